@@ -1,0 +1,365 @@
+"""Every setting, with the paper's values as defaults; a recipe is a function that returns a Config.
+
+A Config is built of frozen dataclasses, checked when made, and saved with every checkpoint and
+metrics file. `override` applies `key=value` words from the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from contentctr.errors import InputError
+
+T = TypeVar("T")
+PairKind = Literal["none", "L0", "L1", "L2", "L3"]
+AlignReading = Literal["distance", "similarity"]
+LearningRate = Literal["constant", "cosine"]
+Precision = Literal["no", "bf16", "fp16"]
+
+
+def _require(ok: bool, name: str, rule: str, value: object) -> None:
+    if not ok:
+        raise InputError(f"{name} must be {rule}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which windows of the prepared data are samples (Section 4.1.1)."""
+
+    window_len: int = 20
+    """n, consecutive segments in a window."""
+    stride: int = 1
+    """Segments between the starts of two training windows of a room."""
+    min_viewers: int = 10
+    """A window is a sample only if its last segment has so many viewers. The paper does not give
+    its number. Not applied to targets other than CTR."""
+    horizon: int = 0
+    """0: a segment's score predicts its own CTR; 1: the next segment's."""
+    short_windows: bool = False
+    """Also use rooms shorter than `window_len`, as one window padded on the right."""
+
+    def __post_init__(self) -> None:
+        _require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
+        _require(self.stride >= 1, "data.stride", "at least 1", self.stride)
+        _require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
+        _require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes of the model (Section 4.3.2)."""
+
+    kind: str = "contentctr"
+    """Name of the model in the registry."""
+    d_model: int = 512
+    """d, width of every token."""
+    num_heads: int = 8
+    """n_h, attention heads of width d_model / num_heads (the paper: 64)."""
+    perceiver_layers: int = 3
+    """L of the Perceiver block (Algorithm 1)."""
+    decoder_layers: int = 3
+    """Layers of the causal decoder (Algorithm 2)."""
+    ff_mult: int = 4
+    """Hidden width of the feed-forward networks, in d_model."""
+    streamer_dim: int = 64
+    """Width of a streamer's embedding, before it is mapped to d_model."""
+    dropout: float = 0.0
+    """Dropout after attention and feed-forward; the paper mentions none."""
+    rotary: bool = False
+    """Rotary positions in the decoder; the paper mentions no positions."""
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
+            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        for name in ("perceiver_layers", "decoder_layers"):
+            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        _require(
+            self.d_model % self.num_heads == 0,
+            "model.d_model",
+            f"a multiple of model.num_heads ({self.num_heads})",
+            self.d_model,
+        )
+        _require(
+            not self.rotary or self.d_model // self.num_heads % 2 == 0,
+            "model.d_model / model.num_heads",
+            "even with model.rotary",
+            self.d_model // self.num_heads,
+        )
+        _require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The weighted sum of Eq. 14."""
+
+    point_weight: float = 0.65
+    """lambda_1, of L_point (Eq. 6)."""
+    align_weight: float = 0.15
+    """lambda_2, of L_align (Eq. 9); 0 turns it off."""
+    pair_weight: float = 0.20
+    """lambda_3, of L_pair (Eq. 10-13); 0 turns it off."""
+    pair: PairKind = "L1"
+    """Which pairs are active: L0 all, L1 inside the boundary, L2 part 1, L3 part 2, or none."""
+    sigma: float = 10.0
+    """Steepness of the pairwise loss."""
+    align: AlignReading = "distance"
+    """Reading of Eq. 9: DTW over 1 - cosine with exp(-d), or over cosine with exp(+d)."""
+    num_negatives: int = 8
+    """N, shuffled sequences a window is compared with."""
+    temperature: float = 0.1
+    """Temperature of InfoNCE (the paper's second tau, not given)."""
+
+    def __post_init__(self) -> None:
+        for name in ("point_weight", "align_weight", "pair_weight"):
+            _require(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+        _require(self.sigma > 0, "loss.sigma", "above 0", self.sigma)
+        _require(self.temperature > 0, "loss.temperature", "above 0", self.temperature)
+        _require(self.num_negatives >= 1, "loss.num_negatives", "at least 1", self.num_negatives)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The optimiser and the loop (Section 4.3.2)."""
+
+    epochs: int = 12
+    """Passes over the training windows."""
+    batch_size: int = 48
+    """Windows in one optimiser step, over all processes together."""
+    micro_batch_size: int = 0
+    """Windows one process puts through the model at once; 0: all of its share of the batch."""
+    learning_rate: float = 5e-5
+    """Of Adam."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW) where above 0; the paper uses plain Adam."""
+    schedule: LearningRate = "constant"
+    """Of the learning rate; cosine decays to 0 over all epochs."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+    max_grad_norm: float = 0.0
+    """Gradients are scaled down to this norm; 0: never."""
+    hide_streamers: float = 0.05
+    """Share of training windows whose streamer is hidden, so that "unknown" is trained."""
+    finetune_encoders: bool = False
+    """Train both encoders too (the paper does); needs `encode --inputs`."""
+    encoder_learning_rate: float = 0.0
+    """Of the encoders when they are trained; 0: as `learning_rate`."""
+    patience: int = 0
+    """Stop after so many epochs without a better validation tau; 0: never."""
+    save_every: int = 0
+    """Steps between two saves of `last`; 0: at the end of every epoch only."""
+    precision: Precision = "no"
+    """Mixed precision; on processors without bfloat16 units it is slower than none."""
+    seed: int = 0
+    """Of the weights, the order of windows, the shuffles and the hidden streamers."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+        for name in (
+            "micro_batch_size",
+            "weight_decay",
+            "warmup_steps",
+            "max_grad_norm",
+            "encoder_learning_rate",
+            "patience",
+            "save_every",
+            "seed",
+        ):
+            _require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        _require(self.learning_rate > 0, "train.learning_rate", "above 0", self.learning_rate)
+        _require(
+            0 <= self.hide_streamers < 1, "train.hide_streamers", "in [0, 1)", self.hide_streamers
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides what a training run does, apart from its data."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What a model must know of the data it was trained on, to be used on other data."""
+
+    segment_seconds: float = 30.0
+    """Length of a segment in seconds."""
+    frames_per_segment: int = 3
+    """Frames per segment, each at the middle of its share of the segment."""
+    target: str = "ctr"
+    """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    comment_lag: int = 0
+    """A segment's text holds the comments of the segment so many before it."""
+    simulated: bool = False
+    """Whether the rooms are simulated; every number from them is labelled so."""
+    visual_encoder: str = ""
+    """Name or folder of the visual encoder f; "embedded" for the one of the extra `embedded`."""
+    visual_revision: str = ""
+    """Hash of its weights and settings."""
+    visual_dim: int = 1024
+    """V, width of its features."""
+    text_encoder: str = ""
+    """Name or folder of the text encoder g."""
+    text_revision: str = ""
+    """Hash of its weights and settings."""
+    text_dim: int = 1024
+    """T, width of its features."""
+    text_pooling: str = "cls"
+    """How a text's tokens become one feature: cls (the paper) or mean."""
+    max_text_tokens: int = 128
+    """Longer texts are cut to so many tokens."""
+
+    def __post_init__(self) -> None:
+        _require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)
+        _require(
+            self.frames_per_segment >= 1, "frames_per_segment", ">= 1", self.frames_per_segment
+        )
+        _require(self.comment_lag >= 0, "comment_lag", "at least 0", self.comment_lag)
+        _require(
+            self.text_pooling in ("cls", "mean"), "text_pooling", "cls or mean", self.text_pooling
+        )
+        for name in ("visual_dim", "text_dim", "max_text_tokens"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+
+def paper() -> Config:
+    """The paper's model and training (Section 4.3.2)."""
+    return Config()
+
+
+def small() -> Config:
+    """A model of 1/30 of the paper's size that trains in a minute on two cores."""
+    return Config(
+        data=DataConfig(min_viewers=10, short_windows=True),
+        model=ModelConfig(
+            d_model=96,
+            num_heads=4,
+            perceiver_layers=2,
+            decoder_layers=2,
+            streamer_dim=32,
+            dropout=0.1,
+        ),
+        train=TrainConfig(
+            epochs=12,
+            batch_size=32,
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            schedule="cosine",
+            warmup_steps=50,
+            max_grad_norm=1.0,
+            patience=4,
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], Config]] = {"paper": paper, "small": small}
+
+
+def recipe(name: str) -> Config:
+    """The recipe called `name`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}")
+    return RECIPES[name]()
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict of a config dataclass, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config") -> T:
+    """A config dataclass from `to_dict`'s form; unknown and ill-typed fields are errors.
+
+    Raises:
+        InputError: names `where`, the field, what it must be and its value.
+    """
+    hints = get_type_hints(cls)
+    _require(isinstance(values, Mapping), where, "an object of settings", values)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise InputError(f"{where} has no setting {sorted(unknown)[0]!r}{_near(unknown, hints)}")
+    made = {
+        name: from_dict(hints[name], value, where=f"{where}.{name}")
+        if dataclasses.is_dataclass(hints[name])
+        else _coerce(value, hints[name], f"{where}.{name}")
+        for name, value in values.items()
+    }
+    return cls(**made)
+
+
+def override(config: Config, words: Sequence[str]) -> Config:
+    """`config` with `key=value` words applied; a key is `train.epochs`, or `epochs` if unique.
+
+    Raises:
+        InputError: names the word, and the nearest setting where the key is unknown.
+    """
+    values = to_dict(config)
+    keys = {f"{part}.{name}": (part, name) for part, block in values.items() for name in block}
+    for word in words:
+        key, equals, text = word.partition("=")
+        _require(bool(equals and key), "a setting", "of the form key=value", word)
+        matches = [k for k in keys if k == key or k.split(".")[1] == key]
+        if len(matches) > 1:
+            raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
+        if not matches:
+            raise InputError(f"there is no setting {key!r}{_near([key], keys)}")
+        part, name = keys[matches[0]]
+        values[part][name] = text
+    return from_dict(Config, values, where="config")
+
+
+def _near(wrong: Sequence[str] | set[str], known: Mapping[str, Any]) -> str:
+    names = {k.split(".")[-1]: k for k in known}
+    word = sorted(wrong)[0].split(".")[-1]
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def _coerce(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`; text is parsed, since the command line knows nothing else."""
+    if get_origin(kind) is Literal:
+        _require(value in get_args(kind), where, f"one of {', '.join(get_args(kind))}", value)
+        return value
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        if value is None or value == "none":
+            return None
+        kind = next(k for k in get_args(kind) if k is not type(None))
+    if kind is str:
+        _require(isinstance(value, str), where, "text", value)
+        return value
+    if kind is bool:
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        _require(isinstance(value, bool), where, "true or false", value)
+        return value
+    if kind not in (int, float):
+        raise TypeError(f"{where}: settings of type {kind} are not supported")
+    try:
+        _require(not isinstance(value, bool), where, f"a number ({kind.__name__})", value)
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    exact = number is not None and (isinstance(value, str) or number == value)
+    finite = number is not None and number == number and abs(number) != float("inf")
+    _require(exact and finite, where, f"a number ({kind.__name__})", value)
+    return number
+
+
+def to_json(config: Any) -> str:
+    """Readable JSON of a config dataclass."""
+    return json.dumps(to_dict(config), indent=2) + "\n"

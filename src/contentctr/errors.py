@@ -1,0 +1,9 @@
+"""The one error a user's input can raise, and how it is worded."""
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong: the message names the place, the rule and the value.
+
+    The command line prints the message alone and exits with 2; anything else that is raised is a
+    fault of ours and keeps its traceback.
+    """

@@ -1,0 +1,218 @@
+"""The prepared folder: rooms and segments as tables, features beside them, and a manifest.
+
+    DATA/manifest.json      schema version, source, target, counts, hashes
+    DATA/rooms.parquet      one row a room
+    DATA/segments.parquet   one row a segment, sorted by room and number
+    DATA/truth.parquet      simulated rooms only: the true click probability
+    DATA/features/          stored features (features.py)
+    DATA/inputs/            stored encoder inputs, for training the encoders too (features.py)
+
+`contentctr prepare` and `contentctr simulate` write it; everything after reads it through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contentctr.errors import InputError
+from contentctr.files import atomic, file_sha256, read_json, write_json
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "val", "test")
+COUNT_COLUMNS = (
+    "exposures",
+    "clicks",
+    "comment_count",
+    "likes",
+    "gifts",
+    "follows",
+    "enters",
+    "exits",
+)
+"""Actions in a segment; null where the room has no such log."""
+
+ROOMS_SCHEMA: dict[str, Any] = {
+    "room_id": pl.String,
+    "streamer_id": pl.String,
+    "started_at": pl.Datetime("us", "UTC"),
+    "duration_s": pl.Float64,
+    "num_segments": pl.Int32,
+    "split": pl.String,
+    "media": pl.String,
+    "media_kind": pl.String,
+}
+SEGMENTS_SCHEMA: dict[str, Any] = {
+    "room_id": pl.String,
+    "streamer_id": pl.String,
+    "segment": pl.Int32,
+    "start_s": pl.Float64,
+    "end_s": pl.Float64,
+    "speech": pl.String,
+    "comments": pl.String,
+    "viewers": pl.UInt32,
+    "clickers": pl.UInt32,
+    "ctr": pl.Float64,
+    **{name: pl.UInt32 for name in COUNT_COLUMNS},
+    "target": pl.Float64,
+    "split": pl.String,
+}
+"""Columns that every segments.parquet has; a user's own numeric columns may follow."""
+TRUTH_SCHEMA: dict[str, Any] = {
+    "room_id": pl.String,
+    "segment": pl.Int32,
+    "click_probability": pl.Float64,
+    "activity": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder that exists; reading it checks what it reads."""
+
+    root: Path
+
+    @property
+    def features_dir(self) -> Path:
+        """Folder of the stored features."""
+        return self.root / "features"
+
+    @property
+    def inputs_dir(self) -> Path:
+        """Folder of the stored encoder inputs."""
+        return self.root / "inputs"
+
+    def manifest(self) -> dict[str, Any]:
+        """What `write` recorded.
+
+        Raises:
+            InputError: no manifest, or one of another schema version.
+        """
+        path = self.root / "manifest.json"
+        if not path.is_file():
+            raise InputError(f"{self.root}: not a prepared folder (it has no manifest.json)")
+        manifest = read_json(path)
+        if manifest.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(
+                f"{path}: schema_version must be {SCHEMA_VERSION}, not "
+                f"{manifest.get('schema_version')!r}; prepare the rooms again"
+            )
+        return manifest
+
+    def rooms(self) -> pl.DataFrame:
+        """Table of ROOMS_SCHEMA, sorted by room_id."""
+        return _read(self.root / "rooms.parquet", ROOMS_SCHEMA).sort("room_id")
+
+    def segments(self) -> pl.DataFrame:
+        """Table of SEGMENTS_SCHEMA and the user's own columns, sorted by room_id and segment.
+
+        Raises:
+            InputError: a column is missing or of another type, a target outside [0, 1], or the
+                segments of a room do not count 0, 1, 2, ...
+        """
+        path = self.root / "segments.parquet"
+        table = _read(path, SEGMENTS_SCHEMA).sort("room_id", "segment")
+        bad = table.filter(~pl.col("target").is_between(0, 1))
+        if bad.height:
+            row = bad.row(0, named=True)
+            raise InputError(
+                f"{path}: target must lie in [0, 1] or be null, not {row['target']} (room "
+                f"{row['room_id']!r}, segment {row['segment']})"
+            )
+        expected = pl.int_range(pl.len(), dtype=pl.Int32).over("room_id")
+        gap = table.filter(pl.col("segment") != expected)
+        if gap.height:
+            row = gap.row(0, named=True)
+            raise InputError(
+                f"{path}: the segments of a room must count 0, 1, 2, ... without gap or repeat; "
+                f"room {row['room_id']!r} breaks at segment {row['segment']}"
+            )
+        return table
+
+    def truth(self) -> pl.DataFrame | None:
+        """Table of TRUTH_SCHEMA of simulated rooms; None for real ones."""
+        path = self.root / "truth.parquet"
+        return _read(path, TRUTH_SCHEMA).sort("room_id", "segment") if path.is_file() else None
+
+
+def write(
+    root: Path,
+    *,
+    rooms: pl.DataFrame,
+    segments: pl.DataFrame,
+    manifest: Mapping[str, Any],
+    truth: pl.DataFrame | None = None,
+) -> Prepared:
+    """Write a prepared folder's tables, the manifest last.
+
+    Args:
+        root: the folder; features already in it stay.
+        rooms: of ROOMS_SCHEMA.
+        segments: of SEGMENTS_SCHEMA, with any further numeric columns after those.
+        manifest: `source`, `simulated`, `segment_seconds`, `frames_per_segment`, `target`,
+            `comment_lag`, and what the source wants to tell; counts and hashes are added.
+        truth: of TRUTH_SCHEMA, for simulated rooms.
+    """
+    tables = {"rooms": rooms.select(pl.col(k).cast(v) for k, v in ROOMS_SCHEMA.items())}
+    extra = [c for c in segments.columns if c not in SEGMENTS_SCHEMA]
+    tables["segments"] = segments.select(
+        *(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *extra
+    ).sort("room_id", "segment")
+    if truth is not None:
+        tables["truth"] = truth.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
+    for name, table in tables.items():
+        with atomic(root / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    by_split = dict(tables["rooms"].group_by("split").len().iter_rows())
+    write_json(
+        root / "manifest.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            **manifest,
+            "counts": {
+                **manifest.get("counts", {}),
+                "rooms": rooms.height,
+                "segments": segments.height,
+                "segments_with_target": segments.height - segments["target"].null_count(),
+                "rooms_by_split": {split: by_split.get(split, 0) for split in SPLITS},
+            },
+            "hashes": {f"{n}.parquet": file_sha256(root / f"{n}.parquet") for n in tables},
+        },
+    )
+    return Prepared(root)
+
+
+def encoder_texts(segments: pl.DataFrame, comment_lag: int) -> pl.DataFrame:
+    """The texts that the encoder sees for each segment: its speech, and comments `comment_lag` ago.
+
+    With `comment_lag` >= 1 no segment's input holds its own comments, which is what a target made
+    from the comments needs (docs/decisions.md).
+
+    Args:
+        segments: with room_id, segment, speech, comments; sorted by room_id and segment.
+        comment_lag: segments between the comments and the segment they are given to, >= 0.
+
+    Returns:
+        Columns `speech` and `comments`, one row a segment, "" where there is none.
+    """
+    lagged = pl.col("comments").shift(comment_lag).over("room_id").fill_null("")
+    return segments.select(pl.col("speech").fill_null(""), lagged.alias("comments"))
+
+
+def _read(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
+    for name, kind in schema.items():
+        if name not in table.columns:
+            raise InputError(f"{path}: column {name!r} is missing; it has {table.columns}")
+        if table.schema[name] != kind:
+            raise InputError(f"{path}: column {name!r} must be {kind}, not {table.schema[name]}")
+    return table

@@ -1,0 +1,1 @@
+"""Raw inputs: one reader a source, one common output, `Room`."""

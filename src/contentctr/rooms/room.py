@@ -1,0 +1,53 @@
+"""Room: what every reader returns, whatever the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+EVENT_KINDS = ("exposure", "click", "like", "comment", "gift", "follow", "enter", "exit")
+
+EVENTS_SCHEMA = {"user_id": pl.String, "t": pl.Float64, "kind": pl.Enum(EVENT_KINDS)}
+"""One row an action: who, seconds from the room's start, what."""
+COMMENTS_SCHEMA = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
+"""One row a comment: seconds from the room's start, who, what."""
+SPEECH_SCHEMA = {"start": pl.Float64, "end": pl.Float64, "text": pl.String}
+"""One row an utterance (or a word, where the source times words), in seconds from the start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """Where a room's pictures are."""
+
+    path: Path
+    """A video file, or a folder of images named by their second."""
+    kind: Literal["video", "frames"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """One live room. A part that was not recorded is None; one without a row is an empty table."""
+
+    room_id: str
+    streamer_id: str
+    """"" where the streamer is unknown."""
+    started_at: datetime | None
+    """Aware, UTC; None where unknown (a bare recording)."""
+    duration_s: float
+    media: Media | None = None
+    comments: pl.DataFrame | None = None
+    """Of COMMENTS_SCHEMA, sorted by t."""
+    speech: pl.DataFrame | None = None
+    """Of SPEECH_SCHEMA, sorted by start."""
+    events: pl.DataFrame | None = None
+    """Of EVENTS_SCHEMA, sorted by t."""
+    columns: pl.DataFrame | None = None
+    """The user's own numbers: `t` in seconds from the start, and any numeric columns."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """What the reader left out: bad lines, duplicates, rows outside the room, by name."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know, each naming its file."""
