@@ -26,13 +26,14 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        for file in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+        made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
+        for file in made:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException:
-        if temporary.is_dir():
+        if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""From a checkpoint and prepared rooms to predictions.parquet and metrics.json (Section 4.2)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from contentctr.features import data_spec
+
+from contentctr import checkpoint as checkpoints
+from contentctr.checkpoint import Checkpoint
+from contentctr.config import to_dict
+from contentctr.files import atomic, write_json
+from contentctr.metrics import kendall_tau, summary
+from contentctr.prepared import Prepared
+from contentctr.progress import progress_bar
+from contentctr.scoring import score_segments
+from contentctr.windows import (
+    SegmentData,
+    curve_windows,
+    is_sample,
+    load_segments,
+    require_windows,
+    sample_windows,
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+def evaluate(
+    checkpoint: Checkpoint | Path | str,
+    data: Prepared | Path | str,
+    out: Path | str,
+    *,
+    split: str = "test",
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Score every segment of a split, and measure the scores on its samples.
+
+    Writes OUT/predictions.parquet (one row a scored segment), OUT/metrics.json, and
+    OUT/training_log.jsonl, a copy of the run's log where there is one.
+
+    Args:
+        checkpoint: a checkpoint or run folder.
+        data: a prepared folder, encoded with the encoders the model was trained with.
+        out: folder for the results; files of an earlier evaluation are replaced.
+        split: train, val, test or all.
+        batch_size: windows at once; no metric depends on it.
+        device: where to compute.
+        show_progress: show a bar.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        InputError: the data does not fit the checkpoint, or has no sample in the split.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = checkpoints.load(checkpoint)
+    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    out, config = Path(out), checkpoint.config.data
+    spec = data_spec(data, inputs=checkpoint.finetuned)
+    checkpoint.require_fits(spec, data.root)
+    segments = load_segments(
+        data, checkpoint.streamers, split=split, horizon=config.horizon,
+        inputs=checkpoint.finetuned,
+    )  # fmt: skip
+    require_windows(
+        sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
+    )
+    finetuned = checkpoint.finetuned
+    model = checkpoint.load_end_to_end(device) if finetuned else checkpoint.load_model(device)
+    total = len(curve_windows(segments, config.window_len)[0])
+    with progress_bar("evaluate", total, show=show_progress) as bar:
+        scores_S = score_segments(
+            model, segments, window_len=config.window_len, horizon=config.horizon,
+            batch_size=batch_size, device=device, progress=bar,
+        )  # fmt: skip
+    table = _predictions(segments, scores_S, checkpoint, data)
+    metrics = {
+        "simulated": spec.simulated,
+        "trained_on_simulated": checkpoint.spec.simulated,
+        "split": split,
+        "target": spec.target,
+        "horizon": config.horizon,
+        **_measure(table, data),
+        "config": to_dict(checkpoint.config),
+        "data_spec": to_dict(spec),
+        "checkpoint": dict(checkpoint.info),
+    }
+    _write(out, table, metrics, checkpoint)
+    return metrics
+
+
+def _predictions(
+    segments: SegmentData, scores_S: Floats, checkpoint: Checkpoint, data: Prepared
+) -> pl.DataFrame:
+    """One row a segment that has a score; with the truth of simulated rooms."""
+    config, target = checkpoint.config.data, checkpoint.spec.target
+    sample_S = is_sample(segments, config, target)
+    if config.horizon:
+        # A window's sample is the segment it predicts, which follows the window's last one. The
+        # last segment of a room is never the end of such a window, so nothing rolls across rooms.
+        sample_S = np.roll(sample_S, config.horizon)
+    table = segments.table.select(
+        "room_id", "streamer_id", "segment", "start_s", "end_s", "target",
+        pl.Series("score", scores_S), "viewers", pl.Series("is_sample", sample_S),
+    )  # fmt: skip
+    truth = data.truth()
+    if truth is None:
+        table = table.with_columns(truth=pl.lit(None, pl.Float64))
+    else:
+        truth = truth.select("room_id", "segment", truth="click_probability")
+        table = table.join(truth, on=["room_id", "segment"], how="left", maintain_order="left")
+    return table.filter(pl.col("score").is_not_nan())
+
+
+def _measure(table: pl.DataFrame, data: Prepared) -> dict[str, Any]:
+    """Metrics on the samples, what simpler predictors reach on them, and counts."""
+    samples = table.filter("is_sample")
+    targets = samples["target"].to_numpy()
+    references = {"streamer_mean": _reference(streamer_mean(samples, data), targets)}
+    if samples["truth"].null_count() == 0:
+        references["oracle"] = _reference(samples["truth"].to_numpy(), targets)
+    return {
+        "metrics": summary(samples["score"].to_numpy(), targets, samples["room_id"].to_numpy()),
+        "references": references,
+        "counts": {
+            "rooms": table["room_id"].n_unique(),
+            "segments": table.height,
+            "segments_with_target": table.height - table["target"].null_count(),
+            "samples": samples.height,
+            "rooms_with_samples": samples["room_id"].n_unique(),
+        },
+    }
+
+
+def streamer_mean(samples: pl.DataFrame, data: Prepared) -> Floats:
+    """What a predictor says that knows only each streamer's mean target in the training rooms.
+
+    A streamer without one gets the mean over all training segments.
+    """
+    known = data.segments().filter((pl.col("split") == "train") & pl.col("target").is_not_null())
+    means = known.group_by("streamer_id").agg(mean=pl.col("target").mean())
+    overall = known["target"].mean() if known.height else 0.5
+    joined = samples.join(means, on="streamer_id", how="left", maintain_order="left")
+    return joined["mean"].fill_null(overall).to_numpy()
+
+
+def _reference(scores: Floats, targets: Floats) -> dict[str, Any]:
+    tau = kendall_tau(scores, targets)
+    return {"kendall_tau": None if np.isnan(tau) else tau, "samples": len(targets)}
+
+
+def _write(out: Path, table: pl.DataFrame, metrics: Any, checkpoint: Checkpoint) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic(out / "predictions.parquet") as temporary:
+        table.write_parquet(temporary)
+    log = checkpoint.folder.parent.parent / "log.jsonl"
+    if log.is_file():
+        with atomic(out / "training_log.jsonl") as temporary:
+            shutil.copyfile(log, temporary)
+    else:
+        (out / "training_log.jsonl").unlink(missing_ok=True)
+    write_json(out / "metrics.json", json.loads(json.dumps(metrics, allow_nan=False)))

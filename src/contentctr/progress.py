@@ -1,0 +1,49 @@
+"""One progress bar, on standard error, and none where that is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as RichProgress,
+)
+
+
+class Progress:
+    """A running bar: `advance` it, and say beside it what is going on."""
+
+    def __init__(self, bar: RichProgress, what: str, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task(what, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str | None = None) -> None:
+        """Move on by `steps`; `note` replaces the text behind the bar."""
+        if note is None:
+            self._bar.advance(self._task, steps)
+        else:
+            self._bar.update(self._task, advance=steps, note=note)
+
+
+@contextmanager
+def progress_bar(what: str, total: int, *, show: bool = True) -> Iterator[Progress]:
+    """A bar that counts to `total`; silent when not shown or not on a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    off = not show or not sys.stderr.isatty()
+    with RichProgress(*columns, console=console, disable=off, transient=True) as bar:
+        yield Progress(bar, what, total)

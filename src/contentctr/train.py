@@ -1,0 +1,361 @@
+"""The one training loop: any model, one process or many.
+
+All randomness is a function of the seed, the step
+and the window, so a run that was stopped, killed or resumed ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from contentctr import checkpoint as checkpoints
+from contentctr import encoders
+from contentctr.config import Config, DataSpec, TrainConfig
+from contentctr.errors import InputError
+from contentctr.features import data_spec
+from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
+from contentctr.metrics import kendall_tau, log_loss
+from contentctr.model import EndToEnd, build_model
+from contentctr.prepared import Prepared
+from contentctr.progress import Progress, progress_bar
+from contentctr.run import Position, RunFolder, require_same_data, resumable
+from contentctr.scoring import score_segments
+from contentctr.windows import (
+    SegmentData,
+    WindowLoader,
+    is_sample,
+    load_segments,
+    require_windows,
+    sample_windows,
+    streamer_vocabulary,
+)
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss was NaN or infinite; the optimiser has not moved, `last` is the state before it."""
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What the loop works on."""
+
+    folder: RunFolder
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    loader: WindowLoader
+    validation: SegmentData
+    position: Position
+
+    @property
+    def config(self) -> Config:
+        """All settings."""
+        return self.folder.config
+
+
+def train(
+    config: Config,
+    data: Prepared | Path | str,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Path:
+    """Train a model and return the folder of its best checkpoint (Section 4.3.2).
+
+    Args:
+        config: all settings.
+        data: a prepared and encoded folder with training rooms; validation rooms are used to
+            choose the best epoch and may be missing.
+        out: the run's folder; must be new, unless `resume`.
+        resume: go on from RUN/last with the same settings, to the bit.
+        show_progress: show bars.
+
+    Raises:
+        InputError: the data, the folder or the settings do not fit.
+        NonFiniteLossError: a loss is not finite.
+        KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
+    """
+    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    run = _start(config, data, Path(out), resume)
+    steps = run.loader.steps
+    total = steps * config.train.epochs
+    try:
+        with (
+            _stop_signals() as stop,
+            progress_bar(
+                "train", total, show=show_progress and run.accelerator.is_main_process
+            ) as bar,
+        ):
+            bar.advance(run.position.step)
+            while run.position.epoch < config.train.epochs and not run.position.stopped:
+                _train_epoch(run, bar, stop)
+                _end_epoch(run)
+    finally:
+        run.folder.close()
+    run.accelerator.wait_for_everyone()
+    return (run.folder.path / "best").resolve()
+
+
+def _train_epoch(run: Run, bar: Progress, stop: list[int]) -> None:
+    position, every = run.position, run.config.train.save_every
+    run.model.train()
+    for pieces in run.loader.epoch(position.epoch, start=position.step_in_epoch):
+        losses = train_step(
+            run.model,
+            run.optimizer,
+            [piece.to(run.accelerator.device) for piece in pieces],
+            run.config,
+            step=position.step,
+            total_steps=run.loader.steps * run.config.train.epochs,
+            accelerator=run.accelerator,
+        )
+        position.step += 1
+        position.step_in_epoch += 1
+        run.folder.log(position, "train", losses)
+        bar.advance(1, note=" ".join(f"{k} {v:.4f}" for k, v in losses.items() if k in NAMES))
+        if _any_process(run.accelerator, bool(stop)):
+            _save(run, "last")
+            raise KeyboardInterrupt(
+                f"stopped at step {position.step}; {run.folder.path / 'last'} holds it"
+            )
+        if every and position.step % every == 0:
+            _save(run, "last")
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pieces: list[Any],
+    config: Config,
+    *,
+    step: int,
+    total_steps: int,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """One optimiser step on a batch given in pieces; returns the batch's named losses.
+
+    Each loss is a mean over its terms in the whole batch, over all pieces and all processes, so
+    the gradient does not depend on how the batch was cut (losses.py).
+
+    Raises:
+        NonFiniteLossError: before the optimiser has moved.
+    """
+    torch.manual_seed(_dropout_seed(config.train.seed, step, accelerator.process_index))
+    counts = accelerator.reduce(torch.stack([loss_counts(p) for p in pieces]).sum(0), "sum")
+    sums = torch.zeros(len(NAMES), device=accelerator.device)
+    optimizer.zero_grad(set_to_none=True)
+    for number, piece in enumerate(pieces):
+        last = number == len(pieces) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            with accelerator.autocast():
+                output = model(piece)
+            piece_sums = loss_sums(output, piece, config.loss)
+            # Gradients are averaged over processes; the counts are already those of all of them.
+            loss = total_loss(piece_sums, counts, config.loss) * accelerator.num_processes
+            accelerator.backward(loss)
+        sums += piece_sums.detach()
+    sums = accelerator.reduce(sums, "sum")
+    losses = _named(sums, counts, config)
+    if not all(math.isfinite(value) for value in losses.values()):
+        windows = torch.cat([p.window_B for p in pieces]).tolist()
+        raise NonFiniteLossError(
+            f"step {step}: a loss is not finite: {losses}; the optimiser has not moved; windows "
+            f"of this step: {windows}"
+        )
+    if config.train.max_grad_norm:
+        accelerator.clip_grad_norm_(model.parameters(), config.train.max_grad_norm)
+    factor = schedule(config.train, step, total_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    optimizer.step()
+    return {**losses, "learning_rate": optimizer.param_groups[0]["lr"]}
+
+
+def schedule(config: TrainConfig, step: int, total_steps: int) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then constant or a cosine to 0."""
+    factor = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    if config.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total_steps))))
+    return factor
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam, or AdamW with a weight decay; the encoders may have a learning rate of their own."""
+    encoder_rate = config.encoder_learning_rate or config.learning_rate
+    core, encoder = [], []
+    for name, parameter in model.named_parameters():
+        of_encoder = isinstance(model, EndToEnd) and not name.startswith("core.")
+        (encoder if of_encoder else core).append(parameter)
+    groups = [{"params": core, "lr": config.learning_rate, "base_lr": config.learning_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": encoder_rate, "base_lr": encoder_rate})
+    if config.weight_decay:
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.Adam(groups, fused=True)
+
+
+def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
+    """Everything in place: data, model, optimiser, and the position of a run that is resumed."""
+    saved = resumable(config, out) if resume else None
+    if not resume and out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: the run's folder must be new or empty (or use --resume)")
+    accelerator = Accelerator(mixed_precision=config.train.precision)
+    finetune = config.train.finetune_encoders
+    spec = data_spec(data, inputs=finetune)
+    if saved is not None:
+        require_same_data(saved.spec, spec, out)
+    vocabulary = streamer_vocabulary(data.segments()) if saved is None else saved.streamers
+    torch.manual_seed(config.train.seed)
+    if saved is not None and finetune:
+        model = saved.load_end_to_end()
+    elif saved is not None:
+        model = saved.load_model()
+    else:
+        model = build_model(config.model, spec, len(vocabulary))
+        model = _with_encoders(model, spec) if finetune else model
+    optimizer = make_optimizer(model, config.train)
+    position = Position()
+    if saved is not None:
+        checkpoints.load_optimizer(optimizer, saved.folder / "training")
+        position = Position(**saved.info["position"])
+        position.stopped = ""
+    loader, validation = _load_data(config, data, vocabulary, accelerator)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    folder = RunFolder(
+        path=out, config=config, spec=spec, streamers=vocabulary, steps_per_epoch=loader.steps,
+        is_main=accelerator.is_main_process,
+    )  # fmt: skip
+    folder.open(position)
+    return Run(
+        folder=folder, model=model, optimizer=optimizer, accelerator=accelerator, loader=loader,
+        validation=validation, position=position,
+    )  # fmt: skip
+
+
+def _load_data(
+    config: Config, data: Prepared, vocabulary: list[str], accelerator: Accelerator
+) -> tuple[WindowLoader, SegmentData]:
+    finetune = config.train.finetune_encoders
+    train_data, validation = (
+        load_segments(data, vocabulary, split=split, horizon=config.data.horizon, inputs=finetune)
+        for split in ("train", "val")
+    )
+    target = data.manifest()["target"]
+    windows = sample_windows(train_data, config.data, target)
+    require_windows(windows, train_data, config.data, f"{data.root}, split train")
+    loader = WindowLoader(
+        data=train_data,
+        windows=windows,
+        window_len=config.data.window_len,
+        batch_size=config.train.batch_size,
+        micro_batch_size=config.train.micro_batch_size,
+        seed=config.train.seed,
+        num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
+        hide_streamers=config.train.hide_streamers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    return loader, validation
+
+
+def _with_encoders(model: nn.Module, spec: DataSpec) -> nn.Module:
+    visual = encoders.load_visual(spec.visual_encoder)
+    text = encoders.load_text(
+        spec.text_encoder, pooling=spec.text_pooling, max_tokens=spec.max_text_tokens
+    )
+    if not isinstance(visual, nn.Module) or not isinstance(text, nn.Module):
+        raise InputError("train.finetune_encoders needs encoders that are torch modules")
+    return EndToEnd(model, visual, text)
+
+
+def _end_epoch(run: Run) -> None:
+    """Validate, keep the best, decide whether to stop, and move on to the next epoch."""
+    position = run.position
+    position.epoch += 1
+    position.step_in_epoch = 0
+    found = _validate(run)
+    tau = found.get("kendall_tau")
+    better = tau is None or position.best_tau is None or tau > position.best_tau
+    if better:
+        position.best_tau, position.epochs_without_gain = tau, 0
+    else:
+        position.epochs_without_gain += 1
+    patience = run.config.train.patience
+    if patience and position.epochs_without_gain >= patience:
+        position.stopped = f"no better validation tau in {patience} epochs"
+    if found:
+        run.folder.log(position, "val", found)
+    _save(run, *(("best", "last") if better else ("last",)))
+
+
+def _validate(run: Run) -> dict[str, float]:
+    """Kendall's tau and log loss over the validation samples; nothing where tau is undefined."""
+    data, config = run.validation, run.config.data
+    sample_S = is_sample(data, config, run.folder.spec.target)
+    if sample_S.sum() < 2:
+        return {}
+    scores_S = score_segments(
+        run.accelerator.unwrap_model(run.model), data, window_len=config.window_len,
+        batch_size=run.config.train.batch_size, device=run.accelerator.device,
+    )  # fmt: skip
+    scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
+    tau = kendall_tau(scores, targets)
+    return {} if math.isnan(tau) else {"kendall_tau": tau, "point": log_loss(scores, targets)}
+
+
+def _save(run: Run, *links: str) -> None:
+    model = run.accelerator.unwrap_model(run.model)
+    run.folder.save(model, run.optimizer, run.position, links)
+    run.accelerator.wait_for_everyone()
+
+
+def _named(sums: Tensor, counts: Tensor, config: Config) -> dict[str, float]:
+    means = (sums.double() / counts.clamp(min=1)).tolist()
+    return {**dict(zip(NAMES, means, strict=True)),
+            "total": float(total_loss(sums, counts, config.loss))}  # fmt: skip
+
+
+def _dropout_seed(seed: int, step: int, process: int) -> int:
+    return int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _any_process(accelerator: Accelerator, mine: bool) -> bool:
+    if accelerator.num_processes == 1:
+        return mine
+    flag = torch.tensor(float(mine), device=accelerator.device)
+    return bool(accelerator.reduce(flag, "sum") > 0)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the step in progress is finished and saved."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are not ours
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

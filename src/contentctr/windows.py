@@ -1,0 +1,369 @@
+"""Windows: the samples, from prepared segments and their features (Section 4.1.1).
+
+Everything a window's randomness needs (its shuffles, whether its streamer is hidden) is a hash of
+seed, epoch and window number. So it does not depend on the batch, the process or on whether a run
+was interrupted, and there is no generator state to keep.
+
+Shape suffixes as in batch.py, and: S segments of all rooms in a row, W windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from contentctr.batch import Batch, EncoderInputs
+from contentctr.config import DataConfig
+from contentctr.errors import InputError
+from contentctr.features import FeatureStore, InputStore
+from contentctr.prepared import Prepared
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentData:
+    """The segments of some rooms, one room after the other, ready to be gathered by row."""
+
+    visual_SV: Tensor
+    """float16 features; zeros where there are none, and for a model that encodes by itself."""
+    text_ST: Tensor
+    has_visual_S: Tensor
+    has_speech_S: Tensor
+    has_comments_S: Tensor
+    streamer_S: Tensor
+    """int64 row in the model's streamer table, 0 for unknown."""
+    target_S: Tensor
+    """float32 target of the segment `horizon` after each one; NaN where there is none."""
+    viewers_S: Tensor
+    """float32 viewers of that same segment; NaN where unknown."""
+    room_S: IntArray
+    """Number of each segment's room, in the order of the table."""
+    table: pl.DataFrame
+    """The segments' rows of segments.parquet, in the same order."""
+    inputs: InputStore | None = None
+    """Encoder inputs, for a model that encodes by itself."""
+
+    def __len__(self) -> int:
+        return len(self.room_S)
+
+    @property
+    def room_bounds(self) -> tuple[IntArray, IntArray]:
+        """First row of each room, and the row after its last."""
+        starts = np.flatnonzero(np.diff(self.room_S, prepend=-1))
+        return starts, np.append(starts[1:], len(self.room_S))
+
+
+def streamer_vocabulary(segments: pl.DataFrame) -> list[str]:
+    """Known streamers, sorted: those of the training rooms. Row i + 1 of the table is entry i."""
+    known = segments.filter((pl.col("split") == "train") & (pl.col("streamer_id") != ""))
+    return sorted(known["streamer_id"].unique().to_list())
+
+
+def load_segments(
+    data: Prepared, streamers: Sequence[str], *, split: str, horizon: int, inputs: bool = False
+) -> SegmentData:
+    """Segments of one split, or of "all", with their stored features.
+
+    Args:
+        data: the prepared folder.
+        streamers: of `streamer_vocabulary`.
+        split: train, val, test or all.
+        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        inputs: read the stored encoder inputs in place of features.
+
+    Raises:
+        InputError: a table or a feature file is missing, damaged, or does not fit the others.
+    """
+    table = data.segments()
+    if split != "all":
+        table = table.filter(pl.col("split") == split)
+    rooms = table.group_by("room_id", maintain_order=True).len()
+    if not inputs:
+        found = FeatureStore(data.features_dir).load(dict(rooms.iter_rows()))
+        return from_arrays(
+            table,
+            visual_SV=torch.from_numpy(found.visual),
+            text_ST=torch.from_numpy(found.text),
+            has_visual_S=torch.from_numpy(found.has_visual),
+            has_speech_S=torch.from_numpy(found.has_speech),
+            has_comments_S=torch.from_numpy(found.has_comments),
+            streamers=streamers,
+            horizon=horizon,
+        )
+    store = InputStore(data.inputs_dir, dict(rooms.iter_rows()))
+    return from_arrays(
+        table,
+        visual_SV=torch.zeros(len(table), store.visual_dim, dtype=torch.float16),
+        text_ST=torch.zeros(len(table), store.text_dim, dtype=torch.float16),
+        has_visual_S=store.has_visual,
+        has_speech_S=store.has_speech,
+        has_comments_S=store.has_comments,
+        streamers=streamers,
+        horizon=horizon,
+        inputs=store,
+    )
+
+
+def from_arrays(
+    table: pl.DataFrame,
+    *,
+    visual_SV: Tensor,
+    text_ST: Tensor,
+    has_visual_S: Tensor,
+    has_speech_S: Tensor,
+    has_comments_S: Tensor,
+    streamers: Sequence[str],
+    horizon: int,
+    inputs: InputStore | None = None,
+) -> SegmentData:
+    """SegmentData of a segment table and its features; rooms stand together, in order."""
+    row_of = pl.DataFrame({"streamer_id": streamers, "row": range(1, len(streamers) + 1)},
+                          schema={"streamer_id": pl.String, "row": pl.Int64})  # fmt: skip
+    shifted = table.join(row_of, on="streamer_id", how="left", maintain_order="left").select(
+        pl.col("row").fill_null(0),
+        pl.col("target").shift(-horizon).over("room_id").cast(pl.Float32).fill_null(np.nan),
+        pl.col("viewers").shift(-horizon).over("room_id").cast(pl.Float32).fill_null(np.nan),
+    )
+    return SegmentData(
+        visual_SV=visual_SV,
+        text_ST=text_ST,
+        has_visual_S=has_visual_S.bool(),
+        has_speech_S=has_speech_S.bool(),
+        has_comments_S=has_comments_S.bool(),
+        streamer_S=torch.from_numpy(shifted["row"].to_numpy().copy()),
+        target_S=torch.from_numpy(shifted["target"].to_numpy().copy()),
+        viewers_S=torch.from_numpy(shifted["viewers"].to_numpy().copy()),
+        room_S=table["room_id"].rle_id().to_numpy().astype(np.int64),
+        table=table,
+        inputs=inputs,
+    )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over a SegmentData: first row and number of real segments of each."""
+
+    first_W: IntArray
+    length_W: IntArray
+
+    def __len__(self) -> int:
+        return len(self.first_W)
+
+    @property
+    def last_W(self) -> IntArray:
+        """Row of each window's last segment."""
+        return self.first_W + self.length_W - 1
+
+
+def is_sample(data: SegmentData, config: DataConfig, target: str) -> npt.NDArray[np.bool_]:
+    """Segments that may end a sample: full history, a target, and enough viewers. Bool [S].
+
+    The viewer filter is for CTR alone; other targets do not come from viewers.
+    """
+    starts, ends = data.room_bounds
+    position_S = np.arange(len(data)) - starts[data.room_S]
+    keep_S = ~np.isnan(data.target_S.numpy())
+    if target == "ctr":
+        keep_S &= data.viewers_S.numpy() >= config.min_viewers  # false for NaN
+    full_S = position_S >= config.window_len - 1
+    if config.short_windows:
+        short_S = (ends - starts)[data.room_S] < config.window_len
+        last_S = np.arange(len(data)) == ends[data.room_S] - 1 - config.horizon
+        full_S |= short_S & last_S
+    return keep_S & full_S
+
+
+def sample_windows(data: SegmentData, config: DataConfig, target: str) -> Windows:
+    """The windows to train on: those that end at a sample, `stride` apart from a room's start."""
+    starts, _ = data.room_bounds
+    position_S = np.arange(len(data)) - starts[data.room_S]
+    on_stride_S = (position_S - (config.window_len - 1)) % config.stride == 0
+    on_stride_S |= position_S < config.window_len - 1  # short rooms have one window only
+    last_W = np.flatnonzero(is_sample(data, config, target) & on_stride_S)
+    length_W = np.minimum(position_S[last_W] + 1, config.window_len)
+    return Windows(last_W - length_W + 1, length_W)
+
+
+def curve_windows(data: SegmentData, window_len: int) -> tuple[Windows, npt.NDArray[np.bool_]]:
+    """Windows that score every segment from its own past of at most `window_len` segments.
+
+    A room's first window scores all its segments, since padding and later segments do not reach
+    earlier ones; every later window scores its last segment.
+
+    Returns:
+        The windows, and bool [W, N]: the positions whose score is wanted; read row by row they
+        are the segments, in order.
+    """
+    starts, ends = data.room_bounds
+    first = [
+        np.arange(start, max(start + 1, end - window_len + 1))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    first_W = np.concatenate(first) if first else np.empty(0, np.int64)
+    end_W = ends[data.room_S[first_W]]
+    length_W = np.minimum(window_len, end_W - first_W)
+    position_N = np.arange(window_len)
+    wanted_WN = position_N == (length_W - 1)[:, None]
+    opening_W = np.isin(first_W, starts)
+    wanted_WN[opening_W] = position_N < length_W[opening_W, None]
+    return Windows(first_W, length_W), wanted_WN
+
+
+def gather(data: SegmentData, windows: Windows, which: IntArray, window_len: int) -> Batch:
+    """The batch of the windows numbered `which`, without shuffles."""
+    position_N = np.arange(window_len)
+    valid_BN = position_N < windows.length_W[which, None]
+    row_BN = np.where(valid_BN, windows.first_W[which, None] + position_N, 0)
+    rows, valid = torch.from_numpy(row_BN), torch.from_numpy(valid_BN)
+    first_B = torch.from_numpy(windows.first_W[which])
+    return Batch(
+        visual_BNV=data.visual_SV[rows].float(),
+        text_BNT=data.text_ST[rows].float(),
+        has_visual_BN=data.has_visual_S[rows] & valid,
+        has_speech_BN=data.has_speech_S[rows] & valid,
+        has_comments_BN=data.has_comments_S[rows] & valid,
+        streamer_B=data.streamer_S[first_B],
+        valid_BN=valid,
+        target_BN=torch.where(valid, data.target_S[rows], torch.nan),
+        window_B=torch.from_numpy(which.astype(np.int64)),
+        inputs=None if data.inputs is None else _gather_inputs(data.inputs, rows),
+    )
+
+
+def _gather_inputs(store: InputStore, row_BN: Tensor) -> EncoderInputs:
+    """Encoder inputs of the rows; each distinct row is read once."""
+    distinct, where = torch.unique(row_BN, return_inverse=True)
+    found = store.read(distinct.numpy())
+    return EncoderInputs(
+        frames_BNFHWC=found.frames[where],
+        has_frame_BNF=found.has_frame[where].bool(),
+        token_ids_BNL=found.token_ids[where].long(),
+        token_types_BNL=found.token_types[where].long(),
+        token_mask_BNL=found.token_mask[where].bool(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLoader:
+    """Training batches of one process: every epoch all windows once, in an order of its own.
+
+    Each step takes the next `batch_size` windows of the epoch's order, over all processes
+    together; process `rank` of `world` takes every `world`-th of them, filled up with windows
+    without target or modality so that all processes take the same number of pieces.
+    """
+
+    data: SegmentData
+    windows: Windows
+    window_len: int
+    batch_size: int
+    micro_batch_size: int = 0
+    """Windows in a piece of this process's share; 0: the whole share is one piece."""
+    seed: int = 0
+    num_negatives: int = 0
+    """Shuffles per window for the alignment loss; 0: none."""
+    hide_streamers: float = 0.0
+    """Share of windows whose streamer is shown as unknown."""
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch; the last one may hold fewer windows."""
+        return -(-len(self.windows) // self.batch_size)
+
+    def order(self, epoch: int) -> IntArray:
+        """The epoch's order of windows, [W]."""
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.windows))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Pieces of each step's batch, from step `start` of the epoch on."""
+        order = self.order(epoch)
+        for step in range(start, self.steps):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            share = -(-len(batch) // self.world)
+            mine = batch[self.rank :: self.world]
+            piece = self.micro_batch_size or share
+            fill = np.full(share - len(mine), -1)
+            mine = np.concatenate((mine, fill))
+            yield [self.batch(mine[i : i + piece], epoch) for i in range(0, share, piece)]
+
+    def batch(self, which: IntArray, epoch: int) -> Batch:
+        """The windows numbered `which` (-1: one without target or modality), for training."""
+        blank = which < 0
+        batch = gather(self.data, self.windows, np.maximum(which, 0), self.window_len)
+        hidden = torch.from_numpy(
+            _uniform(self.seed, epoch, 1, which[:, None])[:, 0] < self.hide_streamers
+        )
+        values = {**vars(batch), "streamer_B": torch.where(hidden, 0, batch.streamer_B)}
+        if self.num_negatives:
+            length_B = self.windows.length_W[np.maximum(which, 0)]
+            values["shuffles_BKN"] = torch.from_numpy(
+                shuffles(which, length_B, self.window_len, self.num_negatives, self.seed, epoch)
+            )
+        if blank.any():
+            keep = torch.from_numpy(~blank)[:, None]
+            for name in ("has_visual_BN", "has_speech_BN", "has_comments_BN"):
+                values[name] = values[name] & keep
+            values["target_BN"] = torch.where(keep, values["target_BN"], torch.nan)
+        return Batch(**values)
+
+
+def shuffles(
+    which_B: IntArray,
+    length_B: IntArray,
+    window_len: int,
+    num_negatives: int,
+    seed: int,
+    epoch: int,
+) -> IntArray:
+    """Column orders for the alignment loss: int64 [B, 1 + num_negatives, N].
+
+    Row 0 is the identity; every other row shuffles the first `length_B` positions and leaves the
+    padding where it is.
+    """
+    position_N = np.arange(window_len)
+    counter = np.arange(num_negatives * window_len) + (which_B[:, None] << 20)
+    key_BKN = _uniform(seed, epoch, 2, counter).reshape(-1, num_negatives, window_len)
+    key_BKN = np.where(position_N < length_B[:, None, None], key_BKN, 1.0 + position_N)
+    shuffled_BKN = np.argsort(key_BKN, axis=2, kind="stable")
+    identity = np.broadcast_to(position_N, (len(which_B), 1, window_len))
+    return np.concatenate((identity, shuffled_BKN), axis=1).astype(np.int64)
+
+
+def _uniform(seed: int, epoch: int, purpose: int, counter: IntArray) -> npt.NDArray[np.float64]:
+    """Uniform numbers in [0, 1), a hash of their arguments (SplitMix64's finaliser, twice)."""
+    word = np.random.SeedSequence((seed, epoch, purpose)).generate_state(1, np.uint64)[0]
+    x = counter.astype(np.uint64)
+    with np.errstate(over="ignore"):
+        for _ in range(2):
+            x = (x ^ word) + np.uint64(0x9E3779B97F4A7C15)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            x = x ^ (x >> np.uint64(31))
+    return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def require_windows(windows: Windows, data: SegmentData, config: DataConfig, where: str) -> None:
+    """Stop where no window passed the filters.
+
+    Raises:
+        InputError: names `where`, the rooms and segments there are, and the filters.
+    """
+    if len(windows):
+        return
+    starts, ends = data.room_bounds
+    longest = int((ends - starts).max()) if len(starts) else 0
+    known = int((~torch.isnan(data.target_S)).sum())
+    raise InputError(
+        f"{where}: no window passed the filters: {len(starts)} rooms, the longest of {longest} "
+        f"segments, {known} segments with a target; a window needs data.window_len="
+        f"{config.window_len} segments (or data.short_windows=true), and its last segment a "
+        f"target and data.min_viewers={config.min_viewers} viewers"
+    )
