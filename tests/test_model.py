@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from contentctr.batch import Batch, EncoderInputs
-from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig, TrainConfig, paper
+from contentctr.config import (
+    Config,
+    DataSpec,
+    InputError,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+    paper,
+)
 from contentctr.layers import Attention, apply_rotary, causal_mask
 from contentctr.losses import loss_counts, loss_sums, total_loss
 from contentctr.model import MODELS, ContentCTR, EndToEnd, build_model
@@ -90,10 +98,12 @@ def test_no_score_before_a_changed_segment_moves_by_a_bit(position, rotary):
 def test_a_padded_window_scores_as_the_short_one_alone():
     model = make_model().eval()
     whole = make_batch(b=2, n=8, missing=False, seed=2)
-    short = Batch(**{
-        k: v if v is None or k in ("streamer_B", "window_B") else v[:, :5]
-        for k, v in {**vars(whole), "shuffles_BKN": None}.items()
-    })
+    short = Batch(
+        **{
+            k: v if v is None or k in ("streamer_B", "window_B") else v[:, :5]
+            for k, v in {**vars(whole), "shuffles_BKN": None}.items()
+        }
+    )
     assert torch.allclose(model(whole).logits_BN[:, :5], model(short).logits_BN, atol=1e-6)
 
 

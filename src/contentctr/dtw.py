@@ -5,10 +5,11 @@ visual positions (columns), P = B * K sequence pairs, S steps of a path.
 
 Two implementations give the same values and pick the same path:
 
-- a numba kernel for the CPU. It runs on one thread, whatever torch's setting, because a call takes
-  less than a millisecond at the paper's size and a second thread next to a busy process costs
-  more than it saves. It lets go of the GIL. The first call in each dtype compiles it (some seconds)
-  and keeps the result beside this file, or in numba's user cache where that is read-only.
+- a numba kernel for the CPU. It runs on one thread, whatever torch's setting: a call takes less than
+  a millisecond at the paper's size, and a second thread beside a busy process costs more than it
+  saves. It lets go of the GIL. The first call in each dtype compiles it (about 3 s) and keeps the
+  result beside this file; where that folder is read-only, in NUMBA_CACHE_DIR or the user's cache;
+  where neither can be written, it is compiled in every process.
 - anti-diagonals in torch, for accelerators, differentiated by autograd.
 
 Ties: where several cells precede a cell equally well, the diagonal one is taken, else the one above
@@ -17,7 +18,8 @@ Ties: where several cells precede a cell equally well, the diagonal one is taken
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import numba
 import numpy as np
@@ -27,6 +29,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Backend = Literal["auto", "numba", "torch"]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 LANES = 8
 """Pairs the kernel works on abreast: one pair alone waits for its own last cell at every cell. Of
@@ -275,7 +278,18 @@ def _run_kernel(
     return d_BK, path_PS, steps_P
 
 
-@numba.njit(nogil=True, cache=True)
+def _kernel(function: _F) -> _F:
+    """Compile on first use, without the GIL; keep the result wherever a cache can be written."""
+    compiled: _F
+    try:
+        compiled = numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        # Neither this folder nor the user's cache can be written: compile in every process.
+        compiled = numba.njit(nogil=True)(function)
+    return compiled
+
+
+@_kernel
 def _align(
     cost_BNM: npt.NDArray[Any],
     columns_BKM: npt.NDArray[np.int64],
@@ -312,7 +326,7 @@ def _align(
                 steps_P[pair] = _trace(total_NM, columns_M, rows, cols, path_PS[pair])
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
 def _accumulate(
     cost_X: npt.NDArray[Any], start_ML: npt.NDArray[np.int64], total_NML: npt.NDArray[Any]
 ) -> None:
@@ -336,7 +350,7 @@ def _accumulate(
                 total_NML[i + 1, j + 1, lane] = cost_X[start_ML[j, lane] + i * M] + best
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
 def _trace(
     total_NM: npt.NDArray[Any],
     columns_M: npt.NDArray[np.int64],
@@ -369,7 +383,7 @@ def _trace(
     return steps + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
 def _add_along_paths(
     grad_BX: npt.NDArray[Any],
     grad_P: npt.NDArray[Any],
@@ -383,7 +397,7 @@ def _add_along_paths(
             grad_BX[pair // K, path_PS[pair, step]] += grad_P[pair]
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
 def _any_nan(cost_NM: npt.NDArray[Any], rows: int, cols: int) -> bool:
     """Whether one of the first cells is NaN."""
     for i in range(rows):
@@ -396,7 +410,7 @@ def _any_nan(cost_NM: npt.NDArray[Any], rows: int, cols: int) -> bool:
     return False
 
 
-@numba.njit(nogil=True, cache=True)
+@_kernel
 def _find_bad_order(columns_BKM: npt.NDArray[np.int64], cols_B: npt.NDArray[np.int64]) -> int:
     """The first pair b * K + k whose order does not begin with a permutation, or -1."""
     B, K, M = columns_BKM.shape

@@ -33,7 +33,7 @@ from contentctr.windows import (
 Floats = npt.NDArray[np.float64]
 
 
-def evaluate(
+def evaluate_model(
     checkpoint: Checkpoint | Path | str,
     data: Prepared | Path | str,
     out: Path | str,

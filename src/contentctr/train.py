@@ -65,7 +65,7 @@ class Run:
         return self.folder.config
 
 
-def train(
+def train_model(
     config: Config,
     data: Prepared | Path | str,
     out: Path | str,

@@ -1,0 +1,37 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test test-slow check lint types benchmarks clean
+
+setup: $(STAMP)  ## virtual environment with pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	touch $@
+
+demo: setup  ## the main job, end to end, into demo-out/
+	rm -rf demo-out
+	$(BIN)/contentctr demo demo-out
+
+test: setup  ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## all tests
+	$(BIN)/python -m pytest -m ''
+
+check: lint types test  ## what the checks of a change run
+
+lint: setup
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+
+types: setup
+	$(BIN)/mypy
+
+benchmarks: setup  ## tables with ratios; minutes each
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv demo-out

@@ -1,0 +1,105 @@
+"""How a picture becomes the input of a visual encoder, by settings and Pillow alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from contentctr.errors import InputError
+
+_NO_CROP_SIZE = 384
+"""ConvNeXt's image processors do not crop from this size on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """How a picture becomes an encoder's input."""
+
+    resize: tuple[int, int] | int
+    """(H, W) the whole picture is squeezed into, or the length of its shorter edge."""
+    size: tuple[int, int]
+    """(H, W) cropped from the middle after that."""
+    mean: tuple[float, ...]
+    """Taken from each channel of 0-255."""
+    std: tuple[float, ...]
+    """Each channel is divided by it."""
+    resample: int
+    """Pillow's number of the filter."""
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize and crop."""
+        image = image.convert("RGB")
+        height, width = self._target(image)
+        if (image.height, image.width) != (height, width):
+            image = image.resize((width, height), Image.Resampling(self.resample))
+        top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
+        return np.asarray(image)[top : top + self.size[0], left : left + self.size[1]]
+
+    def _target(self, image: Image.Image) -> tuple[int, int]:
+        if not isinstance(self.resize, int):
+            return self.resize
+        short = min(image.height, image.width)
+        return self.resize * image.height // short, self.resize * image.width // short
+
+
+def settings_from_json(noted: dict[str, Any], path: Path) -> ImageSettings:
+    """The settings in the JSON file `path`.
+
+    Raises:
+        InputError: a part is missing or of another type.
+    """
+    try:
+        resize = noted["resize"]
+        return ImageSettings(
+            resize=resize if isinstance(resize, int) else (resize[0], resize[1]),
+            size=(noted["size"][0], noted["size"][1]),
+            mean=tuple(noted["mean"]),
+            std=tuple(noted["std"]),
+            resample=noted["resample"],
+        )
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path}: not whole ({error!r})") from None
+
+
+def settings_from_processor(processor: Any, name: str) -> ImageSettings:
+    """The settings of a transformers image processor, as far as one size comes out of it.
+
+    Raises:
+        InputError: it does not resize to a size, or crops more than there is.
+    """
+    size = {k: v for k, v in dict(processor.size or {}).items() if v}
+    resize: tuple[int, int] | int
+    if "height" in size and "width" in size:
+        resize = out = (size["height"], size["width"])
+    elif "shortest_edge" in size:
+        resize, out = size["shortest_edge"], (size["shortest_edge"],) * 2
+        share = getattr(processor, "crop_pct", None)
+        if share:
+            resize = int(resize / share) if resize < _NO_CROP_SIZE else out
+    else:
+        raise InputError(
+            f"image encoder {name!r}: its processor must resize to height and width or to a "
+            f"shortest_edge, not to {size}"
+        )
+    if processor.do_resize is False:
+        raise InputError(f"image encoder {name!r}: its processor must resize (do_resize)")
+    crop = getattr(processor, "crop_size", None)
+    if getattr(processor, "do_center_crop", False) and crop:
+        out = (crop["height"], crop["width"])
+    whole = (resize, resize) if isinstance(resize, int) else resize
+    if out[0] > whole[0] or out[1] > whole[1]:
+        raise InputError(f"image encoder {name!r}: crops {out} from the smaller {resize}")
+    scale = processor.rescale_factor if processor.do_rescale else 1.0
+    normal = processor.do_normalize
+    return ImageSettings(
+        resize=resize,
+        size=out,
+        mean=tuple(m / scale for m in (processor.image_mean if normal else (0.0,) * 3)),
+        std=tuple(s / scale for s in (processor.image_std if normal else (1.0,) * 3)),
+        resample=int(processor.resample),
+    )

@@ -1,0 +1,48 @@
+"""How big a model is: parameters by part, and floating-point operations a sample."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from contentctr.batch import Batch
+from contentctr.config import Config, DataSpec
+from contentctr.model import build_model
+
+
+def model_size(config: Config, spec: DataSpec, num_streamers: int) -> dict[str, float]:
+    """Parameters and operations of a recipe, encoders aside.
+
+    Args:
+        config: the recipe.
+        spec: widths of the features.
+        num_streamers: rows of the streamer table, beside the unknown one.
+
+    Returns:
+        `parameters` in all, `parameters: PART` for each part of the model, `flops` of one sample
+        (a window) forward, and `training_flops` forward and backward (three times as many).
+    """
+    model = build_model(config.model, spec, num_streamers).eval()
+    found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
+    for name, part in model.named_children():
+        found[f"parameters: {name}"] = float(sum(p.numel() for p in part.parameters()))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(_blank_window(config.data.window_len, spec))
+    found["flops"] = float(counter.get_total_flops())
+    found["training_flops"] = 3 * found["flops"]
+    return found
+
+
+def _blank_window(window_len: int, spec: DataSpec) -> Batch:
+    there = torch.ones(1, window_len, dtype=torch.bool)
+    return Batch(
+        visual_BNV=torch.zeros(1, window_len, spec.visual_dim),
+        text_BNT=torch.zeros(1, window_len, spec.text_dim),
+        has_visual_BN=there,
+        has_speech_BN=there,
+        has_comments_BN=there,
+        streamer_B=torch.zeros(1, dtype=torch.long),
+        valid_BN=there,
+        target_BN=torch.zeros(1, window_len),
+        window_B=torch.zeros(1, dtype=torch.long),
+    )

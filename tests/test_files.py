@@ -1,0 +1,49 @@
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.files import atomic, digest, read_json, write_json
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_and_links_are_put_in_place_whole(tmp_path):
+    with atomic(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "x").write_text("1")
+    assert (tmp_path / "folder" / "x").read_text() == "1"
+    for target in ("folder", "other"):
+        with atomic(tmp_path / "link") as temporary:
+            temporary.symlink_to(target)
+    assert (tmp_path / "link").readlink().name == "other"
+
+
+def test_json_errors_name_file_and_line(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(InputError, match="a.json: no such file"):
+        read_json(path)
+    path.write_text('{"a": 1,\n "b": }')
+    with pytest.raises(InputError, match="a.json, line 2: not JSON"):
+        read_json(path)
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(InputError, match="must be UTF-8 text; byte 7 is not"):
+        read_json(path)
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="must hold a JSON object, not list"):
+        read_json(path)
+
+
+def test_json_holds_no_nan(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digest_is_stable_and_sensitive():
+    assert digest("a", 1) == digest("a", 1) != digest("a", 2)

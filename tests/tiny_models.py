@@ -1,0 +1,59 @@
+"""Tiny Hugging Face models with random weights, saved as a user's folders would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, BertTokenizer, SwinConfig, SwinModel
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+from transformers.utils import logging
+
+TINY_WORDS = (
+    "hello this song is great dance more please welcome everyone thanks for the gift we love you "
+    "product price link now look wow one two three"
+).split()
+
+logging.disable_progress_bar()
+
+
+def make_tiny_swin(folder: Path, *, seed: int = 0) -> Path:
+    """A SwinModel of 32 x 32 pictures and 16-d features, with its image processor."""
+    torch.manual_seed(seed)
+    config = SwinConfig(
+        image_size=32,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=4,
+        drop_path_rate=0.0,
+        initializer_range=0.2,
+    )
+    SwinModel(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def make_tiny_bert(folder: Path, *, seed: int = 0) -> Path:
+    """A BertModel of 16-d features with a WordPiece tokenizer of some words and all letters."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *TINY_WORDS]
+    vocab += [f"##{c}" for c in letters]
+    BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
