@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
 import torch
 
+from contentctr import features, prepared
 from contentctr.batch import Batch
+from contentctr.config import DataSpec
+from contentctr.prepared import COUNT_COLUMNS, ROOMS_SCHEMA, SEGMENTS_SCHEMA
+from contentctr.windows import from_arrays
 
 
 def make_batch(
@@ -43,3 +51,79 @@ def make_batch(
         window_B=torch.arange(b),
         shuffles_BKN=shuffles,
     )
+
+
+def make_table(lengths, *, seed=0, splits=None, streamers=("a", "b"), viewers=20, ctr=None):
+    """A segment table of rooms of the given lengths: columns of SEGMENTS_SCHEMA."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, length in enumerate(lengths):
+        for segment in range(length):
+            target = float(rng.random()) if ctr is None else ctr
+            rows.append({
+                "room_id": f"room{number:03d}",
+                "streamer_id": streamers[number % len(streamers)],
+                "segment": segment,
+                "start_s": 30.0 * segment,
+                "end_s": 30.0 * (segment + 1),
+                "speech": f"word{segment}",
+                "comments": f"wow{segment}",
+                "viewers": viewers,
+                "clickers": round(viewers * target),
+                "ctr": target,
+                **dict.fromkeys(COUNT_COLUMNS, 1),
+                "target": target,
+                "split": splits[number] if splits else "train",
+            })  # fmt: skip
+    return pl.DataFrame(rows, schema=SEGMENTS_SCHEMA)
+
+
+def make_segments(lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None, **options):
+    """SegmentData with features that tell the row: visual[row] = row, text[row] = -row."""
+    table = make_table(lengths, **options) if table is None else table
+    count = table.height
+    row = torch.arange(count, dtype=torch.float16)[:, None]
+    there = torch.ones(count, dtype=torch.bool)
+    return from_arrays(
+        table, visual_SV=row.repeat(1, v), text_ST=-row.repeat(1, t), has_visual_S=there,
+        has_speech_S=there, has_comments_S=there, streamers=list(streamers), horizon=horizon,
+    )  # fmt: skip
+
+
+def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
+    """A prepared folder with features: target is a function of the features, plus nothing else."""
+    rng = np.random.default_rng(seed)
+    splits = ["train"] * (rooms - 4) + ["val"] * 2 + ["test"] * 2
+    table = make_table([length] * rooms, seed=seed, splits=splits, streamers=("a", "b", "c"))
+    count = table.height
+    visual, text = rng.normal(size=(count, v)), rng.normal(size=(count, t))
+    if learnable:
+        target = 1 / (1 + np.exp(-1.5 * visual[:, 0] - text[:, 0]))
+        table = table.with_columns(ctr=pl.Series(target), target=pl.Series(target))
+    names = table["room_id"].unique(maintain_order=True)
+    started = [datetime(2026, 1, 1 + i // 24, i % 24, tzinfo=UTC) for i in range(rooms)]
+    room_table = pl.DataFrame({
+        "room_id": names, "streamer_id": [("a", "b", "c")[i % 3] for i in range(rooms)],
+        "started_at": started, "duration_s": [30.0 * length] * rooms,
+        "num_segments": [length] * rooms, "split": splits, "media": [None] * rooms,
+        "media_kind": [None] * rooms,
+    }, schema=ROOMS_SCHEMA)  # fmt: skip
+    data = prepared.write(
+        root, rooms=room_table, segments=table,
+        manifest={"source": "test", "simulated": True, "segment_seconds": 30.0,
+                  "frames_per_segment": 3, "target": "ctr", "comment_lag": 0},
+    )  # fmt: skip
+    half = {"visual": visual.astype(np.float16), "text": text.astype(np.float16)}
+    flags = {name: np.ones(count, np.uint8) for name in features.FLAGS}
+    stored = [
+        features.StoredRoom(
+            room_id=name,
+            tensors={k: x[i * length : (i + 1) * length] for k, x in {**half, **flags}.items()},
+        )
+        for i, name in enumerate(names)
+    ]
+    features.write_shard(data.features_dir, "all", stored)
+    spec = DataSpec(visual_encoder="test", visual_revision="1", visual_dim=v, text_encoder="test",
+                    text_revision="1", text_dim=t)  # fmt: skip
+    features.write_manifest(data.features_dir, spec, counts={"rooms": rooms})
+    return data

@@ -199,7 +199,7 @@ def evaluate(
     metrics = run(checkpoint, data, out, split=split, batch_size=batch_size, device=_device(device))
     page = write_report(out)
     label = " (simulated rooms)" if metrics["simulated"] else ""
-    rows = {"kendall_tau": metrics["metrics"]["kendall_tau"]["value"]}
+    rows = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
     for name, reference in metrics["references"].items():
         rows[f"kendall_tau of {name}"] = reference["kendall_tau"]
     _table(f"{metrics['counts']['samples']} samples of {split}{label}", rows)

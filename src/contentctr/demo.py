@@ -84,7 +84,7 @@ def demo(out: Path | str) -> dict[str, Any]:
 
 def _tell(out: Path, seconds: float) -> dict[str, Any]:
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
-    model = metrics["metrics"]["kendall_tau"]["value"]
+    model = metrics["metrics"]["kendall_tau"]
     mean = metrics["references"]["streamer_mean"]["kendall_tau"]
     oracle = metrics["references"]["oracle"]["kendall_tau"]
     found = {

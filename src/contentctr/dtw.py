@@ -5,8 +5,8 @@ visual positions (columns), P = B * K sequence pairs, S steps of a path.
 
 Two implementations give the same values and pick the same path:
 
-- a numba kernel for the CPU. It runs on one thread, whatever torch's setting: a call takes less than
-  a millisecond at the paper's size, and a second thread beside a busy process costs more than it
+- a numba kernel for the CPU. It runs on one thread, whatever torch's setting: a call takes under a
+  millisecond at the paper's size, and a second thread beside a busy process costs more than it
   saves. It lets go of the GIL. The first call in each dtype compiles it (about 3 s) and keeps the
   result beside this file; where that folder is read-only, in NUMBA_CACHE_DIR or the user's cache;
   where neither can be written, it is compiled in every process.
@@ -32,8 +32,9 @@ Backend = Literal["auto", "numba", "torch"]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 LANES = 8
-"""Pairs the kernel works on abreast: one pair alone waits for its own last cell at every cell. Of
-1, 4, 8, 16 and 32, 4 to 16 are equally fast at 20 x 20 and 8 is fastest at 192 x 192."""
+"""Pairs the kernel works on abreast: one alone waits at every cell for the cell before it. Of 1, 4,
+8, 16 and 32, those from 4 to 32 are equally fast at 20 x 20, and 8 is fastest at 192 x 192. The
+kernel's working memory is LANES matrices."""
 
 
 def dtw(
@@ -244,12 +245,14 @@ class _NumbaDtw(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_BK: Tensor) -> tuple[Tensor, None, None, None]:
         (d_BK,) = ctx.saved_tensors
-        # times 1, or NaN for a NaN result
-        grad_P = (grad_BK * torch.where(torch.isnan(d_BK), d_BK, 1.0)).flatten()
-        grad_BNM = torch.zeros(ctx.shape, dtype=d_BK.dtype)
-        if grad_BNM.numel():
-            grad_BX = grad_BNM.flatten(1)
-            _add_along_paths(grad_BX.numpy(), grad_P.numpy(), ctx.path_PS, ctx.steps_P)
+        grad_BNM = torch.empty(ctx.shape, dtype=d_BK.dtype)
+        _add_along_paths(
+            grad_BNM.flatten(1).numpy(),
+            grad_BK.flatten().numpy(),
+            d_BK.view(-1).numpy(),
+            ctx.path_PS,
+            ctx.steps_P,
+        )
         return grad_BNM, None, None, None
 
 
@@ -280,13 +283,12 @@ def _run_kernel(
 
 def _kernel(function: _F) -> _F:
     """Compile on first use, without the GIL; keep the result wherever a cache can be written."""
-    compiled: _F
     try:
-        compiled = numba.njit(nogil=True, cache=True)(function)
+        compiled: Any = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:
         # Neither this folder nor the user's cache can be written: compile in every process.
         compiled = numba.njit(nogil=True)(function)
-    return compiled
+    return compiled  # type: ignore[no-any-return]
 
 
 @_kernel
@@ -302,35 +304,36 @@ def _align(
     """Fill d_P, and path_PS and steps_P if path_PS has rows, LANES pairs at a time."""
     B, N, M = cost_BNM.shape
     K = columns_BKM.shape[1]
-    nan_B = np.zeros(B, np.bool_)
-    for b in range(B):
-        nan_B[b] = _any_nan(cost_BNM[b], rows_B[b], cols_B[b])
     # Lanes without a pair, and columns behind a pair's length, read cells that nothing depends on.
-    start_ML = np.zeros((M, LANES), np.int64)
+    columns_ML = np.zeros((M, LANES), np.int64)
+    start_ML = np.zeros((M, LANES), np.uint64)
     total_NML = np.full((N + 1, M + 1, LANES), np.inf, cost_BNM.dtype)
     total_NML[0, 0] = 0
     for first in range(0, B * K, LANES):
         last = min(first + LANES, B * K)
         for pair in range(first, last):
-            b, k = divmod(pair, K)
+            b, k, lane = pair // K, pair % K, pair - first
             for j in range(M):
-                column = columns_BKM[b, k, j] if j < cols_B[b] else 0
-                start_ML[j, pair - first] = b * N * M + column
+                columns_ML[j, lane] = columns_BKM[b, k, j] if j < cols_B[b] else 0
+                start_ML[j, lane] = np.uint64(b * N * M + columns_ML[j, lane])
         _accumulate(cost_BNM.ravel(), start_ML, total_NML)
         for pair in range(first, last):
-            b, k = divmod(pair, K)
-            rows, cols, lane = rows_B[b], cols_B[b], pair - first
-            d_P[pair] = np.nan if nan_B[b] else total_NML[rows, cols, lane]
+            rows, cols, lane = rows_B[pair // K], cols_B[pair // K], pair - first
+            d_P[pair] = total_NML[rows, cols, lane]
+            for i in range(rows):
+                if np.isnan(total_NML[i + 1, cols, lane]):
+                    d_P[pair] = np.nan
             if len(path_PS):
-                columns_M, total_NM = columns_BKM[b, k], total_NML[:, :, lane]
-                steps_P[pair] = _trace(total_NM, columns_M, rows, cols, path_PS[pair])
+                steps_P[pair] = _trace(total_NML, columns_ML, lane, rows, cols, path_PS[pair])
 
 
 @_kernel
 def _accumulate(
-    cost_X: npt.NDArray[Any], start_ML: npt.NDArray[np.int64], total_NML: npt.NDArray[Any]
+    cost_X: npt.NDArray[Any], start_ML: npt.NDArray[np.uint64], total_NML: npt.NDArray[Any]
 ) -> None:
     """C of Eq. 7 for LANES pairs, behind one row and one column of walls.
+
+    A NaN cost makes C NaN from its cell to the end of its row, and no further for certain.
 
     Args:
         cost_X: All costs, flat.
@@ -339,6 +342,7 @@ def _accumulate(
     """
     M = len(start_ML)
     for i in range(total_NML.shape[0] - 1):
+        row = np.uint64(i * M)  # unsigned: numba checks signed ones for counting from the end
         for j in range(M):
             # A fixed count of plain selects, which the compiler turns into vector instructions.
             for lane in range(LANES):
@@ -346,23 +350,24 @@ def _accumulate(
                 up = total_NML[i, j + 1, lane]
                 left = total_NML[i + 1, j, lane]
                 best = up if up < best else best
-                best = left if left < best else best
-                total_NML[i + 1, j + 1, lane] = cost_X[start_ML[j, lane] + i * M] + best
+                best = best if best < left else left  # a NaN on the left stays
+                total_NML[i + 1, j + 1, lane] = cost_X[start_ML[j, lane] + row] + best
 
 
 @_kernel
 def _trace(
-    total_NM: npt.NDArray[Any],
-    columns_M: npt.NDArray[np.int64],
+    total_NML: npt.NDArray[Any],
+    columns_ML: npt.NDArray[np.int64],
+    lane: int,
     rows: int,
     cols: int,
     path_S: npt.NDArray[np.int32],
 ) -> int:
-    """Write the optimal path's flat cells, last first, and return their number."""
-    M = len(columns_M)
+    """Write the flat cells of a lane's optimal path, last first, and return their number."""
+    M = len(columns_ML)
     i, j, steps = rows - 1, cols - 1, 0
     while i > 0 or j > 0:
-        path_S[steps] = i * M + columns_M[j]
+        path_S[steps] = i * M + columns_ML[j, lane]
         steps += 1
         # Walls are left out by index: a total of +inf or NaN must not lead through them.
         if i == 0:
@@ -370,16 +375,15 @@ def _trace(
         elif j == 0:
             i -= 1
         else:
-            diagonal, up, left = total_NM[i, j], total_NM[i, j + 1], total_NM[i + 1, j]
-            best = up if up < diagonal else diagonal
-            if left < best:
+            diagonal, up = total_NML[i, j, lane], total_NML[i, j + 1, lane]
+            if total_NML[i + 1, j, lane] < (up if up < diagonal else diagonal):
                 j -= 1
             elif up < diagonal:
                 i -= 1
             else:
                 i -= 1
                 j -= 1
-    path_S[steps] = columns_M[0]
+    path_S[steps] = columns_ML[0, lane]
     return steps + 1
 
 
@@ -387,27 +391,17 @@ def _trace(
 def _add_along_paths(
     grad_BX: npt.NDArray[Any],
     grad_P: npt.NDArray[Any],
+    d_P: npt.NDArray[Any],
     path_PS: npt.NDArray[np.int32],
     steps_P: npt.NDArray[np.int64],
 ) -> None:
-    """Add each pair's upstream gradient to the cells of its path, in its sample."""
-    K = len(grad_P) // len(grad_BX)
+    """Set grad_BX to each pair's upstream gradient at the cells of its path, summed."""
+    grad_BX[:] = 0  # here and not by torch, which would wake its threads for it
+    K = len(grad_P) // max(len(grad_BX), 1)
     for pair in range(len(grad_P)):
+        grad = d_P[pair] if np.isnan(d_P[pair]) else grad_P[pair]
         for step in range(steps_P[pair]):
-            grad_BX[pair // K, path_PS[pair, step]] += grad_P[pair]
-
-
-@_kernel
-def _any_nan(cost_NM: npt.NDArray[Any], rows: int, cols: int) -> bool:
-    """Whether one of the first cells is NaN."""
-    for i in range(rows):
-        found = False
-        # No way out inside a row: so the compiler compares several cells at once.
-        for j in range(cols):
-            found |= cost_NM[i, j] != cost_NM[i, j]
-        if found:
-            return True
-    return False
+            grad_BX[pair // K, path_PS[pair, step]] += grad
 
 
 @_kernel

@@ -21,7 +21,7 @@ from contentctr.figures import clock, draw_curve
 from contentctr.files import atomic, write_json
 from contentctr.highlights import Highlight, find_highlights, highlight_mask
 from contentctr.progress import progress_bar
-from contentctr.rooms.folder import is_simulated, read_room, room_from_video
+from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
@@ -82,7 +82,7 @@ def predict_recording(
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = checkpoints.load(checkpoint)
-    room, simulated = _read(Path(source), comments, speech, events, streamer_id)
+    room = _read(Path(source), comments, speech, events, streamer_id)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
     warnings = [*room.warnings, *_missing(room, checkpoint)]
@@ -93,8 +93,7 @@ def predict_recording(
             f"{checkpoint.spec.segment_seconds:g} s"
         )
     scores_S = _score(checkpoint, room, table, device, warnings, show_progress)
-    simulated = simulated or checkpoint.spec.simulated
-    return _write(Path(out), room, table, scores_S, top_k, clips, simulated, warnings, checkpoint)
+    return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint)
 
 
 def _read(
@@ -103,7 +102,7 @@ def _read(
     speech: Path | None,
     events: Path | None,
     streamer_id: str,
-) -> tuple[Room, bool]:
+) -> Room:
     if source.is_dir():
         given = {"comments": comments, "speech": speech, "events": events}
         extra = [name for name, path in given.items() if path is not None]
@@ -112,12 +111,12 @@ def _read(
                 f"{source}: a room folder names its own parts; --{(extra or ['streamer'])[0]} is "
                 "for a video file"
             )
-        return read_room(source), is_simulated(source)
+        return read_room(source)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
     return room_from_video(
         source, comments=comments, speech=speech, events=events, streamer_id=streamer_id
-    ), False
+    )
 
 
 def _missing(room: Room, checkpoint: Checkpoint) -> list[str]:
@@ -169,10 +168,10 @@ def _write(
     scores_S: npt.NDArray[np.float64],
     top_k: int,
     clips: bool,
-    simulated: bool,
     warnings: list[str],
     checkpoint: Checkpoint,
 ) -> Prediction:
+    simulated = room.simulated or checkpoint.spec.simulated
     starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
     highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
     curve = table.select("segment", "start_s", "end_s").with_columns(

@@ -164,6 +164,10 @@ def write(
     ).sort("room_id", "segment")
     if truth is not None:
         tables["truth"] = truth.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
+    # Without a manifest a folder is not a prepared one: a kill from here on leaves no mixture of
+    # old and new tables that reads as whole.
+    for name in ("manifest.json", "truth.parquet"):
+        (root / name).unlink(missing_ok=True)
     for name, table in tables.items():
         with atomic(root / f"{name}.parquet") as temporary:
             table.write_parquet(temporary)

@@ -38,7 +38,7 @@ class ImageSettings:
         if (image.height, image.width) != (height, width):
             image = image.resize((width, height), Image.Resampling(self.resample))
         top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
-        return np.asarray(image)[top : top + self.size[0], left : left + self.size[1]]
+        return np.array(image)[top : top + self.size[0], left : left + self.size[1]]
 
     def _target(self, image: Image.Image) -> tuple[int, int]:
         if not isinstance(self.resize, int):
@@ -77,10 +77,10 @@ def settings_from_processor(processor: Any, name: str) -> ImageSettings:
     if "height" in size and "width" in size:
         resize = out = (size["height"], size["width"])
     elif "shortest_edge" in size:
-        resize, out = size["shortest_edge"], (size["shortest_edge"],) * 2
-        share = getattr(processor, "crop_pct", None)
+        edge, share = size["shortest_edge"], getattr(processor, "crop_pct", None)
+        resize, out = edge, (edge, edge)
         if share:
-            resize = int(resize / share) if resize < _NO_CROP_SIZE else out
+            resize = int(edge / share) if edge < _NO_CROP_SIZE else out
     else:
         raise InputError(
             f"image encoder {name!r}: its processor must resize to height and width or to a "

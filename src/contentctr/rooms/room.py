@@ -47,6 +47,8 @@ class Room:
     """Of EVENTS_SCHEMA, sorted by t."""
     columns: pl.DataFrame | None = None
     """The user's own numbers: `t` in seconds from the start, and any numeric columns."""
+    simulated: bool = False
+    """Whether the room is simulated; every number from it is labelled so."""
     counts: dict[str, int] = field(default_factory=dict)
     """What the reader left out: bad lines, duplicates, rows outside the room, by name."""
     warnings: list[str] = field(default_factory=list)

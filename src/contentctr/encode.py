@@ -1,0 +1,344 @@
+"""Encode a prepared folder: every segment's frames and texts once, only what is new or changed.
+
+Rooms are written one by one, so that a killed run goes on where it was. Shape suffixes:
+batch.py's legend, and S segments.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contentctr import encoders
+from contentctr.config import DataSpec
+from contentctr.errors import InputError
+from contentctr.features import (
+    FLAGS,
+    Entry,
+    StoredRoom,
+    read_entry,
+    room_file,
+    shard_index,
+    to_half,
+    write_manifest,
+    write_shard,
+)
+from contentctr.files import digest
+from contentctr.prepared import Prepared
+from contentctr.progress import Progress, progress_bar
+from contentctr.rooms.media import list_images
+from contentctr.rooms.room import Media
+from contentctr.segment_features import (
+    Pair,
+    TextCache,
+    encode_frames,
+    encode_texts,
+    segment_frames,
+    text_pairs,
+)
+from contentctr.segment_features import encode_segments as encode_segments
+
+Tensors = dict[str, NDArray[Any]]
+VISUAL_PART = {False: ("visual", "has_visual"), True: ("frames", "has_frame", "has_visual")}
+"""Tensors made of pictures, of features and of inputs."""
+TEXT_PART = {
+    False: ("text", "has_speech", "has_comments"),
+    True: ("token_ids", "token_types", "token_mask", "has_speech", "has_comments"),
+}
+"""Tensors made of texts, of features and of inputs."""
+
+
+def encode_rooms(
+    data: Prepared | Path | str,
+    *,
+    visual: str = encoders.EMBEDDED,
+    text: str = encoders.EMBEDDED,
+    text_pooling: str | None = None,
+    max_text_tokens: int = 128,
+    batch_size: int = 16,
+    inputs: bool = False,
+    device: str | torch.device = "cpu",
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Store features of every room of a prepared folder, or the encoders' inputs.
+
+    A room is encoded again only if its media file, its texts, its segments or an encoder changed,
+    and then only the part of it, pictures or texts, that did. Rooms no longer in the folder are
+    removed from the store.
+
+    Args:
+        data: the prepared folder.
+        visual: name or folder of the visual encoder, or "embedded".
+        text: the same of the text encoder.
+        text_pooling: cls or mean; None: the encoder's own.
+        max_text_tokens: longer texts are cut.
+        batch_size: pictures, or texts, that go through an encoder at once.
+        inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
+        device: where the encoders run.
+        show_progress: show a bar on a terminal.
+
+    Returns:
+        Counts of what was done, and under "warnings" what the user should know.
+
+    Raises:
+        InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
+    """
+    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    if data.manifest().get("source") == "simulate":
+        raise InputError(
+            f"{data.root}: its features are made by `contentctr simulate`, without pictures: "
+            "there is nothing to encode"
+        )
+    f = encoders.load_visual(visual, device=device)
+    g = encoders.load_text(text, pooling=text_pooling, max_tokens=max_text_tokens, device=device)
+    job = _Job(data, f, g, batch_size=batch_size, inputs=inputs)
+    return job.run(show_progress=show_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One room: where its pictures and texts are, and hashes of all that its rows depend on."""
+
+    room_id: str
+    media: Media | None
+    spans: list[tuple[float, float]]
+    pairs: list[Pair]
+    visual_fingerprint: str
+    text_fingerprint: str
+
+    def done(self, entry: Entry | None) -> tuple[bool, bool]:
+        """Whether the pictures, and whether the texts, are stored as they should be."""
+        if entry is None or entry.stop - entry.start != len(self.spans):
+            return False, False
+        return (
+            entry.visual_fingerprint == self.visual_fingerprint,
+            entry.text_fingerprint == self.text_fingerprint,
+        )
+
+
+class _Job:
+    """One run of `encode_rooms`."""
+
+    def __init__(
+        self,
+        data: Prepared,
+        visual: encoders.ImageEncoder,
+        text: encoders.TextPairEncoder,
+        *,
+        batch_size: int,
+        inputs: bool,
+    ) -> None:
+        self.data, self.batch_size, self.inputs = data, batch_size, inputs
+        self.visual, self.text = encoders.for_inference(visual), text.eval()
+        self.folder = data.inputs_dir if inputs else data.features_dir
+        manifest = data.manifest()
+        self.spec = DataSpec(
+            segment_seconds=float(manifest["segment_seconds"]),
+            frames_per_segment=manifest["frames_per_segment"],
+            comment_lag=manifest["comment_lag"],
+            visual_encoder=visual.name,
+            visual_revision=visual.revision,
+            visual_dim=visual.dim,
+            text_encoder=text.name,
+            text_revision=text.revision,
+            text_dim=text.dim,
+            text_pooling=text.pooling,
+            max_text_tokens=text.max_tokens,
+        )
+        self.segments_hash = manifest.get("hashes", {}).get("segments.parquet", "")
+        self.cache: TextCache = OrderedDict()
+        self.warnings: list[str] = []
+        self.removed = 0
+        self.make_visual, self.make_text = (
+            (self._frames, self._tokens) if inputs else (self._visual, self._text)
+        )
+
+    def run(self, *, show_progress: bool) -> dict[str, Any]:
+        """Encode what is missing, remove what is gone."""
+        tasks = list(self._tasks())
+        # Said before anything is written: a store that is half of other encoders, or half there,
+        # is never read.
+        self._manifest({}, complete=False)
+        index = self._clean({task.room_id for task in tasks})
+        todo = [task for task in tasks if not all(task.done(index.get(task.room_id)))]
+        counts = {
+            "rooms": len(tasks),
+            "rooms_encoded": len(todo),
+            "rooms_kept": len(tasks) - len(todo),
+            "rooms_removed": self.removed,
+            "segments": sum(len(task.spans) for task in tasks),
+            "segments_encoded": sum(len(task.spans) for task in todo),
+        }
+        with progress_bar("encode", counts["segments_encoded"], show=show_progress) as bar:
+            for task in todo:
+                self._store(task, index.get(task.room_id), bar)
+        counts |= self._flags(tasks)
+        self._manifest(counts, complete=True)
+        return {**counts, "warnings": self.warnings}
+
+    def _flags(self, tasks: Sequence[_Task]) -> dict[str, int]:
+        """How many segments have pictures, speech and comments."""
+        total = dict.fromkeys(FLAGS, 0)
+        for task in tasks:
+            path = self.folder / f"{room_file(task.room_id)}.safetensors"
+            for name, values in read_entry(shard_index(path)[task.room_id], FLAGS).items():
+                total[name] += int(values.sum())
+        return {name.replace("has_", "segments_with_"): count for name, count in total.items()}
+
+    def _manifest(self, counts: dict[str, int], *, complete: bool) -> None:
+        write_manifest(
+            self.folder, self.spec, counts=counts, complete=complete,
+            segments_hash=self.segments_hash,
+        )  # fmt: skip
+
+    def _tasks(self) -> Iterator[_Task]:
+        segments = self.data.segments()
+        pairs = text_pairs(segments, self.spec.comment_lag)
+        spans = list(segments.select("start_s", "end_s").iter_rows())
+        rows: dict[str, list[int]] = {}
+        for row, room_id in enumerate(segments["room_id"]):
+            rows.setdefault(room_id, []).append(row)
+        for room in self.data.rooms().iter_rows(named=True):
+            own = rows.get(room["room_id"], [])
+            yield self._task(room, [spans[row] for row in own], [pairs[row] for row in own])
+
+    def _task(
+        self, room: dict[str, Any], spans: list[tuple[float, float]], pairs: list[Pair]
+    ) -> _Task:
+        media = _media(room)
+        pictures = _media_state(room["room_id"], media)
+        spec = self.spec
+        return _Task(
+            room_id=room["room_id"],
+            media=media,
+            spans=spans,
+            pairs=pairs,
+            visual_fingerprint=digest(
+                spec.visual_revision, spec.frames_per_segment, spans, pictures
+            ),
+            text_fingerprint=digest(spec.text_revision, spec.max_text_tokens, pairs),
+        )
+
+    def _clean(self, room_ids: set[str]) -> dict[str, Entry]:
+        """What the store has of these rooms; files of others and damaged ones are removed."""
+        index: dict[str, Entry] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            try:
+                found = shard_index(path)
+            except InputError as error:
+                self.warnings.append(f"{error} (it was removed and is encoded again)")
+                path.unlink()
+                continue
+            wanted = {r: e for r, e in found.items() if r in room_ids and path.stem == room_file(r)}
+            if not wanted:
+                path.unlink()
+                self.removed += 1
+            index |= wanted
+        return index
+
+    def _store(self, task: _Task, entry: Entry | None, bar: Progress) -> None:
+        """Write a room; the part of it that is stored as it should be is taken over."""
+        has_visual, has_text = task.done(entry)
+        kept: Tensors = {}
+        if entry is not None and (has_visual or has_text):
+            kept = read_entry(
+                entry, VISUAL_PART[self.inputs] if has_visual else TEXT_PART[self.inputs]
+            )
+        if has_visual:
+            bar.advance(len(task.spans))
+        visual = {} if has_visual else self.make_visual(task, bar)
+        text = {} if has_text else self.make_text(task)
+        room = StoredRoom(
+            room_id=task.room_id,
+            tensors={**kept, **visual, **text},
+            visual_fingerprint=task.visual_fingerprint,
+            text_fingerprint=task.text_fingerprint,
+        )
+        write_shard(self.folder, room_file(task.room_id), [room])
+
+    def _visual(self, task: _Task, bar: Progress) -> Tensors:
+        visual_SV, has_visual_S = encode_frames(
+            task.media, task.spans, self.visual,
+            frames_per_segment=self.spec.frames_per_segment, batch_size=self.batch_size,
+            warnings=self.warnings, progress=bar,
+        )  # fmt: skip
+        what = f"room {task.room_id!r}, visual encoder {self.visual.name!r}"
+        return {"visual": to_half(visual_SV, what), "has_visual": has_visual_S.astype(np.uint8)}
+
+    def _text(self, task: _Task) -> Tensors:
+        text_ST = encode_texts(task.pairs, self.text, batch_size=self.batch_size, cache=self.cache)
+        what = f"room {task.room_id!r}, text encoder {self.text.name!r}"
+        return {"text": to_half(text_ST, what), **_text_flags(task.pairs)}
+
+    def _frames(self, task: _Task, bar: Progress) -> Tensors:
+        per_segment, count = self.spec.frames_per_segment, len(task.spans)
+        frames_SFHWC = np.zeros((count, per_segment, *self.visual.size, 3), np.uint8)
+        has_frame_SF = np.zeros((count, per_segment), np.uint8)
+        found = segment_frames(task.media, task.spans, per_segment, self.warnings)
+        for number, frame in enumerate(found):
+            row, place = divmod(number, per_segment)
+            if frame is not None:
+                frames_SFHWC[row, place] = self.visual.preprocess(frame)
+                has_frame_SF[row, place] = 1
+            if place == per_segment - 1:
+                bar.advance()
+        has_visual_S: NDArray[np.uint8] = has_frame_SF.max(axis=1)
+        tensors: Tensors = {"frames": frames_SFHWC, "has_frame": has_frame_SF}
+        return {**tensors, "has_visual": has_visual_S}
+
+    def _tokens(self, task: _Task) -> Tensors:
+        rows = [row for row, pair in enumerate(task.pairs) if any(pair)]
+        names, kinds = ("token_ids", "token_types", "token_mask"), (np.int32, np.uint8, np.uint8)
+        found = (torch.zeros(0, 0),) * 3
+        if rows:
+            chosen = [task.pairs[row] for row in rows]
+            found = self.text.tokenize([s for s, _ in chosen], [c for _, c in chosen])
+        tensors: Tensors = {}
+        for name, kind, values in zip(names, kinds, found, strict=True):
+            tensors[name] = np.zeros((len(task.pairs), values.shape[1]), kind)
+            tensors[name][rows] = values.numpy()
+        return {**tensors, **_text_flags(task.pairs)}
+
+
+def _text_flags(pairs: Sequence[Pair]) -> Tensors:
+    return {
+        "has_speech": np.array([bool(speech) for speech, _ in pairs], np.uint8),
+        "has_comments": np.array([bool(comments) for _, comments in pairs], np.uint8),
+    }
+
+
+def _media(room: dict[str, Any]) -> Media | None:
+    if room["media"] is None:
+        return None
+    if room["media_kind"] not in ("video", "frames"):
+        raise InputError(
+            f"rooms.parquet, room {room['room_id']!r}: media_kind must be video or frames, not "
+            f"{room['media_kind']!r}"
+        )
+    return Media(path=Path(room["media"]), kind=room["media_kind"])
+
+
+def _media_state(room_id: str, media: Media | None) -> list[Any] | None:
+    """What changes when the pictures do: names, sizes and times of their files."""
+    if media is None:
+        return None
+    try:
+        if media.kind == "frames":
+            files = [path for _, path in list_images(media.path)]
+        else:
+            files = [media.path]
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"room {room_id!r}: its {media.kind} {media.path} cannot be read ({error})"
+        ) from None
+    return [str(media.path), media.kind, states]

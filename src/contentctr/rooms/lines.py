@@ -1,0 +1,225 @@
+"""Bad lines: one place that words, counts and limits them, and the checks of single values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contentctr.errors import InputError
+
+MAX_BAD_SHARE = 0.01
+"""More bad lines than this share of a file stop the command."""
+SHOWN = 3
+"""Bad lines that a message quotes."""
+_JSON_ERRORS = (ValueError, RecursionError)
+
+
+class BadLine(Exception):
+    """A line that cannot be used; the message is the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a reader makes of one file of a room."""
+
+    path: Path
+    table: pl.DataFrame
+    bad_lines: int = 0
+    duplicates: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+class BadLines:
+    """The bad lines of one file.
+
+    Args:
+        path: the file, for messages.
+        unit: what is numbered: line, row, comment, segment.
+    """
+
+    def __init__(self, path: Path, unit: str = "line") -> None:
+        self.path = path
+        self.unit = unit
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, number: int, reason: str, *, count: int = 1) -> None:
+        """Leave out `count` lines that start at line `number`."""
+        self.count += count
+        if len(self._shown) < SHOWN:
+            self._shown.append(f"{self.unit} {number}: {reason}")
+
+    def warnings(self, total: int) -> list[str]:
+        """One message about the lines left out, if any.
+
+        Args:
+            total: lines of the file, good and bad.
+
+        Raises:
+            InputError: more than MAX_BAD_SHARE of them are bad.
+        """
+        if not self.count:
+            return []
+        shown = "; ".join(self._shown) + ("; ..." if self.count > len(self._shown) else "")
+        if self.count > MAX_BAD_SHARE * total:
+            raise InputError(
+                f"{self.path}: {self.count} of {total} {self.unit}s are bad, and at most "
+                f"{MAX_BAD_SHARE:.0%} may be: {shown}"
+            )
+        return [f"{self.path}: left out {self.count} of {total} {self.unit}s: {shown}"]
+
+
+def show(value: object) -> str:
+    """`value` as a message quotes it, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def seconds(value: object, name: str) -> float:
+    """A number of seconds from JSON.
+
+    Raises:
+        BadLine: it is missing, no number or not finite.
+    """
+    if value is None:
+        raise BadLine(f"{name} is missing")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadLine(f"{name} must be a number of seconds, not {show(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise BadLine(f"{name} must be finite, not {show(value)}")
+    return number
+
+
+def parse_seconds(text: str, name: str) -> float:
+    """A number of seconds from text.
+
+    Raises:
+        BadLine: it is empty, no number or not finite.
+    """
+    if not text.strip():
+        raise BadLine(f"{name} is missing")
+    try:
+        # float() also takes 1_000, which no log means.
+        number = float(text) if "_" not in text else None
+    except ValueError:
+        number = None
+    if number is None:
+        raise BadLine(f"{name} must be a number of seconds, not {show(text)}")
+    return seconds(number, name)
+
+
+def string(value: object, name: str) -> str:
+    """Text from JSON.
+
+    Raises:
+        BadLine: it is missing, no text, or has half a surrogate pair.
+    """
+    if value is None:
+        raise BadLine(f"{name} is missing")
+    if not isinstance(value, str):
+        raise BadLine(f"{name} must be text, not {show(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadLine(f"{name} has half a surrogate pair: {show(value)}") from None
+    return value
+
+
+def identifier(value: object, name: str) -> str:
+    """An id from JSON: text that is not empty, or a whole number, kept digit by digit.
+
+    Raises:
+        BadLine: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise BadLine(f"{name} must be text or a whole number, not {show(value)}")
+    if not string(value, name):
+        raise BadLine(f"{name} is missing")
+    return str(value)
+
+
+def read_utf8(path: Path) -> str:
+    r"""The text of a file, without a byte order mark; every line ends in \n.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8; names the place and the way out.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: not UTF-8 text (byte 0x{raw[error.start]:02x} at offset "
+            f"{error.start}); convert the file, for example with "
+            f"`iconv -f ITS_ENCODING -t UTF-8 {path.name} > utf8{path.suffix}`"
+        ) from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def load_json(path: Path) -> Any:
+    """The value of a file that is one JSON value.
+
+    Raises:
+        InputError: it is not UTF-8 or not JSON; names the line.
+    """
+    try:
+        return json.loads(read_utf8(path))
+    except InputError:
+        raise
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except _JSON_ERRORS as error:
+        raise InputError(f"{path}: not JSON that can be read: {error}") from None
+
+
+def json_lines(path: Path, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line of a JSONL file; other lines go to `bad`, empty ones nowhere.
+
+    Raises:
+        InputError: the file is not UTF-8.
+    """
+    # Not splitlines(): JSON text may hold U+2028 and others that it splits at.
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except _JSON_ERRORS as error:
+            # A JSONDecodeError's own text counts lines inside this one.
+            bad.add(number, f"not JSON: {getattr(error, 'msg', error)}")
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            bad.add(number, f"must be a JSON object, not {show(record)}")
+
+
+def require_suffix(path: Path, part: str, known: tuple[str, ...]) -> str:
+    """The file's extension, in lower case.
+
+    Raises:
+        InputError: no reader knows it.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise InputError(
+            f"{path}: no reader of {part} knows the extension {path.suffix!r}; known: "
+            + ", ".join(f"{part}{s}" for s in known)
+        )
+    return suffix

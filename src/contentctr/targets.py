@@ -1,0 +1,141 @@
+"""What the model learns to predict, in [0, 1], and which rooms it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from contentctr.errors import InputError
+
+COMMENT_TARGETS = ("comment_rate", "comment_count")
+"""Targets made from the comments: the model must not see a segment's own comments."""
+_NO_TARGETS = ("segment", "start_s", "end_s", "target")
+
+
+def set_target(segments: pl.DataFrame, target: str) -> pl.DataFrame:
+    """`segments` with the column `target` filled.
+
+    "ctr" is taken as it is. "comment_rate" is comments a second; it and any numeric column are
+    mapped to [0, 1] by rank inside the room: (average rank - 1) / (n - 1) over the room's n
+    segments that have a value, 0.5 where n is 1 or all are equal. No value, no target.
+
+    Args:
+        segments: of SEGMENTS_SCHEMA, with any further columns.
+        target: ctr, comment_rate, or a numeric column.
+
+    Raises:
+        InputError: there is no such numeric column; lists those there are.
+    """
+    if target == "ctr":
+        return segments.with_columns(target=pl.col("ctr"))
+    if target == "comment_rate":
+        # Lengths that differ in a float's last digits alone must not order equal counts.
+        seconds = (pl.col("end_s") - pl.col("start_s")).round(6)
+        return segments.with_columns(target=_rank_inside_room(pl.col("comment_count") / seconds))
+    numeric = [
+        name
+        for name, kind in segments.schema.items()
+        if kind.is_numeric() and name not in _NO_TARGETS
+    ]
+    if target not in numeric:
+        raise InputError(
+            f"target must be comment_rate or one of the numeric columns {', '.join(numeric)}; not "
+            f"{target!r}"
+        )
+    return segments.with_columns(target=_rank_inside_room(pl.col(target)))
+
+
+def default_comment_lag(target: str) -> int:
+    """Segments between the comments and the segment whose text they are: 1 for COMMENT_TARGETS."""
+    return 1 if target in COMMENT_TARGETS else 0
+
+
+def check_comment_lag(target: str, comment_lag: int) -> None:
+    """Refuse a lag with which a target made from comments would be its own input.
+
+    Raises:
+        InputError: it is negative, or 0 with one of COMMENT_TARGETS.
+    """
+    least = default_comment_lag(target)
+    if comment_lag < least:
+        why = ", or a segment's own comments would be its input" if least else ""
+        raise InputError(
+            f"comment_lag must be at least {least} with target {target!r}{why}; not {comment_lag}"
+        )
+
+
+def check_shares(val: float, test: float) -> None:
+    """Refuse shares that leave no training room.
+
+    Raises:
+        InputError: one is negative, or they sum to 1 or more.
+    """
+    if not (val >= 0 and test >= 0 and val + test < 1):
+        raise InputError(
+            f"val and test must be at least 0 and sum to less than 1, not {val} and {test}"
+        )
+
+
+def assign_splits(rooms: pl.DataFrame, *, val: float = 0.1, test: float = 0.1) -> pl.DataFrame:
+    """`rooms` with `split`: train, val or test, by room and by time.
+
+    Rooms are taken in the order of their start. Every validation room starts after every training
+    room, every test room after all of both; rooms that start together stay together. The shares
+    are met as nearly as that allows. With few rooms, training comes first, then test.
+
+    Args:
+        rooms: with `started_at` (a time, null where unknown).
+        val: share of validation rooms, in [0, 1).
+        test: share of test rooms; val + test < 1.
+
+    Raises:
+        InputError: a share is out of range, or a room's start is unknown and a share is not 0.
+    """
+    check_shares(val, test)
+    if val == 0 and test == 0:
+        return rooms.with_columns(split=pl.lit("train"))
+    unknown = rooms.filter(pl.col("started_at").is_null())
+    if unknown.height:
+        raise InputError(
+            f"room {unknown['room_id'][0]!r} has no started_at, which the split by time needs "
+            f"({unknown.height} of {rooms.height} rooms); give it, or set val and test to 0"
+        )
+    starts = rooms.group_by("started_at").len().sort("started_at")
+    sizes = starts["len"].to_list()
+    num_test = _take_last(sizes, test * rooms.height, keep=2 if val > 0 else 1)
+    left = sizes[: len(sizes) - num_test]
+    num_val = _take_last(left, val * rooms.height, keep=1)
+    names = ["train"] * (len(left) - num_val) + ["val"] * num_val + ["test"] * num_test
+    by_start = starts.select("started_at", split=pl.Series(names, dtype=pl.String))
+    return rooms.drop("split", strict=False).join(
+        by_start, on="started_at", how="left", maintain_order="left"
+    )
+
+
+def _rank_inside_room(value: pl.Expr) -> pl.Expr:
+    value = value.cast(pl.Float64).fill_nan(None)
+    rank = value.rank("average").over("room_id")
+    count = value.count().over("room_id")
+    return (
+        pl.when(value.is_null())
+        .then(None)
+        .when(count > 1)
+        .then((rank - 1) / (count.cast(pl.Float64) - 1))
+        .otherwise(0.5)
+    )
+
+
+def _take_last(sizes: Sequence[int], wanted: float, *, keep: int) -> int:
+    """How many of the last groups hold nearest to `wanted` rooms: 1 or more, as far as possible.
+
+    Args:
+        sizes: rooms in each group, in order.
+        wanted: number of rooms; 0 takes none.
+        keep: groups to leave. Where only one could be taken by leaving one, that is done.
+    """
+    most = max(len(sizes) - keep, min(len(sizes) - 1, 1))
+    if wanted <= 0 or most < 1:
+        return 0
+    totals = [sum(sizes[len(sizes) - count :]) for count in range(1, most + 1)]
+    return min(range(most), key=lambda i: abs(totals[i] - wanted)) + 1

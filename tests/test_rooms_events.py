@@ -1,0 +1,223 @@
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.rooms.columns import read_columns
+from contentctr.rooms.events import read_events
+from contentctr.rooms.room import EVENT_KINDS, EVENTS_SCHEMA
+
+ROWS = [("007", 1.5, "exposure"), ("9007199254740993", 2.0, "click"), ("b", 2.5, "exit")]
+
+
+def csv(tmp_path: Path, text: str, name: str = "events.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+def test_csv_and_parquet_read_the_same(tmp_path: Path) -> None:
+    a = csv(
+        tmp_path,
+        "\ufeffkind,user_id,x,t\r\nexit,b,,2.5\r\n"
+        'click,"9007199254740993",é, 2\r\n\r\nexposure,007,,1.5',
+    )
+    b = tmp_path / "events.parquet"
+    pl.DataFrame(ROWS, schema=["user_id", "t", "kind"], orient="row").write_parquet(b)
+    for path in (a, b):
+        part = read_events(path)
+        assert part.table.rows() == ROWS
+        assert dict(part.table.schema) == EVENTS_SCHEMA
+        assert (part.bad_lines, part.duplicates, part.warnings) == (0, 0, [])
+
+
+def test_parquet_with_other_good_types(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    pl.DataFrame(
+        {"user_id": [2**63 + 1, 5], "t": [1, 2], "kind": ["like", "gift"]},
+        schema={"user_id": pl.UInt64, "t": pl.Int32, "kind": pl.Categorical},
+    ).write_parquet(path)
+    assert read_events(path).table.rows() == [(str(2**63 + 1), 1.0, "like"), ("5", 2.0, "gift")]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user_id", [1.0, 2.0], "'user_id' must be String or a whole number, not Float64"),
+        ("t", ["1", "2"], r"'t' must be a number of seconds \(Float64\), not String"),
+        ("t", [datetime(2024, 1, 1)] * 2, r"'t' must be .*, not Datetime"),
+        ("t", [True, False], r"'t' must be .*, not Boolean"),
+        ("kind", [1, 2], "'kind' must be String, not Int64"),
+    ],
+)
+def test_wrong_parquet_type(
+    tmp_path: Path, column: str, values: list[object], message: str
+) -> None:
+    path = tmp_path / "events.parquet"
+    good = {"user_id": ["a", "b"], "t": [1.0, 2.0], "kind": ["click", "click"]}
+    pl.DataFrame({**good, column: values}).write_parquet(path)
+    with pytest.raises(InputError, match=message) as caught:
+        read_events(path)
+    assert str(path) in str(caught.value)
+
+
+def test_bad_lines_are_named_by_line(tmp_path: Path) -> None:
+    lines = ["user_id,t,kind", *(f"u{i},{i},click" for i in range(1000))]
+    for number, text in {
+        3: "u,x,click",
+        5: ",1,click",
+        9: "u,nan,click",
+        11: "u,1,Click",
+        13: "u,1",
+        20: "u,,click",
+        21: "u,-inf,like",
+    }.items():
+        lines[number - 1] = text
+    part = read_events(csv(tmp_path, "\n".join(lines) + "\n\n\n"))
+    assert (part.bad_lines, part.table.height) == (7, 993)
+    assert part.warnings == [
+        f"{tmp_path}/events.csv: left out 7 of 1000 lines: "
+        "line 3: t must be a number of seconds, not 'x'; line 5: user_id is missing; "
+        "line 9: t must be finite, not nan; ..."
+    ]
+    lines[30:35] = ["u,1,view"] * 5
+    with pytest.raises(InputError, match="12 of 1000 lines are bad, and at most 1% may be: line 3"):
+        read_events(csv(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("u,1,Click", f"kind must be one of {', '.join(EVENT_KINDS)}, not 'Click'"),
+        ("u,1", "kind is missing"),
+        ("u,,click", "t is missing"),
+        ("u,-inf,like", "t must be finite, not -inf"),
+        ("u,1_0,like", "t must be a number of seconds, not '1_0'"),
+    ],
+)
+def test_reasons(tmp_path: Path, line: str, reason: str) -> None:
+    rows = [f"u,{i},click" for i in range(198)]
+    part = read_events(csv(tmp_path, "\n".join(["user_id,t,kind", *rows, line, "u,999,gift"])))
+    assert part.warnings == [f"{tmp_path}/events.csv: left out 1 of 200 lines: line 200: {reason}"]
+
+
+def test_damaged_lines_do_not_cost_their_neighbours(tmp_path: Path) -> None:
+    lines = ["user_id,t,kind", *(f'"u{i}",{i},click' for i in range(600))]
+    lines[10] = 'u,"1,click'
+    lines[20] = "u,1,click,more"
+    lines[30] = ""
+    lines[40] = "u,oh,click"
+    lines[50] = 'u,1,cl"ick'
+    part = read_events(csv(tmp_path, "\r\n".join(lines)))
+    assert (part.bad_lines, part.table.height) == (4, 595)
+    assert part.warnings == [
+        f"{tmp_path}/events.csv: left out 4 of 599 lines: "
+        "line 11: a quoted field is not closed on its line; "
+        "line 21: has 4 fields, the first line 3; "
+        "line 51: a quoted field is not closed on its line; ..."
+    ]
+    assert set(part.table["t"]) == set(range(600)) - {9, 19, 29, 39, 49}
+
+
+def test_a_quote_that_swallows_lines_unseen_is_found(tmp_path: Path) -> None:
+    lines = ["user_id,t,kind", *(f"u{i},{i},click" for i in range(400))]
+    lines[10] = '"u9,9,click'
+    lines[13] = 'u12",12,click'
+    part = read_events(csv(tmp_path, "\n".join(lines)))
+    assert part.bad_lines == 2
+    assert part.table.height == 398
+
+
+def test_wrong_csv_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"column 'kind' is missing; it has \['user_id', 't'\]"):
+        read_events(csv(tmp_path, "user_id,t\na,1\n"))
+    with pytest.raises(InputError, match="line 1: must name the columns; it is empty"):
+        read_events(csv(tmp_path, ""))
+    with pytest.raises(InputError, match="line 1: names the column 't' more than once"):
+        read_events(csv(tmp_path, "user_id,t,t,kind\n"))
+    with pytest.raises(InputError, match="column 't' must be .*Float64.*, not text such as '20:0"):
+        read_events(csv(tmp_path, "user_id,t,kind\na,20:00:01,click\nb,20:00:02,click\n"))
+    path = tmp_path / "events.csv"
+    path.write_bytes("user_id,t,kind\na,1,click\n你,1,click\n".encode("gb18030"))
+    with pytest.raises(InputError, match=r"line 3: not UTF-8 text \(byte 0xc4 at offset 25\)"):
+        read_events(path)
+    path.write_bytes("用户,t,kind\n".encode("gb18030"))
+    with pytest.raises(InputError, match="line 1: not UTF-8"):
+        read_events(path)
+    path = tmp_path / "events.parquet"
+    path.write_bytes(b"PAR1 nonsense")
+    with pytest.raises(InputError, match="events.parquet: not a readable Parquet file"):
+        read_events(path)
+    with pytest.raises(InputError, match="known: events.parquet, events.csv"):
+        read_events(tmp_path / "events.xlsx")
+
+
+def test_exact_duplicates_are_dropped(tmp_path: Path) -> None:
+    part = read_events(
+        csv(tmp_path, "user_id,t,kind\na,2,click\na,1,click\na,2.0,click\na,2,like\nb,2,click\n")
+    )
+    assert part.duplicates == 1
+    assert part.table.rows() == [
+        ("a", 1.0, "click"),
+        ("a", 2.0, "click"),
+        ("a", 2.0, "like"),
+        ("b", 2.0, "click"),
+    ]
+
+
+def test_header_alone_is_an_empty_log(tmp_path: Path) -> None:
+    table = read_events(csv(tmp_path, "user_id,t,kind\n")).table
+    assert table.height == 0
+    assert dict(table.schema) == EVENTS_SCHEMA
+
+
+@pytest.mark.slow
+def test_large_logs_are_fast(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    size = 5_000_000
+    path = tmp_path / "events.csv"
+    pl.DataFrame(
+        {
+            "user_id": rng.integers(0, 1_000_000, size),
+            "t": rng.integers(0, 7_200_000, size) / 1000,
+            "kind": pl.Series(EVENT_KINDS).gather(rng.integers(0, 8, size)),
+        }
+    ).write_csv(path)
+    with path.open("a") as handle:
+        handle.write("u,x,click\n")
+    start = time.perf_counter()
+    part = read_events(path)
+    assert part.bad_lines == 1
+    assert f"line {size + 2}:" in part.warnings[0]
+    assert time.perf_counter() - start < 60
+
+
+def test_columns(tmp_path: Path) -> None:
+    path = csv(tmp_path, "t,gmv,heat\n30,2,\n1.5,1e3,nan\n", "columns.csv")
+    assert read_columns(path).table.rows() == [(1.5, 1000.0, None), (30.0, 2.0, None)]
+    other = tmp_path / "columns.parquet"
+    pl.DataFrame({"t": [1.5, 30.0], "gmv": [1000, 2], "heat": [float("nan"), None]}).write_parquet(
+        other
+    )
+    assert read_columns(other).table.equals(read_columns(path).table)
+
+
+def test_bad_columns(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i}\n" for i in range(298))
+    part = read_columns(csv(tmp_path, f"t,gmv\n{rows}1,x\n1,inf\n", "columns.csv"))
+    assert part.warnings == [
+        f"{tmp_path}/columns.csv: left out 2 of 300 lines: line 300: gmv must be a number, not "
+        "'x'; line 301: gmv must be finite, not inf"
+    ]
+    with pytest.raises(InputError, match="column 'gmv' must be of numbers.*not text such as 'a'"):
+        read_columns(csv(tmp_path, "t,gmv\n1,a\n2,b\n", "columns.csv"))
+    with pytest.raises(InputError, match="must have a column of numbers beside 't'"):
+        read_columns(csv(tmp_path, "t\n1\n", "columns.csv"))
+    path = tmp_path / "columns.parquet"
+    pl.DataFrame({"t": [1.0], "flag": [True]}).write_parquet(path)
+    with pytest.raises(InputError, match="column 'flag' must be of numbers.*not Boolean"):
+        read_columns(path)

@@ -1,0 +1,243 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from contentctr import checkpoint as checkpoints
+from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
+from contentctr.errors import InputError
+from contentctr.losses import loss_counts, loss_sums, total_loss
+from contentctr.model import build_model
+from contentctr.run import read_log
+from contentctr.train import NonFiniteLossError, make_optimizer, schedule, train_model, train_step
+from make import make_batch, write_data
+
+TINY = Config(
+    data=DataConfig(window_len=4, min_viewers=1),
+    model=ModelConfig(d_model=8, num_heads=2, perceiver_layers=1, decoder_layers=1,
+                      streamer_dim=4, dropout=0.1),
+    loss=LossConfig(num_negatives=2),
+    train=TrainConfig(epochs=2, batch_size=7, learning_rate=1e-2),
+)  # fmt: skip
+
+
+def with_train(config=TINY, **changes):
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def weights(run, name="last"):
+    return checkpoints.load_tensors(run / name / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_training_learns_and_keeps_the_best(data, tmp_path):
+    config = with_train(epochs=8, batch_size=8)
+    best = train_model(config, data, tmp_path / "run", show_progress=False)
+    rows = read_log(tmp_path / "run" / "log.jsonl")
+    val = [r for r in rows if r["split"] == "val"]
+    assert len(val) == 8 and max(r["kendall_tau"] for r in val) > 0.5
+    loss = [r["total"] for r in rows if r["split"] == "train"]
+    assert sum(loss[-5:]) < sum(loss[:5])
+    top = max(range(8), key=lambda i: val[i]["kendall_tau"])
+    saved = checkpoints.load(best)
+    assert saved.info["position"]["epoch"] == top + 1
+    assert saved.config == config and saved.streamers == ["a", "b", "c"]
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "best", "last", "checkpoints", "log.jsonl", "config.json", "tensorboard",
+    }  # fmt: skip
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
+
+
+def test_same_seed_same_bits_other_seed_others(data, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_model(with_train(seed=seed), data, tmp_path / name, show_progress=False)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 7])
+def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
+    data, tmp_path, monkeypatch, stop_at
+):
+    config = with_train(save_every=2)
+    train_model(config, data, tmp_path / "whole", show_progress=False)
+    steps = 0
+
+    def step(*args, **kwargs):
+        nonlocal steps
+        if steps == stop_at:
+            raise _Stop
+        steps += 1
+        return train_step(*args, **kwargs)
+
+    run = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.train_step", step)
+        with pytest.raises(_Stop):
+            train_model(config, data, run, show_progress=False)
+    if stop_at < 2:  # nothing is saved yet: start again
+        with pytest.raises(InputError, match="nothing to resume"):
+            train_model(config, data, run, resume=True, show_progress=False)
+        return
+    train_model(config, data, run, resume=True, show_progress=False)
+    for name in ("best", "last"):
+        assert same(weights(tmp_path / "whole", name), weights(run, name))
+    optimizers = [
+        checkpoints.load_tensors(r / "last" / "training" / "optimizer.safetensors")
+        for r in (tmp_path / "whole", run)
+    ]
+    assert same(*optimizers)
+    assert read_log(tmp_path / "whole" / "log.jsonl") == read_log(run / "log.jsonl")
+
+
+def test_a_finished_run_can_go_on_for_more_epochs(data, tmp_path):
+    train_model(with_train(epochs=3), data, tmp_path / "whole", show_progress=False)
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    train_model(with_train(epochs=3), data, tmp_path / "run", resume=True, show_progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def test_a_resumed_run_keeps_its_settings_and_data(data, tmp_path):
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    other = with_train(epochs=1, learning_rate=1.0)
+    with pytest.raises(InputError, match="train.learning_rate was 0.01 and is now 1.0"):
+        train_model(other, data, tmp_path / "run", resume=True, show_progress=False)
+    wide = write_data(tmp_path / "wide", v=9)
+    with pytest.raises(InputError, match="visual_dim was 6 and is now 9"):
+        train_model(with_train(epochs=2), wide, tmp_path / "run", resume=True, show_progress=False)
+    with pytest.raises(InputError, match="must be new or empty"):
+        train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+
+
+def test_early_stop(data, tmp_path):
+    config = with_train(epochs=30, patience=2, learning_rate=1e-12)
+    train_model(config, data, tmp_path / "run", show_progress=False)
+    position = checkpoints.load(tmp_path / "run" / "last").info["position"]
+    assert position["epoch"] == 3 and "no better validation tau in 2 epochs" in position["stopped"]
+
+
+def test_data_without_validation_rooms_trains(tmp_path):
+    data = write_data(tmp_path / "data")
+    table = data.segments()
+    table = table.with_columns(split=table["split"].replace({"val": "train"}))
+    table.write_parquet(data.root / "segments.parquet")
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    assert same(weights(tmp_path / "run", "best"), weights(tmp_path / "run", "last"))
+
+
+def test_interrupt_saves_and_resume_goes_on(data, tmp_path, monkeypatch):
+    def step(*args, **kwargs):
+        if kwargs["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_step(*args, **kwargs)
+
+    train_model(TINY, data, tmp_path / "whole", show_progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.train_step", step)
+        with pytest.raises(KeyboardInterrupt, match="stopped at step 4"):
+            train_model(TINY, data, tmp_path / "run", show_progress=False)
+    assert checkpoints.load(tmp_path / "run" / "last").info["position"]["step"] == 4
+    train_model(TINY, data, tmp_path / "run", resume=True, show_progress=False)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimiser_moves():
+    model, batch = fresh(), make_batch(b=4, n=5)
+    batch.visual_BNV[0, 0, 0] = torch.inf
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = make_optimizer(model, TINY.train)
+    with pytest.raises(NonFiniteLossError, match="step 5: a loss is not finite.*windows of this"):
+        train_step(model, optimizer, [batch], TINY, step=5, total_steps=9,
+                   accelerator=Accelerator(cpu=True))  # fmt: skip
+    assert same(before, model.state_dict())
+
+
+def fresh(dropout=0.0):
+    torch.manual_seed(0)
+    from contentctr.config import DataSpec
+
+    config = dataclasses.replace(TINY.model, dropout=dropout)
+    return build_model(config, DataSpec(visual_dim=6, text_dim=4), 3)
+
+
+def rows(batch, which):
+    return type(batch)(**{k: v if v is None else v[which] for k, v in vars(batch).items()})
+
+
+def test_pieces_give_the_gradient_of_the_whole_batch():
+    batch = make_batch(b=6, n=5, seed=3)
+    gradients = []
+    for pieces in ([batch], [rows(batch, slice(0, 1)), rows(batch, slice(1, 6))]):
+        model = fresh()
+        train_step(model, torch.optim.SGD(_groups(model)), pieces, TINY, step=0, total_steps=1,
+                   accelerator=Accelerator(cpu=True))  # fmt: skip
+        gradients.append([p.grad for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def _groups(model):
+    return [{"params": list(model.parameters()), "lr": 0.0, "base_lr": 0.0}]
+
+
+def test_the_step_is_adams_on_the_papers_loss():
+    batch, model, other = make_batch(b=4, n=5), fresh(), fresh()
+    config = with_train(learning_rate=0.01)
+    optimizer = make_optimizer(model, config.train)
+    losses = train_step(model, optimizer, [batch], config, step=0, total_steps=1,
+                        accelerator=Accelerator(cpu=True))  # fmt: skip
+    output = other(batch)
+    loss = total_loss(loss_sums(output, batch, config.loss), loss_counts(batch), config.loss)
+    plain = torch.optim.Adam(other.parameters(), lr=0.01)
+    loss.backward()
+    plain.step()
+    assert losses["total"] == pytest.approx(loss.item(), rel=1e-6)
+    weighted = 0.65 * losses["point"] + 0.2 * losses["pair"] + 0.15 * losses["align"]
+    assert losses["total"] == pytest.approx(weighted, rel=1e-6)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-7)
+
+
+def test_schedule():
+    config = TrainConfig(schedule="cosine", warmup_steps=4)
+    factors = [schedule(config, s, 100) for s in range(100)]
+    assert factors[0] == pytest.approx(0.2) and max(factors) < 1.0
+    assert factors[-1] < 0.001 and factors[50] == pytest.approx(0.5)
+    assert [schedule(TrainConfig(), s, 100) for s in (0, 99)] == [1.0, 1.0]
+
+
+TWO = Path(__file__).parent / "two_processes.py"
+
+
+def test_two_processes_have_the_gradient_of_the_joined_batch(tmp_path):
+    out = tmp_path / "gradients.pt"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
+               "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+               "--main_process_port", "0", str(TWO), str(out)]  # fmt: skip
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+           "PYTHONPATH": str(TWO.parent)}  # fmt: skip
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(out.read_text())
+    assert found["world"] == 2 and found["largest_gradient"] > 1e-3
+    assert found["largest_difference"] < 1e-6, found
+    assert found["losses"] == pytest.approx(found["joined_losses"], rel=1e-5)
