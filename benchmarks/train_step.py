@@ -112,7 +112,9 @@ def main() -> None:
         share = flops / rate / best[name]
         print(f"{name:38} {best[name]:9.3f} {middle[name]:9.3f} "
               + (f"{share:7.2f}" if name.startswith("step") else ""))  # fmt: skip
-    print(f"rate of a training step / matmul rate: {flops / best['step'] / rate:.2f} (at least 0.75)")
+    print(
+        f"rate of a training step / matmul rate: {flops / best['step'] / rate:.2f} (at least 0.75)"
+    )
     alone = best["L_align alone, forward and backward"] / best["step"]
     pairs = zip(times["step"], times["step without L_align"], strict=True)
     difference = statistics.median(1 - b / a for a, b in pairs)

@@ -9,9 +9,9 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "files", "config", "batch", "metrics", "highlights", "progress"}
-DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "encoders",
-        "features", "encode", "windows", "simulate"}  # fmt: skip
+GROUND = {"errors", "files", "config", "batch", "metrics", "kendall", "highlights", "progress"}
+DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
+        "encoders", "segment_features", "features", "encode", "windows", "simulate"}  # fmt: skip
 MODEL = {"layers", "model", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
 TRAIN = {"run", "train", "evaluate"}

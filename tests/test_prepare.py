@@ -86,7 +86,9 @@ def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_targets_without_click_logs(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         make(tmp_path / "in", number, comments_csv=CHAT, columns_csv="t,gmv\n1,5\n31,4\n")
-    data = prepare_rooms(tmp_path / "in", tmp_path / "out", target="comment_rate", show_progress=False)
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", target="comment_rate", show_progress=False
+    )
     assert data.segments()["target"].to_list() == [0.0, 1.0] * 3
     assert data.manifest()["comment_lag"] == 1
     data = prepare_rooms(tmp_path / "in", tmp_path / "out", target="gmv", show_progress=False)
@@ -137,7 +139,9 @@ def test_broken_rooms_stop_or_are_skipped(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="room4/comments.csv, line 1: must name the column 'text'"):
         prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
     assert contents(tmp_path / "out") == before
-    data = prepare_rooms(tmp_path / "in", tmp_path / "out", skip_bad_rooms=True, show_progress=False)
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", skip_bad_rooms=True, show_progress=False
+    )
     assert data.rooms().height == 3
     manifest = data.manifest()
     assert manifest["counts"]["rooms_skipped"] == 1

@@ -13,30 +13,30 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from contentctr.batch import Batch as Batch
+    from contentctr.batch import Output as Output
     from contentctr.checkpoint import Checkpoint as Checkpoint
     from contentctr.checkpoint import load as load_checkpoint
     from contentctr.config import Config as Config
-    from contentctr.model import ContentCTR as ContentCTR
     from contentctr.config import DataSpec as DataSpec
-    from contentctr.errors import InputError as InputError
-    from contentctr.batch import Output as Output
-    from contentctr.prepared import Prepared as Prepared
-    from contentctr.rooms.room import Room as Room
-    from contentctr.rooms.simulated import SimulatorConfig as SimulatorConfig
+    from contentctr.config import override as override
+    from contentctr.config import recipe as recipe
     from contentctr.encode import encode_rooms as encode_rooms
+    from contentctr.errors import InputError as InputError
     from contentctr.evaluate import evaluate_model as evaluate_model
     from contentctr.highlights import find_highlights as find_highlights
     from contentctr.metrics import kendall_tau as kendall_tau
-    from contentctr.config import override as override
+    from contentctr.model import ContentCTR as ContentCTR
     from contentctr.predict import predict_recording as predict_recording
     from contentctr.prepare import prepare_rooms as prepare_rooms
-    from contentctr.rooms.folder import read_room as read_room
-    from contentctr.config import recipe as recipe
-    from contentctr.segments import segment_rooms as segment_rooms
-    from contentctr.train import train_model as train_model
-    from contentctr.simulate import write_features as write_features
+    from contentctr.prepared import Prepared as Prepared
     from contentctr.report import write_report as write_report
+    from contentctr.rooms.folder import read_room as read_room
+    from contentctr.rooms.room import Room as Room
+    from contentctr.rooms.simulated import SimulatorConfig as SimulatorConfig
+    from contentctr.segments import segment_rooms as segment_rooms
+    from contentctr.simulate import write_features as write_features
     from contentctr.simulate import write_room_folders as write_room_folders
+    from contentctr.train import train_model as train_model
 
 _WHERE = {
     "Batch": ("batch", "Batch"),

@@ -10,7 +10,7 @@ Shape suffixes, here and in every other file:
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -79,8 +79,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on `device`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: v if v is None else v.to(device) for k, v in values.items()})
+        moved: dict[str, Any] = {
+            f.name: None if (value := getattr(self, f.name)) is None else value.to(device)
+            for f in fields(self)
+        }
+        return type(self)(**moved)
 
 
 @dataclass(frozen=True, kw_only=True)

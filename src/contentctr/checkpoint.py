@@ -84,7 +84,7 @@ class Checkpoint:
 
     def load_encoders(
         self, device: torch.device | str = "cpu"
-    ) -> tuple[encoders.VisualEncoder, encoders.TextEncoder]:
+    ) -> tuple[encoders.ImageEncoder, encoders.TextPairEncoder]:
         """Both encoders the model was trained with.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +106,7 @@ def encode(
         str | None, typer.Option(help="cls or mean. [default: the model's own]")
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
-    batch_size: Annotated[int, typer.Option(help="Segments encoded at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="Pictures or texts encoded at once.")] = 16,
     inputs: Annotated[
         bool,
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
@@ -161,7 +162,8 @@ def _dry_run(name: str, config: Config, data: Path | None) -> None:
     from contentctr.size import model_size
     from contentctr.windows import load_segments, sample_windows, streamer_vocabulary
 
-    spec, streamers, rows = DataSpec(), 1, {}
+    spec, streamers = DataSpec(), 1
+    rows: dict[str, object] = {}
     if data is not None:
         from contentctr.features import data_spec
 
@@ -199,7 +201,7 @@ def evaluate(
     metrics = run(checkpoint, data, out, split=split, batch_size=batch_size, device=_device(device))
     page = write_report(out)
     label = " (simulated rooms)" if metrics["simulated"] else ""
-    rows = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
+    rows: dict[str, object] = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
     for name, reference in metrics["references"].items():
         rows[f"kendall_tau of {name}"] = reference["kendall_tau"]
     _table(f"{metrics['counts']['samples']} samples of {split}{label}", rows)
@@ -265,7 +267,7 @@ def _device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _table(title: str, rows: dict[str, object]) -> None:
+def _table(title: str, rows: Mapping[str, object]) -> None:
     table = Table("", "", title=title, show_header=False, title_justify="left")
     for key, value in rows.items():
         if isinstance(value, dict):

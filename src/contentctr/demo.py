@@ -24,10 +24,12 @@ from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.report import write_report
 from contentctr.rooms.simulated import SimulatorConfig
+from contentctr.rooms.video import picture
 from contentctr.simulate import write_room_folders
 from contentctr.train import train_model
 
-ROOMS, STREAMERS = 64, 12
+ROOMS = SimulatorConfig(num_rooms=66, num_streamers=8, min_segments=50, max_segments=70)
+"""Some thousand segments: what the encoders take in two or three minutes on two cores."""
 SCENES = (
     ("bigbuckbunny", 40), ("bikes", 35), ("carphone_pristine", 50), ("bikes", 25),
     ("bigbuckbunny", 55), ("carphone_pristine", 30), ("bikes", 45), ("bigbuckbunny", 30),
@@ -60,8 +62,7 @@ def demo(out: Path | str) -> dict[str, Any]:
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: the demo's folder must be new or empty")
     steps: list[tuple[str, Callable[[], Any]]] = [
-        (f"simulate {ROOMS} rooms", lambda: write_room_folders(
-            SimulatorConfig(num_rooms=ROOMS, num_streamers=STREAMERS), out / "rooms")),
+        (f"simulate {ROOMS.num_rooms} rooms", lambda: write_room_folders(ROOMS, out / "rooms")),
         ("prepare them", lambda: prepare_rooms(out / "rooms", out / "data", val=0.1, test=0.2)),
         ("encode frames and texts", lambda: encode_rooms(out / "data")),
         ("train the small recipe", lambda: train_model(small(), out / "data", out / "run")),
@@ -141,7 +142,7 @@ def _frames(path: Path) -> list[Image.Image]:
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             if frame.time is not None and frame.time * RATE >= len(frames):
-                frames.append(frame.to_image().resize(SIZE))
+                frames.append(picture(frame).resize(SIZE))
     return frames
 
 
@@ -154,7 +155,7 @@ def _encode(path: Path, images: Iterator[Image.Image]) -> None:
         stream.codec_context.gop_size = RATE  # a keyframe a second, so that clips start on time
         stream.codec_context.time_base = Fraction(1, RATE)
         for number, image in enumerate(images):
-            frame = VideoFrame.from_image(image)
+            frame = VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

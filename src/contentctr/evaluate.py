@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from contentctr.features import data_spec
 
 from contentctr import checkpoint as checkpoints
 from contentctr.checkpoint import Checkpoint
 from contentctr.config import to_dict
+from contentctr.features import data_spec
 from contentctr.files import atomic, write_json
-from contentctr.metrics import kendall_tau, summary
+from contentctr.metrics import summary
 from contentctr.prepared import Prepared
 from contentctr.progress import progress_bar
 from contentctr.scoring import score_segments
@@ -126,12 +126,12 @@ def _predictions(
 def _measure(table: pl.DataFrame, data: Prepared) -> dict[str, Any]:
     """Metrics on the samples, what simpler predictors reach on them, and counts."""
     samples = table.filter("is_sample")
-    targets = samples["target"].to_numpy()
-    references = {"streamer_mean": _reference(streamer_mean(samples, data), targets)}
+    targets, rooms = samples["target"].to_numpy(), samples["room_id"].to_numpy()
+    references = {"streamer_mean": summary(streamer_mean(samples, data), targets, rooms)}
     if samples["truth"].null_count() == 0:
-        references["oracle"] = _reference(samples["truth"].to_numpy(), targets)
+        references["oracle"] = summary(samples["truth"].to_numpy(), targets, rooms)
     return {
-        "metrics": summary(samples["score"].to_numpy(), targets, samples["room_id"].to_numpy()),
+        "metrics": summary(samples["score"].to_numpy(), targets, rooms),
         "references": references,
         "counts": {
             "rooms": table["room_id"].n_unique(),
@@ -153,11 +153,6 @@ def streamer_mean(samples: pl.DataFrame, data: Prepared) -> Floats:
     overall = known["target"].mean() if known.height else 0.5
     joined = samples.join(means, on="streamer_id", how="left", maintain_order="left")
     return joined["mean"].fill_null(overall).to_numpy()
-
-
-def _reference(scores: Floats, targets: Floats) -> dict[str, Any]:
-    tau = kendall_tau(scores, targets)
-    return {"kendall_tau": None if np.isnan(tau) else tau, "samples": len(targets)}
 
 
 def _write(out: Path, table: pl.DataFrame, metrics: Any, checkpoint: Checkpoint) -> None:

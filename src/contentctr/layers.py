@@ -73,13 +73,15 @@ class Attention(nn.Module):
         return out
 
     def _heads(self, x_BND: Tensor) -> Tensor:
-        return x_BND.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        B, N, _ = x_BND.shape
+        return x_BND.view(B, N, self.num_heads, -1).transpose(1, 2)
 
 
 def _one_query(query_BH1E: Tensor, key_BHNE: Tensor, value_BHNE: Tensor) -> Tensor:
     """Attention of a single query, as sums: thousands of tiny matrix products cost more."""
     weights_BHN1 = (query_BH1E * key_BHNE).sum(-1, keepdim=True) * query_BH1E.shape[-1] ** -0.5
-    return (weights_BHN1.softmax(dim=2) * value_BHNE).sum(2, keepdim=True)
+    mixed_BH1E: Tensor = (weights_BHN1.softmax(dim=2) * value_BHNE).sum(2, keepdim=True)
+    return mixed_BH1E
 
 
 class FeedForward(nn.Sequential):

@@ -23,12 +23,22 @@ class FeatureFusion(nn.Module):
     A segment without frames gets a learned visual token. One without speech, or without comments,
     has a learned vector for that added to its text token; one with neither has their sum as text
     token. Zeros are never passed off as content (docs/decisions.md, "Missing parts").
+
+    Differs from the paper: a layer norm stands before each projection, since encoders' features
+    differ in scale (docs/decisions.md, "Projections").
     """
 
-    def __init__(self, visual_dim: int, text_dim: int, d_model: int) -> None:
+    def __init__(self, visual_dim: int, text_dim: int, config: ModelConfig) -> None:
         super().__init__()
-        self.visual = FeedForward(visual_dim, d_model, d_model)
-        self.text = FeedForward(text_dim, d_model, d_model)
+        d_model = config.d_model
+        self.visual, self.text = (
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Dropout(config.feature_dropout),
+                FeedForward(width, d_model, d_model),
+            )
+            for width in (visual_dim, text_dim)
+        )
         self.no_visual = nn.Parameter(torch.randn(d_model) * 0.02)
         self.no_speech = nn.Parameter(torch.randn(d_model) * 0.02)
         self.no_comments = nn.Parameter(torch.randn(d_model) * 0.02)
@@ -50,6 +60,7 @@ class StreamerEmbedding(nn.Module):
     def __init__(self, num_streamers: int, streamer_dim: int, d_model: int) -> None:
         super().__init__()
         self.table = nn.Embedding(num_streamers + 1, streamer_dim)
+        nn.init.normal_(self.table.weight, std=0.1)  # 1, torch's own, invites learning by heart
         self.project = nn.Linear(streamer_dim, d_model)
 
     def forward(self, streamer_B: Tensor) -> Tensor:
@@ -81,7 +92,8 @@ class PerceiverLayer(nn.Module):
         memory_R3D = torch.cat((self.norm_tokens(tokens_R2D), query_R1D), dim=1)
         mixed_R1D = self.attention(query_R1D, memory_R3D, None)
         latent_R1D = latent_R1D + self.dropout(mixed_R1D)
-        return latent_R1D + self.dropout(self.feed_forward(self.norm_ff(latent_R1D)))
+        out: Tensor = latent_R1D + self.dropout(self.feed_forward(self.norm_ff(latent_R1D)))
+        return out
 
 
 class DecoderLayer(nn.Module):
@@ -100,7 +112,8 @@ class DecoderLayer(nn.Module):
         """The next sequence, [B, N, D]; row i of the mask says what segment i sees."""
         normed_BND = self.norm(x_BND)
         x_BND = x_BND + self.dropout(self.attention(normed_BND, normed_BND, mask_NN))
-        return x_BND + self.dropout(self.feed_forward(self.norm_ff(x_BND)))
+        out: Tensor = x_BND + self.dropout(self.feed_forward(self.norm_ff(x_BND)))
+        return out
 
 
 class ContentCTR(nn.Module):
@@ -117,7 +130,7 @@ class ContentCTR(nn.Module):
 
     def __init__(self, config: ModelConfig, spec: DataSpec, num_streamers: int) -> None:
         super().__init__()
-        self.fusion = FeatureFusion(spec.visual_dim, spec.text_dim, config.d_model)
+        self.fusion = FeatureFusion(spec.visual_dim, spec.text_dim, config)
         self.streamer = StreamerEmbedding(num_streamers, config.streamer_dim, config.d_model)
         self.perceiver = nn.ModuleList(
             PerceiverLayer(config) for _ in range(config.perceiver_layers)
@@ -145,11 +158,10 @@ class ContentCTR(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
         visual_BND, text_BND = self.fusion(batch)
-        size = visual_BND.shape[:2]
         streamer_BND = self.streamer(batch.streamer_B)[:, None].expand_as(visual_BND)
         x_RD = self.perceive(visual_BND.flatten(0, 1), text_BND.flatten(0, 1),
                              streamer_BND.flatten(0, 1))  # fmt: skip
-        logits_BN = self.decode(x_RD.unflatten(0, size))
+        logits_BN = self.decode(x_RD.view_as(visual_BND))
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)
 
 

@@ -195,7 +195,8 @@ def schedule(config: TrainConfig, step: int, total_steps: int) -> float:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Adam, or AdamW with a weight decay; the encoders may have a learning rate of their own."""
     encoder_rate = config.encoder_learning_rate or config.learning_rate
-    core, encoder = [], []
+    core: list[nn.Parameter] = []
+    encoder: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         of_encoder = isinstance(model, EndToEnd) and not name.startswith("core.")
         (encoder if of_encoder else core).append(parameter)

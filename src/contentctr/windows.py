@@ -177,7 +177,8 @@ def is_sample(data: SegmentData, config: DataConfig, target: str) -> npt.NDArray
         short_S = (ends - starts)[data.room_S] < config.window_len
         last_S = np.arange(len(data)) == ends[data.room_S] - 1 - config.horizon
         full_S |= short_S & last_S
-    return keep_S & full_S
+    sample_S: npt.NDArray[np.bool_] = keep_S & full_S
+    return sample_S
 
 
 def sample_windows(data: SegmentData, config: DataConfig, target: str) -> Windows:

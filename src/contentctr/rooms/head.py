@@ -34,8 +34,8 @@ def read_head(path: Path) -> RoomHead:
 
     Args:
         path: JSON object with `room_id` (text or whole number), and maybe `streamer_id` (the
-            same), `started_at` (ISO 8601 with zone), `duration_s` or else `ended_at`, and `simulated`
-            (true or false).
+            same), `started_at` (ISO 8601 with zone), `duration_s` or else `ended_at`, and
+            `simulated` (true or false).
 
     Raises:
         InputError: names the file, the key, the rule and the value.
