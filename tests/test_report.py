@@ -234,7 +234,7 @@ def test_draw_curve_writes_a_png_whatever_the_title(tmp_path):
     scores = np.array([0.1, 0.2, np.nan, 0.4, np.nan, 0.1, 0.1, 0.9, 0.1, 0.1])
     path = tmp_path / "curve.tmp"
     figures.draw_curve(
-        path, starts, starts + 30, scores, targets=scores, simulated=True,
+        path, starts, starts + 30, scores, targets=scores, label="simulated",
         highlights=find_highlights(scores, starts, starts + 30), title="直播\n$x_ \t{ <&>",
     )  # fmt: skip
     with Image.open(path) as image:

@@ -170,10 +170,15 @@ def load(path: Path | str) -> Checkpoint:
     streamers = read_json(folder / "streamers.json").get("streamers")
     if not isinstance(streamers, list) or not all(isinstance(s, str) for s in streamers):
         raise InputError(f"{folder / 'streamers.json'}: field 'streamers' must be a list of text")
+    try:
+        config = from_dict(Config, values.get("config", {}), where="config")
+        spec = from_dict(DataSpec, values.get("data_spec", {}), where="data_spec")
+    except InputError as error:  # a rule of one setting does not know the file
+        raise InputError(f"{where}: {error}") from None
     return Checkpoint(
         folder=folder,
-        config=from_dict(Config, values.get("config", {}), where=f"{where}: config"),
-        spec=from_dict(DataSpec, values.get("data_spec", {}), where=f"{where}: data_spec"),
+        config=config,
+        spec=spec,
         streamers=streamers,
         info=values.get("info", {}),
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click.exceptions import Abort, ClickException, Exit
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +44,8 @@ def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     rooms: Annotated[int, typer.Option(help="Rooms.")] = 40,
     streamers: Annotated[int, typer.Option(help="Streamers.")] = 12,
+    min_segments: Annotated[int, typer.Option(help="Segments of the shortest room.")] = 40,
+    max_segments: Annotated[int, typer.Option(help="Segments of the longest room.")] = 100,
     seed: Annotated[int, typer.Option(help="Same seed, same rooms.")] = 0,
     features: Annotated[
         bool,
@@ -55,7 +56,10 @@ def simulate(
     from contentctr.rooms.simulated import SimulatorConfig
     from contentctr.simulate import write_features, write_room_folders
 
-    config = SimulatorConfig(num_rooms=rooms, num_streamers=streamers, seed=seed)
+    config = SimulatorConfig(
+        num_rooms=rooms, num_streamers=streamers, seed=seed, min_segments=min_segments,
+        max_segments=max_segments,
+    )  # fmt: skip
     (write_features if features else write_room_folders)(config, out)
     print(f"{rooms} simulated rooms in {out}")
 
@@ -154,6 +158,9 @@ def train(
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted: {stopped}; go on with --resume", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f"best checkpoint: {best}")
 
 
@@ -268,27 +275,20 @@ def _device(name: str) -> str:
 
 
 def _table(title: str, rows: Mapping[str, object]) -> None:
-    table = Table("", "", title=title, show_header=False, title_justify="left")
+    table = Table("", "", show_header=False)
     for key, value in rows.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    console = Console()
+    console.print(title, highlight=False, soft_wrap=True)
+    console.print(table)
 
 
 def main() -> None:
     """Run the command: exit code 2 for wrong input, 130 for an interrupt, 1 for a failure."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (Abort, KeyboardInterrupt) as error:
-        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exit as error:
-        sys.exit(error.exit_code)
-    sys.exit(code if isinstance(code, int) else 0)

@@ -61,7 +61,7 @@ def draw_curve(
     targets: ArrayLike | None = None,
     highlights: Sequence[Highlight] = (),
     title: str = "",
-    simulated: bool = False,
+    label: str = "",
     *,
     truth: ArrayLike | None = None,
     legend: bool = True,
@@ -76,15 +76,13 @@ def draw_curve(
         targets: shape (N,), NaN where a segment has no target. None: not known.
         highlights: best first; shaded, with their ranks.
         title: plain text; characters that the figure's font lacks become boxes.
-        simulated: says so in the figure.
+        label: printed at the upper right, such as "simulated".
         truth: shape (N,), the true click probability of a simulated room.
         legend: name the lines in the figure.
     """
     if not isinstance(where, Axes):
         figure, axes = new_figure(960, 300)
-        draw_curve(
-            axes[0], starts, ends, scores, targets, highlights, title, simulated, truth=truth
-        )
+        draw_curve(axes[0], starts, ends, scores, targets, highlights, title, label, truth=truth)
         save_png(figure, Path(where))
         return
     first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
@@ -97,7 +95,7 @@ def draw_curve(
     _line(where, first, last, scores, "predicted", "Predicted", linewidth=2.2)
     if len(first):
         _time_axis(where, float(first[0]), float(last[-1]))
-    _headings(where, title, "simulated" if simulated else "", above=14 if highlights else 4)
+    _headings(where, title, label, above=14 if highlights else 4)
     if legend:
         where.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False,

@@ -45,7 +45,8 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.rotary = rotary
         self.query = nn.Linear(d_model, d_model)
-        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, query_BMD: Tensor, memory_BND: Tensor, mask_MN: Tensor | None) -> Tensor:
@@ -59,29 +60,30 @@ class Attention(nn.Module):
         Returns:
             [B, M, D].
         """
-        query_BHME = self._heads(self.query(query_BMD))
-        key_BHNE, value_BHNE = map(self._heads, self.key_value(memory_BND).chunk(2, dim=-1))
-        if self.rotary:
-            query_BHME, key_BHNE = apply_rotary(query_BHME), apply_rotary(key_BHNE)
-        if query_BHME.shape[2] == 1 and mask_MN is None:
-            mixed_BHME = _one_query(query_BHME, key_BHNE, value_BHNE)
+        query_BMHE = self._heads(self.query(query_BMD))
+        key_BNHE = self._heads(self.key(memory_BND))
+        value_BNHE = self._heads(self.value(memory_BND))
+        if query_BMD.shape[1] == 1 and mask_MN is None and not self.rotary:
+            mixed_BMHE = _one_query(query_BMHE, key_BNHE, value_BNHE)
         else:
-            mixed_BHME = F.scaled_dot_product_attention(
-                query_BHME, key_BHNE, value_BHNE, attn_mask=mask_MN
-            )
-        out: Tensor = self.out(mixed_BHME.transpose(1, 2).flatten(2))
+            query, key, value = (x.transpose(1, 2) for x in (query_BMHE, key_BNHE, value_BNHE))
+            if self.rotary:
+                query, key = apply_rotary(query), apply_rotary(key)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_MN)
+            mixed_BMHE = mixed.transpose(1, 2)
+        out: Tensor = self.out(mixed_BMHE.flatten(2))
         return out
 
     def _heads(self, x_BND: Tensor) -> Tensor:
-        B, N, _ = x_BND.shape
-        return x_BND.view(B, N, self.num_heads, -1).transpose(1, 2)
+        B, N, D = x_BND.shape
+        return x_BND.view(B, N, self.num_heads, D // self.num_heads)
 
 
-def _one_query(query_BH1E: Tensor, key_BHNE: Tensor, value_BHNE: Tensor) -> Tensor:
+def _one_query(query_B1HE: Tensor, key_BNHE: Tensor, value_BNHE: Tensor) -> Tensor:
     """Attention of a single query, as sums: thousands of tiny matrix products cost more."""
-    weights_BHN1 = (query_BH1E * key_BHNE).sum(-1, keepdim=True) * query_BH1E.shape[-1] ** -0.5
-    mixed_BH1E: Tensor = (weights_BHN1.softmax(dim=2) * value_BHNE).sum(2, keepdim=True)
-    return mixed_BH1E
+    weights_BNH1 = (query_B1HE * key_BNHE).sum(-1, keepdim=True) * query_B1HE.shape[-1] ** -0.5
+    mixed_B1HE: Tensor = (weights_BNH1.softmax(dim=1) * value_BNHE).sum(1, keepdim=True)
+    return mixed_B1HE
 
 
 class FeedForward(nn.Sequential):

@@ -80,6 +80,8 @@ def predict_recording(
     Raises:
         InputError: the recording cannot be read, or lacks what is asked for.
     """
+    if top_k < 1:
+        raise InputError(f"top_k must be at least 1, not {top_k}")
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = checkpoints.load(checkpoint)
     room = _read(Path(source), comments, speech, events, streamer_id)
@@ -171,7 +173,6 @@ def _write(
     warnings: list[str],
     checkpoint: Checkpoint,
 ) -> Prediction:
-    simulated = room.simulated or checkpoint.spec.simulated
     starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
     highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
     curve = table.select("segment", "start_s", "end_s").with_columns(
@@ -187,11 +188,11 @@ def _write(
         draw_curve(
             temporary, starts, ends, scores_S, targets=_targets(table, checkpoint),
             highlights=highlights, title="Predicted " + _target_name(checkpoint),
-            simulated=simulated,
+            label=_label(room, checkpoint),
         )  # fmt: skip
     cut = _cut(out / "clips", room, highlights) if clips else [None] * len(highlights)
     _write_highlights(out / "highlights.csv", highlights, cut)
-    write_json(out / "prediction.json", _facts(room, checkpoint, simulated, warnings))
+    write_json(out / "prediction.json", _facts(room, checkpoint, warnings))
     names = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
     files = [*(out / name for name in names), *(c.path for c in cut if c is not None)]
     return Prediction(curve=curve, highlights=highlights, files=files, warnings=warnings)
@@ -251,14 +252,18 @@ def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.floa
     return table["ctr"].fill_null(np.nan).to_numpy()
 
 
+def _label(room: Room, checkpoint: Checkpoint) -> str:
+    if room.simulated:
+        return "simulated"
+    return "by a model of simulated rooms" if checkpoint.spec.simulated else ""
+
+
 def _target_name(checkpoint: Checkpoint) -> str:
     target = checkpoint.spec.target
     return "CTR" if target == "ctr" else f"{target} (rank inside the room)"
 
 
-def _facts(
-    room: Room, checkpoint: Checkpoint, simulated: bool, warnings: list[str]
-) -> dict[str, Any]:
+def _facts(room: Room, checkpoint: Checkpoint, warnings: list[str]) -> dict[str, Any]:
     return {
         "room_id": room.room_id,
         "streamer_id": room.streamer_id,
@@ -267,6 +272,7 @@ def _facts(
         "horizon": checkpoint.config.data.horizon,
         "segment_seconds": checkpoint.spec.segment_seconds,
         "checkpoint": str(checkpoint.folder),
-        "simulated": simulated,
+        "simulated": room.simulated,
+        "trained_on_simulated": checkpoint.spec.simulated,
         "warnings": warnings,
     }

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from contentctr import checkpoint as checkpoints
@@ -213,8 +213,10 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     saved = resumable(config, out) if resume else None
     if not resume and out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: the run's folder must be new or empty (or use --resume)")
-    accelerator = Accelerator(mixed_precision=config.train.precision)
     finetune = config.train.finetune_encoders
+    # A piece without any frame, or without any text, leaves an encoder unused.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=finetune)
+    accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
     spec = data_spec(data, inputs=finetune)
     if saved is not None:
         require_same_data(saved.spec, spec, out)

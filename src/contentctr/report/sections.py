@@ -127,7 +127,8 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve, number: int, pict
         drawings.append(figures.to_svg(figure, alt, f"room{number}{css_class}", css_class))
     word = label.split()[0].lower()
     name = word if word in ("best", "median", "worst") else f"{number:02d}"
-    style |= {"title": f"{label} rooms by tau", "simulated": found.metrics["simulated"]}
+    said = "simulated" if found.metrics["simulated"] else ""
+    style |= {"title": f"{label} rooms by tau", "label": said}
     figures.draw_curve(pictures / f"curve-{name}.png", starts, ends, scores, **style)
     streamer = str(room.rows["streamer_id"][0])
     facts = f"Streamer {streamer} · " if streamer else ""
