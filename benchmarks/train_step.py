@@ -9,10 +9,6 @@ L_align; the share of L_align is the difference, and beside it its own time, for
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 import argparse
 import dataclasses
 import statistics

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from contentctr import __version__, cli
-from contentctr.rooms.simulated import SimulatorConfig
+from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.simulate import write_room_folders
 from tiny_models import make_tiny_bert, make_tiny_swin
 

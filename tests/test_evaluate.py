@@ -21,7 +21,7 @@ from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.prepared import Prepared
 from contentctr.report import write_report
-from contentctr.rooms.simulated import SimulatorConfig
+from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.scoring import score_segments
 from contentctr.simulate import write_features
 from contentctr.train import train_model

@@ -20,7 +20,7 @@ from contentctr.highlights import highlight_mask
 from contentctr.predict import Prediction, predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.prepared import Prepared
-from contentctr.rooms.simulated import SimulatorConfig
+from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.simulate import write_room_folders
 from contentctr.train import train_model
 from test_media import make_video

@@ -17,19 +17,19 @@ from scipy.stats import kendalltau
 from contentctr.errors import InputError
 from contentctr.features import FeatureStore, data_spec
 from contentctr.prepared import COUNT_COLUMNS, TRUTH_SCHEMA, Prepared
-from contentctr.rooms import simulated_tables as tables
 from contentctr.rooms.folder import read_room
 from contentctr.rooms.media import frames_at
-from contentctr.rooms.simulated import (
+from contentctr.rooms.simulated import tables
+from contentctr.rooms.simulated.mechanism import (
     MISSING,
     SimulatedRoom,
     SimulatorConfig,
     _delay_people,
     draw_room,
 )
-from contentctr.rooms.simulated_scenes import HEIGHT, WIDTH, draw_frame, draw_look
-from contentctr.rooms.simulated_tables import ACTIVITIES
-from contentctr.rooms.simulated_texts import COMMENTS, SPEECH, write_comments, write_speech
+from contentctr.rooms.simulated.scenes import HEIGHT, WIDTH, draw_frame, draw_look
+from contentctr.rooms.simulated.tables import ACTIVITIES
+from contentctr.rooms.simulated.texts import COMMENTS, SPEECH, write_comments, write_speech
 from contentctr.segments import segment_rooms
 from contentctr.simulate import write_features, write_room_folders
 

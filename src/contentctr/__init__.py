@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from contentctr.report import write_report as write_report
     from contentctr.rooms.folder import read_room as read_room
     from contentctr.rooms.room import Room as Room
-    from contentctr.rooms.simulated import SimulatorConfig as SimulatorConfig
+    from contentctr.rooms.simulated.mechanism import SimulatorConfig as SimulatorConfig
     from contentctr.segments import segment_rooms as segment_rooms
     from contentctr.simulate import write_features as write_features
     from contentctr.simulate import write_room_folders as write_room_folders
@@ -49,7 +49,7 @@ _WHERE = {
     "Output": ("batch", "Output"),
     "Prepared": ("prepared", "Prepared"),
     "Room": ("rooms.room", "Room"),
-    "SimulatorConfig": ("rooms.simulated", "SimulatorConfig"),
+    "SimulatorConfig": ("rooms.simulated.mechanism", "SimulatorConfig"),
     "encode_rooms": ("encode", "encode_rooms"),
     "evaluate_model": ("evaluate", "evaluate_model"),
     "find_highlights": ("highlights", "find_highlights"),

@@ -53,7 +53,7 @@ def simulate(
     ] = False,
 ) -> None:
     """Write simulated live rooms, with a known truth."""
-    from contentctr.rooms.simulated import SimulatorConfig
+    from contentctr.rooms.simulated.mechanism import SimulatorConfig
     from contentctr.simulate import write_features, write_room_folders
 
     config = SimulatorConfig(

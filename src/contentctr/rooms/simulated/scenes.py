@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from contentctr.rooms.simulated import SimulatedRoom, SimulatorConfig, stream
-from contentctr.rooms.simulated_tables import ACTIVITIES
+from contentctr.rooms.simulated.mechanism import SimulatedRoom, SimulatorConfig, stream
+from contentctr.rooms.simulated.tables import ACTIVITIES
 
 WIDTH, HEIGHT = 256, 144
 Colour = tuple[int, int, int]

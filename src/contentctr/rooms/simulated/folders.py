@@ -21,7 +21,7 @@ from PIL import Image
 from contentctr.files import write_json
 from contentctr.prepared import TRUTH_SCHEMA
 from contentctr.rooms.room import EVENT_KINDS
-from contentctr.rooms.simulated import (
+from contentctr.rooms.simulated.mechanism import (
     FRAMES,
     MISSING,
     SEGMENT_SECONDS,
@@ -30,9 +30,9 @@ from contentctr.rooms.simulated import (
     SimulatorConfig,
     stream,
 )
-from contentctr.rooms.simulated_scenes import HEIGHT, WIDTH, black_frame, draw_frame, draw_look
-from contentctr.rooms.simulated_tables import ACTIVITIES
-from contentctr.rooms.simulated_texts import Sentence, write_comments, write_speech
+from contentctr.rooms.simulated.scenes import HEIGHT, WIDTH, black_frame, draw_frame, draw_look
+from contentctr.rooms.simulated.tables import ACTIVITIES
+from contentctr.rooms.simulated.texts import Sentence, write_comments, write_speech
 
 COMMENT_FORMATS = ("jsonl", "csv", "twitch", "bilibili")
 SPEECH_FORMATS = ("srt", "vtt", "jsonl", "whisper")

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from contentctr.rooms.simulated import (
+from contentctr.rooms.simulated.mechanism import (
     MISSING,
     SEGMENT_SECONDS,
     SimulatedRoom,
     SimulatorConfig,
     stream,
 )
-from contentctr.rooms.simulated_tables import ACTIVITIES
+from contentctr.rooms.simulated.tables import ACTIVITIES
 
 SPEECH: dict[str, tuple[str, ...]] = {
     "chatting": (

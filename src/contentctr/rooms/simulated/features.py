@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from contentctr.rooms.simulated import (
+from contentctr.rooms.simulated.mechanism import (
     MISSING,
     SEGMENT_SECONDS,
     Bools,
@@ -24,8 +24,8 @@ from contentctr.rooms.simulated import (
     SimulatorConfig,
     stream,
 )
-from contentctr.rooms.simulated_tables import ACTIVITIES
-from contentctr.rooms.simulated_texts import Comment, Sentence, write_comments, write_speech
+from contentctr.rooms.simulated.tables import ACTIVITIES
+from contentctr.rooms.simulated.texts import Comment, Sentence, write_comments, write_speech
 
 STYLE = 8
 """Width of a streamer's style, and of a room's."""

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.rooms import simulated_tables as tables
-from contentctr.rooms.simulated_tables import ACTIVITIES, TYPES
+from contentctr.rooms.simulated import tables
+from contentctr.rooms.simulated.tables import ACTIVITIES, TYPES
 
 FRAMES = 3
 """Frames of a segment."""

@@ -1,0 +1,1 @@
+"""Simulated live rooms with a known mechanism (docs/simulator.md)."""
