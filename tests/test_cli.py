@@ -70,7 +70,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
         (["train", "small", "model.d_modl=8", "--dry-run"], "d_model"),
         (["train", "small", "model.d_model=x", "--dry-run"], "model.d_model must be a number"),
         (["train", "small"], "train needs --data FOLDER and --out FOLDER"),
-        (["train", "small", "-d", folder, "-o", tmp_path / "r"], "nothing is encoded yet"),
+        (["train", "small", "-d", folder, "-o", tmp_path / "r"], "not a prepared folder"),
         (["prepare", tmp_path / "none", tmp_path / "d"], "none"),
         (["prepare", folder, tmp_path / "d"], "empty"),
         (["encode", folder], "not a prepared folder"),

@@ -14,7 +14,6 @@ from contentctr.config import (
     paper,
     recipe,
     to_dict,
-    to_json,
 )
 from contentctr.errors import InputError
 
@@ -33,7 +32,7 @@ def test_the_paper_recipe_holds_the_papers_numbers():
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_config_survives_json(name):
     config = recipe(name)
-    assert from_dict(Config, json.loads(to_json(config))) == config
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_override_takes_whole_and_short_keys():

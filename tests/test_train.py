@@ -74,7 +74,7 @@ class _Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 6, 7])
+@pytest.mark.parametrize("stop_at", [0, 1, 4, 6, 7])
 def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
     data, tmp_path, monkeypatch, stop_at
 ):
@@ -94,10 +94,6 @@ def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
         patch.setattr("contentctr.train.train_step", step)
         with pytest.raises(_Stop):
             train_model(config, data, run, show_progress=False)
-    if stop_at < 2:  # nothing is saved yet: start again
-        with pytest.raises(InputError, match="nothing to resume"):
-            train_model(config, data, run, resume=True, show_progress=False)
-        return
     train_model(config, data, run, resume=True, show_progress=False)
     for name in ("best", "last"):
         assert same(weights(tmp_path / "whole", name), weights(run, name))
@@ -126,6 +122,37 @@ def test_a_resumed_run_keeps_its_settings_and_data(data, tmp_path):
         train_model(with_train(epochs=2), wide, tmp_path / "run", resume=True, show_progress=False)
     with pytest.raises(InputError, match="must be new or empty"):
         train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+
+
+def test_a_resumed_run_refuses_rooms_that_were_prepared_anew(tmp_path):
+    data = write_data(tmp_path / "data")
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    table = data.segments()
+    table.with_columns(target=table["target"] / 2).write_parquet(data.root / "segments.parquet")
+    with pytest.raises(InputError, match="segments.parquet has changed since"):
+        train_model(with_train(epochs=2), data, tmp_path / "run", resume=True, show_progress=False)
+    with pytest.raises(InputError, match="nothing to resume"):
+        train_model(TINY, data, tmp_path / "none", resume=True, show_progress=False)
+
+
+def test_an_epoch_without_a_tau_is_never_the_best(data, tmp_path, monkeypatch):
+    taus = iter([0.6, None, 0.2])
+
+    def validate(run):
+        tau = next(taus)
+        return {} if tau is None else {"kendall_tau": tau}
+
+    monkeypatch.setattr("contentctr.train._validate", validate)
+    best = train_model(with_train(epochs=3), data, tmp_path / "run", show_progress=False)
+    position = checkpoints.load(best).info["position"]
+    assert position["epoch"] == 1 and position["best_tau"] == 0.6
+
+
+def test_a_run_that_stopped_early_stays_stopped(data, tmp_path):
+    config = with_train(epochs=30, patience=2, learning_rate=1e-12)
+    for resume in (False, True):
+        train_model(config, data, tmp_path / "run", resume=resume, show_progress=False)
+        assert checkpoints.load(tmp_path / "run" / "last").info["position"]["epoch"] == 3
 
 
 def test_early_stop(data, tmp_path):

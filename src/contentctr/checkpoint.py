@@ -49,6 +49,12 @@ class Checkpoint:
         """Whether the encoders were trained too, and lie in the checkpoint."""
         return (self.folder / "encoders").is_dir()
 
+    @property
+    def trained_on(self) -> DataSpec:
+        """The data spec as training found it: of encoders as they were before fine-tuning."""
+        before = self.info.get("inputs_from", {})
+        return from_dict(DataSpec, {**to_dict(self.spec), **before}, where=str(self.folder))
+
     def encoder_source(self, part: str) -> str:
         """Where encoders.py finds the `visual` or `text` encoder."""
         if self.finetuned:
@@ -61,10 +67,8 @@ class Checkpoint:
         Raises:
             InputError: names `where`, the field, what the model needs and what the data has.
         """
-        wanted, found = to_dict(self.spec), to_dict(data)
+        wanted, found = to_dict(self.trained_on), to_dict(data)
         free = {"simulated", "visual_encoder", "text_encoder"}  # a revision says more than a name
-        if self.finetuned:
-            free |= {"visual_revision", "text_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(
@@ -210,6 +214,9 @@ def save(
         if isinstance(model, EndToEnd):
             encoders.save(model.visual, temporary / "encoders" / "visual")
             encoders.save(model.text, temporary / "encoders" / "text")
+            # Stored inputs are cut and tokenised by the encoders as they were before training.
+            before = ("visual_revision", "text_revision")
+            info = {**info, "inputs_from": {name: getattr(spec, name) for name in before}}
             spec = _fitted(spec, model)
             model = model.core
         save_file(_tensors(model.state_dict()), temporary / "model.safetensors")

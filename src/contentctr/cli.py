@@ -208,6 +208,8 @@ def evaluate(
     metrics = run(checkpoint, data, out, split=split, batch_size=batch_size, device=_device(device))
     page = write_report(out)
     label = " (simulated rooms)" if metrics["simulated"] else ""
+    if metrics["trained_on_simulated"] and not metrics["simulated"]:
+        label = " (by a model of simulated rooms)"
     rows: dict[str, object] = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
     for name, reference in metrics["references"].items():
         rows[f"kendall_tau of {name}"] = reference["kendall_tau"]
@@ -250,8 +252,9 @@ def predict(
         print(f"warning: {warning}", file=sys.stderr)
     from contentctr.highlights import clock
 
+    label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
-        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  predicted {h.score:.3f}")
+        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  predicted {h.score:.3f}{label}")
     print("\n".join(str(path) for path in found.files))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ T = TypeVar("T")
 PairKind = Literal["none", "L0", "L1", "L2", "L3"]
 AlignReading = Literal["distance", "similarity"]
 LearningRate = Literal["constant", "cosine"]
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["no", "bf16"]
 
 
 def _require(ok: bool, name: str, rule: str, value: object) -> None:
@@ -365,8 +364,3 @@ def _coerce(value: Any, kind: Any, where: str) -> Any:
     finite = number is not None and number == number and abs(number) != float("inf")
     _require(exact and finite, where, f"a number ({kind.__name__})", value)
     return number
-
-
-def to_json(config: Any) -> str:
-    """Readable JSON of a config dataclass."""
-    return json.dumps(to_dict(config), indent=2) + "\n"

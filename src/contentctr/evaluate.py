@@ -157,6 +157,7 @@ def streamer_mean(samples: pl.DataFrame, data: Prepared) -> Floats:
 
 def _write(out: Path, table: pl.DataFrame, metrics: Any, checkpoint: Checkpoint) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").unlink(missing_ok=True)  # written last: without it nothing is reported
     with atomic(out / "predictions.parquet") as temporary:
         table.write_parquet(temporary)
     log = checkpoint.folder.parent.parent / "log.jsonl"

@@ -209,8 +209,8 @@ def data_spec(data: Prepared, *, inputs: bool = False) -> DataSpec:
         InputError: nothing is encoded, or the rooms were prepared anew since.
     """
     folder = data.inputs_dir if inputs else data.features_dir
-    stored, manifest = read_manifest(folder)
     prepared = data.manifest()
+    stored, manifest = read_manifest(folder)
     for name in _SEGMENT_FIELDS:
         if prepared.get(name) != getattr(stored, name):
             raise InputError(

@@ -144,14 +144,14 @@ def align_sum(
 
 
 def loss_counts(batch: Batch) -> Tensor:
-    """How many terms each loss of this batch has, from the data alone: float64 [3], as NAMES."""
+    """How many terms each loss of this batch has, from the data alone: int64 [3], as NAMES."""
     has_target_BN = batch.has_target_BN
     counts = (
         has_target_BN.sum(),
         ordered_pairs(batch.target_BN, has_target_BN).sum(),
         alignable(batch).sum(),
     )
-    return torch.stack(counts).double()
+    return torch.stack(counts)
 
 
 def loss_sums(output: Output, batch: Batch, config: LossConfig) -> Tensor:

@@ -180,8 +180,8 @@ class EndToEnd(nn.Module):
         self.visual = visual
         self.text = text
 
-    def forward(self, batch: Batch) -> Output:
-        """Encode the batch's `inputs`, then score it; a segment's frames are averaged."""
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Features [B, N, V] and [B, N, T] of the batch's `inputs`; frames are averaged."""
         inputs = batch.inputs
         if inputs is None:
             raise ValueError("EndToEnd needs a batch with encoder inputs; this one has none")
@@ -203,6 +203,11 @@ class EndToEnd(nn.Module):
             )
             text_BNT = text_BNT.to(features.dtype)
             text_BNT[has_text_BN] = features
+        return visual_BNV, text_BNT
+
+    def forward(self, batch: Batch) -> Output:
+        """Encode the batch's `inputs`, then score it."""
+        visual_BNV, text_BNT = self.encode(batch)
         out: Output = self.core(
             dataclasses.replace(batch, visual_BNV=visual_BNV, text_BNT=text_BNT)
         )

@@ -15,16 +15,16 @@ import torch
 
 from contentctr import checkpoint as checkpoints
 from contentctr.checkpoint import Checkpoint
-from contentctr.encode import encode_segments
 from contentctr.errors import InputError
-from contentctr.figures import clock, draw_curve
+from contentctr.figures import draw_curve
 from contentctr.files import atomic, write_json
-from contentctr.highlights import Highlight, find_highlights, highlight_mask
+from contentctr.highlights import Highlight, clock, find_highlights, highlight_mask
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
+from contentctr.segment_features import encode_segments
 from contentctr.segments import segment_rooms
 from contentctr.windows import from_arrays
 
@@ -42,6 +42,9 @@ class Prediction:
     """Everything that was written."""
     warnings: list[str]
     """What the user should know of the recording."""
+    label: str
+    """What has to stand beside every number: that the room, or the model's rooms, are simulated;
+    "" if neither is."""
 
 
 def predict_recording(
@@ -182,6 +185,9 @@ def _write(
     if room.events is not None:
         curve = curve.with_columns(table["ctr"], table["viewers"])
     out.mkdir(parents=True, exist_ok=True)
+    for name in ("prediction.json", "highlights.csv", "curve.csv", "curve.png"):
+        (out / name).unlink(missing_ok=True)  # nothing of an earlier prediction stays beside this
+    shutil.rmtree(out / "clips", ignore_errors=True)
     with atomic(out / "curve.csv") as temporary:
         curve.write_csv(temporary)
     with atomic(out / "curve.png") as temporary:
@@ -195,7 +201,13 @@ def _write(
     write_json(out / "prediction.json", _facts(room, checkpoint, warnings))
     names = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
     files = [*(out / name for name in names), *(c.path for c in cut if c is not None)]
-    return Prediction(curve=curve, highlights=highlights, files=files, warnings=warnings)
+    return Prediction(
+        curve=curve,
+        highlights=highlights,
+        files=files,
+        warnings=warnings,
+        label=_label(room, checkpoint),
+    )
 
 
 @dataclass(frozen=True)
@@ -206,11 +218,10 @@ class _Clip:
 
 
 def _cut(folder: Path, room: Room, highlights: Sequence[Highlight]) -> list[_Clip | None]:
-    """One file a highlight; clips of an earlier prediction are removed first."""
+    """One file a highlight."""
     assert room.media is not None
     suffix = room.media.path.suffix.lower()
     suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
-    shutil.rmtree(folder, ignore_errors=True)
     made: list[_Clip | None] = []
     for rank, h in enumerate(highlights, 1):
         times = f"{clock(h.start_s)}-{clock(h.end_s)}".replace(":", ".")

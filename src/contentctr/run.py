@@ -51,6 +51,8 @@ class RunFolder:
     spec: DataSpec
     streamers: list[str]
     steps_per_epoch: int
+    data_hash: str = ""
+    """Of segments.parquet, so that a run is not resumed on other data."""
     is_main: bool = True
     writer: SummaryWriter | None = None
 
@@ -108,7 +110,7 @@ class RunFolder:
             config=self.config,
             spec=self.spec,
             streamers=self.streamers,
-            info={"position": vars(position)},
+            info={"position": vars(position), "segments_sha256": self.data_hash},
             optimizer=optimizer,
         )
         for name in links:
@@ -147,16 +149,32 @@ def resumable(config: Config, path: Path) -> checkpoints.Checkpoint:
     return saved
 
 
-def require_same_data(old: DataSpec, new: DataSpec, path: Path) -> None:
+def require_new(path: Path) -> None:
+    """Stop where a run's folder holds anything.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if path.exists() and any(path.iterdir()):
+        raise InputError(f"{path}: the run's folder must be new or empty (or use --resume)")
+
+
+def require_same_data(
+    saved: checkpoints.Checkpoint, data: DataSpec, segments_hash: str, path: Path
+) -> None:
     """Stop a resumed run whose data is not what it was.
 
     Raises:
-        InputError: names the field; encoders' revisions aside, which fine-tuning changes.
+        InputError: names what changed.
     """
-    was, now = to_dict(old), to_dict(new)
+    was, now = to_dict(saved.trained_on), to_dict(data)
     for name in was:
-        if was[name] != now[name] and not name.endswith("_revision"):
+        if was[name] != now[name] and name not in ("visual_encoder", "text_encoder"):
             raise InputError(
                 f"{path}: a resumed run must keep its data; {name} was {was[name]!r} and is now "
                 f"{now[name]!r}"
             )
+    if saved.info.get("segments_sha256") != segments_hash:
+        raise InputError(
+            f"{path}: a resumed run must keep its data; segments.parquet has changed since"
+        )

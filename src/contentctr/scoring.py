@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from contentctr.model import EndToEnd
 from contentctr.progress import Progress
-from contentctr.windows import SegmentData, curve_windows, gather
+from contentctr.windows import SegmentData, curve_windows, gather, gather_rows
+
+_ENCODED_AT_ONCE = 8
+"""Segments that fine-tuned encoders take at once: as many pictures times frames of a segment."""
 
 
 @torch.inference_mode()
@@ -39,12 +45,15 @@ def score_segments(
     """
     was_training = model.training
     model.eval()
+    if isinstance(model, EndToEnd):
+        data = _encoded(model, data, device)
+    core = model.core if isinstance(model, EndToEnd) else model
     windows, wanted_WN = curve_windows(data, window_len)
     found = []
     for start in range(0, len(windows), batch_size):
         which = np.arange(start, min(start + batch_size, len(windows)))
         batch = gather(data, windows, which, window_len).to(device)
-        scores_BN = model(batch).scores_BN.double().cpu().numpy()
+        scores_BN = core(batch).scores_BN.cpu().double().numpy()
         found.append(scores_BN[wanted_WN[which]])
         if progress is not None:
             progress.advance(len(which))
@@ -56,3 +65,14 @@ def score_segments(
         scores_S = np.roll(scores_S, horizon)
         scores_S[starts] = np.nan
     return scores_S
+
+
+def _encoded(model: EndToEnd, data: SegmentData, device: torch.device | str) -> SegmentData:
+    """The segments with features from the model's encoders, each segment encoded once."""
+    visual, text = data.visual_SV.float(), data.text_ST.float()
+    for start in range(0, len(data), _ENCODED_AT_ONCE):
+        rows = slice(start, min(start + _ENCODED_AT_ONCE, len(data)))
+        batch = gather_rows(data, rows).to(device)
+        visual_BNV, text_BNT = model.encode(batch)
+        visual[rows], text[rows] = visual_BNV[0].float().cpu(), text_BNT[0].float().cpu()
+    return dataclasses.replace(data, visual_SV=visual, text_ST=text, inputs=None)

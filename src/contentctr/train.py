@@ -25,12 +25,13 @@ from contentctr import encoders
 from contentctr.config import Config, DataSpec, TrainConfig
 from contentctr.errors import InputError
 from contentctr.features import data_spec
+from contentctr.files import file_sha256
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.metrics import kendall_tau, log_loss
 from contentctr.model import EndToEnd, build_model
 from contentctr.prepared import Prepared
 from contentctr.progress import Progress, progress_bar
-from contentctr.run import Position, RunFolder, require_same_data, resumable
+from contentctr.run import Position, RunFolder, require_new, require_same_data, resumable
 from contentctr.scoring import score_segments
 from contentctr.windows import (
     SegmentData,
@@ -44,7 +45,7 @@ from contentctr.windows import (
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the optimiser has not moved, `last` is the state before it."""
+    """A loss was NaN or infinite; the optimiser has not moved, and `last` holds that state."""
 
 
 @dataclass(kw_only=True)
@@ -112,16 +113,17 @@ def train_model(
 def _train_epoch(run: Run, bar: Progress, stop: list[int]) -> None:
     position, every = run.position, run.config.train.save_every
     run.model.train()
+    total_steps = run.loader.steps * run.config.train.epochs
     for pieces in run.loader.epoch(position.epoch, start=position.step_in_epoch):
-        losses = train_step(
-            run.model,
-            run.optimizer,
-            [piece.to(run.accelerator.device) for piece in pieces],
-            run.config,
-            step=position.step,
-            total_steps=run.loader.steps * run.config.train.epochs,
-            accelerator=run.accelerator,
-        )
+        pieces = [piece.to(run.accelerator.device) for piece in pieces]
+        try:
+            losses = train_step(
+                run.model, run.optimizer, pieces, run.config, step=position.step,
+                total_steps=total_steps, accelerator=run.accelerator,
+            )  # fmt: skip
+        except NonFiniteLossError:
+            _save(run, "last")
+            raise
         position.step += 1
         position.step_in_epoch += 1
         run.folder.log(position, "train", losses)
@@ -211,15 +213,16 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     """Everything in place: data, model, optimiser, and the position of a run that is resumed."""
     saved = resumable(config, out) if resume else None
-    if not resume and out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: the run's folder must be new or empty (or use --resume)")
+    if not resume:
+        require_new(out)
     finetune = config.train.finetune_encoders
     # A piece without any frame, or without any text, leaves an encoder unused.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=finetune)
     accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
     spec = data_spec(data, inputs=finetune)
+    segments_hash = file_sha256(data.root / "segments.parquet")
     if saved is not None:
-        require_same_data(saved.spec, spec, out)
+        require_same_data(saved, spec, segments_hash, out)
     vocabulary = streamer_vocabulary(data.segments()) if saved is None else saved.streamers
     torch.manual_seed(config.train.seed)
     if saved is not None and finetune:
@@ -234,18 +237,22 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     if saved is not None:
         checkpoints.load_optimizer(optimizer, saved.folder / "training")
         position = Position(**saved.info["position"])
-        position.stopped = ""
+        position.stopped = _stopped(position, config.train)
     loader, validation = _load_data(config, data, vocabulary, accelerator)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = RunFolder(
         path=out, config=config, spec=spec, streamers=vocabulary, steps_per_epoch=loader.steps,
-        is_main=accelerator.is_main_process,
+        is_main=accelerator.is_main_process, data_hash=segments_hash,
     )  # fmt: skip
+    accelerator.wait_for_everyone()  # before the folder is there, which all have looked for
     folder.open(position)
-    return Run(
+    run = Run(
         folder=folder, model=model, optimizer=optimizer, accelerator=accelerator, loader=loader,
         validation=validation, position=position,
     )  # fmt: skip
+    if saved is None:
+        _save(run, "last")  # so that a run killed in its first epoch can be resumed
+    return run
 
 
 def _load_data(
@@ -291,17 +298,22 @@ def _end_epoch(run: Run) -> None:
     position.step_in_epoch = 0
     found = _validate(run)
     tau = found.get("kendall_tau")
-    better = tau is None or position.best_tau is None or tau > position.best_tau
+    better = position.best_tau is None or (tau is not None and tau > position.best_tau)
     if better:
         position.best_tau, position.epochs_without_gain = tau, 0
     else:
         position.epochs_without_gain += 1
-    patience = run.config.train.patience
-    if patience and position.epochs_without_gain >= patience:
-        position.stopped = f"no better validation tau in {patience} epochs"
+    position.stopped = _stopped(position, run.config.train)
     if found:
         run.folder.log(position, "val", found)
     _save(run, *(("best", "last") if better else ("last",)))
+
+
+def _stopped(position: Position, config: TrainConfig) -> str:
+    """Why the run is over before its last epoch; "" while it is not."""
+    if config.patience and position.epochs_without_gain >= config.patience:
+        return f"no better validation tau in {config.patience} epochs"
+    return ""
 
 
 def _validate(run: Run) -> dict[str, float]:
@@ -326,7 +338,7 @@ def _save(run: Run, *links: str) -> None:
 
 
 def _named(sums: Tensor, counts: Tensor, config: Config) -> dict[str, float]:
-    means = (sums.double() / counts.clamp(min=1)).tolist()
+    means = (sums.cpu().double() / counts.cpu().clamp(min=1)).tolist()
     return {**dict(zip(NAMES, means, strict=True)),
             "total": float(total_loss(sums, counts, config.loss))}  # fmt: skip
 

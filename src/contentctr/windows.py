@@ -238,6 +238,12 @@ def gather(data: SegmentData, windows: Windows, which: IntArray, window_len: int
     )
 
 
+def gather_rows(data: SegmentData, rows: slice) -> Batch:
+    """Some consecutive segments as one window, whatever their rooms: for encoding them."""
+    count = rows.stop - rows.start
+    return gather(data, Windows(np.array([rows.start]), np.array([count])), np.array([0]), count)
+
+
 def _gather_inputs(store: InputStore, row_BN: Tensor) -> EncoderInputs:
     """Encoder inputs of the rows; each distinct row is read once."""
     distinct, where = torch.unique(row_BN, return_inverse=True)
