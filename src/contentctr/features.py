@@ -348,7 +348,7 @@ class InputStore:
         self._stops = np.cumsum(list(rooms.values()), dtype=np.int64)
         flags = [read_entry(entry, FLAGS) for entry in self._entries]
         self.has_visual, self.has_speech, self.has_comments = (
-            torch.from_numpy(np.concatenate([f[name] for f in flags]).astype(bool))
+            torch.from_numpy(np.concatenate([np.zeros(0), *(f[name] for f in flags)]).astype(bool))
             for name in FLAGS
         )
         self._open: OrderedDict[Path, Any] = OrderedDict()

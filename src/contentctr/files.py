@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from contentctr.errors import InputError
 
@@ -80,3 +82,23 @@ def digest(*parts: object) -> str:
     """A short stable hash of the parts' JSON, for fingerprints."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """The table in `path`, which must have the columns of `schema`; others may follow.
+
+    Raises:
+        InputError: the file is missing or unreadable, or a column is missing or of another type.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
+    for name, kind in schema.items():
+        if name not in table.columns:
+            raise InputError(f"{path}: column {name!r} is missing; it has {table.columns}")
+        if table.schema[name] != kind:
+            raise InputError(f"{path}: column {name!r} must be {kind}, not {table.schema[name]}")
+    return table

@@ -26,7 +26,7 @@ from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
 from contentctr.segment_features import encode_segments
 from contentctr.segments import segment_rooms
-from contentctr.windows import from_arrays
+from contentctr.windows import from_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +151,7 @@ def _score(
             comment_lag=checkpoint.spec.comment_lag, warnings=warnings, progress=bar,
         )  # fmt: skip
     config = checkpoint.config.data
-    data = from_arrays(
-        table,
-        visual_SV=torch.from_numpy(found.visual),
-        text_ST=torch.from_numpy(found.text),
-        has_visual_S=torch.from_numpy(found.has_visual),
-        has_speech_S=torch.from_numpy(found.has_speech),
-        has_comments_S=torch.from_numpy(found.has_comments),
-        streamers=checkpoint.streamers,
-        horizon=config.horizon,
-    )
+    data = from_features(table, found, streamers=checkpoint.streamers, horizon=config.horizon)
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )

@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, file_sha256, read_json, write_json
+from contentctr.files import atomic, file_sha256, read_json, read_parquet, write_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -105,7 +105,7 @@ class Prepared:
 
     def rooms(self) -> pl.DataFrame:
         """Table of ROOMS_SCHEMA, sorted by room_id."""
-        return _read(self.root / "rooms.parquet", ROOMS_SCHEMA).sort("room_id")
+        return read_parquet(self.root / "rooms.parquet", ROOMS_SCHEMA).sort("room_id")
 
     def segments(self) -> pl.DataFrame:
         """Table of SEGMENTS_SCHEMA and the user's own columns, sorted by room_id and segment.
@@ -115,7 +115,7 @@ class Prepared:
                 segments of a room do not count 0, 1, 2, ...
         """
         path = self.root / "segments.parquet"
-        table = _read(path, SEGMENTS_SCHEMA).sort("room_id", "segment")
+        table = read_parquet(path, SEGMENTS_SCHEMA).sort("room_id", "segment")
         bad = table.filter(~pl.col("target").is_between(0, 1))
         if bad.height:
             row = bad.row(0, named=True)
@@ -136,7 +136,9 @@ class Prepared:
     def truth(self) -> pl.DataFrame | None:
         """Table of TRUTH_SCHEMA of simulated rooms; None for real ones."""
         path = self.root / "truth.parquet"
-        return _read(path, TRUTH_SCHEMA).sort("room_id", "segment") if path.is_file() else None
+        return (
+            read_parquet(path, TRUTH_SCHEMA).sort("room_id", "segment") if path.is_file() else None
+        )
 
 
 def write(
@@ -205,18 +207,3 @@ def encoder_texts(segments: pl.DataFrame, comment_lag: int) -> pl.DataFrame:
     """
     lagged = pl.col("comments").shift(comment_lag).over("room_id").fill_null("")
     return segments.select(pl.col("speech").fill_null(""), lagged.alias("comments"))
-
-
-def _read(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
-    for name, kind in schema.items():
-        if name not in table.columns:
-            raise InputError(f"{path}: column {name!r} is missing; it has {table.columns}")
-        if table.schema[name] != kind:
-            raise InputError(f"{path}: column {name!r} must be {kind}, not {table.schema[name]}")
-    return table

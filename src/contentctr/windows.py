@@ -21,8 +21,8 @@ from torch import Tensor
 from contentctr.batch import Batch, EncoderInputs
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
-from contentctr.features import FeatureStore, InputStore
-from contentctr.prepared import Prepared
+from contentctr.features import FeatureStore, InputStore, SegmentFeatures
+from contentctr.prepared import SPLITS, Prepared
 
 IntArray = npt.NDArray[np.int64]
 
@@ -81,22 +81,15 @@ def load_segments(
     Raises:
         InputError: a table or a feature file is missing, damaged, or does not fit the others.
     """
+    if split not in (*SPLITS, "all"):
+        raise InputError(f"split must be one of {', '.join(SPLITS)}, all, not {split!r}")
     table = data.segments()
     if split != "all":
         table = table.filter(pl.col("split") == split)
     rooms = table.group_by("room_id", maintain_order=True).len()
     if not inputs:
         found = FeatureStore(data.features_dir).load(dict(rooms.iter_rows()))
-        return from_arrays(
-            table,
-            visual_SV=torch.from_numpy(found.visual),
-            text_ST=torch.from_numpy(found.text),
-            has_visual_S=torch.from_numpy(found.has_visual),
-            has_speech_S=torch.from_numpy(found.has_speech),
-            has_comments_S=torch.from_numpy(found.has_comments),
-            streamers=streamers,
-            horizon=horizon,
-        )
+        return from_features(table, found, streamers=streamers, horizon=horizon)
     store = InputStore(data.inputs_dir, dict(rooms.iter_rows()))
     return from_arrays(
         table,
@@ -108,6 +101,22 @@ def load_segments(
         streamers=streamers,
         horizon=horizon,
         inputs=store,
+    )
+
+
+def from_features(
+    table: pl.DataFrame, found: SegmentFeatures, *, streamers: Sequence[str], horizon: int
+) -> SegmentData:
+    """SegmentData of a segment table and what was encoded of it."""
+    return from_arrays(
+        table,
+        visual_SV=torch.from_numpy(found.visual),
+        text_ST=torch.from_numpy(found.text),
+        has_visual_S=torch.from_numpy(found.has_visual),
+        has_speech_S=torch.from_numpy(found.has_speech),
+        has_comments_S=torch.from_numpy(found.has_comments),
+        streamers=streamers,
+        horizon=horizon,
     )
 
 

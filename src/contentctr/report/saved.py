@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import read_json
+from contentctr.files import read_json, read_parquet
 
 PREDICTIONS_SCHEMA: dict[str, Any] = {
     "room_id": pl.String,
@@ -94,17 +94,7 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def _read_predictions(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({error})") from None
-    for name, kind in PREDICTIONS_SCHEMA.items():
-        if name not in table.columns:
-            raise InputError(f"{path}: column {name!r} is missing; it has {table.columns}")
-        if table.schema[name] != kind:
-            raise InputError(f"{path}: column {name!r} must be {kind}, not {table.schema[name]}")
+    table = read_parquet(path, PREDICTIONS_SCHEMA)
     if not table.height:
         raise InputError(f"{path}: must have at least one row, not 0")
     table = table.select(*PREDICTIONS_SCHEMA).sort("room_id", "segment").fill_nan(None)
