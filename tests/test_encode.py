@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from contentctr import encode, prepared
-from contentctr.encode import encode_rooms, encode_segments
+from contentctr.encode import encode_rooms
 from contentctr.encoders import load_text, load_visual
 from contentctr.errors import InputError
 from contentctr.features import FeatureStore, InputStore, data_spec, read_index
 from contentctr.prepared import Prepared
 from contentctr.rooms.room import Media
-from contentctr.segment_features import encode_texts
+from contentctr.segment_features import encode_segments, encode_texts
 from test_media import make_video
 from tiny_models import make_tiny_bert, make_tiny_swin
 
@@ -188,7 +188,7 @@ def test_only_what_changed_is_encoded_again(
     old = FeatureStore(data.features_dir).load(SIZES)
     make_data(tmp_path, TEXTS | {"video": (["one", "two", "more"], [None, None, "look now"])})
     assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 1
-    assert forwards == [3]
+    assert sum(forwards) == 3
     new = FeatureStore(data.features_dir).load(SIZES)
     assert np.array_equal(new.visual, old.visual)
     np.testing.assert_array_equal((new.text != old.text).any(1), [False] * 8 + [True])
@@ -197,7 +197,7 @@ def test_only_what_changed_is_encoded_again(
     # A picture: texts are taken over.
     shutil.copy(tmp_path / "pictures" / "1.png", tmp_path / "pictures" / "13.png")
     assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 1
-    assert forwards == [9]
+    assert sum(forwards) == 9
     assert FeatureStore(data.features_dir).load({"frames": 4}).has_visual.all()
     forwards.clear()
 

@@ -110,7 +110,10 @@ def encode(
         str | None, typer.Option(help="cls or mean. [default: the model's own]")
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
-    batch_size: Annotated[int, typer.Option(help="Pictures or texts encoded at once.")] = 16,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Pictures or texts encoded at once. [default: 4 on a CPU, else 64]"),
+    ] = None,
     inputs: Annotated[
         bool,
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),

@@ -38,12 +38,12 @@ from contentctr.rooms.room import Media
 from contentctr.segment_features import (
     Pair,
     TextCache,
+    default_batch_size,
     encode_frames,
     encode_texts,
     segment_frames,
     text_pairs,
 )
-from contentctr.segment_features import encode_segments as encode_segments
 
 Tensors = dict[str, NDArray[Any]]
 VISUAL_PART = {False: ("visual", "has_visual"), True: ("frames", "has_frame", "has_visual")}
@@ -62,7 +62,7 @@ def encode_rooms(
     text: str = encoders.EMBEDDED,
     text_pooling: str | None = None,
     max_text_tokens: int = 128,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
     show_progress: bool = True,
@@ -79,7 +79,7 @@ def encode_rooms(
         text: the same of the text encoder.
         text_pooling: cls or mean; None: the encoder's own.
         max_text_tokens: longer texts are cut.
-        batch_size: pictures, or texts, that go through an encoder at once.
+        batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         device: where the encoders run.
         show_progress: show a bar on a terminal.
@@ -91,6 +91,7 @@ def encode_rooms(
         InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
     """
     data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    batch_size = default_batch_size(device) if batch_size is None else batch_size
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     if data.manifest().get("source") == "simulate":

@@ -23,8 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike, NDArray
 
 from contentctr.files import atomic
-from contentctr.highlights import Highlight
-from contentctr.highlights import clock as clock
+from contentctr.highlights import Highlight, clock
 
 Floats = NDArray[np.float64]
 

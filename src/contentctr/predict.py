@@ -24,7 +24,7 @@ from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
-from contentctr.segment_features import encode_segments
+from contentctr.segment_features import default_batch_size, encode_segments
 from contentctr.segments import segment_rooms
 from contentctr.windows import from_features
 
@@ -148,7 +148,8 @@ def _score(
         found = encode_segments(
             room.media, table, visual=visual, text=text,
             frames_per_segment=checkpoint.spec.frames_per_segment,
-            comment_lag=checkpoint.spec.comment_lag, warnings=warnings, progress=bar,
+            comment_lag=checkpoint.spec.comment_lag, batch_size=default_batch_size(device),
+            warnings=warnings, progress=bar,
         )  # fmt: skip
     config = checkpoint.config.data
     data = from_features(table, found, streamers=checkpoint.streamers, horizon=config.horizon)
