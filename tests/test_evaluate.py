@@ -222,8 +222,11 @@ def test_a_split_without_samples(run: Path, tmp_path: Path) -> None:
     table = data.segments()
     table = table.with_columns(split=table["split"].replace({"val": "train"}))
     table.write_parquet(data.root / "segments.parquet")
-    for split in ("val", "vall"):
-        with pytest.raises(InputError, match=f"data: {split}: no window passed.* 0 rooms"):
+    for split, message in (
+        ("val", "data: val: no window passed.* 0 rooms"),
+        ("vall", "split must be one of train, val, test, all, not 'vall'"),
+    ):
+        with pytest.raises(InputError, match=message):
             evaluate_model(run, data, tmp_path / "out", split=split, show_progress=False)
     table.with_columns(viewers=pl.lit(0, pl.UInt32)).write_parquet(data.root / "segments.parquet")
     with pytest.raises(InputError, match="2 rooms, .*data.min_viewers=1 viewers"):
