@@ -42,6 +42,7 @@ from contentctr.segment_features import (
     encode_frames,
     encode_texts,
     segment_frames,
+    segment_spans,
     text_pairs,
 )
 
@@ -204,7 +205,7 @@ class _Job:
     def _tasks(self) -> Iterator[_Task]:
         segments = self.data.segments()
         pairs = text_pairs(segments, self.spec.comment_lag)
-        spans = list(segments.select("start_s", "end_s").iter_rows())
+        spans = segment_spans(segments)
         rows: dict[str, list[int]] = {}
         for row, room_id in enumerate(segments["room_id"]):
             rows.setdefault(room_id, []).append(row)

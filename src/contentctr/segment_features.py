@@ -69,7 +69,7 @@ def encode_segments(
     """
     pairs = text_pairs(segments, comment_lag)
     visual_SV, has_visual_S = encode_frames(
-        media, _spans(segments), visual, frames_per_segment=frames_per_segment,
+        media, segment_spans(segments), visual, frames_per_segment=frames_per_segment,
         batch_size=batch_size, warnings=warnings, progress=progress,
     )  # fmt: skip
     text_ST = encode_texts(pairs, text, batch_size=batch_size)
@@ -191,7 +191,8 @@ def segment_frames(
     return frames_at(media, times, tolerance_s=share / 2, warnings=warnings)
 
 
-def _spans(segments: pl.DataFrame) -> list[tuple[float, float]]:
+def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:
+    """Start and end of each segment in seconds, [S]."""
     return list(segments.select("start_s", "end_s").iter_rows())
 
 

@@ -54,6 +54,12 @@ class SegmentData:
         return len(self.room_S)
 
     @property
+    def position_S(self) -> IntArray:
+        """Number of each segment in its room, from 0."""
+        starts, _ = self.room_bounds
+        return np.arange(len(self)) - starts[self.room_S]
+
+    @property
     def room_bounds(self) -> tuple[IntArray, IntArray]:
         """First row of each room, and the row after its last."""
         starts = np.flatnonzero(np.diff(self.room_S, prepend=-1))
@@ -177,7 +183,7 @@ def is_sample(data: SegmentData, config: DataConfig, target: str) -> npt.NDArray
     The viewer filter is for CTR alone; other targets do not come from viewers.
     """
     starts, ends = data.room_bounds
-    position_S = np.arange(len(data)) - starts[data.room_S]
+    position_S = data.position_S
     keep_S = ~np.isnan(data.target_S.numpy())
     if target == "ctr":
         keep_S &= data.viewers_S.numpy() >= config.min_viewers  # false for NaN
@@ -192,8 +198,7 @@ def is_sample(data: SegmentData, config: DataConfig, target: str) -> npt.NDArray
 
 def sample_windows(data: SegmentData, config: DataConfig, target: str) -> Windows:
     """The windows to train on: those that end at a sample, `stride` apart from a room's start."""
-    starts, _ = data.room_bounds
-    position_S = np.arange(len(data)) - starts[data.room_S]
+    position_S = data.position_S
     on_stride_S = (position_S - (config.window_len - 1)) % config.stride == 0
     on_stride_S |= position_S < config.window_len - 1  # short rooms have one window only
     last_W = np.flatnonzero(is_sample(data, config, target) & on_stride_S)
