@@ -23,8 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from contentctr.batch import Batch, Output
 from contentctr.config import Config, DataSpec, paper
 from contentctr.losses import align_sum
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.train import make_optimizer, train_step
+from contentctr.vocabulary import Vocabulary
 from contentctr.windows import shuffles
 
 
@@ -67,7 +68,7 @@ def main() -> None:
     config, spec = paper(), DataSpec(visual_dim=1024, text_dim=1024)
     batch = make_batch(config, spec)
     torch.manual_seed(0)
-    model = build_model(config.model, spec, 1000)
+    model = build_model(config, spec, Vocabulary(streamers=[str(i) for i in range(1000)]))
     accelerator = Accelerator(cpu=True)
     optimizer = make_optimizer(model, config.train)
     with FlopCounterMode(display=False) as counter:

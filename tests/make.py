@@ -9,10 +9,11 @@ import polars as pl
 import torch
 
 from contentctr import features, prepared
-from contentctr.batch import Batch
-from contentctr.config import DataSpec
-from contentctr.prepared import COUNT_COLUMNS, ROOMS_SCHEMA, SEGMENTS_SCHEMA
-from contentctr.windows import from_arrays
+from contentctr.batch import Batch, IdFeatures
+from contentctr.config import COUNT_COLUMNS, DataSpec
+from contentctr.prepared import ROOMS_SCHEMA, SEGMENTS_SCHEMA
+from contentctr.segment_data import from_arrays
+from contentctr.vocabulary import Vocabulary
 
 
 def make_batch(
@@ -50,6 +51,28 @@ def make_batch(
         target_BN=target,
         window_B=torch.arange(b),
         shuffles_BKN=shuffles,
+        ids=make_ids(b, n, g),
+    )
+
+
+def cut(batch: Batch, index) -> Batch:
+    """The batch with every tensor indexed by `index`, which must suit [B, N] unless it is of B."""
+    values = {
+        name: v if v is None else v[index] for name, v in vars(batch).items() if name != "ids"
+    }
+    ids = batch.ids and IdFeatures(**{name: v[index] for name, v in vars(batch.ids).items()})
+    return Batch(**values, ids=ids)
+
+
+def make_ids(b: int, n: int, g: torch.Generator) -> IdFeatures:
+    """Ids of known and unknown rooms, counts with gaps."""
+    counts = torch.randint(0, 200, (b, n, len(COUNT_COLUMNS)), generator=g).float()
+    counts[:, 0] = torch.nan
+    return IdFeatures(
+        room_B=torch.arange(b) % 3,
+        hour_BN=torch.randint(0, 25, (b, n), generator=g),
+        position_BN=torch.arange(n).repeat(b, 1),
+        counts_BNA=counts,
     )
 
 
@@ -84,9 +107,10 @@ def make_segments(lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None,
     count = table.height
     row = torch.arange(count, dtype=torch.float16)[:, None]
     there = torch.ones(count, dtype=torch.bool)
+    known = Vocabulary(streamers=list(streamers), rooms=["room000"])
     return from_arrays(
-        table, visual_SV=row.repeat(1, v), text_ST=-row.repeat(1, t), has_visual_S=there,
-        has_speech_S=there, has_comments_S=there, streamers=list(streamers), horizon=horizon,
+        table, known, visual_SV=row.repeat(1, v), text_ST=-row.repeat(1, t), has_visual_S=there,
+        has_speech_S=there, has_comments_S=there, horizon=horizon,
     )  # fmt: skip
 
 

@@ -14,25 +14,26 @@ from contentctr.checkpoint import Checkpoint
 from contentctr.config import DataSpec
 from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.train import train_model
+from contentctr.vocabulary import Vocabulary
 from make import make_batch, write_data
 from test_train import TINY, same, with_train
 
 SPEC = DataSpec(visual_dim=6, text_dim=4)
-STREAMERS = ["a", "b"]
+KNOWN = Vocabulary(streamers=["a", "b"], rooms=["r"])
 
 
 def make_checkpoint(folder: Path, *, seed: int = 0, adam: bool = False) -> torch.nn.Module:
     """Save a fresh model in `folder`."""
     torch.manual_seed(seed)
-    model = build_model(TINY.model, SPEC, len(STREAMERS)).eval()
+    model = build_model(TINY, SPEC, KNOWN).eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01) if adam else None
     if optimizer is not None:
         model(make_batch()).logits_BN.sum().backward()
         optimizer.step()
     checkpoints.save(
-        folder, model, config=TINY, spec=SPEC, streamers=STREAMERS, info={"position": {"step": 7}},
+        folder, model, config=TINY, spec=SPEC, vocabulary=KNOWN, info={"position": {"step": 7}},
         optimizer=optimizer,
     )  # fmt: skip
     return model
@@ -51,7 +52,7 @@ def change(path: Path, **values: object) -> None:
 def test_saved_and_loaded_are_equal_to_the_bit(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "c", adam=True)
     saved = checkpoints.load(tmp_path / "c")
-    assert (saved.config, saved.spec, saved.streamers) == (TINY, SPEC, STREAMERS)
+    assert (saved.config, saved.spec, saved.vocabulary) == (TINY, SPEC, KNOWN)
     assert saved.info == {"position": {"step": 7}} and not saved.finetuned
     loaded = saved.load_model()
     assert same(model.state_dict(), loaded.state_dict()) and not loaded.training
@@ -97,7 +98,7 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     )
     files = [p for p in best.resolve().rglob("*") if p.is_file()]
     assert {p.name for p in files} == {
-        "checkpoint.json", "streamers.json", "model.safetensors",
+        "checkpoint.json", "vocabulary.json", "model.safetensors",
         "optimizer.json", "optimizer.safetensors",
     }  # fmt: skip
     for path in files:
@@ -158,7 +159,7 @@ def test_one_infinite_weight_is_found(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"format": 1,\n', r"checkpoint\.json, line 2: not JSON"),
+        ('{"format": 2,\n', r"checkpoint\.json, line 2: not JSON"),
         ("", r"checkpoint\.json, line 1: not JSON"),
         ("[1]", r"checkpoint\.json: must hold a JSON object"),
     ],
@@ -173,7 +174,7 @@ def test_wrong_fields_are_named(folder: Path) -> None:
     path = folder / "checkpoint.json"
     good = json.loads(path.read_text())
     cases: list[tuple[dict[str, object], str]] = [
-        ({"format": 99}, "format must be 1, not 99"),
+        ({"format": 99}, "format must be 2, not 99"),
         ({"config": {**good["config"], "extra": {}}}, "config.*extra"),
         ({"config": [1]}, "config must be an object of settings"),
         ({"data_spec": {**good["data_spec"], "visual_dim": 0}}, "visual_dim must be at least 1"),
@@ -189,15 +190,15 @@ def test_wrong_fields_are_named(folder: Path) -> None:
         checkpoints.load(folder)
 
 
-def test_damaged_streamers(folder: Path) -> None:
-    change(folder / "streamers.json", streamers=["a", 3])
-    with pytest.raises(InputError, match=r"streamers\.json: field 'streamers' must be a list"):
+def test_damaged_vocabulary(folder: Path) -> None:
+    change(folder / "vocabulary.json", streamers=["a", 3])
+    with pytest.raises(InputError, match=r"vocabulary\.json: field 'streamers' must be a list"):
         checkpoints.load(folder)
-    change(folder / "streamers.json", streamers=["a"])
+    change(folder / "vocabulary.json", streamers=["a"])
     with pytest.raises(InputError, match=r"model\.safetensors: weight '.*streamer.*shape"):
         checkpoints.load(folder).load_model()
-    (folder / "streamers.json").unlink()
-    with pytest.raises(InputError, match=r"streamers\.json: no such file"):
+    (folder / "vocabulary.json").unlink()
+    with pytest.raises(InputError, match=r"vocabulary\.json: no such file"):
         checkpoints.load(folder)
 
 

@@ -16,16 +16,17 @@ from contentctr.encode import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model, streamer_mean
 from contentctr.metrics import summary
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.prepared import Prepared
 from contentctr.report import write_report
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.scoring import score_segments
+from contentctr.segment_data import SegmentData, from_arrays
 from contentctr.simulate import write_features
 from contentctr.train import train_model
-from contentctr.windows import SegmentData, from_arrays
+from contentctr.vocabulary import Vocabulary
 from make import make_table, write_data
 from test_train import TINY, with_train
 from tiny_models import TINY_WORDS, make_tiny_bert, make_tiny_swin
@@ -37,8 +38,9 @@ WINDOW = 4
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
-    config = dataclasses.replace(TINY.model, rotary=True)
-    return build_model(config, DataSpec(visual_dim=6, text_dim=4), 2).eval()
+    config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, rotary=True))
+    known = Vocabulary(streamers=["a", "b"])
+    return build_model(config, DataSpec(visual_dim=6, text_dim=4), known).eval()
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +49,10 @@ def segments() -> SegmentData:
     g, count = torch.Generator().manual_seed(1), table.height
     flags = torch.rand(3, count, generator=g) < 0.7
     return from_arrays(
-        table, visual_SV=torch.randn(count, 6, generator=g).half(),
+        table, Vocabulary(streamers=["a", "b"]),
+        visual_SV=torch.randn(count, 6, generator=g).half(),
         text_ST=torch.randn(count, 4, generator=g).half(), has_visual_S=flags[0],
-        has_speech_S=flags[1], has_comments_S=flags[2], streamers=["a", "b"], horizon=0,
+        has_speech_S=flags[1], has_comments_S=flags[2], horizon=0,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from contentctr.encoders import load_text, load_visual
 from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model
 from contentctr.features import data_spec
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.predict import predict_recording
 from contentctr.report import write_report
 from contentctr.train import train_model, train_step
@@ -63,7 +63,7 @@ def test_encoders_and_core_move(world: World) -> None:
         assert len(moved) > 0.5 * len(now), (part, moved)
         assert all(torch.isfinite(v).all() for v in now.values())
     torch.manual_seed(SETTINGS.train.seed)
-    fresh = build_model(SETTINGS.model, base, len(saved.streamers)).state_dict()
+    fresh = build_model(SETTINGS, base, saved.vocabulary).state_dict()
     core = saved.load_model().state_dict()
     assert core.keys() == fresh.keys() and not same(core, fresh)
     files = [p for p in saved.folder.rglob("*") if p.is_file()]

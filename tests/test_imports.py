@@ -9,10 +9,12 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "files", "config", "batch", "metrics", "kendall", "highlights", "progress"}
+GROUND = {"errors", "files", "config", "batch", "vocabulary", "streamer_table", "metrics",
+          "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
-        "encoders", "segment_features", "features", "encode", "windows", "simulate"}  # fmt: skip
-MODEL = {"layers", "model", "dtw", "losses", "size"}
+        "encoders", "segment_features", "features", "encode", "segment_data", "windows",
+        "simulate"}  # fmt: skip
+MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
 TRAIN = {"run", "train", "evaluate"}
 USE = {"figures", "report", "predict"}

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from contentctr.batch import Output
+from contentctr.batch import Batch, Output
 from contentctr.config import LossConfig
 from contentctr.losses import (
     align_sum,
@@ -18,7 +18,7 @@ from contentctr.losses import (
     point_sum,
     total_loss,
 )
-from make import make_batch
+from make import cut, make_batch
 
 
 def everywhere(x):
@@ -214,6 +214,8 @@ def test_sums_of_pieces_add_up_to_the_sum_of_the_batch():
     )
 
     def part(thing, rows):
+        if isinstance(thing, Batch):
+            return cut(thing, rows)
         return type(thing)(**{k: v if v is None else v[rows] for k, v in vars(thing).items()})
 
     config = LossConfig()

@@ -15,16 +15,21 @@ from contentctr.config import (
 )
 from contentctr.layers import Attention, apply_rotary, causal_mask
 from contentctr.losses import loss_counts, loss_sums, total_loss
-from contentctr.model import MODELS, ContentCTR, EndToEnd, build_model
-from make import make_batch
+from contentctr.models.contentctr import ContentCTR
+from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.registry import MODELS, build_model
+from contentctr.vocabulary import Vocabulary
+from make import cut, make_batch
 
 SPEC = DataSpec(visual_dim=6, text_dim=4)
+KNOWN = Vocabulary(streamers=["a", "b", "c"], rooms=["r", "s"])
 SMALL = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, streamer_dim=4)
 
 
 def make_model(kind="contentctr", **changes):
     torch.manual_seed(0)
-    return build_model(dataclasses.replace(SMALL, kind=kind, **changes), SPEC, 3)
+    model = dataclasses.replace(SMALL, kind=kind, **changes)
+    return build_model(Config(model=model), SPEC, KNOWN)
 
 
 def changed(batch: Batch, **values) -> Batch:
@@ -98,12 +103,10 @@ def test_no_score_before_a_changed_segment_moves_by_a_bit(position, rotary):
 def test_a_padded_window_scores_as_the_short_one_alone():
     model = make_model().eval()
     whole = make_batch(b=2, n=8, missing=False, seed=2)
-    short = Batch(
-        **{
-            k: v if v is None or k in ("streamer_B", "window_B") else v[:, :5]
-            for k, v in {**vars(whole), "shuffles_BKN": None}.items()
-        }
-    )
+    keep = torch.arange(8) < 5
+    short = Batch(**{**vars(cut(changed(whole, streamer_B=whole.valid_BN, window_B=whole.valid_BN,
+                                        shuffles_BKN=None, ids=None), (slice(None), keep))),
+                     "streamer_B": whole.streamer_B, "window_B": whole.window_B})  # fmt: skip
     assert torch.allclose(model(whole).logits_BN[:, :5], model(short).logits_BN, atol=1e-6)
 
 
@@ -151,10 +154,10 @@ def test_every_model_is_finite_and_trains_every_parameter(kind):
 
 @pytest.mark.parametrize("kind", sorted(MODELS))
 def test_every_model_overfits_one_batch(kind):
-    model, batch = make_model(kind, d_model=32), make_batch(b=4, n=6, seed=4)
+    model, batch = make_model(kind, d_model=32), make_batch(b=4, n=6, seed=4, missing=False)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     config = LossConfig(align_weight=0, pair_weight=0, point_weight=1)
-    for _ in range(300):
+    for _ in range(500):
         output = model(batch)
         loss = total_loss(loss_sums(output, batch, config), loss_counts(batch), config)
         optimizer.zero_grad()
@@ -166,15 +169,18 @@ def test_every_model_overfits_one_batch(kind):
 
 
 def test_the_papers_size():
-    model = build_model(paper().model, DataSpec(visual_dim=1024, text_dim=1024), 1)
+    model = build_model(
+        paper(), DataSpec(visual_dim=1024, text_dim=1024), Vocabulary(streamers=["a"])
+    )
     assert abs(sum(p.numel() for p in model.parameters()) - 20e6) < 1e6
 
 
 def test_core_gradcheck():
     torch.manual_seed(0)
-    config = ModelConfig(d_model=4, num_heads=2, perceiver_layers=1, decoder_layers=1,
-                         streamer_dim=2, ff_mult=2)  # fmt: skip
-    model = ContentCTR(config, DataSpec(visual_dim=3, text_dim=2), 2).double().eval()
+    sizes = ModelConfig(d_model=4, num_heads=2, perceiver_layers=1, decoder_layers=1,
+                        streamer_dim=2, ff_mult=2)  # fmt: skip
+    config = Config(model=sizes)
+    model = ContentCTR(config, DataSpec(visual_dim=3, text_dim=2), KNOWN).double().eval()
     batch = make_batch(b=2, n=3, v=3, t=2, seed=5)
     visual = batch.visual_BNV.double().requires_grad_()
     text = batch.text_BNT.double().requires_grad_()

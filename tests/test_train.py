@@ -14,10 +14,11 @@ from contentctr import checkpoint as checkpoints
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from contentctr.errors import InputError
 from contentctr.losses import loss_counts, loss_sums, total_loss
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.run import read_log
 from contentctr.train import NonFiniteLossError, make_optimizer, schedule, train_model, train_step
-from make import make_batch, write_data
+from contentctr.vocabulary import Vocabulary
+from make import cut, make_batch, write_data
 
 TINY = Config(
     data=DataConfig(window_len=4, min_viewers=1),
@@ -56,7 +57,7 @@ def test_training_learns_and_keeps_the_best(data, tmp_path):
     top = max(range(8), key=lambda i: val[i]["kendall_tau"])
     saved = checkpoints.load(best)
     assert saved.info["position"]["epoch"] == top + 1
-    assert saved.config == config and saved.streamers == ["a", "b", "c"]
+    assert saved.config == config and saved.vocabulary.streamers == ["a", "b", "c"]
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "best", "last", "checkpoints", "log.jsonl", "config.json", "tensorboard",
     }  # fmt: skip
@@ -202,18 +203,15 @@ def fresh(dropout=0.0):
     torch.manual_seed(0)
     from contentctr.config import DataSpec
 
-    config = dataclasses.replace(TINY.model, dropout=dropout)
-    return build_model(config, DataSpec(visual_dim=6, text_dim=4), 3)
-
-
-def rows(batch, which):
-    return type(batch)(**{k: v if v is None else v[which] for k, v in vars(batch).items()})
+    config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, dropout=dropout))
+    known = Vocabulary(streamers=["a", "b", "c"])
+    return build_model(config, DataSpec(visual_dim=6, text_dim=4), known)
 
 
 def test_pieces_give_the_gradient_of_the_whole_batch():
     batch = make_batch(b=6, n=5, seed=3)
     gradients = []
-    for pieces in ([batch], [rows(batch, slice(0, 1)), rows(batch, slice(1, 6))]):
+    for pieces in ([batch], [cut(batch, slice(0, 1)), cut(batch, slice(1, 6))]):
         model = fresh()
         train_step(model, torch.optim.SGD(_groups(model)), pieces, TINY, step=0, total_steps=1,
                    accelerator=Accelerator(cpu=True))  # fmt: skip

@@ -5,6 +5,7 @@ import torch
 
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
+from contentctr.segment_data import known_ids
 from contentctr.windows import (
     WindowLoader,
     curve_windows,
@@ -13,7 +14,6 @@ from contentctr.windows import (
     require_windows,
     sample_windows,
     shuffles,
-    streamer_vocabulary,
 )
 from make import make_segments, make_table
 
@@ -97,7 +97,8 @@ def test_curve_windows_score_every_segment_once_from_its_own_past():
 
 def test_vocabulary_is_of_training_rooms_alone():
     table = make_table([2, 2, 2], streamers=("z", "", "y"), splits=["train", "train", "test"])
-    assert streamer_vocabulary(table) == ["z"]
+    assert known_ids(table).streamers == ["z"]
+    assert known_ids(table).rooms == ["room000", "room001"]
 
 
 def make_loader(lengths=(9, 9, 9), **options):

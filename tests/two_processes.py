@@ -7,8 +7,9 @@ import torch
 from accelerate import Accelerator
 
 from contentctr.config import Config, DataConfig, DataSpec, LossConfig, ModelConfig, TrainConfig
-from contentctr.model import build_model
+from contentctr.models.registry import build_model
 from contentctr.train import train_step
+from contentctr.vocabulary import Vocabulary
 from contentctr.windows import WindowLoader, sample_windows
 from make import make_segments
 
@@ -22,7 +23,7 @@ CONFIG = Config(
 
 def make_model():
     torch.manual_seed(0)
-    return build_model(CONFIG.model, DataSpec(visual_dim=3, text_dim=2), 1)
+    return build_model(CONFIG, DataSpec(visual_dim=3, text_dim=2), Vocabulary(streamers=["a"]))
 
 
 def make_pieces(rank, world):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contentctr.evaluate import evaluate_model as evaluate_model
     from contentctr.highlights import find_highlights as find_highlights
     from contentctr.metrics import kendall_tau as kendall_tau
-    from contentctr.model import ContentCTR as ContentCTR
+    from contentctr.models.contentctr import ContentCTR as ContentCTR
     from contentctr.predict import predict_recording as predict_recording
     from contentctr.prepare import prepare_rooms as prepare_rooms
     from contentctr.prepared import Prepared as Prepared
@@ -43,7 +43,7 @@ _WHERE = {
     "Checkpoint": ("checkpoint", "Checkpoint"),
     "load_checkpoint": ("checkpoint", "load"),
     "Config": ("config", "Config"),
-    "ContentCTR": ("model", "ContentCTR"),
+    "ContentCTR": ("models.contentctr", "ContentCTR"),
     "DataSpec": ("config", "DataSpec"),
     "InputError": ("errors", "InputError"),
     "Output": ("batch", "Output"),

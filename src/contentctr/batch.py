@@ -5,6 +5,7 @@ Shape suffixes, here and in every other file:
   V visual feature width   T text feature width       F frames in a segment
   K sequences compared by the alignment loss (1 true + num_negatives shuffled)
   L tokens of a text       H, W, C height, width, channels of a frame
+  A counts of a segment (config.COUNT_COLUMNS)
 """
 
 from __future__ import annotations
@@ -37,6 +38,28 @@ class EncoderInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IdFeatures:
+    """What the ID baselines take, the streamer aside (Section 4.3.1). No content, no label.
+
+    The counts are those of the segment before the predicted one: a segment's own exposures and
+    clicks are its label (docs/decisions.md, "ID baselines").
+    """
+
+    room_B: Tensor
+    """int64 row of the live id; 0 is the unknown room."""
+    hour_BN: Tensor
+    """int64 hour of the day (UTC) in which the predicted segment starts, 1 to 24; 0: unknown."""
+    position_BN: Tensor
+    """int64 number of the predicted segment in its room, from 0."""
+    counts_BNA: Tensor
+    """float32 counts of the segment before the predicted one; NaN where there are none."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same features on `device`."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """B windows of N consecutive segments each, padded on the right where a room is shorter."""
 
@@ -63,6 +86,8 @@ class Batch:
     window's valid positions. None where no alignment loss is wanted."""
     inputs: EncoderInputs | None = None
     """Unencoded frames and tokens; only for models that hold their encoders."""
+    ids: IdFeatures | None = None
+    """Ids, time and counts; only the ID baselines look at them."""
 
     @property
     def has_text_BN(self) -> Tensor:

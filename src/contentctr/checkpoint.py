@@ -1,7 +1,7 @@
 """Checkpoints: a folder of weights, settings and what the data looked like; no pickle anywhere.
 
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
-    CHECKPOINT/streamers.json      known streamers, in the order of the model's table
+    CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
     CHECKPOINT/encoders/           fine-tuned encoders, in the form encoders.py loads
     CHECKPOINT/training/           optimiser state, to resume
@@ -28,9 +28,11 @@ from contentctr import encoders
 from contentctr.config import Config, DataSpec, from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
-from contentctr.model import EndToEnd, build_model
+from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.registry import build_model, model_type
+from contentctr.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Checkpoint:
     folder: Path
     config: Config
     spec: DataSpec
-    streamers: list[str]
+    vocabulary: Vocabulary
     info: Mapping[str, Any]
     """Position and metrics: epoch, step, and what training saved beside them."""
 
@@ -48,6 +50,11 @@ class Checkpoint:
     def finetuned(self) -> bool:
         """Whether the encoders were trained too, and lie in the checkpoint."""
         return (self.folder / "encoders").is_dir()
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the model needs the encoders' features."""
+        return model_type(self.config.model.kind).reads_content
 
     @property
     def trained_on(self) -> DataSpec:
@@ -82,7 +89,7 @@ class Checkpoint:
         Raises:
             InputError: the weights are damaged or do not fit the settings; names the file.
         """
-        model = build_model(self.config.model, self.spec, len(self.streamers))
+        model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, self.folder / "model.safetensors")
         return model.to(device).eval()
 
@@ -171,9 +178,7 @@ def load(path: Path | str) -> Checkpoint:
             f"{folder / 'checkpoint.json'}: format must be {FORMAT}, not {values.get('format')!r}"
         )
     where = str(folder / "checkpoint.json")
-    streamers = read_json(folder / "streamers.json").get("streamers")
-    if not isinstance(streamers, list) or not all(isinstance(s, str) for s in streamers):
-        raise InputError(f"{folder / 'streamers.json'}: field 'streamers' must be a list of text")
+    vocabulary = _read_vocabulary(folder / "vocabulary.json")
     try:
         config = from_dict(Config, values.get("config", {}), where="config")
         spec = from_dict(DataSpec, values.get("data_spec", {}), where="data_spec")
@@ -183,9 +188,18 @@ def load(path: Path | str) -> Checkpoint:
         folder=folder,
         config=config,
         spec=spec,
-        streamers=streamers,
+        vocabulary=vocabulary,
         info=values.get("info", {}),
     )
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    values = read_json(path)
+    for name in ("streamers", "rooms"):
+        ids = values.get(name)
+        if not isinstance(ids, list) or not all(isinstance(entry, str) for entry in ids):
+            raise InputError(f"{path}: field {name!r} must be a list of text")
+    return Vocabulary(streamers=values["streamers"], rooms=values["rooms"])
 
 
 def save(
@@ -194,7 +208,7 @@ def save(
     *,
     config: Config,
     spec: DataSpec,
-    streamers: list[str],
+    vocabulary: Vocabulary,
     info: Mapping[str, Any],
     optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
@@ -205,7 +219,7 @@ def save(
         model: the model, or an EndToEnd around it and its encoders.
         config: settings of the run.
         spec: of the data the model is trained on.
-        streamers: in the order of the model's table.
+        vocabulary: known ids, in the order of the model's tables.
         info: JSON-ready position and metrics.
         optimizer: its state is kept too, to resume.
     """
@@ -220,7 +234,8 @@ def save(
             spec = _fitted(spec, model)
             model = model.core
         save_file(_tensors(model.state_dict()), temporary / "model.safetensors")
-        write_json(temporary / "streamers.json", {"streamers": streamers})
+        known = {name: list(getattr(vocabulary, name)) for name in ("streamers", "rooms")}
+        write_json(temporary / "vocabulary.json", known)
         if optimizer is not None:
             save_optimizer(optimizer, temporary / "training")
         write_json(

@@ -168,29 +168,34 @@ def train(
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
+    from contentctr.models.registry import model_type
     from contentctr.prepared import Prepared
+    from contentctr.segment_data import known_ids, load_segments
     from contentctr.size import model_size
-    from contentctr.windows import load_segments, sample_windows, streamer_vocabulary
+    from contentctr.vocabulary import Vocabulary
+    from contentctr.windows import sample_windows
 
-    spec, streamers = DataSpec(), 1
+    spec, vocabulary = DataSpec(), Vocabulary(streamers=["one"], rooms=["one"])
     rows: dict[str, object] = {}
     if data is not None:
         from contentctr.features import data_spec
 
         prepared = Prepared(data)
         spec = data_spec(prepared, inputs=config.train.finetune_encoders)
-        vocabulary = streamer_vocabulary(prepared.segments())
-        streamers = len(vocabulary)
-        segments = load_segments(prepared, vocabulary, split="train", horizon=config.data.horizon,
-                                 inputs=config.train.finetune_encoders)  # fmt: skip
+        vocabulary = known_ids(prepared.segments())
+        segments = load_segments(
+            prepared, vocabulary, split="train", horizon=config.data.horizon,
+            inputs=config.train.finetune_encoders,
+            content=model_type(config.model.kind).reads_content,
+        )  # fmt: skip
         rows["training windows"] = len(sample_windows(segments, config.data, spec.target))
-    size = model_size(config, spec, streamers)
+    size = model_size(config, spec, vocabulary)
     for key, value in size.items():
         unit = (1e9, "G") if "flops" in key else (1e6, "M")
         rows[key] = f"{value / unit[0]:.2f} {unit[1]}"
     _table(
         f"Recipe {name}, features of width {spec.visual_dim} and {spec.text_dim}, "
-        f"{streamers} streamers; flops are for one sample",
+        f"{len(vocabulary.streamers)} streamers; flops are for one sample",
         rows,
     )
 

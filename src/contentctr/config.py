@@ -16,11 +16,25 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from contentctr.errors import InputError
 
+COUNT_COLUMNS = (
+    "exposures",
+    "clicks",
+    "comment_count",
+    "likes",
+    "gifts",
+    "follows",
+    "enters",
+    "exits",
+)
+"""Actions that are counted in a segment."""
+
 T = TypeVar("T")
 PairKind = Literal["none", "L0", "L1", "L2", "L3"]
 AlignReading = Literal["distance", "similarity"]
 LearningRate = Literal["constant", "cosine"]
 Precision = Literal["no", "bf16"]
+CountValues = Literal["buckets", "dense"]
+CrossKind = Literal["mixture", "low_rank", "matrix"]
 
 
 def _require(ok: bool, name: str, rule: str, value: object) -> None:
@@ -68,7 +82,10 @@ class ModelConfig:
     ff_mult: int = 4
     """Hidden width of the feed-forward networks, in d_model."""
     streamer_dim: int = 64
-    """Width of a streamer's embedding, before it is mapped to d_model."""
+    """Width of a streamer's embedding, before it is mapped to d_model; an imported table has its
+    own."""
+    streamer_table: str = ""
+    """File of streamers' vectors to import, such as `pretrain streamer` writes; "": learned."""
     dropout: float = 0.0
     """Dropout after attention and feed-forward; the paper mentions none."""
     feature_dropout: float = 0.0
@@ -97,6 +114,43 @@ class ModelConfig:
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
             _require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdConfig:
+    """Sizes of the ID baselines (Section 4.3.1), which the paper does not give."""
+
+    embedding_dim: int = 8
+    """Width of a field's embedding."""
+    hidden_dim: int = 128
+    """Width of a hidden layer of the deep part."""
+    hidden_layers: int = 2
+    """Hidden layers of the deep part."""
+    deep_dropout: float = 0.0
+    """Dropout in the deep part."""
+    counts: CountValues = "buckets"
+    """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
+    as dense values log(1 + count)."""
+    attention_dim: int = 8
+    """DIFM: width of an attention head."""
+    attention_heads: int = 8
+    """DIFM: attention heads."""
+    cross: CrossKind = "mixture"
+    """DCN-M: low-rank mixture of experts, one low-rank matrix, or a full matrix."""
+    cross_layers: int = 2
+    """DCN-M: cross layers."""
+    rank: int = 32
+    """DCN-M: rank of a low-rank cross matrix."""
+    num_experts: int = 4
+    """DCN-M: experts of the mixture."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "embedding_dim", "hidden_dim", "attention_dim", "attention_heads", "cross_layers",
+            "rank", "num_experts", "hidden_layers",
+        ):  # fmt: skip
+            _require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
+        _require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +204,9 @@ class TrainConfig:
     """Gradients are scaled down to this norm; 0: never."""
     hide_streamers: float = 0.05
     """Share of training windows whose streamer is hidden, so that "unknown" is trained."""
+    hide_rooms: float = 0.5
+    """Share of training windows whose room id is hidden. Every test room is unknown, so the ID
+    baselines, which alone look at it, must have learned what to say then."""
     finetune_encoders: bool = False
     """Train both encoders too (the paper does); needs `encode --inputs`."""
     encoder_learning_rate: float = 0.0
@@ -178,9 +235,9 @@ class TrainConfig:
         ):
             _require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
         _require(self.learning_rate > 0, "train.learning_rate", "above 0", self.learning_rate)
-        _require(
-            0 <= self.hide_streamers < 1, "train.hide_streamers", "in [0, 1)", self.hide_streamers
-        )
+        for name in ("hide_streamers", "hide_rooms"):
+            share = getattr(self, name)
+            _require(0 <= share < 1, f"train.{name}", "in [0, 1)", share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +248,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    ids: IdConfig = field(default_factory=IdConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

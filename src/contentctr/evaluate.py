@@ -21,11 +21,10 @@ from contentctr.metrics import summary
 from contentctr.prepared import Prepared
 from contentctr.progress import progress_bar
 from contentctr.scoring import score_segments
+from contentctr.segment_data import SegmentData, load_segments
 from contentctr.windows import (
-    SegmentData,
     curve_windows,
     is_sample,
-    load_segments,
     require_windows,
     sample_windows,
 )
@@ -70,8 +69,8 @@ def evaluate_model(
     spec = data_spec(data, inputs=checkpoint.finetuned)
     checkpoint.require_fits(spec, data.root)
     segments = load_segments(
-        data, checkpoint.streamers, split=split, horizon=config.horizon,
-        inputs=checkpoint.finetuned,
+        data, checkpoint.vocabulary, split=split, horizon=config.horizon,
+        inputs=checkpoint.finetuned, content=checkpoint.reads_content,
     )  # fmt: skip
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"

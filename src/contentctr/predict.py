@@ -24,9 +24,9 @@ from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
+from contentctr.segment_data import from_features
 from contentctr.segment_features import default_batch_size, encode_segments
 from contentctr.segments import segment_rooms
-from contentctr.windows import from_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def _read(
 def _missing(room: Room, checkpoint: Checkpoint) -> list[str]:
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
-    if room.streamer_id not in checkpoint.streamers:
+    if room.streamer_id not in checkpoint.vocabulary.streamers:
         who = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
         notes.append(f"{who} is not known to the model: scored as an unknown one")
     return notes
@@ -152,7 +152,7 @@ def _score(
             warnings=warnings, progress=bar,
         )  # fmt: skip
     config = checkpoint.config.data
-    data = from_features(table, found, streamers=checkpoint.streamers, horizon=config.horizon)
+    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )

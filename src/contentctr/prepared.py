@@ -19,23 +19,12 @@ from typing import Any
 
 import polars as pl
 
+from contentctr.config import COUNT_COLUMNS as COUNT_COLUMNS
 from contentctr.errors import InputError
 from contentctr.files import atomic, file_sha256, read_json, read_parquet, write_json
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
-COUNT_COLUMNS = (
-    "exposures",
-    "clicks",
-    "comment_count",
-    "likes",
-    "gifts",
-    "follows",
-    "enters",
-    "exits",
-)
-"""Actions in a segment; null where the room has no such log."""
-
 ROOMS_SCHEMA: dict[str, Any] = {
     "room_id": pl.String,
     "streamer_id": pl.String,

@@ -23,6 +23,7 @@ from contentctr import checkpoint as checkpoints
 from contentctr.config import Config, DataSpec, to_dict
 from contentctr.errors import InputError
 from contentctr.files import write_json, write_text
+from contentctr.vocabulary import Vocabulary
 
 MAY_CHANGE = ("epochs", "patience", "save_every", "micro_batch_size")
 """Settings of `train` that a resumed run may set anew."""
@@ -49,7 +50,7 @@ class RunFolder:
     path: Path
     config: Config
     spec: DataSpec
-    streamers: list[str]
+    vocabulary: Vocabulary
     steps_per_epoch: int
     data_hash: str = ""
     """Of segments.parquet, so that a run is not resumed on other data."""
@@ -109,7 +110,7 @@ class RunFolder:
             model,
             config=self.config,
             spec=self.spec,
-            streamers=self.streamers,
+            vocabulary=self.vocabulary,
             info={"position": vars(position), "segments_sha256": self.data_hash},
             optimizer=optimizer,
         )
@@ -141,7 +142,9 @@ def resumable(config: Config, path: Path) -> checkpoints.Checkpoint:
     old, new = to_dict(saved.config), to_dict(config)
     for part, block in new.items():
         for name, value in block.items():
-            if old[part][name] != value and not (part == "train" and name in MAY_CHANGE):
+            free = part == "train" and name in MAY_CHANGE
+            free |= name == "streamer_dim" and bool(config.model.streamer_table)  # the table's own
+            if old[part][name] != value and not free:
                 raise InputError(
                     f"{path}: a resumed run must keep its settings; {part}.{name} was "
                     f"{old[part][name]!r} and is now {value!r}"

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from contentctr.model import EndToEnd
+from contentctr.models.end_to_end import EndToEnd
 from contentctr.progress import Progress
-from contentctr.windows import SegmentData, curve_windows, gather, gather_rows
+from contentctr.segment_data import SegmentData
+from contentctr.windows import curve_windows, gather, gather_rows
 
 _ENCODED_AT_ONCE = 8
 """Segments that fine-tuned encoders take at once: as many pictures times frames of a segment."""

@@ -5,24 +5,25 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contentctr.batch import Batch
-from contentctr.config import Config, DataSpec
-from contentctr.model import build_model
+from contentctr.batch import Batch, IdFeatures
+from contentctr.config import COUNT_COLUMNS, Config, DataSpec
+from contentctr.models.registry import build_model
+from contentctr.vocabulary import Vocabulary
 
 
-def model_size(config: Config, spec: DataSpec, num_streamers: int) -> dict[str, float]:
+def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[str, float]:
     """Parameters and operations of a recipe, encoders aside.
 
     Args:
         config: the recipe.
         spec: widths of the features.
-        num_streamers: rows of the streamer table, beside the unknown one.
+        vocabulary: known ids.
 
     Returns:
         `parameters` in all, `parameters: PART` for each part of the model, `flops` of one sample
         (a window) forward, and `training_flops` forward and backward (three times as many).
     """
-    model = build_model(config.model, spec, num_streamers).eval()
+    model = build_model(config, spec, vocabulary).eval()
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     for name, part in model.named_children():
         found[f"parameters: {name}"] = float(sum(p.numel() for p in part.parameters()))
@@ -45,4 +46,10 @@ def _blank_window(window_len: int, spec: DataSpec) -> Batch:
         valid_BN=there,
         target_BN=torch.zeros(1, window_len),
         window_B=torch.zeros(1, dtype=torch.long),
+        ids=IdFeatures(
+            room_B=torch.zeros(1, dtype=torch.long),
+            hour_BN=torch.zeros(1, window_len, dtype=torch.long),
+            position_BN=torch.zeros(1, window_len, dtype=torch.long),
+            counts_BNA=torch.zeros(1, window_len, len(COUNT_COLUMNS)),
+        ),
     )

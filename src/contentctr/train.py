@@ -6,6 +6,7 @@ and the window, so a run that was stopped, killed or resumed ends with the same 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 from collections.abc import Iterator
@@ -28,20 +29,16 @@ from contentctr.features import data_spec
 from contentctr.files import file_sha256
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.metrics import kendall_tau, log_loss
-from contentctr.model import EndToEnd, build_model
+from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.registry import build_model, model_type
 from contentctr.prepared import Prepared
 from contentctr.progress import Progress, progress_bar
 from contentctr.run import Position, RunFolder, require_new, require_same_data, resumable
 from contentctr.scoring import score_segments
-from contentctr.windows import (
-    SegmentData,
-    WindowLoader,
-    is_sample,
-    load_segments,
-    require_windows,
-    sample_windows,
-    streamer_vocabulary,
-)
+from contentctr.segment_data import SegmentData, known_ids, load_segments
+from contentctr.streamer_table import read_streamer_table
+from contentctr.vocabulary import Vocabulary
+from contentctr.windows import WindowLoader, is_sample, require_windows, sample_windows
 
 
 class NonFiniteLossError(RuntimeError):
@@ -220,18 +217,14 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     ddp = DistributedDataParallelKwargs(find_unused_parameters=finetune)
     accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
     spec = data_spec(data, inputs=finetune)
+    if saved is not None:
+        config, vocabulary = dataclasses.replace(config, model=saved.config.model), saved.vocabulary
+    else:
+        config, vocabulary = _vocabulary(config, data)
     segments_hash = file_sha256(data.root / "segments.parquet")
     if saved is not None:
         require_same_data(saved, spec, segments_hash, out)
-    vocabulary = streamer_vocabulary(data.segments()) if saved is None else saved.streamers
-    torch.manual_seed(config.train.seed)
-    if saved is not None and finetune:
-        model = saved.load_end_to_end()
-    elif saved is not None:
-        model = saved.load_model()
-    else:
-        model = build_model(config.model, spec, len(vocabulary))
-        model = _with_encoders(model, spec) if finetune else model
+    model = _model(config, spec, vocabulary, saved)
     optimizer = make_optimizer(model, config.train)
     position = Position()
     if saved is not None:
@@ -241,7 +234,7 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     loader, validation = _load_data(config, data, vocabulary, accelerator)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = RunFolder(
-        path=out, config=config, spec=spec, streamers=vocabulary, steps_per_epoch=loader.steps,
+        path=out, config=config, spec=spec, vocabulary=vocabulary, steps_per_epoch=loader.steps,
         is_main=accelerator.is_main_process, data_hash=segments_hash,
     )  # fmt: skip
     accelerator.wait_for_everyone()  # before the folder is there, which all have looked for
@@ -255,12 +248,48 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     return run
 
 
+def _model(
+    config: Config, spec: DataSpec, vocabulary: Vocabulary, saved: checkpoints.Checkpoint | None
+) -> nn.Module:
+    """The saved model, or a fresh one; with its encoders where they are trained too."""
+    finetune = config.train.finetune_encoders
+    if finetune and not model_type(config.model.kind).reads_content:
+        raise InputError(
+            f"train.finetune_encoders must be false with model.kind={config.model.kind}, which "
+            "reads no encoder's features"
+        )
+    if saved is not None:
+        return saved.load_end_to_end() if finetune else saved.load_model()
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, spec, vocabulary)
+    return _with_encoders(model, spec) if finetune else model
+
+
+def _vocabulary(config: Config, data: Prepared) -> tuple[Config, Vocabulary]:
+    """Known ids of a new run; an imported table of streamers brings its own, and its width."""
+    vocabulary = known_ids(data.segments())
+    if not config.model.streamer_table:
+        return config, vocabulary
+    streamers, vectors_UE = read_streamer_table(Path(config.model.streamer_table))
+    vocabulary = dataclasses.replace(vocabulary, streamers=streamers, vectors_UE=vectors_UE)
+    model = dataclasses.replace(config.model, streamer_dim=vectors_UE.shape[1])
+    return dataclasses.replace(config, model=model), vocabulary
+
+
 def _load_data(
-    config: Config, data: Prepared, vocabulary: list[str], accelerator: Accelerator
+    config: Config, data: Prepared, vocabulary: Vocabulary, accelerator: Accelerator
 ) -> tuple[WindowLoader, SegmentData]:
     finetune = config.train.finetune_encoders
+    content = model_type(config.model.kind).reads_content
     train_data, validation = (
-        load_segments(data, vocabulary, split=split, horizon=config.data.horizon, inputs=finetune)
+        load_segments(
+            data,
+            vocabulary,
+            split=split,
+            horizon=config.data.horizon,
+            inputs=finetune,
+            content=content,
+        )  # fmt: skip
         for split in ("train", "val")
     )
     target = data.manifest()["target"]
@@ -275,6 +304,7 @@ def _load_data(
         seed=config.train.seed,
         num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
         hide_streamers=config.train.hide_streamers,
+        hide_rooms=config.train.hide_rooms,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

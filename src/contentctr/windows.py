@@ -1,4 +1,4 @@
-"""Windows: the samples, from prepared segments and their features (Section 4.1.1).
+"""Windows: the samples, from the segments of some rooms (Section 4.1.1).
 
 Everything a window's randomness needs (its shuffles, whether its streamer is hidden) is a hash of
 seed, epoch and window number. So it does not depend on the batch, the process or on whether a run
@@ -9,156 +9,20 @@ Shape suffixes as in batch.py, and: S segments of all rooms in a row, W windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import torch
 from torch import Tensor
 
-from contentctr.batch import Batch, EncoderInputs
+from contentctr.batch import Batch, EncoderInputs, IdFeatures
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
-from contentctr.features import FeatureStore, InputStore, SegmentFeatures
-from contentctr.prepared import SPLITS, Prepared
-
-IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentData:
-    """The segments of some rooms, one room after the other, ready to be gathered by row."""
-
-    visual_SV: Tensor
-    """float16 features; zeros where there are none, and for a model that encodes by itself."""
-    text_ST: Tensor
-    has_visual_S: Tensor
-    has_speech_S: Tensor
-    has_comments_S: Tensor
-    streamer_S: Tensor
-    """int64 row in the model's streamer table, 0 for unknown."""
-    target_S: Tensor
-    """float32 target of the segment `horizon` after each one; NaN where there is none."""
-    viewers_S: Tensor
-    """float32 viewers of that same segment; NaN where unknown."""
-    room_S: IntArray
-    """Number of each segment's room, in the order of the table."""
-    table: pl.DataFrame
-    """The segments' rows of segments.parquet, in the same order."""
-    inputs: InputStore | None = None
-    """Encoder inputs, for a model that encodes by itself."""
-
-    def __len__(self) -> int:
-        return len(self.room_S)
-
-    @property
-    def position_S(self) -> IntArray:
-        """Number of each segment in its room, from 0."""
-        starts, _ = self.room_bounds
-        return np.arange(len(self)) - starts[self.room_S]
-
-    @property
-    def room_bounds(self) -> tuple[IntArray, IntArray]:
-        """First row of each room, and the row after its last."""
-        starts = np.flatnonzero(np.diff(self.room_S, prepend=-1))
-        return starts, np.append(starts[1:], len(self.room_S))
-
-
-def streamer_vocabulary(segments: pl.DataFrame) -> list[str]:
-    """Known streamers, sorted: those of the training rooms. Row i + 1 of the table is entry i."""
-    known = segments.filter((pl.col("split") == "train") & (pl.col("streamer_id") != ""))
-    return sorted(known["streamer_id"].unique().to_list())
-
-
-def load_segments(
-    data: Prepared, streamers: Sequence[str], *, split: str, horizon: int, inputs: bool = False
-) -> SegmentData:
-    """Segments of one split, or of "all", with their stored features.
-
-    Args:
-        data: the prepared folder.
-        streamers: of `streamer_vocabulary`.
-        split: train, val, test or all.
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
-        inputs: read the stored encoder inputs in place of features.
-
-    Raises:
-        InputError: a table or a feature file is missing, damaged, or does not fit the others.
-    """
-    if split not in (*SPLITS, "all"):
-        raise InputError(f"split must be one of {', '.join(SPLITS)}, all, not {split!r}")
-    table = data.segments()
-    if split != "all":
-        table = table.filter(pl.col("split") == split)
-    rooms = table.group_by("room_id", maintain_order=True).len()
-    if not inputs:
-        found = FeatureStore(data.features_dir).load(dict(rooms.iter_rows()))
-        return from_features(table, found, streamers=streamers, horizon=horizon)
-    store = InputStore(data.inputs_dir, dict(rooms.iter_rows()))
-    return from_arrays(
-        table,
-        visual_SV=torch.zeros(len(table), store.visual_dim, dtype=torch.float16),
-        text_ST=torch.zeros(len(table), store.text_dim, dtype=torch.float16),
-        has_visual_S=store.has_visual,
-        has_speech_S=store.has_speech,
-        has_comments_S=store.has_comments,
-        streamers=streamers,
-        horizon=horizon,
-        inputs=store,
-    )
-
-
-def from_features(
-    table: pl.DataFrame, found: SegmentFeatures, *, streamers: Sequence[str], horizon: int
-) -> SegmentData:
-    """SegmentData of a segment table and what was encoded of it."""
-    return from_arrays(
-        table,
-        visual_SV=torch.from_numpy(found.visual),
-        text_ST=torch.from_numpy(found.text),
-        has_visual_S=torch.from_numpy(found.has_visual),
-        has_speech_S=torch.from_numpy(found.has_speech),
-        has_comments_S=torch.from_numpy(found.has_comments),
-        streamers=streamers,
-        horizon=horizon,
-    )
-
-
-def from_arrays(
-    table: pl.DataFrame,
-    *,
-    visual_SV: Tensor,
-    text_ST: Tensor,
-    has_visual_S: Tensor,
-    has_speech_S: Tensor,
-    has_comments_S: Tensor,
-    streamers: Sequence[str],
-    horizon: int,
-    inputs: InputStore | None = None,
-) -> SegmentData:
-    """SegmentData of a segment table and its features; rooms stand together, in order."""
-    row_of = pl.DataFrame({"streamer_id": streamers, "row": range(1, len(streamers) + 1)},
-                          schema={"streamer_id": pl.String, "row": pl.Int64})  # fmt: skip
-    shifted = table.join(row_of, on="streamer_id", how="left", maintain_order="left").select(
-        pl.col("row").fill_null(0),
-        pl.col("target").shift(-horizon).over("room_id").cast(pl.Float32).fill_null(np.nan),
-        pl.col("viewers").shift(-horizon).over("room_id").cast(pl.Float32).fill_null(np.nan),
-    )
-    return SegmentData(
-        visual_SV=visual_SV,
-        text_ST=text_ST,
-        has_visual_S=has_visual_S.bool(),
-        has_speech_S=has_speech_S.bool(),
-        has_comments_S=has_comments_S.bool(),
-        streamer_S=torch.from_numpy(shifted["row"].to_numpy().copy()),
-        target_S=torch.from_numpy(shifted["target"].to_numpy().copy()),
-        viewers_S=torch.from_numpy(shifted["viewers"].to_numpy().copy()),
-        room_S=table["room_id"].rle_id().to_numpy().astype(np.int64),
-        table=table,
-        inputs=inputs,
-    )
+from contentctr.features import InputStore
+from contentctr.segment_data import IntArray, SegmentData
 
 
 @dataclass(frozen=True)
@@ -249,6 +113,12 @@ def gather(data: SegmentData, windows: Windows, which: IntArray, window_len: int
         target_BN=torch.where(valid, data.target_S[rows], torch.nan),
         window_B=torch.from_numpy(which.astype(np.int64)),
         inputs=None if data.inputs is None else _gather_inputs(data.inputs, rows),
+        ids=IdFeatures(
+            room_B=data.known_room_S[first_B],
+            hour_BN=data.hour_S[rows],
+            position_BN=data.next_position_S[rows],
+            counts_BNA=data.counts_SA[rows],
+        ),
     )
 
 
@@ -291,6 +161,8 @@ class WindowLoader:
     """Shuffles per window for the alignment loss; 0: none."""
     hide_streamers: float = 0.0
     """Share of windows whose streamer is shown as unknown."""
+    hide_rooms: float = 0.0
+    """Share of windows whose room's id is shown as unknown, drawn apart from the streamers'."""
     rank: int = 0
     world: int = 1
 
@@ -319,10 +191,10 @@ class WindowLoader:
         """The windows numbered `which` (-1: one without target or modality), for training."""
         blank = which < 0
         batch = gather(self.data, self.windows, np.maximum(which, 0), self.window_len)
-        hidden = torch.from_numpy(
-            _uniform(self.seed, epoch, 1, which[:, None])[:, 0] < self.hide_streamers
-        )
-        values = {**vars(batch), "streamer_B": torch.where(hidden, 0, batch.streamer_B)}
+        values = {**vars(batch), "streamer_B": self._hide(batch.streamer_B, which, epoch)}
+        assert batch.ids is not None
+        room_B = self._hide(batch.ids.room_B, which, epoch, rooms=True)
+        values["ids"] = dataclasses.replace(batch.ids, room_B=room_B)
         if self.num_negatives:
             length_B = self.windows.length_W[np.maximum(which, 0)]
             values["shuffles_BKN"] = torch.from_numpy(
@@ -334,6 +206,12 @@ class WindowLoader:
                 values[name] = values[name] & keep
             values["target_BN"] = torch.where(keep, values["target_BN"], torch.nan)
         return Batch(**values)
+
+    def _hide(self, row_B: Tensor, which: IntArray, epoch: int, *, rooms: bool = False) -> Tensor:
+        """The rows of a table of ids, some of them shown as unknown."""
+        share, purpose = (self.hide_rooms, 3) if rooms else (self.hide_streamers, 1)
+        hidden_B = _uniform(self.seed, epoch, purpose, which[:, None])[:, 0] < share
+        return torch.where(torch.from_numpy(hidden_B), 0, row_B)
 
 
 def shuffles(

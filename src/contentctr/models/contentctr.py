@@ -1,0 +1,191 @@
+"""ContentCTR: fusion, Perceiver block, causal decoder (Section 3.2).
+
+Shape suffixes as in batch.py, and R = B * N, every segment of the batch in one row.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from contentctr.batch import Batch, Output
+from contentctr.config import Config, DataSpec, ModelConfig
+from contentctr.layers import Attention, FeedForward, causal_mask
+from contentctr.models.streamers import streamer_embedding
+from contentctr.vocabulary import Vocabulary
+
+
+class FeatureFusion(nn.Module):
+    """The projections of Eq. 2, with a learned embedding for each missing part.
+
+    A segment without frames gets a learned visual token. One without speech, or without comments,
+    has a learned vector for that added to its text token; one with neither has their sum as text
+    token. Zeros are never passed off as content (docs/decisions.md, "Missing parts").
+
+    Differs from the paper: a layer norm stands before each projection, since encoders' features
+    differ in scale (docs/decisions.md, "Projections").
+    """
+
+    def __init__(self, spec: DataSpec, config: ModelConfig, modalities: tuple[str, ...]) -> None:
+        super().__init__()
+        d_model = config.d_model
+        # Both are drawn, so that a model without one starts from the same weights elsewhere.
+        visual, text = (
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Dropout(config.feature_dropout),
+                FeedForward(width, d_model, d_model),
+            )
+            for width in (spec.visual_dim, spec.text_dim)
+        )
+        self.visual = visual if "visual" in modalities else None
+        self.text = text if "text" in modalities else None
+        if self.visual is not None:
+            self.no_visual = nn.Parameter(torch.randn(d_model) * 0.02)
+        if self.text is not None:
+            self.no_speech = nn.Parameter(torch.randn(d_model) * 0.02)
+            self.no_comments = nn.Parameter(torch.randn(d_model) * 0.02)
+
+    def forward(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Tokens S_p and S_a, each [B, N, D]; None for a modality that the model leaves out."""
+        visual_BND = text_BND = None
+        if self.visual is not None:
+            visual_BND = torch.where(
+                batch.has_visual_BN[..., None], self.visual(batch.visual_BNV), self.no_visual
+            )
+        if self.text is not None:
+            text_BND = torch.where(batch.has_text_BN[..., None], self.text(batch.text_BNT), 0.0)
+            text_BND = text_BND + self.no_speech * ~batch.has_speech_BN[..., None]
+            text_BND = text_BND + self.no_comments * ~batch.has_comments_BN[..., None]
+        return visual_BND, text_BND
+
+
+class PerceiverLayer(nn.Module):
+    """One layer of Algorithm 1: cross-attention, then feed-forward, each with a residual.
+
+    Keys and values are the two modality tokens and the running latent. Norms come before queries,
+    and before keys and values.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.norm_latent = nn.LayerNorm(d_model)
+        self.norm_tokens = nn.LayerNorm(d_model)
+        self.attention = Attention(d_model, config.num_heads)
+        self.norm_ff = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, config.ff_mult * d_model, d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, latent_R1D: Tensor, tokens_RMD: Tensor) -> Tensor:
+        """The next latent, [R, 1, D]."""
+        query_R1D = self.norm_latent(latent_R1D)
+        memory_RMD = torch.cat((self.norm_tokens(tokens_RMD), query_R1D), dim=1)
+        mixed_R1D = self.attention(query_R1D, memory_RMD, None)
+        latent_R1D = latent_R1D + self.dropout(mixed_R1D)
+        out: Tensor = latent_R1D + self.dropout(self.feed_forward(self.norm_ff(latent_R1D)))
+        return out
+
+
+class PerceiverBlock(nn.Module):
+    """The Perceiver block (Section 3.2.2, Algorithm 1) on R segments, each by itself.
+
+    The latent starts as the streamer's embedding.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PerceiverLayer(config) for _ in range(config.perceiver_layers))
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """E_p, [R, D]."""
+        latent_R1D = streamer_RD[:, None]
+        for layer in self.layers:
+            latent_R1D = layer(latent_R1D, tokens_RMD)
+        return latent_R1D[:, 0]
+
+
+class DecoderLayer(nn.Module):
+    """One layer of Algorithm 2: masked self-attention, then feed-forward, each with a residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.norm = nn.LayerNorm(d_model)
+        self.attention = Attention(d_model, config.num_heads, rotary=config.rotary)
+        self.norm_ff = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, config.ff_mult * d_model, d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BND: Tensor, mask_NN: Tensor | None) -> Tensor:
+        """The next sequence, [B, N, D]; row i of the mask says what segment i sees."""
+        normed_BND = self.norm(x_BND)
+        x_BND = x_BND + self.dropout(self.attention(normed_BND, normed_BND, mask_NN))
+        out: Tensor = x_BND + self.dropout(self.feed_forward(self.norm_ff(x_BND)))
+        return out
+
+
+class ContentCTR(nn.Module):
+    """The paper's model: one score a segment, from that segment and the window before it.
+
+    Padding stands at the end of a window, where the causal mask hides it from every real segment,
+    so a window of k < n segments scores as it would alone.
+
+    A subclass may set another `block_type`, other `modalities` or another `make_streamer`
+    (variants.py).
+
+    Args:
+        config: all settings; `config.model` has the sizes.
+        spec: widths of the stored features.
+        vocabulary: known streamers.
+    """
+
+    reads_content: ClassVar[bool] = True
+    block_type: ClassVar[type[nn.Module]] = PerceiverBlock
+    modalities: ClassVar[tuple[str, ...]] = ("visual", "text")
+
+    def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        sizes = config.model
+        self.fusion = FeatureFusion(spec, sizes, self.modalities)
+        self.streamer = self.make_streamer(config, vocabulary)
+        self.block = self.block_type(sizes)
+        self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_layers))
+        self.norm = nn.LayerNorm(sizes.d_model)
+        self.head = nn.Linear(sizes.d_model, 1)
+
+    @staticmethod
+    def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
+        """What maps rows of the streamer table to E_u: [B] -> [B, D]."""
+        return streamer_embedding(config.model, vocabulary)
+
+    def perceive(
+        self, visual_RD: Tensor | None, text_RD: Tensor | None, streamer_RD: Tensor
+    ) -> Tensor:
+        """The block on R segments, each by itself: one token a segment, [R, D]."""
+        tokens = [token_RD for token_RD in (visual_RD, text_RD) if token_RD is not None]
+        out: Tensor = self.block(torch.stack(tokens, dim=1), streamer_RD)
+        return out
+
+    def decode(self, x_BND: Tensor) -> Tensor:
+        """The causal decoder and the head (Section 3.2.3): logits, [B, N]."""
+        mask_NN = causal_mask(x_BND.shape[1], x_BND.device)
+        for layer in self.decoder:
+            x_BND = layer(x_BND, mask_NN)
+        logits: Tensor = self.head(self.norm(x_BND))
+        return logits[..., 0]
+
+    def forward(self, batch: Batch) -> Output:
+        """Logits of every segment, and the tokens for the alignment loss."""
+        visual_BND, text_BND = self.fusion(batch)
+        shape_BN = batch.valid_BN.shape
+        streamer_BND = self.streamer(batch.streamer_B)[:, None].expand(*shape_BN, -1)
+        x_RD = self.perceive(
+            None if visual_BND is None else visual_BND.flatten(0, 1),
+            None if text_BND is None else text_BND.flatten(0, 1),
+            streamer_BND.flatten(0, 1),
+        )
+        logits_BN = self.decode(x_RD.view(*shape_BN, -1))
+        return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

@@ -1,0 +1,58 @@
+"""Every model by its name. Adding one is its file and a line here."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import nn
+
+from contentctr.config import Config, DataSpec
+from contentctr.errors import InputError
+from contentctr.models import variants
+from contentctr.models.contentctr import ContentCTR
+from contentctr.vocabulary import Vocabulary
+
+
+class ModelType(Protocol):
+    """A class of modules that take a Batch and return an Output."""
+
+    reads_content: bool
+    """Whether it needs the encoders' features; where not, the loader leaves them out."""
+
+    def __call__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> Any:
+        """The module, with fresh weights."""
+
+
+MODELS: dict[str, ModelType] = {
+    "contentctr": ContentCTR,
+    "self_attention_plain": variants.SelfAttentionPlain,
+    "self_attention_input": variants.SelfAttentionInput,
+    "cross_attention_q": variants.CrossAttentionQ,
+    "cross_attention_kv": variants.CrossAttentionKV,
+    "cross_attention_qkv": variants.CrossAttentionQKV,
+    "without_item": variants.WithoutItem,
+    "without_text": variants.WithoutText,
+    "without_visual": variants.WithoutVisual,
+}
+"""Every model that a recipe can name."""
+
+
+def model_type(name: str) -> ModelType:
+    """The class of the model called `name`.
+
+    Raises:
+        InputError: no model of that name; lists those there are.
+    """
+    if name not in MODELS:
+        raise InputError(f"model.kind must be one of {', '.join(MODELS)}, not {name!r}")
+    return MODELS[name]
+
+
+def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Module:
+    """The model that `config.model.kind` names, with fresh weights.
+
+    Raises:
+        InputError: no model of that name.
+    """
+    model: nn.Module = model_type(config.model.kind)(config, spec, vocabulary)
+    return model

@@ -1,0 +1,190 @@
+"""The attention variants of Table 1 and ContentCTR without one modality (Table 3).
+
+Each is ContentCTR with another block in place of the Perceiver, or without a part. All blocks take
+tokens and a streamer and return one token a segment. Shape suffixes as in batch.py, and: R rows,
+every segment by itself; M tokens of a segment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from contentctr.config import Config, ModelConfig
+from contentctr.layers import Attention, FeedForward
+from contentctr.models.contentctr import ContentCTR, DecoderLayer
+from contentctr.models.streamers import NoStreamer, OneForAll
+from contentctr.vocabulary import Vocabulary
+
+
+class CrossAttentionLayer(nn.Module):
+    """Cross-attention, then feed-forward, each with a residual; norms before query and memory."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.norm_query = nn.LayerNorm(d_model)
+        self.norm_memory = nn.LayerNorm(d_model)
+        self.attention = Attention(d_model, config.num_heads)
+        self.norm_ff = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, config.ff_mult * d_model, d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_R1D: Tensor, query_R1D: Tensor, memory_RMD: Tensor) -> Tensor:
+        """The next x [R, 1, D]: x plus what the query finds in the memory, then feed-forward."""
+        mixed_R1D = self.attention(self.norm_query(query_R1D), self.norm_memory(memory_RMD), None)
+        x_R1D = x_R1D + self.dropout(mixed_R1D)
+        out: Tensor = x_R1D + self.dropout(self.feed_forward(self.norm_ff(x_R1D)))
+        return out
+
+
+class OneKeyLayer(nn.Module):
+    """Cross-attention to a single key and value, then feed-forward, each with a residual.
+
+    The softmax over one key is 1: whoever asks is given the value, whatever they ask. So queries
+    and keys have no effect, and none are made.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d_model = config.d_model
+        self.norm_memory = nn.LayerNorm(d_model)
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.norm_ff = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, config.ff_mult * d_model, d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_RMD: Tensor, memory_R1D: Tensor) -> Tensor:
+        """The next x [R, M, D]: each token plus the one value, then feed-forward."""
+        x_RMD = x_RMD + self.dropout(self.out(self.value(self.norm_memory(memory_R1D))))
+        out: Tensor = x_RMD + self.dropout(self.feed_forward(self.norm_ff(x_RMD)))
+        return out
+
+
+class SelfAttentionBlock(nn.Module):
+    """Self-attention among the modality tokens; the streamer is not looked at."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        no_positions = dataclasses.replace(config, rotary=False)
+        self.layers = nn.ModuleList(
+            DecoderLayer(no_positions) for _ in range(config.perceiver_layers)
+        )
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """Mean of the tokens after all layers, [R, D]."""
+        for layer in self.layers:
+            tokens_RMD = layer(tokens_RMD, None)
+        return tokens_RMD.mean(1)
+
+
+class SelfAttentionInputBlock(SelfAttentionBlock):
+    """Self-attention among the streamer and the modality tokens."""
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """Mean of the tokens, the streamer's among them, after all layers, [R, D]."""
+        return super().forward(torch.cat((streamer_RD[:, None], tokens_RMD), dim=1), streamer_RD)
+
+
+class CrossAttentionQBlock(nn.Module):
+    """Every layer's query is the streamer; keys and values are E_f.
+
+    The layers' results add up beside the query, from the streamer on.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            CrossAttentionLayer(config) for _ in range(config.perceiver_layers)
+        )
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """One token a segment, [R, D]."""
+        streamer_R1D = x_R1D = streamer_RD[:, None]
+        for layer in self.layers:
+            x_R1D = layer(x_R1D, streamer_R1D, tokens_RMD)
+        return x_R1D[:, 0]
+
+
+class CrossAttentionQKVBlock(CrossAttentionQBlock):
+    """The query starts as the streamer and runs on; keys and values are E_f alone."""
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """One token a segment, [R, D]."""
+        x_R1D = streamer_RD[:, None]
+        for layer in self.layers:
+            x_R1D = layer(x_R1D, x_R1D, tokens_RMD)
+        return x_R1D[:, 0]
+
+
+class CrossAttentionKVBlock(nn.Module):
+    """Every layer's keys and values are the streamer; the query starts as E_f."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(OneKeyLayer(config) for _ in range(config.perceiver_layers))
+
+    def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
+        """Mean of the tokens after all layers, [R, D]."""
+        for layer in self.layers:
+            tokens_RMD = layer(tokens_RMD, streamer_RD[:, None])
+        return tokens_RMD.mean(1)
+
+
+class SelfAttentionPlain(ContentCTR):
+    """SelfAttention-plain: self-attention in place of the Perceiver block, no streamer (4.3.1)."""
+
+    block_type = SelfAttentionBlock
+
+    @staticmethod
+    def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
+        """Nothing: the block does not look at it."""
+        return NoStreamer(config.model.d_model)
+
+
+class SelfAttentionInput(ContentCTR):
+    """SelfAttention-input: self-attention with the streamer as one more token (Section 4.3.1)."""
+
+    block_type = SelfAttentionInputBlock
+
+
+class CrossAttentionQ(ContentCTR):
+    """CrossAttention-q: every layer's query is the streamer (Section 4.3.1)."""
+
+    block_type = CrossAttentionQBlock
+
+
+class CrossAttentionKV(ContentCTR):
+    """CrossAttention-kv: every layer's keys and values are the streamer (Section 4.3.1)."""
+
+    block_type = CrossAttentionKVBlock
+
+
+class CrossAttentionQKV(ContentCTR):
+    """CrossAttention-qkv: the query starts as the streamer (Section 4.3.1)."""
+
+    block_type = CrossAttentionQKVBlock
+
+
+class WithoutItem(ContentCTR):
+    """ContentCTR w/o item (Table 3): the latent starts from one learned vector for everybody."""
+
+    @staticmethod
+    def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
+        """One vector, whoever streams."""
+        return OneForAll(config.model.d_model)
+
+
+class WithoutText(ContentCTR):
+    """ContentCTR w/o text (Table 3): no speech, no comments; so there is nothing to align."""
+
+    modalities = ("visual",)
+
+
+class WithoutVisual(ContentCTR):
+    """ContentCTR w/o visual (Table 3): no frames; so there is nothing to align."""
+
+    modalities = ("text",)
