@@ -93,6 +93,10 @@ class ModelConfig:
     features by heart where rooms are few."""
     rotary: bool = False
     """Rotary positions in the decoder; the paper mentions no positions."""
+    decoder_lookback: str = ""
+    """Segments that each decoder layer sees, itself among them, such as 7,7,8; "": all of the
+    window, as in the paper. With 1 + the sum of (each - 1) equal to the window's length the
+    decoder can be run on a stream, each segment once, and is the same function as on windows."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
@@ -111,9 +115,30 @@ class ModelConfig:
             "even with model.rotary",
             self.d_model // self.num_heads,
         )
+        if self.decoder_lookback:
+            _require(
+                len(self.lookbacks) == self.decoder_layers and min(self.lookbacks) >= 1,
+                "model.decoder_lookback",
+                f"{self.decoder_layers} numbers of at least 1 (one a decoder layer) with commas "
+                "between",
+                self.decoder_lookback,
+            )
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
             _require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
+
+    @property
+    def lookbacks(self) -> tuple[int, ...]:
+        """What each decoder layer sees, in segments; 0: all of the window."""
+        if not self.decoder_lookback:
+            return (0,) * self.decoder_layers
+        parts = self.decoder_lookback.split(",")
+        return tuple(int(part) if part.strip().isdigit() else 0 for part in parts)
+
+    @property
+    def receptive_field(self) -> int:
+        """Segments that a score depends on through a decoder that looks back; 0: unbounded."""
+        return 1 + sum(k - 1 for k in self.lookbacks) if self.decoder_lookback else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +274,15 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     ids: IdConfig = field(default_factory=IdConfig)
+
+    def __post_init__(self) -> None:
+        field_len = self.model.receptive_field
+        _require(
+            not field_len or field_len <= self.data.window_len,
+            "1 + the sum of (each of model.decoder_lookback - 1)",
+            f"at most data.window_len ({self.data.window_len})",
+            field_len,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

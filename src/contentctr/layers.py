@@ -99,13 +99,19 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(d_in, d_hidden), nn.GELU(), nn.Linear(d_hidden, d_out))
 
 
-def causal_mask(length: int, device: torch.device | str = "cpu") -> Tensor:
+def causal_mask(length: int, device: torch.device | str = "cpu", *, lookback: int = 0) -> Tensor:
     """Which segments a segment may see: itself and the past (the mask M of Eq. 5).
 
     Differs from the paper: its words fill the upper triangle with 0 and the rest with -inf, which
     would show each segment only the future (docs/decisions.md, "Causal mask").
 
+    Args:
+        length: segments.
+        device: of the mask.
+        lookback: segments that one sees at most, itself among them; 0: all of the past.
+
     Returns:
-        bool [length, length], true where row i may see column j, j <= i.
+        bool [length, length], true where row i may see column j: i - lookback < j <= i.
     """
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return mask.triu(1 - lookback) if lookback else mask

@@ -153,6 +153,7 @@ class ContentCTR(nn.Module):
         self.streamer = self.make_streamer(config, vocabulary)
         self.block = self.block_type(sizes)
         self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_layers))
+        self.lookbacks = sizes.lookbacks
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
 
@@ -171,9 +172,8 @@ class ContentCTR(nn.Module):
 
     def decode(self, x_BND: Tensor) -> Tensor:
         """The causal decoder and the head (Section 3.2.3): logits, [B, N]."""
-        mask_NN = causal_mask(x_BND.shape[1], x_BND.device)
-        for layer in self.decoder:
-            x_BND = layer(x_BND, mask_NN)
+        for layer, lookback in zip(self.decoder, self.lookbacks, strict=True):
+            x_BND = layer(x_BND, causal_mask(x_BND.shape[1], x_BND.device, lookback=lookback))
         logits: Tensor = self.head(self.norm(x_BND))
         return logits[..., 0]
 
