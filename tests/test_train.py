@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from contentctr.errors import InputError
 from contentctr.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
 from contentctr.run import read_log
+from contentctr.streamer_table import write_streamer_table
 from contentctr.train import NonFiniteLossError, make_optimizer, schedule, train_model, train_step
 from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch, write_data
@@ -62,6 +64,32 @@ def test_training_learns_and_keeps_the_best(data, tmp_path):
         "best", "last", "checkpoints", "log.jsonl", "config.json", "tensorboard",
     }  # fmt: skip
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
+
+
+def test_an_imported_table_of_streamers(data, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(3, 7))
+    table = tmp_path / "table.parquet"
+    write_streamer_table(table, ["c", "a", "elsewhere"], vectors)
+    imported = dataclasses.replace(TINY.model, streamer_table=str(table))
+    config = dataclasses.replace(TINY, model=imported)
+    train_model(config, data, tmp_path / "run", show_progress=False)
+    saved = checkpoints.load(tmp_path / "run")
+    assert saved.vocabulary.streamers == ["a", "c", "elsewhere"]  # of the table, not of the rooms
+    assert saved.config.model.streamer_dim == 7
+    table.unlink()  # the checkpoint holds all of it
+    model = saved.load_model()
+    expected = vectors[[1, 0, 2]] / np.sqrt(np.mean(vectors**2))
+    assert np.allclose(model.streamer.table_UE[1:], expected, atol=1e-6)
+    assert not any(p.shape[0] == 4 for p in model.streamer.parameters())  # none of it is trained
+    batch = dataclasses.replace(make_batch(b=1, n=4, v=6, t=5), streamer_B=torch.tensor([0]))
+    unknown = model(batch).logits_BN
+    with torch.no_grad():
+        model.streamer.unknown_E += 1
+    assert not torch.equal(unknown, model(batch).logits_BN)
+    more = with_train(config, epochs=TINY.train.epochs + 1)
+    train_model(more, data, tmp_path / "run", resume=True, show_progress=False)
+    after = checkpoints.load(tmp_path / "run" / "last").load_model().streamer.table_UE
+    assert torch.equal(after, model.streamer.table_UE)
 
 
 def test_same_seed_same_bits_other_seed_others(data, tmp_path):

@@ -152,6 +152,20 @@ def test_fill_windows_have_neither_target_nor_modality():
     assert not (batch.has_visual_BN[1] | batch.has_text_BN[1]).any()
 
 
+def test_rooms_are_hidden_apart_from_streamers():
+    data = make_segments([9] * 60)
+    data.known_room_S[:] = 7
+    windows = sample_windows(data, FOUR, "ctr")
+    loader = WindowLoader(data=data, windows=windows, window_len=4, batch_size=len(windows),
+                          hide_rooms=0.5, hide_streamers=0.5)  # fmt: skip
+    batch = next(loader.epoch(0))[0]
+    room, streamer = batch.ids.room_B == 0, batch.streamer_B == 0
+    assert abs(room.float().mean() - 0.5) < 0.1
+    assert set(batch.ids.room_B.tolist()) == {0, 7}
+    both = (room & streamer[: len(room)]).float().mean()
+    assert not torch.equal(room, streamer) and 0.15 < both
+
+
 def test_hidden_streamers_are_about_the_share_asked_for():
     data = make_segments([400] * 4, streamers=("a", "b"))
     windows = sample_windows(data, FOUR, "ctr")
