@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow check lint types benchmarks clean
+.PHONY: setup demo test test-slow parity check lint types benchmarks clean
 
 setup: $(STAMP)  ## virtual environment with pinned versions
 
@@ -20,6 +20,10 @@ test: setup  ## all tests but the slow ones
 
 test-slow: setup  ## all tests
 	$(BIN)/python -m pytest -m ''
+
+parity: setup  ## ID baselines against DeepCTR-Torch, which it installs
+	$(BIN)/pip install --quiet --no-deps deepctr-torch==0.3.0
+	$(BIN)/python -m pytest tests/test_deepctr_parity.py
 
 check: lint types test  ## what the checks of a change run
 

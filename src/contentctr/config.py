@@ -156,9 +156,9 @@ class IdConfig:
     counts: CountValues = "buckets"
     """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
     as dense values log(1 + count)."""
-    attention_dim: int = 8
+    attention_dim: int = 2
     """DIFM: width of an attention head."""
-    attention_heads: int = 8
+    attention_heads: int = 4
     """DIFM: attention heads."""
     cross: CrossKind = "mixture"
     """DCN-M: low-rank mixture of experts, one low-rank matrix, or a full matrix."""

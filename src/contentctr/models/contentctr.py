@@ -122,7 +122,23 @@ class DecoderLayer(nn.Module):
     def forward(self, x_BND: Tensor, mask_NN: Tensor | None) -> Tensor:
         """The next sequence, [B, N, D]; row i of the mask says what segment i sees."""
         normed_BND = self.norm(x_BND)
-        x_BND = x_BND + self.dropout(self.attention(normed_BND, normed_BND, mask_NN))
+        return self._feed_forward(x_BND, self.attention(normed_BND, normed_BND, mask_NN))
+
+    def keys_values(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """What later segments need of these, [B, N, H, E] each; it can be kept (live/)."""
+        return self.attention.keys_values(self.norm(x_BND))
+
+    def step(
+        self, x_BMD: Tensor, key_BNHE: Tensor, value_BNHE: Tensor, mask_MN: Tensor | None
+    ) -> Tensor:
+        """`forward` for the last M of N segments, with kept keys and values of all N: [B, M, D]."""
+        query_BMHE = self.attention.queries(self.norm(x_BMD))
+        mixed_BMD = self.attention.attend(query_BMHE, key_BNHE, value_BNHE, mask_MN)
+        return self._feed_forward(x_BMD, mixed_BMD)
+
+    def _feed_forward(self, x_BND: Tensor, mixed_BND: Tensor) -> Tensor:
+        """Both residuals, once attention is done."""
+        x_BND = x_BND + self.dropout(mixed_BND)
         out: Tensor = x_BND + self.dropout(self.feed_forward(self.norm_ff(x_BND)))
         return out
 
@@ -174,11 +190,15 @@ class ContentCTR(nn.Module):
         """The causal decoder and the head (Section 3.2.3): logits, [B, N]."""
         for layer, lookback in zip(self.decoder, self.lookbacks, strict=True):
             x_BND = layer(x_BND, causal_mask(x_BND.shape[1], x_BND.device, lookback=lookback))
+        return self.logits(x_BND)
+
+    def logits(self, x_BND: Tensor) -> Tensor:
+        """The head on what the decoder's last layer gives: [B, N]."""
         logits: Tensor = self.head(self.norm(x_BND))
         return logits[..., 0]
 
-    def forward(self, batch: Batch) -> Output:
-        """Logits of every segment, and the tokens for the alignment loss."""
+    def tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """E_p of every segment [B, N, D], each by itself, and S_p and S_a as from the fusion."""
         visual_BND, text_BND = self.fusion(batch)
         shape_BN = batch.valid_BN.shape
         streamer_BND = self.streamer(batch.streamer_B)[:, None].expand(*shape_BN, -1)
@@ -187,5 +207,11 @@ class ContentCTR(nn.Module):
             None if text_BND is None else text_BND.flatten(0, 1),
             streamer_BND.flatten(0, 1),
         )
-        logits_BN = self.decode(x_RD.view(*shape_BN, -1))
-        return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)
+        return x_RD.view(*shape_BN, -1), visual_BND, text_BND
+
+    def forward(self, batch: Batch) -> Output:
+        """Logits of every segment, and the tokens for the alignment loss."""
+        x_BND, visual_BND, text_BND = self.tokens(batch)
+        return Output(
+            logits_BN=self.decode(x_BND), visual_BND=visual_BND, text_BND=text_BND
+        )

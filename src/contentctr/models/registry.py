@@ -8,7 +8,7 @@ from torch import nn
 
 from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
-from contentctr.models import variants
+from contentctr.models import id_baselines, variants
 from contentctr.models.contentctr import ContentCTR
 from contentctr.vocabulary import Vocabulary
 
@@ -33,6 +33,10 @@ MODELS: dict[str, ModelType] = {
     "without_item": variants.WithoutItem,
     "without_text": variants.WithoutText,
     "without_visual": variants.WithoutVisual,
+    "wide_deep": id_baselines.WideDeep,
+    "deepfm": id_baselines.DeepFM,
+    "difm": id_baselines.DIFM,
+    "dcn_m": id_baselines.DCNM,
 }
 """Every model that a recipe can name."""
 
