@@ -9,15 +9,16 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "files", "config", "batch", "vocabulary", "streamer_table", "metrics",
+GROUND = {"errors", "files", "config", "batch", "vocabulary", "streamer_table", "metrics", "ranking_metrics",
           "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "encode", "segment_data", "windows",
         "simulate"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
-TRAIN = {"run", "train", "evaluate"}
-USE = {"figures", "report", "predict"}
+TRAIN = {"run", "train", "evaluate", "pretrain"}
+USE = {"figures", "report", "predict", "live", "abtest"}
+STUDY = {"experiments"}
 TOP = {"demo", "cli", "__main__"}
 MAY_IMPORT = {
     "ground": (GROUND,),
@@ -26,9 +27,12 @@ MAY_IMPORT = {
     "checkpoint": (GROUND, DATA, MODEL, CHECKPOINT),
     "train": (GROUND, DATA, MODEL, CHECKPOINT, TRAIN),
     "use": (GROUND, DATA, MODEL, CHECKPOINT, USE),
-    "top": (GROUND, DATA, MODEL, CHECKPOINT, TRAIN, USE, TOP),
+    "study": (GROUND, DATA, MODEL, CHECKPOINT, TRAIN, USE, STUDY),
+    "top": (GROUND, DATA, MODEL, CHECKPOINT, TRAIN, USE, STUDY, TOP),
 }
-LAYERS = dict(zip(MAY_IMPORT, (GROUND, DATA, MODEL, CHECKPOINT, TRAIN, USE, TOP), strict=True))
+LAYERS = dict(
+    zip(MAY_IMPORT, (GROUND, DATA, MODEL, CHECKPOINT, TRAIN, USE, STUDY, TOP), strict=True)
+)
 
 
 def files():

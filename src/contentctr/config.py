@@ -368,7 +368,7 @@ def tables() -> Config:
         base,
         data=dataclasses.replace(base.data, stride=10, short_windows=False),
         model=dataclasses.replace(base.model, d_model=64, dropout=0.1, feature_dropout=0.1),
-        train=dataclasses.replace(base.train, epochs=6, patience=0),
+        train=dataclasses.replace(base.train, epochs=10, patience=0),
     )
 
 

@@ -1,0 +1,1 @@
+"""Online A/B tests: exposure logs, their statistics, a simulated replay, the report page."""

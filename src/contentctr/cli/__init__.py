@@ -1,0 +1,72 @@
+"""The command `contentctr`: arguments alone, the work is elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from contentctr import __version__
+from contentctr.cli import abtest, models, pretrain, rooms
+from contentctr.errors import InputError
+
+
+class _RoomFolders(TyperGroup):
+    """Sources of rooms; without the name of one, the words are those of `rooms`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["rooms", *args]
+        return super().parse_args(ctx, args)
+
+
+_SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(
+    **_SETTINGS,
+    help="Predict, for every 30 seconds of every live room, the click-through rate of what is on "
+    "screen.",
+)
+_prepare = typer.Typer(
+    **_SETTINGS,
+    cls=_RoomFolders,
+    help="Cut raw rooms into segments with texts, counts, CTR and a split.",
+)
+_pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
+app.add_typer(_prepare, name="prepare")
+app.add_typer(_pretrain, name="pretrain")
+
+app.command()(rooms.simulate)
+_prepare.command("rooms")(rooms.prepare_rooms)
+app.command()(rooms.encode)
+_pretrain.command()(pretrain.streamer)
+app.command()(models.train)
+app.command()(models.evaluate)
+app.command()(models.report)
+app.command()(models.predict)
+app.command()(models.demo)
+app.command()(abtest.abtest)
+app.command("abtest-replay")(abtest.abtest_replay)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
+) -> None:
+    if version:
+        print(f"contentctr {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command: exit code 2 for wrong input, 130 for an interrupt, 1 for a failure."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

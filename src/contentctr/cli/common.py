@@ -1,0 +1,62 @@
+"""What the commands have in common: arguments of a kind, and how results are printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
+]
+
+
+def device_name(name: str) -> str:
+    """The device that `auto` stands for, or the name itself."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def print_table(title: str, rows: Mapping[str, object]) -> None:
+    """A table of names and values under a title."""
+    table = Table("", "", show_header=False)
+    for key, value in rows.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+    console = Console()
+    console.print(title, highlight=False, soft_wrap=True)
+    console.print(table)
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """One line each, to standard error."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+@contextmanager
+def training_exits() -> Iterator[None]:
+    """Exit code 1 where a loss is not finite, 130 where the user stopped it."""
+    from contentctr.train import NonFiniteLossError
+
+    try:
+        yield
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted: {stopped}; go on with --resume", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,152 @@
+"""From encoded rooms to models, and from models to scores: train, evaluate, report, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contentctr.cli.common import (
+    Device,
+    Out,
+    Resume,
+    Words,
+    device_name,
+    print_table,
+    print_warnings,
+    training_exits,
+)
+from contentctr.config import RECIPES, Config, DataSpec, override, recipe
+from contentctr.errors import InputError
+
+
+def train(
+    recipe_name: Annotated[
+        str, typer.Argument(metavar="RECIPE", help=f"One of {', '.join(sorted(RECIPES))}.")
+    ],
+    settings: Words = None,
+    data: Annotated[Path | None, typer.Option("--data", "-d", help="Encoded folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.")] = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how big it is; no more.")] = False,
+) -> None:
+    """Train a recipe. On several devices: accelerate launch -m contentctr train ..."""
+    config = override(recipe(recipe_name), settings or [])
+    if dry_run:
+        _dry_run(recipe_name, config, data)
+        return
+    if data is None or out is None:
+        raise InputError("train needs --data FOLDER and --out FOLDER (or --dry-run)")
+    from contentctr.train import train_model as run
+
+    with training_exits():
+        best = run(config, data, out, resume=resume)
+    print(f"best checkpoint: {best}")
+
+
+def _dry_run(name: str, config: Config, data: Path | None) -> None:
+    from contentctr.models.registry import model_type
+    from contentctr.prepared import Prepared
+    from contentctr.segment_data import known_ids, load_segments
+    from contentctr.size import model_size
+    from contentctr.vocabulary import Vocabulary
+    from contentctr.windows import sample_windows
+
+    spec, vocabulary = DataSpec(), Vocabulary(streamers=["one"], rooms=["one"])
+    rows: dict[str, object] = {}
+    if data is not None:
+        from contentctr.features import data_spec
+
+        prepared = Prepared(data)
+        spec = data_spec(prepared, inputs=config.train.finetune_encoders)
+        vocabulary = known_ids(prepared.segments())
+        segments = load_segments(
+            prepared, vocabulary, split="train", horizon=config.data.horizon,
+            inputs=config.train.finetune_encoders,
+            content=model_type(config.model.kind).reads_content,
+        )  # fmt: skip
+        rows["training windows"] = len(sample_windows(segments, config.data, spec.target))
+    size = model_size(config, spec, vocabulary)
+    for key, value in size.items():
+        unit = (1e9, "G") if "flops" in key else (1e6, "M")
+        rows[key] = f"{value / unit[0]:.2f} {unit[1]}"
+    print_table(
+        f"Recipe {name}, features of width {spec.visual_dim} and {spec.text_dim}, "
+        f"{len(vocabulary.streamers)} streamers; flops are for one sample",
+        rows,
+    )
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    data: Annotated[Path, typer.Argument(help="Encoded folder.")],
+    out: Out,
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
+    batch_size: Annotated[int, typer.Option(help="Windows scored at once.")] = 64,
+    device: Device = "auto",
+) -> None:
+    """Measure a model on held-out rooms: predictions, metrics, and a report page."""
+    from contentctr.evaluate import evaluate_model as run
+    from contentctr.report import write_report
+
+    metrics = run(
+        checkpoint, data, out, split=split, batch_size=batch_size, device=device_name(device)
+    )
+    page = write_report(out)
+    label = " (simulated rooms)" if metrics["simulated"] else ""
+    if metrics["trained_on_simulated"] and not metrics["simulated"]:
+        label = " (by a model of simulated rooms)"
+    rows: dict[str, object] = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
+    for name, reference in metrics["references"].items():
+        rows[f"kendall_tau of {name}"] = reference["kendall_tau"]
+    print_table(f"{metrics['counts']['samples']} samples of {split}{label}", rows)
+    print(f"report: {page}")
+
+
+def report(
+    evaluation: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
+    max_rooms: Annotated[int, typer.Option(help="Rooms whose curves are shown.")] = 12,
+) -> None:
+    """Write the report page again, from the saved files of an evaluation."""
+    from contentctr.report import write_report
+
+    print(f"report: {write_report(evaluation, max_rooms=max_rooms)}")
+
+
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    source: Annotated[Path, typer.Argument(help="Room folder or video file.")],
+    out: Out,
+    comments: Annotated[Path | None, typer.Option(help="Chat log of the video.")] = None,
+    speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
+    events: Annotated[Path | None, typer.Option(help="Event log of the video.")] = None,
+    streamer: Annotated[str, typer.Option(help="Who streams.")] = "",
+    top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
+    clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
+    device: Device = "auto",
+) -> None:
+    """From a recording to its CTR curve and highlights."""
+    from contentctr.predict import predict_recording as run
+
+    found = run(
+        checkpoint, source, out, comments=comments, speech=speech, events=events,
+        streamer_id=streamer, top_k=top, clips=clips, device=device_name(device),
+    )  # fmt: skip
+    print_warnings(found.warnings)
+    from contentctr.highlights import clock
+
+    label = f" ({found.label})" if found.label else ""
+    for rank, h in enumerate(found.highlights, 1):
+        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  predicted {h.score:.3f}{label}")
+    print("\n".join(str(path) for path in found.files))
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="New folder for everything.")] = Path("demo-out"),
+) -> None:
+    """The main job end to end, offline, on simulated rooms and a real recording."""
+    from contentctr.demo import demo as run
+
+    if not run(out)["as_promised"]:
+        raise typer.Exit(1)

@@ -1,0 +1,118 @@
+"""From raw rooms to encoded ones: simulate, prepare, encode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contentctr.cli.common import Device, device_name, print_table, print_warnings
+
+Target = Annotated[
+    str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
+]
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    rooms: Annotated[int, typer.Option(help="Rooms.")] = 40,
+    streamers: Annotated[int, typer.Option(help="Streamers.")] = 12,
+    min_segments: Annotated[int, typer.Option(help="Segments of the shortest room.")] = 40,
+    max_segments: Annotated[int, typer.Option(help="Segments of the longest room.")] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same rooms.")] = 0,
+    features: Annotated[
+        bool,
+        typer.Option("--features", help="Features alone, already prepared and encoded; no frames."),
+    ] = False,
+    test: Annotated[float, typer.Option(help="With --features: share of test rooms.")] = 0.1,
+    watch_logs: Annotated[
+        bool,
+        typer.Option("--watch-logs", help="Who watched whom, for `pretrain streamer`; no rooms."),
+    ] = False,
+    users: Annotated[int, typer.Option(help="With --watch-logs: users.")] = 2000,
+) -> None:
+    """Write simulated live rooms, with a known truth."""
+    if watch_logs:
+        from contentctr.rooms.simulated.watch_logs import WatchConfig, write_watch_logs
+
+        watched = WatchConfig(num_users=users, num_streamers=streamers, seed=seed)
+        print(f"simulated watch logs of {users} users in {write_watch_logs(watched, out)}")
+        return
+    from contentctr.rooms.simulated.mechanism import SimulatorConfig
+    from contentctr.simulate import write_features, write_room_folders
+
+    config = SimulatorConfig(
+        num_rooms=rooms, num_streamers=streamers, seed=seed, min_segments=min_segments,
+        max_segments=max_segments,
+    )  # fmt: skip
+    if features:
+        write_features(config, out, test=test)
+    else:
+        write_room_folders(config, out)
+    print(f"{rooms} simulated rooms in {out}")
+
+
+def prepare_rooms(
+    rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
+    out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
+    target: Target = "ctr",
+    comment_lag: Annotated[
+        int | None,
+        typer.Option(
+            help="Give a segment the comments of so many segments before it. [default: 1 "
+            "for targets made from comments, else 0]"
+        ),
+    ] = None,  # fmt: skip
+    segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
+    frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
+    val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of rooms for testing, the latest.")] = 0.1,
+    skip_bad_rooms: Annotated[
+        bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
+    ] = False,
+) -> None:
+    """Cut raw rooms into segments with texts, counts, CTR and a split."""
+    from contentctr.prepare import prepare_rooms as run
+
+    data = run(
+        rooms, out, target=target, comment_lag=comment_lag, segment_seconds=segment_seconds,
+        frames_per_segment=frames_per_segment, val=val, test=test, skip_bad_rooms=skip_bad_rooms,
+    )  # fmt: skip
+    manifest = data.manifest()
+    print_warnings(manifest.get("warnings", []))
+    print_table(f"Prepared in {out}", manifest["counts"])
+
+
+def encode(
+    data: Annotated[Path, typer.Argument(help="Prepared folder.")],
+    visual: Annotated[
+        str, typer.Option(help="Image model: a hub name, a local folder, or embedded.")
+    ] = "embedded",
+    text: Annotated[
+        str, typer.Option(help="Text model: a hub name, a local folder, or embedded.")
+    ] = "embedded",
+    text_pooling: Annotated[
+        str | None, typer.Option(help="cls or mean. [default: the model's own]")
+    ] = None,
+    max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Pictures or texts encoded at once. [default: 4 on a CPU, else 64]"),
+    ] = None,
+    inputs: Annotated[
+        bool,
+        typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Encode each segment's frames and texts once; what is already there is kept."""
+    from contentctr.encode import encode_rooms as run
+
+    counts = run(
+        data, visual=visual, text=text, text_pooling=text_pooling,
+        max_text_tokens=max_text_tokens, batch_size=batch_size, inputs=inputs,
+        device=device_name(device),
+    )  # fmt: skip
+    print_warnings(counts.pop("warnings", []))
+    print_table(f"Encoded in {data}", counts)

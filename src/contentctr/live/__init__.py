@@ -1,0 +1,1 @@
+"""Scores while the room runs: what ranks live rooms."""
