@@ -8,7 +8,7 @@ from torch import nn
 
 from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
-from contentctr.models import id_baselines, variants
+from contentctr.models import benchmark, id_baselines, variants
 from contentctr.models.contentctr import ContentCTR
 from contentctr.vocabulary import Vocabulary
 
@@ -37,6 +37,10 @@ MODELS: dict[str, ModelType] = {
     "deepfm": id_baselines.DeepFM,
     "difm": id_baselines.DIFM,
     "dcn_m": id_baselines.DCNM,
+    "mlp": benchmark.BenchmarkMLP,
+    "gru": benchmark.BenchmarkGRU,
+    "causal": benchmark.BenchmarkCausal,
+    "hierarchical": benchmark.BenchmarkHierarchical,
 }
 """Every model that a recipe can name."""
 
