@@ -200,3 +200,52 @@ def test_no_window_says_why():
     windows = sample_windows(data, FOUR, "ctr")
     with pytest.raises(InputError, match="2 rooms, the longest of 3 segments.*window_len=4"):
         require_windows(windows, data, FOUR, "DATA")
+
+
+def test_distinct_segments_are_the_windows_segments_each_once():
+    data = make_segments([9, 6, 2], streamers=("a", "b"))
+    windows, _ = curve_windows(data, 4)
+    which = np.array([0, 1, 2, 6, len(windows) - 1])
+    hide = (np.array([0, 1, 0, 0, 0], bool), np.array([0, 0, 0, 1, 0], bool))
+    whole = gather(data, windows, which, 4, hide=hide)
+    shared = gather(data, windows, which, 4, shared=True, hide=hide)
+    valid = whole.valid_BN
+    for name in ("valid_BN", "has_visual_BN", "has_comments_BN", "window_B", "streamer_B"):
+        assert torch.equal(getattr(whole, name), getattr(shared, name)), name
+    inner = shared.distinct
+    place = shared.row_BN
+    for name in ("visual_BNV", "text_BNT"):
+        assert torch.equal(getattr(whole, name)[valid], getattr(inner, name)[:, 0][place][valid])
+    assert torch.equal(
+        inner.streamer_B[place][valid], whole.streamer_B[:, None].expand(-1, 4)[valid]
+    )
+    assert torch.equal(
+        inner.ids.room_B[place][valid], whole.ids.room_B[:, None].expand(-1, 4)[valid]
+    )
+    assert torch.equal(inner.ids.position_BN[:, 0][place][valid], whole.ids.position_BN[valid])
+    # Windows 0 to 2 have 6 segments, of which window 1, whose streamer is hidden, shares none.
+    assert len(inner) == 6 + 4 + 4 + 2
+
+
+def test_blocks_keep_a_rooms_windows_together_at_changing_borders():
+    data = make_segments([30, 5, 23])
+    windows = sample_windows(data, FOUR, "ctr")
+    loader = WindowLoader(data=data, windows=windows, window_len=4, batch_size=5, block=6)
+    borders = set()
+    for epoch in range(20):
+        order = loader.order(epoch)
+        assert sorted(order.tolist()) == list(range(len(windows)))
+        runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
+        assert np.mean([len(run) for run in runs]) > 3
+        borders |= {int(run[0]) for run in runs if data.room_S[windows.first_W[run[0]]] == 0}
+    assert len(borders) == 27  # any window of the first room may begin a block
+    assert not np.array_equal(loader.order(0), loader.order(1))
+    assert np.array_equal(loader.order(0), loader.order(0))
+
+
+def test_blocks_share_segments_in_training():
+    data = make_segments([40] * 3)
+    windows = sample_windows(data, FOUR, "ctr")
+    loader = WindowLoader(data=data, windows=windows, window_len=4, batch_size=12, block=12)
+    rows = [len(p.distinct) / (len(p) * 4) for pieces in loader.epoch(0) for p in pieces]
+    assert np.mean(rows) < 0.5

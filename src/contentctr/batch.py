@@ -10,6 +10,7 @@ Shape suffixes, here and in every other file:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -88,6 +89,12 @@ class Batch:
     """Unencoded frames and tokens; only for models that hold their encoders."""
     ids: IdFeatures | None = None
     """Ids, time and counts; only the ID baselines look at them."""
+    distinct: Batch | None = None
+    """The distinct segments of these windows, as R windows of one segment each. Where it is given
+    it holds features, inputs and ids, and this batch has none of its own (features of width 0):
+    what does not depend on the window is computed once for each (`each_segment`)."""
+    row_BN: Tensor | None = None
+    """int64, which of the distinct segments stands at each position; any at padding."""
 
     @property
     def has_text_BN(self) -> Tensor:
@@ -99,6 +106,23 @@ class Batch:
         """bool, whether the segment is real and has a target."""
         return self.valid_BN & ~torch.isnan(self.target_BN)
 
+    def each_segment(
+        self, compute: Callable[[Batch], tuple[Tensor | None, ...]]
+    ) -> tuple[Tensor | None, ...]:
+        """What `compute` gives of each segment by itself, placed in the windows.
+
+        Args:
+            compute: from a batch to tensors [B, N, ...], in which no position depends on another.
+
+        Returns:
+            Those tensors for this batch; computed once for each distinct segment if there are
+            `distinct` ones.
+        """
+        if self.distinct is None:
+            return compute(self)
+        assert self.row_BN is not None
+        return tuple(_place(x, self.row_BN) for x in compute(self.distinct))
+
     def __len__(self) -> int:
         return self.visual_BNV.shape[0]
 
@@ -109,6 +133,14 @@ class Batch:
             for f in fields(self)
         }
         return type(self)(**moved)
+
+
+def _place(x_R1D: Tensor | None, row_BN: Tensor) -> Tensor | None:
+    """Rows at their places, [B, N, ...]. index_select: its gradient takes less than indexing's."""
+    if x_R1D is None:
+        return None
+    x_RD = x_R1D[:, 0]
+    return x_RD.index_select(0, row_BN.flatten()).view(*row_BN.shape, *x_RD.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,6 +215,9 @@ class TrainConfig:
     """Passes over the training windows."""
     batch_size: int = 48
     """Windows in one optimiser step, over all processes together."""
+    block: int = 1
+    """Consecutive windows of a room that come together, in random order of blocks. Above 1 the
+    projections and the Perceiver run once for each distinct segment of a batch."""
     micro_batch_size: int = 0
     """Windows one process puts through the model at once; 0: all of its share of the batch."""
     learning_rate: float = 5e-5
@@ -246,7 +249,7 @@ class TrainConfig:
     """Of the weights, the order of windows, the shuffles and the hidden streamers."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "block"):
             _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in (
             "micro_batch_size",

@@ -1,6 +1,7 @@
 """Attention and feed-forward: the pieces that the Perceiver block and the decoder are made of.
 
-Shape suffixes as in batch.py, and: M queries, N keys, R rows (any leading positions, flattened).
+Shape suffixes as in batch.py, and: M queries, N keys, R rows (any leading positions, flattened),
+H heads, E width of a head.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def apply_rotary(x_BHNE: Tensor) -> Tensor:
+def apply_rotary(x_BHNE: Tensor, start: int = 0) -> Tensor:
     """Rotate pairs of channels by their position (rotary position embedding).
 
     Args:
         x_BHNE: queries or keys, [B, heads, N, head width E]; E even.
+        start: position of the first of the N.
 
     Returns:
         The same shape; dot products of two rotated vectors depend on their distance alone.
@@ -22,7 +24,8 @@ def apply_rotary(x_BHNE: Tensor) -> Tensor:
     length, width = x_BHNE.shape[-2:]
     device = x_BHNE.device
     rates_E2 = 10_000.0 ** -(torch.arange(0, width, 2, device=device).float() / width)
-    angles_NE2 = torch.arange(length, device=device).float()[:, None] * rates_E2
+    position_N = torch.arange(start, start + length, device=device).float()
+    angles_NE2 = position_N[:, None] * rates_E2
     cos, sin = angles_NE2.cos().to(x_BHNE.dtype), angles_NE2.sin().to(x_BHNE.dtype)
     first, second = x_BHNE.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
@@ -60,15 +63,43 @@ class Attention(nn.Module):
         Returns:
             [B, M, D].
         """
-        query_BMHE = self._heads(self.query(query_BMD))
-        key_BNHE = self._heads(self.key(memory_BND))
-        value_BNHE = self._heads(self.value(memory_BND))
-        if query_BMD.shape[1] == 1 and mask_MN is None and not self.rotary:
+        query_BMHE = self.queries(query_BMD)
+        return self.attend(query_BMHE, *self.keys_values(memory_BND), mask_MN)
+
+    @property
+    def head_shape(self) -> tuple[int, int]:
+        """Heads H, and the width E of one."""
+        return self.num_heads, self.query.out_features // self.num_heads
+
+    def queries(self, query_BMD: Tensor) -> Tensor:
+        """Queries by head, [B, M, H, E], not rotated."""
+        return self._heads(self.query(query_BMD))
+
+    def keys_values(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a memory, [B, N, H, E] each, not rotated: what can be kept of it."""
+        return self._heads(self.key(memory_BND)), self._heads(self.value(memory_BND))
+
+    def attend(
+        self, query_BMHE: Tensor, key_BNHE: Tensor, value_BNHE: Tensor, mask_MN: Tensor | None
+    ) -> Tensor:
+        """Attend from what `queries` made to what `keys_values` made.
+
+        Args:
+            query_BMHE: with rotary positions, they stand at the last M of the N places.
+            key_BNHE: keys.
+            value_BNHE: values.
+            mask_MN: as in `forward`, or one for each of the B, [B, 1, M, N].
+
+        Returns:
+            [B, M, D].
+        """
+        if query_BMHE.shape[1] == 1 and mask_MN is None and not self.rotary:
             mixed_BMHE = _one_query(query_BMHE, key_BNHE, value_BNHE)
         else:
             query, key, value = (x.transpose(1, 2) for x in (query_BMHE, key_BNHE, value_BNHE))
             if self.rotary:
-                query, key = apply_rotary(query), apply_rotary(key)
+                query = apply_rotary(query, key.shape[2] - query.shape[2])
+                key = apply_rotary(key)
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask_MN)
             mixed_BMHE = mixed.transpose(1, 2)
         out: Tensor = self.out(mixed_BMHE.flatten(2))

@@ -53,7 +53,7 @@ def score_segments(
     found = []
     for start in range(0, len(windows), batch_size):
         which = np.arange(start, min(start + batch_size, len(windows)))
-        batch = gather(data, windows, which, window_len).to(device)
+        batch = gather(data, windows, which, window_len, shared=True).to(device)
         scores_BN = core(batch).scores_BN.cpu().double().numpy()
         found.append(scores_BN[wanted_WN[which]])
         if progress is not None:

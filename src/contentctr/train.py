@@ -305,6 +305,7 @@ def _load_data(
         num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
         hide_streamers=config.train.hide_streamers,
         hide_rooms=config.train.hide_rooms,
+        block=config.train.block,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )

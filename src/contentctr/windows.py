@@ -9,9 +9,9 @@ Shape suffixes as in batch.py, and: S segments of all rooms in a row, W windows.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from contentctr.config import DataConfig
 from contentctr.errors import InputError
 from contentctr.features import InputStore
 from contentctr.segment_data import IntArray, SegmentData
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -95,31 +97,100 @@ def curve_windows(data: SegmentData, window_len: int) -> tuple[Windows, npt.NDAr
     return Windows(first_W, length_W), wanted_WN
 
 
-def gather(data: SegmentData, windows: Windows, which: IntArray, window_len: int) -> Batch:
-    """The batch of the windows numbered `which`, without shuffles."""
+def gather(
+    data: SegmentData,
+    windows: Windows,
+    which: IntArray,
+    window_len: int,
+    *,
+    shared: bool = False,
+    hide: tuple[Bools, Bools] | None = None,
+) -> Batch:
+    """The batch of the windows numbered `which`, without shuffles.
+
+    Args:
+        data: the segments.
+        windows: windows over them.
+        which: int64 [B], numbers of windows.
+        window_len: n.
+        shared: give each distinct segment once (`Batch.distinct`).
+        hide: for each of the B, whether its streamer and whether its room is shown as unknown.
+    """
     position_N = np.arange(window_len)
     valid_BN = position_N < windows.length_W[which, None]
-    row_BN = np.where(valid_BN, windows.first_W[which, None] + position_N, 0)
+    first_BN = windows.first_W[which, None]
+    row_BN = np.where(valid_BN, first_BN + position_N, first_BN)
+    no_one = np.zeros(len(which), bool)
+    streamer_B, room_B = hide or (no_one, no_one)
+    content = _distinct if shared else _in_windows
     rows, valid = torch.from_numpy(row_BN), torch.from_numpy(valid_BN)
-    first_B = torch.from_numpy(windows.first_W[which])
     return Batch(
-        visual_BNV=data.visual_SV[rows].float(),
-        text_BNT=data.text_ST[rows].float(),
+        **content(data, row_BN, streamer_B, room_B),
         has_visual_BN=data.has_visual_S[rows] & valid,
         has_speech_BN=data.has_speech_S[rows] & valid,
         has_comments_BN=data.has_comments_S[rows] & valid,
-        streamer_B=data.streamer_S[first_B],
         valid_BN=valid,
         target_BN=torch.where(valid, data.target_S[rows], torch.nan),
         window_B=torch.from_numpy(which.astype(np.int64)),
-        inputs=None if data.inputs is None else _gather_inputs(data.inputs, rows),
-        ids=IdFeatures(
-            room_B=data.known_room_S[first_B],
+    )
+
+
+def _in_windows(
+    data: SegmentData, row_BN: IntArray, no_streamer_B: Bools, no_room_B: Bools
+) -> dict[str, Any]:
+    """The content of the rows, window by window: fields of a Batch."""
+    rows, first_B = torch.from_numpy(row_BN), torch.from_numpy(row_BN[:, 0])
+    streamer_B, room_B = (
+        torch.where(torch.from_numpy(hidden_B), 0, table_S[first_B])
+        for hidden_B, table_S in (
+            (no_streamer_B, data.streamer_S), (no_room_B, data.known_room_S)
+        )
+    )  # fmt: skip
+    return {
+        "visual_BNV": data.visual_SV[rows].float(),
+        "text_BNT": data.text_ST[rows].float(),
+        "streamer_B": streamer_B,
+        "inputs": None if data.inputs is None else _gather_inputs(data.inputs, rows),
+        "ids": IdFeatures(
+            room_B=room_B,
             hour_BN=data.hour_S[rows],
             position_BN=data.next_position_S[rows],
             counts_BNA=data.counts_SA[rows],
         ),
-    )
+    }
+
+
+def _distinct(
+    data: SegmentData, row_BN: IntArray, no_streamer_B: Bools, no_room_B: Bools
+) -> dict[str, Any]:
+    """The content of the rows, each distinct segment once: fields of a Batch.
+
+    A segment whose streamer or room is hidden in some windows alone counts as two.
+    """
+    hidden_BN = np.broadcast_to((2 * no_streamer_B + no_room_B)[:, None], row_BN.shape)
+    key_R, place = np.unique(4 * row_BN + hidden_BN, return_inverse=True)
+    row_R1, hidden_R = (key_R // 4)[:, None], key_R % 4
+    rows = torch.from_numpy(row_R1)
+    there = torch.ones(rows.shape, dtype=torch.bool)
+    inner = _in_windows(data, row_R1, hidden_R >= 2, hidden_R % 2 == 1)
+    nothing = torch.empty(*row_BN.shape, 0)
+    return {
+        "visual_BNV": nothing,
+        "text_BNT": nothing,
+        "streamer_B": torch.where(
+            torch.from_numpy(no_streamer_B), 0, data.streamer_S[torch.from_numpy(row_BN[:, 0])]
+        ),
+        "row_BN": torch.from_numpy(place.reshape(row_BN.shape)),
+        "distinct": Batch(
+            **inner,
+            has_visual_BN=data.has_visual_S[rows],
+            has_speech_BN=data.has_speech_S[rows],
+            has_comments_BN=data.has_comments_S[rows],
+            valid_BN=there,
+            target_BN=data.target_S[rows],
+            window_B=torch.arange(len(rows)),
+        ),
+    }
 
 
 def gather_rows(data: SegmentData, rows: slice) -> Batch:
@@ -163,6 +234,9 @@ class WindowLoader:
     """Share of windows whose streamer is shown as unknown."""
     hide_rooms: float = 0.0
     """Share of windows whose room's id is shown as unknown, drawn apart from the streamers'."""
+    block: int = 1
+    """Consecutive windows of a room that stand together in an epoch's order. Above 1, a batch
+    gives each distinct segment once."""
     rank: int = 0
     world: int = 1
 
@@ -172,8 +246,23 @@ class WindowLoader:
         return -(-len(self.windows) // self.batch_size)
 
     def order(self, epoch: int) -> IntArray:
-        """The epoch's order of windows, [W]."""
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.windows))
+        """The epoch's order of windows, [W]: a random one, of blocks if `block` is above 1.
+
+        A room's windows are cut into blocks from a random offset, which is another one in every
+        epoch, so no two windows always come together.
+        """
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.block == 1:
+            return generator.permutation(len(self.windows))
+        room_W = self.data.room_S[self.windows.first_W]
+        starts_W = np.flatnonzero(np.diff(room_W, prepend=-1))
+        sizes = np.diff(starts_W, append=len(room_W))
+        place_W = np.arange(len(room_W)) - np.repeat(starts_W, sizes)
+        offset_W = generator.integers(self.block, size=int(room_W.max()) + 1)[room_W]
+        begins_W = np.diff(room_W, prepend=-1) != 0
+        begins_W |= (place_W + offset_W) % self.block == 0
+        blocks = np.split(np.arange(len(room_W)), np.flatnonzero(begins_W)[1:])
+        return np.concatenate([blocks[i] for i in generator.permutation(len(blocks))])
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Pieces of each step's batch, from step `start` of the epoch on."""
@@ -181,7 +270,7 @@ class WindowLoader:
         for step in range(start, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
             share = -(-len(batch) // self.world)
-            mine = batch[self.rank :: self.world]
+            mine = batch[self.rank * share : (self.rank + 1) * share]  # blocks stay together
             piece = self.micro_batch_size or share
             fill = np.full(share - len(mine), -1)
             mine = np.concatenate((mine, fill))
@@ -190,11 +279,15 @@ class WindowLoader:
     def batch(self, which: IntArray, epoch: int) -> Batch:
         """The windows numbered `which` (-1: one without target or modality), for training."""
         blank = which < 0
-        batch = gather(self.data, self.windows, np.maximum(which, 0), self.window_len)
-        values = {**vars(batch), "streamer_B": self._hide(batch.streamer_B, which, epoch)}
-        assert batch.ids is not None
-        room_B = self._hide(batch.ids.room_B, which, epoch, rooms=True)
-        values["ids"] = dataclasses.replace(batch.ids, room_B=room_B)
+        hide = [
+            _uniform(self.seed, epoch, purpose, which[:, None])[:, 0] < share
+            for purpose, share in ((1, self.hide_streamers), (3, self.hide_rooms))
+        ]
+        batch = gather(
+            self.data, self.windows, np.maximum(which, 0), self.window_len,
+            shared=self.block > 1, hide=(hide[0], hide[1]),
+        )  # fmt: skip
+        values = dict(vars(batch))
         if self.num_negatives:
             length_B = self.windows.length_W[np.maximum(which, 0)]
             values["shuffles_BKN"] = torch.from_numpy(
@@ -206,12 +299,6 @@ class WindowLoader:
                 values[name] = values[name] & keep
             values["target_BN"] = torch.where(keep, values["target_BN"], torch.nan)
         return Batch(**values)
-
-    def _hide(self, row_B: Tensor, which: IntArray, epoch: int, *, rooms: bool = False) -> Tensor:
-        """The rows of a table of ids, some of them shown as unknown."""
-        share, purpose = (self.hide_rooms, 3) if rooms else (self.hide_streamers, 1)
-        hidden_B = _uniform(self.seed, epoch, purpose, which[:, None])[:, 0] < share
-        return torch.where(torch.from_numpy(hidden_B), 0, row_B)
 
 
 def shuffles(

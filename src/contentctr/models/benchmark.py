@@ -45,7 +45,8 @@ class SequenceModel(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
-        visual_BND, text_BND = self.fusion(batch)
+        visual_BND, text_BND = batch.each_segment(self.fusion)
+        assert visual_BND is not None and text_BND is not None
         x_BND = self.sequence((visual_BND + text_BND) / 2)
         logits_BN1 = self.head(self.norm(x_BND))
         return Output(logits_BN=logits_BN1[..., 0], visual_BND=visual_BND, text_BND=text_BND)

@@ -211,7 +211,6 @@ class ContentCTR(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
-        x_BND, visual_BND, text_BND = self.tokens(batch)
-        return Output(
-            logits_BN=self.decode(x_BND), visual_BND=visual_BND, text_BND=text_BND
-        )
+        x_BND, visual_BND, text_BND = batch.each_segment(self.tokens)
+        assert x_BND is not None
+        return Output(logits_BN=self.decode(x_BND), visual_BND=visual_BND, text_BND=text_BND)

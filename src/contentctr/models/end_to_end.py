@@ -51,9 +51,10 @@ class EndToEnd(nn.Module):
         return visual_BNV, text_BNT
 
     def forward(self, batch: Batch) -> Output:
-        """Encode the batch's `inputs`, then score it."""
-        visual_BNV, text_BNT = self.encode(batch)
-        out: Output = self.core(
-            dataclasses.replace(batch, visual_BNV=visual_BNV, text_BNT=text_BNT)
-        )
+        """Encode the batch's `inputs`, each distinct segment once if it has such; then score it."""
+        holder = batch if batch.distinct is None else batch.distinct
+        visual_BNV, text_BNT = self.encode(holder)
+        holder = dataclasses.replace(holder, visual_BNV=visual_BNV, text_BNT=text_BNT)
+        batch = holder if batch.distinct is None else dataclasses.replace(batch, distinct=holder)
+        out: Output = self.core(batch)
         return out

@@ -48,8 +48,12 @@ class IdBaseline(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Log-odds of every segment, each from its own fields; finite at padding."""
-        logit_R = self.logits(self.fields(batch))
-        return Output(logits_BN=logit_R.view(batch.valid_BN.shape))
+        (logits_BN,) = batch.each_segment(self._each)
+        assert logits_BN is not None
+        return Output(logits_BN=logits_BN)
+
+    def _each(self, batch: Batch) -> tuple[Tensor]:
+        return (self.logits(self.fields(batch)).view(batch.valid_BN.shape),)
 
 
 class WideDeep(IdBaseline):
