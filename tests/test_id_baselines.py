@@ -191,8 +191,8 @@ def test_input_aware_weights_equal_the_loop_over_heads_whatever_the_chunk(chunk)
 
 
 def test_the_default_chunk_splits_a_large_batch():
-    assert InputAwareWeights(12, IdConfig()).chunk == 64
-    assert 64 < InputAwareWeights(12, IdConfig(attention_heads=4, attention_dim=2)).chunk < 4096
+    assert InputAwareWeights(12, IdConfig(attention_heads=8, attention_dim=8)).chunk == 64
+    assert 64 < InputAwareWeights(12, IdConfig()).chunk < 4096
 
 
 @pytest.mark.parametrize("cross", CROSSES)
