@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow parity check lint types benchmarks clean
+.PHONY: setup demo test test-slow tables parity check lint types benchmarks clean
 
 setup: $(STAMP)  ## virtual environment with pinned versions
 
@@ -20,6 +20,10 @@ test: setup  ## all tests but the slow ones
 
 test-slow: setup  ## all tests
 	$(BIN)/python -m pytest -m ''
+
+tables: setup  ## the paper's tables on 600 simulated rooms, into tables-out/ (within two hours)
+	$(BIN)/contentctr simulate tables-out/data --features --rooms 600 --streamers 40 --seed 0
+	$(BIN)/contentctr reproduce all tables-out/data --recipe tables --seeds 3 --jobs 2 -o tables-out/reproduction
 
 parity: setup  ## ID baselines against DeepCTR-Torch, which it installs
 	$(BIN)/pip install --quiet --no-deps deepctr-torch==0.3.0

@@ -9,8 +9,8 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "files", "config", "batch", "vocabulary", "streamer_table", "metrics", "ranking_metrics",
-          "kendall", "highlights", "progress"}  # fmt: skip
+GROUND = {"errors", "interrupts", "files", "config", "batch", "vocabulary", "streamer_table",
+          "metrics", "ranking_metrics", "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "encode", "segment_data", "windows",
         "simulate"}  # fmt: skip

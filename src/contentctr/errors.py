@@ -7,3 +7,7 @@ class InputError(ValueError):
     The command line prints the message alone and exits with 2; anything else that is raised is a
     fault of ours and keeps its traceback.
     """
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss was NaN or infinite; the optimiser has not moved, and `last` holds that state."""

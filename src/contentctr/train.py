@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,13 +21,15 @@ from torch import Tensor, nn
 from contentctr import checkpoint as checkpoints
 from contentctr import encoders
 from contentctr.config import Config, DataSpec, TrainConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.features import data_spec
 from contentctr.files import file_sha256
+from contentctr.interrupts import stop_signals
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.metrics import kendall_tau, log_loss
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type
+from contentctr.prefetch import prefetched
 from contentctr.prepared import Prepared
 from contentctr.progress import Progress, progress_bar
 from contentctr.run import Position, RunFolder, require_new, require_same_data, resumable
@@ -39,10 +38,6 @@ from contentctr.segment_data import SegmentData, known_ids, load_segments
 from contentctr.streamer_table import read_streamer_table
 from contentctr.vocabulary import Vocabulary
 from contentctr.windows import WindowLoader, is_sample, require_windows, sample_windows
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the optimiser has not moved, and `last` holds that state."""
 
 
 @dataclass(kw_only=True)
@@ -92,7 +87,7 @@ def train_model(
     total = steps * config.train.epochs
     try:
         with (
-            _stop_signals() as stop,
+            stop_signals() as stop,
             progress_bar(
                 "train", total, show=show_progress and run.accelerator.is_main_process
             ) as bar,
@@ -111,27 +106,28 @@ def _train_epoch(run: Run, bar: Progress, stop: list[int]) -> None:
     position, every = run.position, run.config.train.save_every
     run.model.train()
     total_steps = run.loader.steps * run.config.train.epochs
-    for pieces in run.loader.epoch(position.epoch, start=position.step_in_epoch):
-        pieces = [piece.to(run.accelerator.device) for piece in pieces]
-        try:
-            losses = train_step(
-                run.model, run.optimizer, pieces, run.config, step=position.step,
-                total_steps=total_steps, accelerator=run.accelerator,
-            )  # fmt: skip
-        except NonFiniteLossError:
-            _save(run, "last")
-            raise
-        position.step += 1
-        position.step_in_epoch += 1
-        run.folder.log(position, "train", losses)
-        bar.advance(1, note=" ".join(f"{k} {v:.4f}" for k, v in losses.items() if k in NAMES))
-        if _any_process(run.accelerator, bool(stop)):
-            _save(run, "last")
-            raise KeyboardInterrupt(
-                f"stopped at step {position.step}; {run.folder.path / 'last'} holds it"
-            )
-        if every and position.step % every == 0:
-            _save(run, "last")
+    steps = run.loader.epoch(position.epoch, start=position.step_in_epoch)
+    with prefetched(steps, run.accelerator.device) as batches:
+        for pieces in batches:
+            try:
+                losses = train_step(
+                    run.model, run.optimizer, pieces, run.config, step=position.step,
+                    total_steps=total_steps, accelerator=run.accelerator,
+                )  # fmt: skip
+            except NonFiniteLossError:
+                _save(run, "last")
+                raise
+            position.step += 1
+            position.step_in_epoch += 1
+            run.folder.log(position, "train", losses)
+            bar.advance(1, note=" ".join(f"{k} {v:.4f}" for k, v in losses.items() if k in NAMES))
+            if _any_process(run.accelerator, bool(stop)):
+                _save(run, "last")
+                raise KeyboardInterrupt(
+                    f"stopped at step {position.step}; {run.folder.path / 'last'} holds it"
+                )
+            if every and position.step % every == 0:
+                _save(run, "last")
 
 
 def train_step(
@@ -383,25 +379,3 @@ def _any_process(accelerator: Accelerator, mine: bool) -> bool:
         return mine
     flag = torch.tensor(float(mine), device=accelerator.device)
     return bool(accelerator.reduce(flag, "sum") > 0)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that the step in progress is finished and saved."""
-    caught: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    try:
-        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are not ours
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

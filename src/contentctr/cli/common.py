@@ -50,7 +50,7 @@ def print_warnings(warnings: Iterable[str]) -> None:
 @contextmanager
 def training_exits() -> Iterator[None]:
     """Exit code 1 where a loss is not finite, 130 where the user stopped it."""
-    from contentctr.train import NonFiniteLossError
+    from contentctr.errors import NonFiniteLossError
 
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,14 @@ from contentctr.cli.common import Device, device_name, print_table, print_warnin
 
 Target = Annotated[
     str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
+]
+
+CommentLag = Annotated[
+    int | None,
+    typer.Option(
+        help="Give a segment the comments of so many segments before it. [default: 1 "
+        "for targets made from comments, else 0]"
+    ),
 ]
 
 
@@ -57,13 +65,7 @@ def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
     target: Target = "ctr",
-    comment_lag: Annotated[
-        int | None,
-        typer.Option(
-            help="Give a segment the comments of so many segments before it. [default: 1 "
-            "for targets made from comments, else 0]"
-        ),
-    ] = None,  # fmt: skip
+    comment_lag: CommentLag = None,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
     val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
@@ -81,6 +83,45 @@ def prepare_rooms(
     )  # fmt: skip
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
+    print_table(f"Prepared in {out}", manifest["counts"])
+
+
+def prepare_klm3(
+    source: Annotated[Path, typer.Argument(help="Folder of the published files.")],
+    out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="ctr, comment_rate, highlight_score or highlight_label (the data set's own "
+            "task), retention, engagement, or a count."
+        ),
+    ] = "ctr",
+    comment_lag: CommentLag = None,
+    rooms: Annotated[
+        Literal["all", "benchmark"],
+        typer.Option(
+            help="all, or benchmark: the 10,000 with most sessions, of those with 5 segments and "
+            "5 viewers at once."
+        ),
+    ] = "all",
+    val: Annotated[
+        float | None, typer.Option(help="Share of rooms for validation. [default: 0.1]")
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of rooms for testing, the latest. [default: 0.1; benchmark: 0.2]"),
+    ] = None,
+    zone: Annotated[str, typer.Option(help="Time zone of datetimes that name none.")] = "UTC",
+) -> None:
+    """Prepare KuaiLive-M3 as it is published; a killed run goes on where it was."""
+    from contentctr.rooms.klm3.prepare import prepare_klm3 as run
+
+    data = run(
+        source, out, target=target, comment_lag=comment_lag, rooms=rooms, val=val, test=test,
+        zone=zone,
+    )  # fmt: skip
+    manifest = data.manifest()
+    print_warnings(manifest["warnings"])
     print_table(f"Prepared in {out}", manifest["counts"])
 
 

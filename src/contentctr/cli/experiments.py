@@ -1,0 +1,38 @@
+"""The paper's tables and figures on the user's own data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contentctr.cli.common import Out, Words
+from contentctr.experiments.plan import ITEMS
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(help=f"{', '.join(ITEMS)}, or all.")],
+    data: Annotated[Path, typer.Argument(help="Encoded folder.")],
+    out: Out,
+    settings: Words = None,
+    recipe: Annotated[str, typer.Option(help="Recipe of every run.")] = "paper",
+    seeds: Annotated[int, typer.Option(help="Runs of each row, with seeds 0, 1, ...")] = 3,
+    jobs: Annotated[
+        int, typer.Option(help="Processes on a CPU; with CUDA devices it is one a device.")
+    ] = 1,
+) -> None:
+    """Train and evaluate what is missing of the paper's tables and figures; write the page."""
+    from contentctr.experiments.runner import FailedRunsError
+    from contentctr.experiments.runner import reproduce as run
+
+    try:
+        page = run(what, data, out, recipe=recipe, settings=settings or [], seeds=seeds, jobs=jobs)
+    except FailedRunsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted: {stopped}; the same command goes on", file=sys.stderr)
+        raise typer.Exit(130) from None
+    print(f"page: {page}")
