@@ -23,6 +23,7 @@ from contentctr.features import (
     FLAGS,
     Entry,
     StoredRoom,
+    StoredVectors,
     read_entry,
     room_file,
     shard_index,
@@ -76,7 +77,8 @@ def encode_rooms(
 
     Args:
         data: the prepared folder.
-        visual: name or folder of the visual encoder, or "embedded".
+        visual: name or folder of the visual encoder, or "embedded". Data whose visual features
+            came with it has no use for one.
         text: the same of the text encoder.
         text_pooling: cls or mean; None: the encoder's own.
         max_text_tokens: longer texts are cut.
@@ -100,10 +102,34 @@ def encode_rooms(
             f"{data.root}: its features are made by `contentctr simulate`, without pictures: "
             "there is nothing to encode"
         )
-    f = encoders.load_visual(visual, device=device)
+    f = _visual_source(data, visual, inputs=inputs, device=device)
     g = encoders.load_text(text, pooling=text_pooling, max_tokens=max_text_tokens, device=device)
     job = _Job(data, f, g, batch_size=batch_size, inputs=inputs)
     return job.run(show_progress=show_progress)
+
+
+def _visual_source(
+    data: Prepared, visual: str, *, inputs: bool, device: str | torch.device
+) -> encoders.ImageEncoder | StoredVectors:
+    """The visual encoder, or the features that take its place.
+
+    Raises:
+        InputError: there are such features, and another encoder or its inputs are asked for.
+    """
+    if not data.manifest().get("stored_visual"):
+        return encoders.for_inference(encoders.load_visual(visual, device=device))
+    stored = StoredVectors(data.visual_dir)
+    if inputs:
+        raise InputError(
+            f"{data.root}: has stored visual features and no pictures, so there are no inputs "
+            "of a visual encoder; encode without --inputs"
+        )
+    if visual not in (encoders.EMBEDDED, stored.name):
+        raise InputError(
+            f"{data.root}: has stored visual features ({stored.name}) and no pictures; encode "
+            f"without --visual, not with {visual!r}"
+        )
+    return stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +159,14 @@ class _Job:
     def __init__(
         self,
         data: Prepared,
-        visual: encoders.ImageEncoder,
+        visual: encoders.ImageEncoder | StoredVectors,
         text: encoders.TextPairEncoder,
         *,
         batch_size: int,
         inputs: bool,
     ) -> None:
         self.data, self.batch_size, self.inputs = data, batch_size, inputs
-        self.visual, self.text = encoders.for_inference(visual), text.eval()
+        self.visual, self.text = visual, text.eval()
         self.folder = data.inputs_dir if inputs else data.features_dir
         manifest = data.manifest()
         self.spec = DataSpec(
@@ -216,8 +242,8 @@ class _Job:
     def _task(
         self, room: dict[str, Any], spans: list[tuple[float, float]], pairs: list[Pair]
     ) -> _Task:
-        media = _media(room)
-        pictures = _media_state(room["room_id"], media)
+        media = room_media(room)
+        pictures = media_state(room["room_id"], media)
         spec = self.spec
         return _Task(
             room_id=room["room_id"],
@@ -225,10 +251,17 @@ class _Job:
             spans=spans,
             pairs=pairs,
             visual_fingerprint=digest(
-                spec.visual_revision, spec.frames_per_segment, spans, pictures
+                spec.visual_revision,
+                spec.frames_per_segment,
+                spans,
+                pictures,
+                *self._vectors_state(room["room_id"]),
             ),
             text_fingerprint=digest(spec.text_revision, spec.max_text_tokens, pairs),
         )
+
+    def _vectors_state(self, room_id: str) -> list[str]:
+        return [self.visual.fingerprint(room_id)] if isinstance(self.visual, StoredVectors) else []
 
     def _clean(self, room_ids: set[str]) -> dict[str, Entry]:
         """What the store has of these rooms; files of others and damaged ones are removed."""
@@ -268,6 +301,9 @@ class _Job:
         write_shard(self.folder, room_file(task.room_id), [room])
 
     def _visual(self, task: _Task, bar: Progress) -> Tensors:
+        if isinstance(self.visual, StoredVectors):
+            bar.advance(len(task.spans))
+            return self.visual.read(task.room_id, len(task.spans))
         visual_SV, has_visual_S = encode_frames(
             task.media, task.spans, self.visual,
             frames_per_segment=self.spec.frames_per_segment, batch_size=self.batch_size,
@@ -282,6 +318,7 @@ class _Job:
         return {"text": to_half(text_ST, what), **_text_flags(task.pairs)}
 
     def _frames(self, task: _Task, bar: Progress) -> Tensors:
+        assert not isinstance(self.visual, StoredVectors)
         per_segment, count = self.spec.frames_per_segment, len(task.spans)
         frames_SFHWC = np.zeros((count, per_segment, *self.visual.size, 3), np.uint8)
         has_frame_SF = np.zeros((count, per_segment), np.uint8)
@@ -318,7 +355,8 @@ def _text_flags(pairs: Sequence[Pair]) -> Tensors:
     }
 
 
-def _media(room: dict[str, Any]) -> Media | None:
+def room_media(room: dict[str, Any]) -> Media | None:
+    """Where the pictures of a row of rooms.parquet are; None if it has none."""
     if room["media"] is None:
         return None
     if room["media_kind"] not in ("video", "frames"):
@@ -329,7 +367,7 @@ def _media(room: dict[str, Any]) -> Media | None:
     return Media(path=Path(room["media"]), kind=room["media_kind"])
 
 
-def _media_state(room_id: str, media: Media | None) -> list[Any] | None:
+def media_state(room_id: str, media: Media | None) -> list[Any] | None:
     """What changes when the pictures do: names, sizes and times of their files."""
     if media is None:
         return None

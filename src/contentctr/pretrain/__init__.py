@@ -1,0 +1,1 @@
+"""Pre-training of what ContentCTR takes as given: streamers' vectors and the encoders."""

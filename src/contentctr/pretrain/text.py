@@ -1,0 +1,334 @@
+"""Masked language modelling on rooms' own speech and comments.
+
+The encoder g of Section 3.2.1 goes on learning from texts of the kind it will be given, or learns
+from nothing. Method: Devlin et al., "BERT" (2019), Section 3.1. Shape suffixes: N texts, L tokens.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from contentctr import encoders
+from contentctr.encoders import Pooling, TextPairEncoder
+from contentctr.errors import InputError
+from contentctr.files import file_sha256, read_json
+from contentctr.prepared import Prepared
+from contentctr.pretrain.loop import (
+    MASK,
+    PretrainConfig,
+    begin_run,
+    check_run,
+    generator,
+    quiet_transformers,
+    run_pretraining,
+)
+from contentctr.segment_features import Pair, text_pairs
+
+IGNORED = -100
+"""Label of a token that is not predicted."""
+REPLACED, RANDOM = 0.8, 0.1
+"""Shares of the chosen tokens that become [MASK], and any token; the others stay."""
+VOCAB_SIZE = 8000
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SMALL = {
+    "model_type": "bert",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 512,
+    "max_position_embeddings": 512,
+}
+"""`--config small`: BERT of 2 layers, 128-d."""
+
+
+def pretrain_text(
+    data: Prepared | Path | str,
+    base: str | None,
+    out: Path | str,
+    *,
+    config: str | None = None,
+    pooling: Pooling | None = None,
+    max_tokens: int = 128,
+    mask_share: float = 0.15,
+    vocab_size: int = VOCAB_SIZE,
+    settings: PretrainConfig | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Path:
+    """Pre-train a text encoder by masked language modelling (BERT, Section 3.1).
+
+    Pairs of speech and comments of training rooms, tokenised as `encode` does; validation rooms
+    choose the epoch. Tokens to predict are drawn anew in every epoch.
+
+    Args:
+        data: a prepared folder.
+        base: what to start from: "embedded", a folder, or a name on the model hub; with `config`,
+            its tokenizer alone; None: nothing, with a WordPiece tokenizer made from the rooms.
+        config: train from nothing: "small", or a JSON file of transformers' configuration.
+        out: the run's folder; must be new, unless `resume`.
+        pooling: cls or mean, noted in the encoder. None: the base's own; "mean" from nothing,
+            since no masked token teaches the CLS state.
+        max_tokens: longer pairs are cut.
+        mask_share: share of the tokens that are predicted, in (0, 1).
+        vocab_size: at most so many word pieces, where the tokenizer is made here.
+        settings: of the loop.
+        resume: go on from OUT/last, to the bit.
+        show_progress: show a bar on a terminal.
+
+    Returns:
+        OUT/encoder, for `encode --text`.
+
+    Raises:
+        InputError: the base, the data, the folder or a setting does not fit.
+        NonFiniteLossError: a loss is not finite.
+        KeyboardInterrupt: asked to stop; OUT/last holds the state.
+    """
+    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    out, settings = Path(out), settings or PretrainConfig()
+    if not 0 < mask_share < 1:
+        raise InputError(f"mask_share must be above 0 and below 1, not {mask_share!r}")
+    if base is None and config is None:
+        raise InputError("pre-training a text encoder needs a base, or a config to start without")
+    pairs = split_pairs(data)
+    described = {
+        "part": "text", "base": base, "config": _read_config(config), "pooling": pooling,
+        "max_tokens": max_tokens, "mask_share": mask_share, "vocab_size": vocab_size,
+        "segments_sha256": file_sha256(data.root / "segments.parquet"),
+        "comment_lag": data.manifest()["comment_lag"], **asdict(settings),
+    }  # fmt: skip
+    last = check_run(out, described, resume=resume)
+    torch.manual_seed(settings.seed)
+    if last is not None:
+        encoder, model = _from_base(str(last / "model"), None, max_tokens)
+    elif config is None:
+        encoder, model = _from_base(base or "", pooling, max_tokens)
+    else:
+        encoder, model = _from_nothing(pairs, base, config, pooling, max_tokens, vocab_size)
+    accelerator = begin_run(out, described, settings)
+    task = TextTask(model, encoder, pairs, mask_share=mask_share, seed=settings.seed)
+    return run_pretraining(
+        task, settings, out, last=last, accelerator=accelerator, show_progress=show_progress
+    )
+
+
+def untrained_text(
+    data: Prepared, config: str = "small", *, max_tokens: int = 128, seed: int = 0
+) -> TextPairEncoder:
+    """What `pretrain_text` starts from without a base: the measure of what it gains."""
+    torch.manual_seed(seed)
+    encoder, _ = _from_nothing(split_pairs(data), None, config, None, max_tokens, VOCAB_SIZE)
+    return encoder
+
+
+class TextTask:
+    """Masked pairs of texts, and the loss on what was masked."""
+
+    def __init__(
+        self,
+        model: Any,
+        encoder: TextPairEncoder,
+        pairs: dict[str, list[Pair]],
+        *,
+        mask_share: float,
+        seed: int,
+    ) -> None:
+        self.model, self.encoder, self.pairs = model, encoder, pairs
+        self.mask_share, self.seed = mask_share, seed
+        tokenizer = encoder.tokenizer
+        special = set(tokenizer.all_special_ids)
+        self._special = torch.tensor(sorted(special))
+        self._words = np.array([i for i in range(len(tokenizer)) if i not in special])
+        self._typed = encoder._typed
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Pairs of each split."""
+        return {split: len(found) for split, found in self.pairs.items()}
+
+    def batch(self, split: str, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
+        """Masked ids, types, mask and labels, [N, L] each."""
+        pairs = [self.pairs[split][row] for row in rows]
+        ids_NL, types_NL, mask_NL = self.encoder.tokenize(
+            [speech for speech, _ in pairs], [comments for _, comments in pairs]
+        )
+        may_NL = mask_NL & ~torch.isin(ids_NL, self._special)
+        masked_NL, labels_NL = ids_NL.clone(), torch.full_like(ids_NL, IGNORED)
+        for place, row in enumerate(rows.tolist()):
+            draws = generator(self.seed, MASK, epoch, row)
+            where = may_NL[place].nonzero().squeeze(1)
+            new, chosen = mask_tokens(
+                ids_NL[place, where].numpy(), draws, self.mask_share,
+                mask_id=self.encoder.tokenizer.mask_token_id, words=self._words,
+            )  # fmt: skip
+            masked_NL[place, where] = torch.from_numpy(new)
+            places = where[torch.from_numpy(chosen)]
+            labels_NL[place, places] = ids_NL[place, places]
+        return masked_NL, types_NL, mask_NL, labels_NL
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the cross-entropies of the tokens with a label, and their number."""
+        ids_NL, types_NL, mask_NL, labels_NL = batch
+        types = {"token_type_ids": types_NL} if self._typed else {}
+        logits = model(input_ids=ids_NL, attention_mask=mask_NL.long(), **types).logits
+        loss_sum = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return loss_sum, (labels_NL != IGNORED).sum().float()
+
+    def save(self, folder: Path) -> None:
+        """Model with its head, tokenizer and pooling: a base to go on from."""
+        folder.mkdir()
+        self.encoder.save(folder)
+        self.model.save_pretrained(folder)
+
+    def export(self, folder: Path) -> None:
+        """The encoder alone, as encoders.load_text reads it."""
+        encoders.save(self.encoder, folder)
+
+
+def mask_tokens(
+    ids_L: NDArray[np.int64],
+    draws: np.random.Generator,
+    share: float,
+    *,
+    mask_id: int,
+    words: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """BERT's masking: of the chosen tokens 80 % [MASK], 10 % any word piece, 10 % as they are.
+
+    Args:
+        ids_L: tokens that may be chosen: no special ones.
+        draws: random numbers of this text and epoch.
+        share: of the tokens that are chosen.
+        mask_id: id of [MASK].
+        words: ids to draw from.
+
+    Returns:
+        The tokens as the model sees them, and which were chosen.
+    """
+    chosen_L = draws.random(len(ids_L)) < share
+    kind_L = draws.random(len(ids_L))
+    any_L = words[draws.integers(len(words), size=len(ids_L))]
+    seen_L = np.where(chosen_L & (kind_L < REPLACED), mask_id, ids_L)
+    swapped_L = chosen_L & (kind_L >= REPLACED) & (kind_L < REPLACED + RANDOM)
+    return np.where(swapped_L, any_L, seen_L), chosen_L
+
+
+def split_pairs(data: Prepared) -> dict[str, list[Pair]]:
+    """The pairs (speech, comments) of training and validation rooms that are not empty.
+
+    Raises:
+        InputError: training rooms have no text.
+    """
+    segments = data.segments()
+    pairs = text_pairs(segments, data.manifest()["comment_lag"])
+    found: dict[str, list[Pair]] = {"train": [], "val": []}
+    for pair, split in zip(pairs, segments["split"], strict=True):
+        if any(pair) and split in found:
+            found[split].append(pair)
+    if not found["train"]:
+        raise InputError(f"{data.root}: no segment of a training room has speech or comments")
+    return found
+
+
+def train_tokenizer(pairs: Sequence[Pair], vocab_size: int) -> Any:
+    """A lower-casing WordPiece tokenizer of BERT's form, made from texts.
+
+    Args:
+        pairs: texts of training rooms.
+        vocab_size: word pieces at most; at least the special tokens and the texts' letters.
+    """
+    if vocab_size <= len(SPECIAL):
+        raise InputError(f"vocab_size must be above {len(SPECIAL)}, not {vocab_size}")
+    tokenizers = importlib.import_module("tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    texts = [text for pair in pairs for text in pair]
+    # The library numbers letters inside words in the random order of a hash table, and breaks
+    # ties by number. Given first, in order, they make the vocabulary a function of the texts.
+    inside = {
+        letter
+        for text in set(texts)
+        for word, _ in made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text))
+        for letter in word[1:]
+    }
+    first = [*SPECIAL, *(f"##{letter}" for letter in sorted(inside))]
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=first, show_progress=False
+    )
+    made.train_from_iterator(texts, trainer)
+    vocab = made.get_vocab()
+    with quiet_transformers() as transformers:
+        return transformers.BertTokenizer(vocab=vocab)
+
+
+def _encoder(model: Any, tokenizer: Any, pooling: Pooling, max_tokens: int) -> TextPairEncoder:
+    if tokenizer.mask_token_id is None:
+        raise InputError(
+            f"text encoder {tokenizer.name_or_path!r}: its tokenizer has no mask token"
+        )
+    limit = getattr(model.config, "max_position_embeddings", max_tokens)
+    if not 8 <= max_tokens <= limit:
+        raise InputError(f"max_tokens must be from 8 to {limit}, not {max_tokens}")
+    return TextPairEncoder(
+        "pretrained", model.base_model, tokenizer, pooling=pooling, max_tokens=max_tokens
+    )
+
+
+def _from_base(base: str, pooling: Pooling | None, max_tokens: int) -> tuple[TextPairEncoder, Any]:
+    """The base with the head it has, or with a new one on its own word embeddings."""
+    found = encoders.load_text(base, pooling=pooling, max_tokens=max_tokens)
+    model = _load_masked(found.tokenizer.name_or_path, base)
+    return _encoder(model, found.tokenizer, found.pooling, max_tokens), model
+
+
+def _load_masked(source: str, name: str) -> Any:
+    try:
+        with quiet_transformers() as transformers:
+            return transformers.AutoModelForMaskedLM.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"text encoder {name!r} cannot be pre-trained by masking: {reason}"
+        ) from None
+
+
+def _read_config(config: str | None) -> dict[str, Any] | None:
+    if config is None:
+        return None
+    return dict(SMALL) if config == "small" else read_json(Path(config))
+
+
+def _from_nothing(
+    pairs: dict[str, list[Pair]], base: str | None, config: str, pooling: Pooling | None,
+    max_tokens: int, vocab_size: int,
+) -> tuple[TextPairEncoder, Any]:  # fmt: skip
+    """A model with new weights, for the base's tokenizer or one made from the rooms."""
+    if base is None:
+        tokenizer = train_tokenizer(pairs["train"], vocab_size)
+    else:
+        tokenizer = encoders.load_text(base, max_tokens=max_tokens).tokenizer
+    values = {
+        **(_read_config(config) or {}),
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    try:
+        with quiet_transformers() as transformers:
+            made = transformers.AutoConfig.for_model(**values)
+            model = transformers.AutoModelForMaskedLM.from_config(made)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"config {config}: not of a masked language model ({error})") from None
+    return _encoder(model, tokenizer, pooling or "mean", max_tokens), model

@@ -1,0 +1,311 @@
+"""Watch logs: who was shown which streamer when, and clicked; and what came before each time.
+
+A user's history before an impression is a run of the user's earlier clicks. Rows stand by user and
+time and clicks are counted along them, so two numbers a row say which clicks these are: no history
+is ever copied, and a million impressions of users with thousands of clicks take no more memory
+than the log. Padded arrays exist for one batch at a time.
+
+Shape suffixes: I impressions, C clicks, U streamers and row 0, the unknown one; B impressions of a
+batch, L clicks of its longest history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contentctr.errors import InputError
+from contentctr.rooms.lines import require_suffix, show
+from contentctr.rooms.tables import LINE, RawTable, read_table, reject, type_error
+
+SUFFIXES = (".parquet", ".csv")
+MILLISECONDS_FROM = 1e11
+"""Unix times from here on are milliseconds (as seconds, this would be the year 5138)."""
+NUM_GAPS = 32
+"""Buckets of the time since a click: k begins at 2^k - 1 seconds; the last holds the rest."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchLogs:
+    """Impressions by user and time."""
+
+    table: pl.DataFrame
+    """user_id, streamer_id (text), t (Unix seconds, Float64), clicked (Boolean)."""
+    duplicates: int = 0
+    """Rows that repeated another's user, streamer and time; any click of theirs counts."""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchBatch:
+    """Some impressions and their histories, the latest click last, padded on the right."""
+
+    streamer_B: Tensor
+    """int64 row of the streamer who was shown, 0 for unknown."""
+    category_B: Tensor
+    """int64 row of that streamer's category, 0 for unknown."""
+    history_BL: Tensor
+    """int64 row of the streamer of each earlier click."""
+    category_BL: Tensor
+    """int64 row of the category of each."""
+    gap_BL: Tensor
+    """int64 bucket, 0 to NUM_GAPS - 1, of the time from each to the impression."""
+    valid_BL: Tensor
+    """bool: a click on a known streamer; false in padding."""
+    clicked_B: Tensor
+    """float32, 1 where the user clicked."""
+
+    def to(self, device: torch.device | str) -> WatchBatch:
+        """The same batch on a device."""
+        return WatchBatch(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """All impressions as arrays, and which clicks came before each of them."""
+
+    streamer_I: Ints
+    t_I: Floats
+    clicked_I: Bools
+    click_C: Ints
+    """Row of each click."""
+    start_I: Ints
+    """The first of the user's clicks, in click_C."""
+    stop_I: Ints
+    """The click after the last one that came before the impression: its time is smaller."""
+    category_U: Ints
+    """Row of each streamer's category; 0 for unknown and for streamer 0."""
+
+    def batch(self, rows: Ints, *, max_history: int, hidden: Bools | None = None) -> WatchBatch:
+        """The impressions `rows` with at most `max_history` clicks each, the latest.
+
+        Args:
+            rows: impressions, shape (B,).
+            max_history: longest history, at least 1.
+            hidden: of shape (B,), where the shown streamer is passed off as unknown.
+        """
+        stop_B = self.stop_I[rows]
+        start_B = np.maximum(self.start_I[rows], stop_B - max_history)
+        longest = max(1, int((stop_B - start_B).max(initial=0)))
+        at_BL = start_B[:, None] + np.arange(longest)
+        there_BL = at_BL < stop_B[:, None]
+        clicks = self.click_C if len(self.click_C) else np.zeros(1, np.int64)
+        click_BL = clicks[np.where(there_BL, at_BL, 0)]
+        history_BL = np.where(there_BL, self.streamer_I[click_BL], 0)
+        gap_BL = gap_bucket(self.t_I[rows][:, None] - self.t_I[click_BL])
+        streamer_B = self.streamer_I[rows]
+        if hidden is not None:
+            streamer_B = np.where(hidden, 0, streamer_B)
+        return WatchBatch(
+            streamer_B=torch.from_numpy(streamer_B),
+            category_B=torch.from_numpy(self.category_U[self.streamer_I[rows]]),
+            history_BL=torch.from_numpy(history_BL),
+            category_BL=torch.from_numpy(self.category_U[history_BL]),
+            gap_BL=torch.from_numpy(np.where(there_BL, gap_BL, 0)),
+            valid_BL=torch.from_numpy(history_BL > 0),
+            clicked_B=torch.from_numpy(self.clicked_I[rows].astype(np.float32)),
+        )
+
+
+def gap_bucket(seconds: Floats) -> Ints:
+    """Bucket of a time since a click: 0 below one second, then about one for each doubling."""
+    buckets: Ints = np.log2(np.maximum(seconds, 0.0) + 1).astype(np.int64).clip(max=NUM_GAPS - 1)
+    return buckets
+
+
+def index_history(logs: WatchLogs, streamers: Sequence[str], category_U: Ints) -> History:
+    """Impressions as arrays, with the clicks strictly before each one.
+
+    Clicks of the same moment are not before it, so nothing that was shown together tells of each
+    other.
+
+    Args:
+        logs: what `read_watch_logs` returns.
+        streamers: known streamers; entry i is row i + 1. Others are row 0.
+        category_U: a category's row for each streamer's row, 0 for unknown.
+    """
+    row_of = pl.DataFrame({"streamer_id": list(streamers)}, schema={"streamer_id": pl.String})
+    table = logs.table.join(
+        row_of.with_row_index("row", 1), on="streamer_id", how="left", maintain_order="left"
+    ).select(
+        pl.col("row").fill_null(0).cast(pl.Int64),
+        "t",
+        "clicked",
+        user=pl.col("user_id").rle_id(),
+        moment=pl.struct("user_id", "t").rle_id(),
+    )
+    clicked_I = table["clicked"].to_numpy()
+    before_I = np.concatenate([[0], np.cumsum(clicked_I)])
+
+    def clicks_before_first_of(name: str) -> Ints:
+        """Clicks in all rows before the first one with the row's value of `name`."""
+        group_I = table[name].to_numpy()
+        firsts = np.flatnonzero(np.diff(group_I.astype(np.int64), prepend=-1))
+        found: Ints = before_I[firsts][group_I].astype(np.int64)
+        return found
+
+    return History(
+        streamer_I=table["row"].to_numpy(),
+        t_I=table["t"].to_numpy(),
+        clicked_I=clicked_I,
+        click_C=np.flatnonzero(clicked_I),
+        start_I=clicks_before_first_of("user"),
+        stop_I=clicks_before_first_of("moment"),
+        category_U=category_U,
+    )
+
+
+def read_watch_logs(path: Path) -> WatchLogs:
+    """A log of impressions, by user and time, each user, streamer and time once.
+
+    Args:
+        path: .parquet or .csv with `user_id` and `streamer_id` (text or whole numbers, kept digit
+            by digit), `t` or `time` (Unix seconds or milliseconds, ISO 8601 text, or a date-time
+            column; without a zone it is UTC) and `clicked` (0 or 1, or true or false).
+
+    Raises:
+        InputError: the file is unreadable, a column is missing or of a wrong type, or more than
+            1 % of the rows are bad.
+    """
+    require_suffix(path, "watch logs", SUFFIXES)
+    raw = read_table(path, ["user_id", "streamer_id", "clicked"], others=True)
+    names = [name for name in ("t", "time") if name in raw.table.columns]
+    if len(names) != 1:
+        raise InputError(
+            f"{path}: must have one column of times, 't' or 'time'; it has "
+            f"{show([name for name in raw.table.columns if name != LINE])}"
+        )
+    _check_types(path, raw, names[0])
+    table = raw.table.select(
+        LINE,
+        pl.col("user_id", "streamer_id").cast(pl.String),
+        clicked=_as_clicked(raw),
+        clicked_given=pl.col("clicked").cast(pl.String),
+        t_given=pl.col(names[0]).cast(pl.String),
+        t=_as_seconds(path, raw.table[names[0]]),
+    )
+    total = raw.total
+    good = reject(raw, table, _reason()).select("user_id", "streamer_id", "t", "clicked")
+    warnings = raw.bad.warnings(total)
+    if good.height == 0:
+        raise InputError(f"{path}: must have at least one impression")
+    distinct = good.group_by("user_id", "streamer_id", "t").agg(pl.col("clicked").any())
+    return WatchLogs(
+        table=distinct.sort("user_id", "t", "streamer_id"),
+        duplicates=good.height - distinct.height,
+        warnings=warnings,
+    )
+
+
+def read_pairs(path: Path, column: str) -> dict[str, str]:
+    """A text of each streamer's: its category, or its type.
+
+    Args:
+        path: .parquet or .csv with `streamer_id`, each once, and `column`; an empty or missing
+            text leaves the streamer out.
+        column: what to read.
+
+    Raises:
+        InputError: the file is unreadable, lacks a column, or a streamer is there twice or has no
+            id.
+    """
+    require_suffix(path, "streamers", SUFFIXES)
+    raw = read_table(path, ["streamer_id", column])
+    raw.bad.warnings(0)  # a bad line of so short a table is an error
+    pairs = raw.table.select(LINE, pl.col("streamer_id", column).cast(pl.String))
+    found: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for line, streamer, text in pairs.iter_rows():
+        where = f"{path}, {raw.bad.unit} {line}"
+        if not streamer:
+            raise InputError(f"{where}: streamer_id is missing")
+        if streamer in seen:
+            raise InputError(
+                f"{where}: streamer_id must be there once; {streamer!r} is in {raw.bad.unit} "
+                f"{seen[streamer]} too"
+            )
+        seen[streamer] = line
+        if text:
+            found[streamer] = text
+    return found
+
+
+def _check_types(path: Path, raw: RawTable, time: str) -> None:
+    if raw.is_text:
+        return
+    schema = raw.table.schema
+    for name in ("user_id", "streamer_id"):
+        kind = schema[name]
+        if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
+            raise type_error(path, name, "String or a whole number", str(kind))
+    if not (schema["clicked"].is_integer() or schema["clicked"] in (pl.Boolean, pl.String)):
+        raise type_error(path, "clicked", "0 or 1", str(schema["clicked"]))
+    if not (schema[time].is_numeric() or schema[time] in (pl.String, pl.Datetime)):
+        raise type_error(path, time, "a number, ISO 8601 text or Datetime", str(schema[time]))
+
+
+def _as_clicked(raw: RawTable) -> pl.Expr:
+    """Boolean; null where it is neither."""
+    text = pl.col("clicked").cast(pl.String).str.strip_chars().str.to_lowercase()
+    return text.replace_strict(
+        {"0": False, "1": True, "false": False, "true": True}, default=None,
+        return_dtype=pl.Boolean,
+    )  # fmt: skip
+
+
+def _as_seconds(path: Path, given: pl.Series) -> pl.Series:
+    """Unix seconds as Float64; null where it is no time."""
+    if given.dtype == pl.Datetime:
+        return given.dt.epoch("us").cast(pl.Float64) / 1e6
+    if given.dtype == pl.String:
+        text = given.str.strip_chars()
+        numbers = text.cast(pl.Float64, strict=False)
+        if numbers.null_count() > len(text) / 2:
+            return _iso_seconds(text)
+    else:
+        numbers = given.cast(pl.Float64)
+    finite = numbers.filter(numbers.is_finite())
+    large = finite.abs() >= MILLISECONDS_FROM
+    if large.any() and not large.all():
+        raise InputError(
+            f"{path}: times must be all in seconds or all in milliseconds, not both: "
+            f"{show(finite.min())} and {show(finite.max())}"
+        )
+    return numbers / 1000 if large.any() else numbers
+
+
+def _iso_seconds(text: pl.Series) -> pl.Series:
+    iso = text.str.replace(" ", "T", literal=True)
+    zoned = iso.str.to_datetime("%+", strict=False, time_zone="UTC")
+    plain = iso.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us")
+    micros = zoned.dt.epoch("us").zip_with(zoned.is_not_null(), plain.dt.epoch("us"))
+    return micros.cast(pl.Float64) / 1e6
+
+
+def _reason() -> pl.Expr:
+    """Why a row is bad; null where it is good."""
+    return (
+        pl.when(pl.col("user_id").fill_null("") == "")
+        .then(pl.lit("user_id is missing"))
+        .when(pl.col("streamer_id").fill_null("") == "")
+        .then(pl.lit("streamer_id is missing"))
+        .when(pl.col("t_given").is_null())
+        .then(pl.lit("t is missing"))
+        .when(pl.col("t").is_null() | ~pl.col("t").is_finite())
+        .then(pl.format("t must be Unix time or ISO 8601, not '{}'", "t_given"))
+        .when(pl.col("clicked_given").is_null())
+        .then(pl.lit("clicked is missing"))
+        .when(pl.col("clicked").is_null())
+        .then(pl.format("clicked must be 0 or 1, not '{}'", "clicked_given"))
+    )
