@@ -1,0 +1,405 @@
+"""RoomScorer: the rolling state of live rooms, and a score for every new segment. No I/O.
+
+A score is that of the offline window (scoring.py) to 1e-6, from a room's first segment on. What is
+new is computed: the segment's projections and Perceiver block, and what the decoder cannot keep
+(scorer_decoders.py). What becomes of segments that do not come one by one
+(docs/decisions.md, "Live scoring"):
+
+- first: a room begins with the first segment that is seen, whatever its number.
+- missing: where a number is skipped, the skipped segments are taken as segments without frames,
+  speech and comments. They have no score.
+- repeated: a segment that was scored is not scored again; its score is given once more, whatever
+  it holds now, as long as it is among the room's last n.
+- late: a segment whose place was taken as missing, or is older than the last n, is left out.
+- together: segments of one call are taken in the order of their numbers.
+
+Shape suffixes as in batch.py, and: R rows, one a new segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from contentctr import checkpoint as checkpoints
+from contentctr.checkpoint import Checkpoint
+from contentctr.config import Config, DataSpec
+from contentctr.errors import InputError
+from contentctr.live.scorer_decoders import Ring, Step, live_decoder
+from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
+from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
+from contentctr.models.contentctr import ContentCTR
+from contentctr.vocabulary import Vocabulary
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class _Room:
+    streamer_id: str
+    streamer: int
+    """Row in the model's table."""
+    first: int
+    last: int
+    slot: int = -1
+    """Place in the rings; -1 until the room is let in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One segment to take."""
+
+    room: _Room
+    index: int
+    row: int
+    """Of its content in the plan."""
+    place: int | None
+    """Among the segments of the call; None for a missing one."""
+
+
+@dataclass(kw_only=True)
+class _Plan:
+    """What a call will do; making it changes nothing."""
+
+    new_rooms: dict[str, _Room] = field(default_factory=dict)
+    contents: list[LiveSegment | None] = field(default_factory=list)
+    streamers: list[int] = field(default_factory=list)
+    """Row of each content's streamer."""
+    rounds: list[list[_Task]] = field(default_factory=list)
+    """Tasks one after the other; no room twice in a round."""
+    kept: dict[int, float | None] = field(default_factory=dict)
+    """Scores, by place, of segments that are not to be scored; None: late."""
+    twins: dict[int, int] = field(default_factory=dict)
+    """Places of segments that are repeated in the call, and of the first of each."""
+
+    blanks: dict[int, int] = field(default_factory=dict)
+    depths: dict[int, int] = field(default_factory=dict)
+
+    def add(self, room: _Room, index: int, place: int | None, content: LiveSegment | None) -> None:
+        """Take a segment of the room after those that were added before."""
+        row = self.blanks.get(room.streamer) if content is None else None
+        if row is None:
+            row = len(self.contents)
+            self.contents.append(content)
+            self.streamers.append(room.streamer)
+            if content is None:
+                self.blanks[room.streamer] = row
+        depth = self.depths.get(id(room), 0)
+        self.depths[id(room)] = depth + 1
+        if depth == len(self.rounds):
+            self.rounds.append([])
+        self.rounds[depth].append(_Task(room=room, index=index, row=row, place=place))
+
+
+class RoomScorer:
+    """Scores live rooms, many in one batch, each new segment from the room's last n.
+
+    Not for use by two threads at once. The model must not change while rooms are live.
+
+    Args:
+        model: any ContentCTR or variant of it; put on the device, and into evaluation mode.
+        config: the model's.
+        spec: of the features it was trained on.
+        vocabulary: its known streamers.
+        max_rooms: rooms at once. On a CPU, memory is taken as they come.
+        batch_size: rooms computed at once; scores do not depend on it beyond rounding.
+        device: where to compute and to keep what is kept.
+
+    Raises:
+        InputError: the model cannot be run live, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Config,
+        spec: DataSpec,
+        vocabulary: Vocabulary,
+        *,
+        max_rooms: int = 4096,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not isinstance(model, ContentCTR):
+            raise InputError(
+                "model.kind must be contentctr or an attention variant of it to score live "
+                f"rooms, not {config.model.kind!r}"
+            )
+        for name, value in (("max_rooms", max_rooms), ("batch_size", batch_size)):
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+        self.window_len, self.horizon = config.data.window_len, config.data.horizon
+        self.max_rooms, self.batch_size = max_rooms, batch_size
+        self.revision = revision_of(model, config, spec, vocabulary)
+        self._model = model.to(device).eval()
+        self._spec, self._device = spec, torch.device(device)
+        self._streamers = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
+        self._decoder = live_decoder(model, self.window_len, max_rooms, device)
+        self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
+        self._rooms: dict[str, _Room] = {}
+        self._free = list(range(max_rooms - 1, -1, -1))
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint | Path | str,
+        *,
+        max_rooms: int = 4096,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """A scorer with a checkpoint's model.
+
+        Args:
+            checkpoint: a checkpoint, or the folder of one or of a run.
+            max_rooms: rooms at once.
+            batch_size: rooms computed at once.
+            device: where to compute.
+
+        Raises:
+            InputError: the checkpoint cannot be read, or its model cannot be run live.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = checkpoints.load(checkpoint)
+        return cls(
+            checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
+            checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    @property
+    def rooms(self) -> dict[str, int]:
+        """The number of the last segment of every room."""
+        return {room_id: room.last for room_id, room in self._rooms.items()}
+
+    def forget(self, room_id: str) -> bool:
+        """Free a room's place; whether there was such a room."""
+        room = self._rooms.pop(room_id, None)
+        if room is not None:
+            self._free.append(room.slot)
+        return room is not None
+
+    @torch.inference_mode()
+    def score(self, segments: Sequence[LiveSegment]) -> list[Scored]:
+        """Take new segments of any rooms, and score them.
+
+        If computing is interrupted, each room is as after the last segment that was finished, and
+        the same call can be made again.
+
+        Args:
+            segments: any number, of any rooms; several of one room too.
+
+        Returns:
+            What became of each, in the order given.
+
+        Raises:
+            InputError: a segment is not what the model takes, its streamer is not the room's, or
+                there would be more than `max_rooms`. Then nothing has changed.
+        """
+        check_segments(segments, self._spec)
+        plan = self._plan(segments)
+        self._let_in(plan.new_rooms)
+        x_RD = self._perceive(plan)
+        found: dict[int, float] = {}
+        for tasks in plan.rounds:
+            for part in _parts(tasks, self.batch_size):
+                found.update(self._take(part, x_RD))
+        return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
+
+    def _plan(self, segments: Sequence[LiveSegment]) -> _Plan:
+        plan = _Plan()
+        ahead: dict[str, tuple[int, int]] = {}  # each room's last number in this call, its place
+        for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
+            segment, index = segments[k], int(segments[k].index)
+            room = self._room(segment, plan.new_rooms)
+            last, twin = ahead.get(segment.room_id, (room.last, -1))
+            if index > last:
+                for missing in range(max(last + 1, index - self.window_len + 1), index):
+                    plan.add(room, missing, None, None)
+                plan.add(room, index, k, segment)
+                ahead[segment.room_id] = index, k
+            elif index == last and twin >= 0:
+                plan.twins[k] = twin
+            else:
+                plan.kept[k] = self._kept_score(room, index)
+        count = len(self._rooms) + len(plan.new_rooms)
+        if count > self.max_rooms:
+            first = next(reversed(plan.new_rooms))
+            raise InputError(
+                f"room {first!r}: the number of live rooms must be at most {self.max_rooms} "
+                f"(max_rooms), not {count}; forget those that have ended"
+            )
+        return plan
+
+    def _room(self, segment: LiveSegment, new_rooms: dict[str, _Room]) -> _Room:
+        """The segment's room, which may be a new one."""
+        room = self._rooms.get(segment.room_id) or new_rooms.get(segment.room_id)
+        if room is None:
+            index = int(segment.index)
+            room = new_rooms[segment.room_id] = self._new_room(
+                segment.streamer_id, first=index, last=index - 1
+            )
+        if room.streamer_id != segment.streamer_id:
+            raise InputError(
+                f"room {segment.room_id!r}, segment {segment.index}: streamer_id must be "
+                f"{room.streamer_id!r}, as in the room's first segment, not "
+                f"{segment.streamer_id!r}"
+            )
+        return room
+
+    def _new_room(self, streamer_id: str, *, first: int, last: int) -> _Room:
+        streamer = self._streamers.get(streamer_id, 0)
+        return _Room(streamer_id=streamer_id, streamer=streamer, first=first, last=last)
+
+    def _kept_score(self, room: _Room, index: int) -> float | None:
+        if index <= room.last - self.window_len or index < room.first:
+            return None
+        score = float(self._scores.entries[room.slot * self.window_len + index % self.window_len])
+        return None if score != score else score
+
+    def _let_in(self, new_rooms: dict[str, _Room]) -> None:
+        for room_id, room in new_rooms.items():
+            room.slot = self._free.pop()
+            self._rooms[room_id] = room
+
+    def _perceive(self, plan: _Plan) -> Tensor:
+        """The Perceiver's output of each content, [R, D]."""
+        found = []
+        for rows in _parts(range(len(plan.contents)), self.batch_size):
+            part = slice(rows[0], rows[-1] + 1)
+            batch = as_batch(plan.contents[part], plan.streamers[part], self._spec)
+            found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
+        return torch.cat(found) if found else torch.empty(0)
+
+    def _take(self, tasks: Sequence[_Task], x_RD: Tensor) -> dict[int, float]:
+        """Take one segment each of some rooms; the scores by place."""
+        index_R, slot_R, first_R, row_R = torch.tensor(
+            [(task.index, task.room.slot, task.room.first, task.row) for task in tasks]
+        ).T
+        wanted_R = torch.tensor([task.place is not None for task in tasks])
+        to = self._device
+        step = Step(
+            slot_R=slot_R.to(to), index_R=index_R.to(to), wanted_R=wanted_R.to(to),
+            count_R=(index_R - first_R + 1).to(to),
+        )  # fmt: skip
+        logits = self._decoder.step(step, x_RD[row_R.to(to)])
+        score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
+        score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
+        assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
+        self._scores.write(slot_R, index_R, score_R)
+        for task in tasks:
+            task.room.last = task.index
+        pairs = zip(tasks, score_R.tolist(), strict=True)
+        return {task.place: score for task, score in pairs if task.place is not None}
+
+    def _result(self, segment: LiveSegment, k: int, plan: _Plan, found: dict[int, float]) -> Scored:
+        score: float | None
+        status: Status
+        if k in plan.kept:
+            score = plan.kept[k]
+            status = "late" if score is None else "repeated"
+        else:
+            score = found[plan.twins.get(k, k)]
+            status = "repeated" if k in plan.twins else "scored"
+        index = int(segment.index)
+        return Scored(
+            room_id=segment.room_id, index=index, target_index=index + self.horizon, score=score,
+            status=status,
+        )  # fmt: skip
+
+    @property
+    def _rings(self) -> dict[str, Ring]:
+        return {"score": self._scores, **self._decoder.rings}
+
+    def save(self, room_ids: Sequence[str] | None = None) -> bytes:
+        """The state of some rooms, or of all, to go on with the same bits elsewhere.
+
+        Args:
+            room_ids: which; None: all.
+
+        Returns:
+            Bytes of a safetensors file.
+
+        Raises:
+            InputError: no such room.
+        """
+        names = list(self._rooms) if room_ids is None else list(dict.fromkeys(room_ids))
+        unknown = [name for name in names if name not in self._rooms]
+        if unknown:
+            raise InputError(f"room {unknown[0]!r}: must be one of the {len(self)} live rooms")
+        rooms = [self._rooms[name] for name in names]
+        first_R, last_R, slot_R = (
+            torch.tensor([(room.first, room.last, room.slot) for room in rooms], dtype=torch.long)
+            .view(-1, 3)
+            .T
+        )
+        tensors = {
+            name: ring.read_seen(slot_R, first_R, last_R) for name, ring in self._rings.items()
+        }
+        return to_bytes(
+            RoomState(
+                revision=self.revision, room_ids=names, tensors=tensors,
+                streamer_ids=[room.streamer_id for room in rooms],
+                first_R=first_R.tolist(), last_R=last_R.tolist(),
+            )
+        )  # fmt: skip
+
+    def restore(self, data: bytes) -> list[str]:
+        """Go on with rooms that `save` kept, in place of rooms of the same names.
+
+        Args:
+            data: what `save` returned, here or elsewhere.
+
+        Returns:
+            The rooms' ids.
+
+        Raises:
+            InputError: damaged bytes, a state of another model, or more than `max_rooms`. Then
+                nothing has changed.
+        """
+        state = from_bytes(data, self.revision)
+        first_R = torch.tensor(state.first_R, dtype=torch.long)
+        last_R = torch.tensor(state.last_R, dtype=torch.long)
+        self._require_tensors(state, first_R, last_R)
+        new = [name for name in state.room_ids if name not in self._rooms]
+        if len(self) + len(new) > self.max_rooms:
+            raise InputError(
+                f"state of rooms: the number of live rooms must be at most {self.max_rooms} "
+                f"(max_rooms), not {len(self) + len(new)}"
+            )
+        for name in state.room_ids:
+            self.forget(name)
+        rooms = [
+            self._new_room(streamer_id, first=first, last=last)
+            for streamer_id, first, last in zip(
+                state.streamer_ids, state.first_R, state.last_R, strict=True
+            )
+        ]
+        self._let_in(dict(zip(state.room_ids, rooms, strict=True)))
+        slot_R = torch.tensor([room.slot for room in rooms], dtype=torch.long)
+        for name, ring in self._rings.items():
+            ring.write_all(slot_R, last_R, state.tensors[name])
+        return list(state.room_ids)
+
+    def _require_tensors(self, state: RoomState, first_R: Tensor, last_R: Tensor) -> None:
+        for name, ring in self._rings.items():
+            wanted = (ring.seen_shape(first_R, last_R), ring.entries.dtype)
+            tensor = state.tensors.get(name)
+            found = None if tensor is None else (tuple(tensor.shape), tensor.dtype)
+            if found != wanted:
+                raise InputError(f"state of rooms: {name!r} must be {wanted}, not {found}")
+            assert tensor is not None
+            if name != "score" and not torch.isfinite(tensor).all():
+                raise InputError(f"state of rooms: {name!r} must be finite, and is not")
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,149 @@
+"""What a live room gives and gets: one segment in, one score out. Shape suffixes as in batch.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contentctr.batch import Batch
+from contentctr.config import DataSpec
+from contentctr.errors import InputError
+
+Status = Literal["scored", "repeated", "late"]
+MAX_INDEX = 2**31 - 1
+"""Largest number of a segment in its room."""
+MAX_FEATURE = 65504.0
+"""Largest size of a feature, float16's: features are stored so, and no model saw a larger one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LiveSegment:
+    """One segment of a live room, encoded as the model's training rooms were."""
+
+    room_id: str
+    streamer_id: str
+    """One room has one streamer; "" or one that the model does not know is the unknown one."""
+    index: int
+    """Number of the segment in its room, from 0: segment k starts k segment lengths after it."""
+    visual: NDArray[np.floating] | None
+    """Mean feature of its frames, [V]; None where it has no frame."""
+    text: NDArray[np.floating] | None
+    """Feature of the pair (speech, comments), [T]; not read where it has neither."""
+    has_speech: bool
+    """Whether the streamer said anything."""
+    has_comments: bool
+    """Whether anybody commented."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What became of a segment."""
+
+    room_id: str
+    index: int
+    target_index: int
+    """The segment whose target the score predicts: `index`, or the next one with horizon 1."""
+    score: float | None
+    """Predicted CTR in (0, 1); None where the segment came too late to be scored."""
+    status: Status
+    """scored: new; repeated: scored before, and this is that score; late: a later segment of the
+    room was scored before, so it was taken for missing, and stays so."""
+
+
+def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
+    """Stop where a segment is not what the model takes.
+
+    Raises:
+        InputError: names the room, the segment, the field, the rule and the value.
+    """
+    for segment in segments:
+        _check_fields(segment)
+        _check_width(segment, "visual", spec.visual_dim)
+        _check_width(segment, "text", spec.text_dim)
+    for name in ("visual", "text"):
+        _check_values([s for s in segments if getattr(s, name) is not None], name)
+
+
+def _refuse(segment: LiveSegment, field: str, rule: str, value: object) -> InputError:
+    return InputError(
+        f"room {segment.room_id!r}, segment {segment.index!r}: {field} must be {rule}, not {value}"
+    )
+
+
+def _check_fields(segment: LiveSegment) -> None:
+    if not isinstance(segment.room_id, str) or not segment.room_id:
+        raise _refuse(segment, "room_id", "text, and not empty", repr(segment.room_id))
+    if not isinstance(segment.streamer_id, str):
+        raise _refuse(segment, "streamer_id", "text", repr(segment.streamer_id))
+    whole = isinstance(segment.index, int | np.integer) and not isinstance(segment.index, bool)
+    if not whole or not 0 <= segment.index <= MAX_INDEX:
+        raise _refuse(segment, "index", f"a whole number from 0 to {MAX_INDEX}", segment.index)
+    for name in ("has_speech", "has_comments"):
+        if not isinstance(getattr(segment, name), bool | np.bool_):
+            raise _refuse(segment, name, "true or false", repr(getattr(segment, name)))
+    if segment.text is None and (segment.has_speech or segment.has_comments):
+        raise _refuse(segment, "text", "there, as the segment has speech or comments", "missing")
+
+
+def _check_width(segment: LiveSegment, name: str, width: int) -> None:
+    values = getattr(segment, name)
+    if values is None:
+        return
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise _refuse(segment, name, "an array of floats", found)
+    if values.shape != (width,):
+        raise _refuse(segment, name, f"{width} numbers, of shape ({width},)", values.shape)
+
+
+def _check_values(segments: Sequence[LiveSegment], name: str) -> None:
+    """All values at once; one by one they would cost more than the decoder's bookkeeping."""
+    if not segments:
+        return
+    values_RV = np.stack([getattr(segment, name) for segment in segments])
+    good_RV = np.abs(values_RV) <= MAX_FEATURE  # false for NaN
+    if not good_RV.all():
+        row, column = np.argwhere(~good_RV)[0]
+        rule = f"finite and at most {MAX_FEATURE:g} in size"
+        raise _refuse(segments[row], f"{name}[{column}]", rule, values_RV[row, column])
+
+
+def as_batch(
+    segments: Sequence[LiveSegment | None], streamer_R: Sequence[int], spec: DataSpec
+) -> Batch:
+    """R windows of one segment each; None is a segment of which nothing is there.
+
+    Args:
+        segments: checked.
+        streamer_R: row of each one's streamer in the model's table.
+        spec: widths of the features.
+    """
+    count = len(segments)
+    visual_RV = np.zeros((count, 1, spec.visual_dim), np.float32)
+    text_RT = np.zeros((count, 1, spec.text_dim), np.float32)
+    flags_R3 = np.zeros((count, 3), np.bool_)
+    for row, segment in enumerate(segments):
+        if segment is None:
+            continue
+        flags_R3[row] = segment.visual is not None, segment.has_speech, segment.has_comments
+        if segment.visual is not None:
+            visual_RV[row, 0] = segment.visual
+        if segment.text is not None:
+            text_RT[row, 0] = segment.text
+    visual, speech, comments = torch.from_numpy(flags_R3).unbind(1)
+    return Batch(
+        visual_BNV=torch.from_numpy(visual_RV),
+        text_BNT=torch.from_numpy(text_RT),
+        has_visual_BN=visual[:, None],
+        has_speech_BN=speech[:, None],
+        has_comments_BN=comments[:, None],
+        streamer_B=torch.tensor(streamer_R, dtype=torch.long),
+        valid_BN=torch.ones(count, 1, dtype=torch.bool),
+        target_BN=torch.full((count, 1), torch.nan),
+        window_B=torch.arange(count),
+    )
