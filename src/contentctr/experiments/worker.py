@@ -42,9 +42,17 @@ def work(pipe: connection.Connection, device: str | None, threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     threading.Thread(target=_follow_parent, daemon=True).start()
+    _use_threads()
     with contextlib.suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
         while True:
             pipe.send(_answer(pipe.recv()))
+
+
+def _use_threads() -> None:
+    """Hold torch to the threads asked for, also where the parent's script imported it before."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def _answer(job: Job) -> str:
