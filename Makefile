@@ -2,13 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-slow tables parity check lint types benchmarks clean
+.PHONY: setup demo test test-slow tables check lint types benchmarks clean
 
 setup: $(STAMP)  ## virtual environment with pinned versions
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[embedded,demo,dev,parity]'
 	touch $@
 
 demo: setup  ## the main job, end to end, into demo-out/
@@ -24,10 +24,6 @@ test-slow: setup  ## all tests
 tables: setup  ## the paper's tables on 600 simulated rooms, into tables-out/ (within two hours)
 	$(BIN)/contentctr simulate tables-out/data --features --rooms 600 --streamers 40 --seed 0
 	$(BIN)/contentctr reproduce all tables-out/data --recipe tables --seeds 3 --jobs 2 -o tables-out/reproduction
-
-parity: setup  ## ID baselines against DeepCTR-Torch, which it installs
-	$(BIN)/pip install --quiet --no-deps deepctr-torch==0.3.0
-	$(BIN)/python -m pytest tests/test_deepctr_parity.py
 
 check: lint types test  ## what the checks of a change run
 

@@ -39,6 +39,7 @@ def test_a_segments_actions_and_target_do_not_reach_its_score(kind, horizon):
                        horizon=horizon)
         for t in (table, other)
     )  # fmt: skip
+    assert np.isfinite(before[horizon:]).all() and np.isfinite(after[horizon:]).all()
     moved = np.flatnonzero(np.nan_to_num(before) != np.nan_to_num(after)).tolist()
     # Earlier counts reach the ID baselines alone, and there the next segment's score.
     assert moved == ([] if MODELS[kind].reads_content else [changed_at + 1])

@@ -72,7 +72,8 @@ def test_an_imported_table_of_streamers(data, tmp_path):
     write_streamer_table(table, ["c", "a", "elsewhere"], vectors)
     imported = dataclasses.replace(TINY.model, streamer_table=str(table))
     config = dataclasses.replace(TINY, model=imported)
-    train_model(config, data, tmp_path / "run", show_progress=False)
+    with pytest.warns(UserWarning, match="1 of the 3 streamers.* are not in it.*'b'"):
+        train_model(config, data, tmp_path / "run", show_progress=False)
     saved = checkpoints.load(tmp_path / "run")
     assert saved.vocabulary.streamers == ["a", "c", "elsewhere"]  # of the table, not of the rooms
     assert saved.config.model.streamer_dim == 7
@@ -90,6 +91,20 @@ def test_an_imported_table_of_streamers(data, tmp_path):
     train_model(more, data, tmp_path / "run", resume=True, show_progress=False)
     after = checkpoints.load(tmp_path / "run" / "last").load_model().streamer.table_UE
     assert torch.equal(after, model.streamer.table_UE)
+
+
+def test_an_imported_table_is_for_models_that_take_one(data, tmp_path):
+    table = tmp_path / "table.parquet"
+    write_streamer_table(table, ["nobody"], np.ones((1, 3)))
+    sizes = dataclasses.replace(TINY.model, streamer_table=str(table))
+    with pytest.raises(
+        InputError, match="must hold streamers of the.*none of the 3"
+    ):
+        train_model(dataclasses.replace(TINY, model=sizes), data, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    other = dataclasses.replace(TINY, model=dataclasses.replace(sizes, kind="deepfm"))
+    train_model(with_train(other, epochs=1), data, tmp_path / "b", show_progress=False)
+    assert checkpoints.load(tmp_path / "b").vocabulary.streamers == ["a", "b", "c"]
 
 
 def test_same_seed_same_bits_other_seed_others(data, tmp_path):

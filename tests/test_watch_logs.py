@@ -97,7 +97,7 @@ def test_a_log_without_a_click_has_no_history_and_hidden_streamers_are_unknown(t
     _, history = indexed(write(tmp_path / "l.csv", [("u", "a", 1, 0), ("u", "b", 2, 0)]), ["a"])
     batch = history.batch(np.arange(2), max_history=5, hidden=np.array([True, False]))
     assert not batch.valid_BL.any() and batch.valid_BL.shape == (2, 1)
-    assert batch.streamer_B.tolist() == [0, 0] and batch.category_B.tolist() == [1, 0]
+    assert batch.streamer_B.tolist() == [0, 0] and batch.category_B.tolist() == [0, 0]
 
 
 def test_gaps():

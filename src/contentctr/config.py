@@ -85,7 +85,8 @@ class ModelConfig:
     """Width of a streamer's embedding, before it is mapped to d_model; an imported table has its
     own."""
     streamer_table: str = ""
-    """File of streamers' vectors to import, such as `pretrain streamer` writes; "": learned."""
+    """File of streamers' vectors to import, such as `pretrain streamer` writes; "": learned. The
+    ID baselines have tables of their own and leave it alone."""
     dropout: float = 0.0
     """Dropout after attention and feed-forward; the paper mentions none."""
     feature_dropout: float = 0.0

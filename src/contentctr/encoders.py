@@ -185,7 +185,7 @@ class TextPairEncoder(nn.Module):
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.pooling, self.max_tokens = pooling, max_tokens
         self.dim: int = model.config.hidden_size
-        self._typed = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     @property
     def revision(self) -> str:
@@ -210,7 +210,7 @@ class TextPairEncoder(nn.Module):
 
     def forward(self, ids_NL: Tensor, types_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """See TextEncoder."""
-        types = {"token_type_ids": types_NL} if self._typed else {}
+        types = {"token_type_ids": types_NL} if self.takes_types else {}
         states_NLD: Tensor = self.model(
             input_ids=ids_NL, attention_mask=mask_NL.long(), **types
         ).last_hidden_state

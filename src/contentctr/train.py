@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,10 +264,22 @@ def _model(
 
 def _vocabulary(config: Config, data: Prepared) -> tuple[Config, Vocabulary]:
     """Known ids of a new run; an imported table of streamers brings its own, and its width."""
-    vocabulary = known_ids(data.segments())
-    if not config.model.streamer_table:
+    vocabulary, table = known_ids(data.segments()), config.model.streamer_table
+    if not (table and model_type(config.model.kind).imports_streamers):
         return config, vocabulary
-    streamers, vectors_UE = read_streamer_table(Path(config.model.streamer_table))
+    streamers, vectors_UE = read_streamer_table(Path(table))
+    missing = sorted(set(vocabulary.streamers) - set(streamers))
+    if len(missing) == len(vocabulary.streamers):
+        raise InputError(
+            f"{table}: must hold streamers of the training rooms; it has none of the "
+            f"{len(missing)}, such as {missing[:1]}"
+        )
+    if missing:
+        warnings.warn(
+            f"{table}: {len(missing)} of the {len(vocabulary.streamers)} streamers of the training "
+            f"rooms are not in it and count as unknown, such as {missing[0]!r}",
+            stacklevel=2,
+        )
     vocabulary = dataclasses.replace(vocabulary, streamers=streamers, vectors_UE=vectors_UE)
     model = dataclasses.replace(config.model, streamer_dim=vectors_UE.shape[1])
     return dataclasses.replace(config, model=model), vocabulary

@@ -16,10 +16,6 @@ Base = Annotated[
 Fresh = Annotated[
     str | None, typer.Option("--config", help="Train from nothing: small, or a JSON file.")
 ]
-Epochs = Annotated[int, typer.Option(help="Passes over the training rooms.")]
-BatchSize = Annotated[int, typer.Option(help="Examples of a step.")]
-Rate = Annotated[float, typer.Option(help="Largest learning rate.")]
-Seed = Annotated[int, typer.Option(help="Same seed, same run.")]
 
 
 def streamer(
@@ -40,8 +36,7 @@ def streamer(
     from contentctr.pretrain.sim import SimSettings
     from contentctr.pretrain.streamers import pretrain_streamers as run
 
-    words = dict(word.partition("=")[::2] for word in settings or [])
-    chosen = from_dict(SimSettings, words, where="pretrain streamer")
+    chosen = from_dict(SimSettings, _values(settings), where="pretrain")
     with training_exits():
         table = run(logs, out, settings=chosen, categories=categories, truth=truth, resume=resume)
     found = read_json(out / "pretraining.json")
@@ -57,54 +52,46 @@ def streamer(
 def text(
     data: Annotated[Path, typer.Argument(help="Prepared folder.")],
     out: Out,
+    settings: Words = None,
     base: Base = None,
     config: Fresh = None,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 64,
-    learning_rate: Rate = 1e-4,
     max_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
     mask_share: Annotated[float, typer.Option(help="Share of tokens to predict.")] = 0.15,
-    seed: Seed = 0,
     resume: Resume = False,
 ) -> None:
     """Masked language modelling on the rooms' speech and comments."""
+    from contentctr.config import from_dict
     from contentctr.pretrain.loop import PretrainConfig
     from contentctr.pretrain.text import pretrain_text as run
 
-    settings = PretrainConfig(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
-    )
+    chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")
     _pretrain("text", lambda: run(
         data, base, out, config=config, max_tokens=max_tokens, mask_share=mask_share,
-        settings=settings, resume=resume,
+        settings=chosen, resume=resume,
     ))  # fmt: skip
 
 
 def vision(
     data: Annotated[Path, typer.Argument(help="Prepared folder with media.")],
     out: Out,
+    settings: Words = None,
     base: Base = None,
     config: Fresh = None,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 64,
-    learning_rate: Rate = 1e-4,
     mask_ratio: Annotated[float, typer.Option(help="Share of the picture to hide.")] = 0.6,
     mask_patch_size: Annotated[
         int | None, typer.Option(help="Side of a hidden square. [default: a last-stage token's]")
     ] = None,
-    seed: Seed = 0,
     resume: Resume = False,
 ) -> None:
     """Masked image modelling on the rooms' frames, of a Swin Transformer."""
+    from contentctr.config import from_dict
     from contentctr.pretrain.loop import PretrainConfig
     from contentctr.pretrain.vision import pretrain_vision as run
 
-    settings = PretrainConfig(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed
-    )
+    chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")
     _pretrain("visual", lambda: run(
         data, base, out, config=config, mask_ratio=mask_ratio, mask_patch_size=mask_patch_size,
-        settings=settings, resume=resume,
+        settings=chosen, resume=resume,
     ))  # fmt: skip
 
 
@@ -112,3 +99,8 @@ def _pretrain(option: str, work: Callable[[], Path]) -> None:
     with training_exits():
         folder = work()
     print(f"encoder: {folder} (contentctr encode DATA --{option} {folder})")
+
+
+def _values(settings: list[str] | None) -> dict[str, str]:
+    """`key=value` words, split."""
+    return dict(word.partition("=")[::2] for word in settings or [])

@@ -67,7 +67,9 @@ class Study:
     def job(self, run: Run, seed: int) -> Job:
         """The run with a seed, and where it lies."""
         config = self.config(run)
-        name = f"{run.name}-{digest(_changed(config), self.data_key)[:10]}"
+        table = config.model.streamer_table
+        key = [_changed(config), self.data_key, *([file_sha256(Path(table))] if table else [])]
+        name = f"{run.name}-{digest(*key)[:10]}"
         return Job(
             label=f"{run.name} seed {seed}",
             config=dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed)),

@@ -33,6 +33,7 @@ class SequenceModel(nn.Module):
     """
 
     reads_content: ClassVar[bool] = True
+    imports_streamers: ClassVar[bool] = False
     sequence_type: ClassVar[type[nn.Module]]
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:

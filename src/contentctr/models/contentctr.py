@@ -83,9 +83,12 @@ class PerceiverLayer(nn.Module):
         """The next latent, [R, 1, D]."""
         query_R1D = self.norm_latent(latent_R1D)
         memory_RMD = torch.cat((self.norm_tokens(tokens_RMD), query_R1D), dim=1)
-        mixed_R1D = self.attention(query_R1D, memory_RMD, None)
-        latent_R1D = latent_R1D + self.dropout(mixed_R1D)
-        out: Tensor = latent_R1D + self.dropout(self.feed_forward(self.norm_ff(latent_R1D)))
+        return self.ask(latent_R1D, query_R1D, memory_RMD)
+
+    def ask(self, x_R1D: Tensor, query_R1D: Tensor, memory_RMD: Tensor) -> Tensor:
+        """X plus what a normed query finds in a normed memory, then feed-forward: [R, 1, D]."""
+        x_R1D = x_R1D + self.dropout(self.attention(query_R1D, memory_RMD, None))
+        out: Tensor = x_R1D + self.dropout(self.feed_forward(self.norm_ff(x_R1D)))
         return out
 
 
@@ -159,6 +162,7 @@ class ContentCTR(nn.Module):
     """
 
     reads_content: ClassVar[bool] = True
+    imports_streamers: ClassVar[bool] = True
     block_type: ClassVar[type[nn.Module]] = PerceiverBlock
     modalities: ClassVar[tuple[str, ...]] = ("visual", "text")
 

@@ -33,6 +33,7 @@ class IdBaseline(nn.Module):
     """
 
     reads_content = False
+    imports_streamers = False
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()

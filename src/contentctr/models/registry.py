@@ -18,6 +18,8 @@ class ModelType(Protocol):
 
     reads_content: bool
     """Whether it needs the encoders' features; where not, the loader leaves them out."""
+    imports_streamers: bool
+    """Whether it takes an imported table of streamers (`model.streamer_table`)."""
 
     def __call__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> Any:
         """The module, with fresh weights."""

@@ -13,31 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from contentctr.config import Config, ModelConfig
-from contentctr.layers import Attention, FeedForward
-from contentctr.models.contentctr import ContentCTR, DecoderLayer
+from contentctr.layers import FeedForward
+from contentctr.models.contentctr import ContentCTR, DecoderLayer, PerceiverLayer
 from contentctr.models.streamers import NoStreamer, OneForAll
 from contentctr.vocabulary import Vocabulary
-
-
-class CrossAttentionLayer(nn.Module):
-    """Cross-attention, then feed-forward, each with a residual; norms before query and memory."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        d_model = config.d_model
-        self.norm_query = nn.LayerNorm(d_model)
-        self.norm_memory = nn.LayerNorm(d_model)
-        self.attention = Attention(d_model, config.num_heads)
-        self.norm_ff = nn.LayerNorm(d_model)
-        self.feed_forward = FeedForward(d_model, config.ff_mult * d_model, d_model)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(self, x_R1D: Tensor, query_R1D: Tensor, memory_RMD: Tensor) -> Tensor:
-        """The next x [R, 1, D]: x plus what the query finds in the memory, then feed-forward."""
-        mixed_R1D = self.attention(self.norm_query(query_R1D), self.norm_memory(memory_RMD), None)
-        x_R1D = x_R1D + self.dropout(mixed_R1D)
-        out: Tensor = x_R1D + self.dropout(self.feed_forward(self.norm_ff(x_R1D)))
-        return out
 
 
 class OneKeyLayer(nn.Module):
@@ -97,15 +76,15 @@ class CrossAttentionQBlock(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            CrossAttentionLayer(config) for _ in range(config.perceiver_layers)
-        )
+        self.layers = nn.ModuleList(PerceiverLayer(config) for _ in range(config.perceiver_layers))
 
     def forward(self, tokens_RMD: Tensor, streamer_RD: Tensor) -> Tensor:
         """One token a segment, [R, D]."""
         streamer_R1D = x_R1D = streamer_RD[:, None]
         for layer in self.layers:
-            x_R1D = layer(x_R1D, streamer_R1D, tokens_RMD)
+            assert isinstance(layer, PerceiverLayer)
+            query_R1D = layer.norm_latent(streamer_R1D)
+            x_R1D = layer.ask(x_R1D, query_R1D, layer.norm_tokens(tokens_RMD))
         return x_R1D[:, 0]
 
 
@@ -116,7 +95,8 @@ class CrossAttentionQKVBlock(CrossAttentionQBlock):
         """One token a segment, [R, D]."""
         x_R1D = streamer_RD[:, None]
         for layer in self.layers:
-            x_R1D = layer(x_R1D, x_R1D, tokens_RMD)
+            assert isinstance(layer, PerceiverLayer)
+            x_R1D = layer.ask(x_R1D, layer.norm_latent(x_R1D), layer.norm_tokens(tokens_RMD))
         return x_R1D[:, 0]
 
 

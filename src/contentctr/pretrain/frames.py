@@ -82,6 +82,12 @@ class FrameCache:
         return frame
 
 
+def pictures_state(data: Prepared) -> str:
+    """Hash of the rooms' pictures (names, sizes and times of their files)."""
+    rooms = data.rooms().iter_rows(named=True)
+    return digest([media_state(room["room_id"], room_media(room)) for room in rooms])
+
+
 def cache_frames(
     data: Prepared, folder: Path, settings: ImageSettings, *, split: str, show_progress: bool
 ) -> FrameCache:

@@ -147,7 +147,7 @@ class TextTask:
         special = set(tokenizer.all_special_ids)
         self._special = torch.tensor(sorted(special))
         self._words = np.array([i for i in range(len(tokenizer)) if i not in special])
-        self._typed = encoder._typed
+        self.takes_types = encoder.takes_types
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -177,7 +177,7 @@ class TextTask:
     def loss(self, model: nn.Module, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of the cross-entropies of the tokens with a label, and their number."""
         ids_NL, types_NL, mask_NL, labels_NL = batch
-        types = {"token_type_ids": types_NL} if self._typed else {}
+        types = {"token_type_ids": types_NL} if self.takes_types else {}
         logits = model(input_ids=ids_NL, attention_mask=mask_NL.long(), **types).logits
         loss_sum = nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum"

@@ -24,7 +24,7 @@ from contentctr.errors import InputError
 from contentctr.files import file_sha256, read_json
 from contentctr.prepared import Prepared
 from contentctr.preprocess import ImageSettings
-from contentctr.pretrain.frames import FrameCache, cache_frames
+from contentctr.pretrain.frames import FrameCache, cache_frames, pictures_state
 from contentctr.pretrain.loop import (
     MASK,
     PretrainConfig,
@@ -100,7 +100,8 @@ def pretrain_vision(
         "part": "visual", "base": base, "config": _read_config(config), "mask_ratio": mask_ratio,
         "mask_patch_size": mask_patch_size,
         "segments_sha256": file_sha256(data.root / "segments.parquet"),
-        "frames_per_segment": data.manifest()["frames_per_segment"], **asdict(settings),
+        "frames_per_segment": data.manifest()["frames_per_segment"],
+        "media": pictures_state(data), **asdict(settings),
     }  # fmt: skip
     last = check_run(out, described, resume=resume)
     torch.manual_seed(settings.seed)

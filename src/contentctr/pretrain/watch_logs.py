@@ -109,7 +109,7 @@ class History:
             streamer_B = np.where(hidden, 0, streamer_B)
         return WatchBatch(
             streamer_B=torch.from_numpy(streamer_B),
-            category_B=torch.from_numpy(self.category_U[self.streamer_I[rows]]),
+            category_B=torch.from_numpy(self.category_U[streamer_B]),
             history_BL=torch.from_numpy(history_BL),
             category_BL=torch.from_numpy(self.category_U[history_BL]),
             gap_BL=torch.from_numpy(np.where(there_BL, gap_BL, 0)),
