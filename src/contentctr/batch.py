@@ -5,7 +5,7 @@ Shape suffixes, here and in every other file:
   V visual feature width   T text feature width       F frames in a segment
   K sequences compared by the alignment loss (1 true + num_negatives shuffled)
   L tokens of a text       H, W, C height, width, channels of a frame
-  A counts of a segment (config.COUNT_COLUMNS)
+  A counts of a segment (config.COUNT_COLUMNS)   K also clips of a user's history
 """
 
 from __future__ import annotations
@@ -61,6 +61,20 @@ class IdFeatures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class History:
+    """What a user picked before, for personalized highlights (Section 4.1.2)."""
+
+    clip_BKV: Tensor
+    """Mean visual feature of each earlier pick; zeros at padding."""
+    valid_BK: Tensor
+    """bool, whether the clip is real; real ones come first, and there may be none."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same history on `device`."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """B windows of N consecutive segments each, padded on the right where a room is shorter."""
 
@@ -89,6 +103,9 @@ class Batch:
     """Unencoded frames and tokens; only for models that hold their encoders."""
     ids: IdFeatures | None = None
     """Ids, time and counts; only the ID baselines look at them."""
+    history: History | None = None
+    """The user's earlier picks, for personalized highlights: there a window is a stretch of a
+    video, its segments are single frames, and the target says which of them the user picked."""
     distinct: Batch | None = None
     """The distinct segments of these windows, as R windows of one segment each. Where it is given
     it holds features, inputs and ids, and this batch has none of its own (features of width 0):

@@ -196,6 +196,11 @@ class ContentCTR(nn.Module):
             x_BND = layer(x_BND, causal_mask(x_BND.shape[1], x_BND.device, lookback=lookback))
         return self.logits(x_BND)
 
+    def who(self, batch: Batch) -> Tensor:
+        """E_u of each window, [B, D]: whose taste its content is seen with."""
+        out: Tensor = self.streamer(batch.streamer_B)
+        return out
+
     def logits(self, x_BND: Tensor) -> Tensor:
         """The head on what the decoder's last layer gives: [B, N]."""
         logits: Tensor = self.head(self.norm(x_BND))
@@ -205,7 +210,7 @@ class ContentCTR(nn.Module):
         """E_p of every segment [B, N, D], each by itself, and S_p and S_a as from the fusion."""
         visual_BND, text_BND = self.fusion(batch)
         shape_BN = batch.valid_BN.shape
-        streamer_BND = self.streamer(batch.streamer_B)[:, None].expand(*shape_BN, -1)
+        streamer_BND = self.who(batch)[:, None].expand(*shape_BN, -1)
         x_RD = self.perceive(
             None if visual_BND is None else visual_BND.flatten(0, 1),
             None if text_BND is None else text_BND.flatten(0, 1),
