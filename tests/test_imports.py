@@ -9,7 +9,7 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "interrupts", "files", "config", "batch", "vocabulary", "streamer_table",
+GROUND = {"errors", "interrupts", "kernels", "files", "config", "batch", "vocabulary", "streamer_table",
           "metrics", "ranking_metrics", "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "encode", "segment_data", "windows",

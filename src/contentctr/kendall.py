@@ -8,13 +8,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from contentctr.kernels import kernel
+
 Floats = NDArray[np.float64]
 
 _INSERTION_LENGTH = 24
 """Below this length insertion sort beats further merging."""
 
 
-@numba.njit(cache=True)
+@kernel()
 def tau_of_sorted(x_M: Floats, y_M: Floats) -> float:
     """Tau-b where x_M rises (ties in any order), NaN where undefined; sorts y_M in place."""
     n = len(x_M)
@@ -37,7 +39,7 @@ def tau_of_sorted(x_M: Floats, y_M: Floats) -> float:
     return min(1.0, max(-1.0, tau))
 
 
-@numba.njit(cache=True)
+@kernel()
 def _tied_pairs(sorted_M: Floats) -> int:
     pairs = run = 0
     for i in range(1, len(sorted_M)):
@@ -46,7 +48,7 @@ def _tied_pairs(sorted_M: Floats) -> int:
     return pairs
 
 
-@numba.njit("i8(f8[::1], f8[::1], i8, i8)", cache=True)
+@kernel("i8(f8[::1], f8[::1], i8, i8)")
 def _sort_and_count(y_M: Floats, spare_M: Floats, low: int, high: int) -> int:
     """Sort y_M[low:high] in place; the number of its inversions (an earlier one is greater)."""
     inversions = 0
@@ -86,7 +88,7 @@ def _sort_and_count(y_M: Floats, spare_M: Floats, low: int, high: int) -> int:
     return inversions
 
 
-@numba.njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def tau_of_rows(x_WN: Floats, y_WN: Floats, use_WN: NDArray[np.bool_]) -> Floats:
     """Tau-b of each row over the entries that `use_WN` marks, NaN where undefined: shape (W,)."""
     taus = np.empty(len(x_WN))
