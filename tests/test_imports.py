@@ -9,17 +9,18 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "interrupts", "kernels", "files", "config", "batch", "vocabulary", "streamer_table",
-          "metrics", "ranking_metrics", "kendall", "highlights", "progress"}  # fmt: skip
+GROUND = {"errors", "interrupts", "kernels", "prefetch", "files", "config", "batch", "vocabulary",
+          "streamer_table", "metrics", "ranking_metrics", "average_precision", "kendall",
+          "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
-        "encoders", "segment_features", "features", "encode", "segment_data", "windows",
-        "simulate"}  # fmt: skip
+        "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
+        "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
 TRAIN = {"run", "train", "evaluate", "pretrain"}
 USE = {"figures", "report", "predict", "live", "abtest"}
 STUDY = {"experiments"}
-TOP = {"demo", "cli", "__main__"}
+TOP = {"demo", "demo_live", "cli", "__main__"}
 MAY_IMPORT = {
     "ground": (GROUND,),
     "data": (GROUND, DATA),

@@ -23,7 +23,6 @@ from contentctr.features import (
     FLAGS,
     Entry,
     StoredRoom,
-    StoredVectors,
     read_entry,
     room_file,
     shard_index,
@@ -46,6 +45,7 @@ from contentctr.segment_features import (
     segment_spans,
     text_pairs,
 )
+from contentctr.stored_vectors import StoredVectors
 
 Tensors = dict[str, NDArray[Any]]
 VISUAL_PART = {False: ("visual", "has_visual"), True: ("frames", "has_frame", "has_visual")}

@@ -5,6 +5,8 @@
                                       `text` float16 [S, T], `has_visual`, `has_speech`,
                                       `has_comments` uint8 [S]; which rows are which room's
                                       stands in its metadata
+    DATA/visual/                      the same, without texts, where `prepare` wrote features that
+                                      came with the data: `visual`, `has_visual`
     DATA/inputs/                      the same for frames and tokens, for training the encoders
                                       too: `frames` uint8 [S, F, H, W, 3], `has_frame` uint8
                                       [S, F], `token_ids` int32, `token_types`, `token_mask`
@@ -35,6 +37,7 @@ from torch import Tensor
 from contentctr.config import DataSpec, from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
+from contentctr.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets
 from contentctr.prepared import Prepared
 
 SCHEMA_VERSION = 1
@@ -183,7 +186,9 @@ def read_manifest(folder: Path) -> tuple[DataSpec, dict[str, Any]]:
         InputError: there is none, it is of another version, or the store is not complete.
     """
     path = folder / "manifest.json"
-    again = f"run `contentctr encode{' --inputs' if folder.name == 'inputs' else ''}`"
+    again = {"inputs": "run `contentctr encode --inputs`", "visual": "prepare the data"}.get(
+        folder.name, "run `contentctr encode`"
+    )
     if not path.is_file():
         raise InputError(f"{folder}: nothing is encoded yet; {again}")
     manifest = read_json(path)
@@ -294,37 +299,48 @@ class FeatureStore:
         self.spec, _ = read_manifest(folder)
         self.index = read_index(folder)
 
-    def load(self, rooms: Mapping[str, int]) -> SegmentFeatures:
-        """Features of rooms, one after the other.
+    def map(self, rooms: Mapping[str, int]) -> MappedFeatures:
+        """Features of rooms, one after the other, read when they are asked for.
 
         Args:
             rooms: room id to its number of segments, in the order wanted.
 
         Raises:
             InputError: a room is missing or has another number of segments, a shard is damaged,
-                a width is not the manifest's, or a feature is not finite.
+                or a width is not the manifest's.
         """
-        _require_rooms(self.folder, self.index, rooms)
-        total = sum(rooms.values())
+        require_rooms(self.folder, self.index, rooms)
+        entries = [self.index[room_id] for room_id in rooms]
+        flags = {name: np.zeros(sum(rooms.values()), np.bool_) for name in FLAGS}
+        by_path: dict[Path, list[tuple[Entry, int]]] = {}
+        for entry, stop in zip(entries, np.cumsum(list(rooms.values())).tolist(), strict=True):
+            by_path.setdefault(entry.path, []).append((entry, stop))
         widths = {"visual": self.spec.visual_dim, "text": self.spec.text_dim}
-        out: dict[str, NDArray[Any]] = {
-            **{name: np.empty((total, width), np.float16) for name, width in widths.items()},
-            **{name: np.empty(total, np.uint8) for name in FLAGS},
-        }
-        stops = np.cumsum(list(rooms.values())).tolist()
-        places: dict[Path, list[tuple[Entry, int, int]]] = {}
-        for (room_id, count), stop in zip(rooms.items(), stops, strict=True):
-            entry = self.index[room_id]
-            places.setdefault(entry.path, []).append((entry, stop - count, stop))
-        for path, entries in places.items():
-            with _opened(path) as file:
-                for entry, start, stop in entries:
-                    for name, target in out.items():
-                        rows = _rows(file, path, name, entry.start, entry.stop)
-                        _require_like(path, name, rows, target)
-                        target[start:stop] = rows
-        flags = {name: out[name].astype(bool) for name in FLAGS}
-        return SegmentFeatures(visual=out["visual"], text=out["text"], **flags)
+        offsets: dict[Path, dict[str, int]] = {}
+        for path, found in by_path.items():
+            offsets[path] = matrix_offsets(path, widths, max(entry.stop for entry, _ in found))
+            _read_flags(path, found, flags)
+        visual, text = (
+            MappedRows(
+                name, [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
+                width,
+            )
+            for name, width in widths.items()
+        )  # fmt: skip
+        return MappedFeatures(visual=visual, text=text, **flags)
+
+    def load(self, rooms: Mapping[str, int]) -> SegmentFeatures:
+        """The same in memory.
+
+        Raises:
+            InputError: as `map`, or a feature is not finite.
+        """
+        found = self.map(rooms)
+        rows = torch.arange(len(found.visual))
+        visual, text = found.visual[rows].numpy(), found.text[rows].numpy()
+        return SegmentFeatures(
+            visual=visual, text=text, **{name: getattr(found, name) for name in FLAGS}
+        )
 
 
 class InputStore:
@@ -343,7 +359,7 @@ class InputStore:
         self.spec, _ = read_manifest(folder)
         self.visual_dim, self.text_dim = self.spec.visual_dim, self.spec.text_dim
         index = read_index(folder)
-        _require_rooms(folder, index, rooms)
+        require_rooms(folder, index, rooms)
         self._entries = [index[room_id] for room_id in rooms]
         self._stops = np.cumsum(list(rooms.values()), dtype=np.int64)
         flags = [read_entry(entry, FLAGS) for entry in self._entries]
@@ -418,11 +434,27 @@ def _rows(file: Any, path: Path, name: str, start: int, stop: int) -> NDArray[An
     return rows
 
 
+def _read_flags(
+    path: Path, found: Sequence[tuple[Entry, int]], flags: Mapping[str, NDArray[np.bool_]]
+) -> None:
+    """Put flags of a shard's rooms at their places, each of which ends before a row."""
+    with _opened(path) as file:
+        for entry, stop in found:
+            for name, target in flags.items():
+                rows = _rows(file, path, name, entry.start, entry.stop)
+                target[stop - len(rows) : stop] = rows
+
+
 def _damaged(path: Path, reason: str) -> InputError:
     return InputError(f"{path}: not a whole file of the store ({reason}); remove it, encode again")
 
 
-def _require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, int]) -> None:
+def require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, int]) -> None:
+    """Stop where a room is missing, or has another number of segments than is wanted.
+
+    Raises:
+        InputError: names the folder and the room.
+    """
     missing = [room_id for room_id in rooms if room_id not in index]
     if missing:
         names = ", ".join(repr(room_id) for room_id in missing[:3])
@@ -437,16 +469,6 @@ def _require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str,
                 f"{index[room_id].path}: room {room_id!r} must have {count} segments, not "
                 f"{stored}; encode again"
             )
-
-
-def _require_like(path: Path, name: str, rows: NDArray[Any], like: NDArray[Any]) -> None:
-    if rows.dtype != like.dtype or rows.shape[1:] != like.shape[1:]:
-        raise InputError(
-            f"{path}: {name} must be {like.dtype} of width {like.shape[1:]}, as the manifest "
-            f"says, not {rows.dtype} of {rows.shape[1:]}; encode again"
-        )
-    if rows.dtype == np.float16 and not np.isfinite(rows).all():
-        raise InputError(f"{path}: {name} holds numbers that are not finite; encode again")
 
 
 def _pad(tokens_RL: NDArray[Any], length: int) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,15 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+def read_parquet(
+    path: Path, schema: Mapping[str, Any], *, without: Sequence[str] = ()
+) -> pl.DataFrame:
     """The table in `path`, which must have the columns of `schema`; others may follow.
+
+    Args:
+        path: the file.
+        schema: columns and their types.
+        without: columns that are not read.
 
     Raises:
         InputError: the file is missing or unreadable, or a column is missing or of another type.
@@ -93,10 +100,14 @@ def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        table = pl.read_parquet(path)
+        found = pl.read_parquet_schema(path)
+        kept = [name for name in found if name not in without]
+        table = pl.read_parquet(path, columns=kept if without else None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from None
     for name, kind in schema.items():
+        if name in without:
+            continue
         if name not in table.columns:
             raise InputError(f"{path}: column {name!r} is missing; it has {table.columns}")
         if table.schema[name] != kind:

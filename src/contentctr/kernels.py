@@ -19,12 +19,13 @@ def kernel(signature: str | None = None, **options: bool) -> Callable[[F], F]:
     """
 
     def compile_(function: F) -> F:
+        njit: Any = numba.njit
         arguments = () if signature is None else (signature,)
         try:
-            compiled: F = numba.njit(*arguments, cache=True, **options)(function)
+            compiled = njit(*arguments, cache=True, **options)(function)
         except RuntimeError:
             # Neither this folder nor the user's cache can be written: compile in every process.
-            compiled = numba.njit(*arguments, **options)(function)
-        return compiled
+            compiled = njit(*arguments, **options)(function)
+        return compiled  # type: ignore[no-any-return]
 
     return compile_

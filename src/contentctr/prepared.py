@@ -3,6 +3,7 @@
     DATA/manifest.json      schema version, source, target, counts, hashes
     DATA/rooms.parquet      one row a room
     DATA/segments.parquet   one row a segment, sorted by room and number
+    DATA/visual/            data with vectors in place of pictures: their store (features.py)
     DATA/truth.parquet      simulated rooms only: the true click probability
     DATA/features/          stored features (features.py)
     DATA/inputs/            stored encoder inputs, for training the encoders too (features.py)
@@ -75,6 +76,11 @@ class Prepared:
         """Folder of the stored encoder inputs."""
         return self.root / "inputs"
 
+    @property
+    def visual_dir(self) -> Path:
+        """Folder of the visual features that came with the data, where it has no pictures."""
+        return self.root / "visual"
+
     def manifest(self) -> dict[str, Any]:
         """What `write` recorded.
 
@@ -96,15 +102,19 @@ class Prepared:
         """Table of ROOMS_SCHEMA, sorted by room_id."""
         return read_parquet(self.root / "rooms.parquet", ROOMS_SCHEMA).sort("room_id")
 
-    def segments(self) -> pl.DataFrame:
+    def segments(self, *, texts: bool = True) -> pl.DataFrame:
         """Table of SEGMENTS_SCHEMA and the user's own columns, sorted by room_id and segment.
+
+        Args:
+            texts: also read speech and comments, which take most of the memory.
 
         Raises:
             InputError: a column is missing or of another type, a target outside [0, 1], or the
                 segments of a room do not count 0, 1, 2, ...
         """
         path = self.root / "segments.parquet"
-        table = read_parquet(path, SEGMENTS_SCHEMA).sort("room_id", "segment")
+        without = () if texts else ("speech", "comments")
+        table = read_parquet(path, SEGMENTS_SCHEMA, without=without).sort("room_id", "segment")
         bad = table.filter(~pl.col("target").is_between(0, 1))
         if bad.height:
             row = bad.row(0, named=True)

@@ -43,6 +43,9 @@ def score_segments(
 
     Returns:
         float64 [S] in (0, 1), aligned with the segment that is predicted; NaN where there is none.
+
+    Raises:
+        ValueError: the model gives a score that is not finite; names the segment.
     """
     was_training = model.training
     model.eval()
@@ -61,6 +64,11 @@ def score_segments(
     model.train(was_training)
     scores_S = np.concatenate(found) if found else np.empty(0)
     assert len(scores_S) == len(data)
+    if not np.isfinite(scores_S).all():
+        row = data.table.row(int(np.flatnonzero(~np.isfinite(scores_S))[0]), named=True)
+        raise ValueError(
+            f"the model's score of room {row['room_id']!r}, segment {row['segment']}, is not finite"
+        )
     if horizon:
         starts, _ = data.room_bounds
         scores_S = np.roll(scores_S, horizon)
@@ -70,7 +78,7 @@ def score_segments(
 
 def _encoded(model: EndToEnd, data: SegmentData, device: torch.device | str) -> SegmentData:
     """The segments with features from the model's encoders, each segment encoded once."""
-    visual, text = data.visual_SV.float(), data.text_ST.float()
+    visual, text = torch.zeros(data.visual_SV.shape), torch.zeros(data.text_ST.shape)
     for start in range(0, len(data), _ENCODED_AT_ONCE):
         rows = slice(start, min(start + _ENCODED_AT_ONCE, len(data)))
         batch = gather_rows(data, rows).to(device)

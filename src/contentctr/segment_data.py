@@ -16,19 +16,26 @@ from torch import Tensor
 
 from contentctr.errors import InputError
 from contentctr.features import FeatureStore, InputStore, SegmentFeatures
+from contentctr.mapped import MappedRows
 from contentctr.prepared import COUNT_COLUMNS, SPLITS, Prepared
 from contentctr.vocabulary import Vocabulary
 
 IntArray = npt.NDArray[np.int64]
+_TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "target")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentData:
-    """The segments of some rooms, one room after the other, ready to be gathered by row."""
+    """The segments of some rooms, one room after the other, ready to be gathered by row.
 
-    visual_SV: Tensor
+    Stored features stay in their files. What is held in memory is some 120 bytes a segment (an id
+    of more than 12 characters adds its length): 100 million segments take 12 GB, where their
+    features of width 2 x 1,024 take 400 GB of disk.
+    """
+
+    visual_SV: Tensor | MappedRows
     """float16 features; zeros where there are none, and for a model that encodes by itself."""
-    text_ST: Tensor
+    text_ST: Tensor | MappedRows
     has_visual_S: Tensor
     has_speech_S: Tensor
     has_comments_S: Tensor
@@ -49,7 +56,8 @@ class SegmentData:
     room_S: IntArray
     """Number of each segment's room, in the order of the table."""
     table: pl.DataFrame
-    """The segments' rows of segments.parquet, in the same order."""
+    """The segments' ids, times, viewers and target of segments.parquet, in the same order. No
+    texts: they are the encoder's, and would fill the memory."""
     inputs: InputStore | None = None
     """Encoder inputs, for a model that encodes by itself."""
 
@@ -104,7 +112,9 @@ def load_segments(
     if split not in (*SPLITS, "all"):
         raise InputError(f"split must be one of {', '.join(SPLITS)}, all, not {split!r}")
     started = data.rooms().select("room_id", "started_at")
-    table = data.segments().join(started, on="room_id", how="left", maintain_order="left")
+    table = data.segments(texts=False).join(
+        started, on="room_id", how="left", maintain_order="left"
+    )
     if split != "all":
         table = table.filter(pl.col("split") == split)
     if inputs:
@@ -112,8 +122,17 @@ def load_segments(
     if not content:
         return from_features(table, _no_features(table.height), vocabulary, horizon=horizon)
     rooms = table.group_by("room_id", maintain_order=True).len()
-    found = FeatureStore(data.features_dir).load(dict(rooms.iter_rows()))
-    return from_features(table, found, vocabulary, horizon=horizon)
+    found = FeatureStore(data.features_dir).map(dict(rooms.iter_rows()))
+    return from_arrays(
+        table,
+        vocabulary,
+        visual_SV=found.visual,
+        text_ST=found.text,
+        has_visual_S=torch.from_numpy(found.has_visual),
+        has_speech_S=torch.from_numpy(found.has_speech),
+        has_comments_S=torch.from_numpy(found.has_comments),
+        horizon=horizon,
+    )
 
 
 def from_features(
@@ -136,8 +155,8 @@ def from_arrays(
     table: pl.DataFrame,
     vocabulary: Vocabulary,
     *,
-    visual_SV: Tensor,
-    text_ST: Tensor,
+    visual_SV: Tensor | MappedRows,
+    text_ST: Tensor | MappedRows,
     has_visual_S: Tensor,
     has_speech_S: Tensor,
     has_comments_S: Tensor,
@@ -178,7 +197,7 @@ def from_arrays(
         target_S=column(of_predicted("target")),
         viewers_S=column(of_predicted("viewers")),
         room_S=table["room_id"].rle_id().to_numpy().astype(np.int64),
-        table=table.drop("started_at", strict=False),
+        table=table.select(_TABLE),
         inputs=inputs,
     )
 
@@ -226,11 +245,16 @@ def _with_inputs(
     return from_arrays(
         table,
         vocabulary,
-        visual_SV=torch.zeros(len(table), store.visual_dim, dtype=torch.float16),
-        text_ST=torch.zeros(len(table), store.text_dim, dtype=torch.float16),
+        visual_SV=_zeros(len(table), store.visual_dim),
+        text_ST=_zeros(len(table), store.text_dim),
         has_visual_S=store.has_visual,
         has_speech_S=store.has_speech,
         has_comments_S=store.has_comments,
         horizon=horizon,
         inputs=store,
     )
+
+
+def _zeros(rows: int, width: int) -> Tensor:
+    """A float16 matrix of zeros that takes the memory of one."""
+    return torch.zeros((), dtype=torch.float16).expand(rows, width)

@@ -74,7 +74,8 @@ def train_model(
         data: a prepared and encoded folder with training rooms; validation rooms are used to
             choose the best epoch and may be missing.
         out: the run's folder; must be new, unless `resume`.
-        resume: go on from RUN/last with the same settings, to the bit.
+        resume: go on from RUN/last with the same settings, to the bit; a run that was killed
+            before its first checkpoint begins anew.
         show_progress: show bars.
 
     Raises:
@@ -206,7 +207,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     """Everything in place: data, model, optimiser, and the position of a run that is resumed."""
-    saved = resumable(config, out) if resume else None
+    begun = (out / "config.json").is_file() and not (out / "last").exists()
+    saved = resumable(config, out) if resume and not begun else None
     if not resume:
         require_new(out)
     finetune = config.train.finetune_encoders
@@ -264,7 +266,7 @@ def _model(
 
 def _vocabulary(config: Config, data: Prepared) -> tuple[Config, Vocabulary]:
     """Known ids of a new run; an imported table of streamers brings its own, and its width."""
-    vocabulary, table = known_ids(data.segments()), config.model.streamer_table
+    vocabulary, table = known_ids(data.segments(texts=False)), config.model.streamer_table
     if not (table and model_type(config.model.kind).imports_streamers):
         return config, vocabulary
     streamers, vectors_UE = read_streamer_table(Path(table))
