@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from scipy.stats import kendalltau
+from sklearn.metrics import average_precision_score
 
 from contentctr.batch import Batch
 from contentctr.config import DataSpec
@@ -20,6 +21,7 @@ from contentctr.models.registry import build_model
 from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
 from contentctr.prepared import Prepared
+from contentctr.ranking_metrics import ranking_summary
 from contentctr.report import write_report
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.scoring import score_segments
@@ -167,8 +169,46 @@ def test_a_horizon_is_measured_on_the_next_segment(tmp_path: Path) -> None:
     metrics = evaluate_model(tmp_path / "run", data, tmp_path / "out", show_progress=False)
     table = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
     assert table["segment"].to_list() == [*range(1, 8)] * 2  # a room's first has no score
+    require_ranking(metrics, table, data)
     assert table.filter("is_sample")["segment"].to_list() == [*range(4, 8)] * 2
     assert metrics["horizon"] == 1 and metrics["counts"]["samples"] == 8
+
+
+def require_ranking(metrics: dict, table: pl.DataFrame, data: Prepared) -> None:
+    """Without labels in the data: targets from their room's 70th percentile on are highlights."""
+    rows, own = table.filter("is_sample"), data.segments().drop_nulls("target")
+    cut = {
+        room: np.percentile(own.filter(pl.col("room_id") == room)["target"], 70)
+        for room in rows["room_id"].unique()
+    }
+    labels = [y >= cut[room] for room, y in rows.select("room_id", "target").iter_rows()]
+    assert 0 < sum(labels) < len(labels)
+    found = dict(metrics["ranking"])
+    assert found.pop("labels") == "target at or above its room's 70th percentile"
+    assert found == ranking_summary(rows["score"], rows["target"], labels, rows["room_id"])
+
+
+def test_the_datas_own_labels(run: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    rng, path = np.random.default_rng(0), data.root / "segments.parquet"
+    label = pl.Series(rng.integers(0, 2, data.segments().height))
+    data.segments().with_columns(highlight_label=label).write_parquet(path)
+    metrics = evaluate_model(run, data, tmp_path / "out", show_progress=False)
+    table = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    rows = table.filter("is_sample")
+    wanted = data.segments().filter(pl.col("split") == "test")["highlight_label"]
+    assert table["highlight_label"].to_list() == wanted.to_list()
+    found = metrics["ranking"]
+    assert found["labels"] == "highlight_label"
+    rooms = [r for _, r in rows.group_by("room_id")]
+    aps = [average_precision_score(r["highlight_label"], r["score"]) for r in rooms]
+    assert found["mean_ap"] == pytest.approx(np.mean(aps))
+    assert found["counts"]["rooms"] == len(rooms) == 2
+    write_report(tmp_path / "out")
+    for wrong in ("yes", 2.0):
+        data.segments().with_columns(highlight_label=pl.lit(wrong)).write_parquet(path)
+        with pytest.raises(InputError, match=f"must be 0, 1 or null, not {wrong!r}"):
+            evaluate_model(run, data, tmp_path / "out", show_progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +233,7 @@ def test_streamer_means_by_hand(run: Path, tmp_path: Path) -> None:
 
     expected = [mean(s) for s in rows["streamer_id"]]
     assert len(set(expected)) == 2
-    np.testing.assert_allclose(streamer_mean(rows, data), expected)
+    np.testing.assert_allclose(streamer_mean(rows, data.segments()), expected)
     reference = summary(expected, rows["target"].to_numpy(), rows["room_id"].to_numpy())
     found = metrics["references"]["streamer_mean"]
     assert found["kendall_tau"] == pytest.approx(reference["kendall_tau"])

@@ -15,11 +15,13 @@ import torch
 from contentctr import checkpoint as checkpoints
 from contentctr.checkpoint import Checkpoint
 from contentctr.config import to_dict
+from contentctr.errors import InputError
 from contentctr.features import data_spec
 from contentctr.files import atomic, write_json
 from contentctr.metrics import summary
 from contentctr.prepared import Prepared
 from contentctr.progress import progress_bar
+from contentctr.ranking_metrics import LABEL_PERCENTILE, percentile_by_room, ranking_summary
 from contentctr.scoring import score_segments
 from contentctr.segment_data import SegmentData, load_segments
 from contentctr.windows import (
@@ -30,6 +32,8 @@ from contentctr.windows import (
 )
 
 Floats = npt.NDArray[np.float64]
+HIGHLIGHT = "highlight_label"
+"""A column of segments.parquet, 1 for a highlight, where the data says which segments are."""
 
 
 def evaluate_model(
@@ -45,7 +49,8 @@ def evaluate_model(
     """Score every segment of a split, and measure the scores on its samples.
 
     Writes OUT/predictions.parquet (one row a scored segment), OUT/metrics.json, and
-    OUT/training_log.jsonl, a copy of the run's log where there is one.
+    OUT/training_log.jsonl, a copy of the run's log where there is one. Beside our own metrics stand
+    those of KuaiLive-M3's highlight benchmark, under "ranking".
 
     Args:
         checkpoint: a checkpoint or run folder.
@@ -84,13 +89,18 @@ def evaluate_model(
             batch_size=batch_size, device=device, progress=bar,
         )  # fmt: skip
     table = _predictions(segments, scores_S, checkpoint, data)
+    own = data.segments().drop("speech", "comments")
+    if HIGHLIGHT in own.columns:
+        labels = _labels(own, data.root)
+        table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
     metrics = {
         "simulated": spec.simulated,
         "trained_on_simulated": checkpoint.spec.simulated,
         "split": split,
         "target": spec.target,
         "horizon": config.horizon,
-        **_measure(table, data),
+        **_measure(table, own),
+        "ranking": ranking(table, own),
         "config": to_dict(checkpoint.config),
         "data_spec": to_dict(spec),
         "checkpoint": dict(checkpoint.info),
@@ -122,11 +132,11 @@ def _predictions(
     return table.filter(pl.col("score").is_not_nan())
 
 
-def _measure(table: pl.DataFrame, data: Prepared) -> dict[str, Any]:
+def _measure(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
     """Metrics on the samples, what simpler predictors reach on them, and counts."""
     samples = table.filter("is_sample")
     targets, rooms = samples["target"].to_numpy(), samples["room_id"].to_numpy()
-    references = {"streamer_mean": summary(streamer_mean(samples, data), targets, rooms)}
+    references = {"streamer_mean": summary(streamer_mean(samples, own), targets, rooms)}
     if samples["truth"].null_count() == 0:
         references["oracle"] = summary(samples["truth"].to_numpy(), targets, rooms)
     return {
@@ -142,12 +152,68 @@ def _measure(table: pl.DataFrame, data: Prepared) -> dict[str, Any]:
     }
 
 
-def streamer_mean(samples: pl.DataFrame, data: Prepared) -> Floats:
+def ranking(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
+    """The highlight benchmark's metrics on the samples, and what its labels are.
+
+    Labels are the data's, where it has them for the samples; else a segment is a highlight whose
+    target is at or above the 70th percentile of its room's, which is how the data's are made.
+
+    Args:
+        table: of predictions.parquet.
+        own: all rooms' segments.
+
+    Returns:
+        `labels`, in words, and what `ranking_summary` gives.
+    """
+    samples = table.filter("is_sample")
+    if HIGHLIGHT in samples.columns and not samples[HIGHLIGHT].null_count():
+        said, labels = HIGHLIGHT, samples[HIGHLIGHT]
+    else:
+        said = f"target at or above its room's {LABEL_PERCENTILE}th percentile"
+        labels = samples["target"] >= _cuts(samples, own)
+    scores, targets, rooms = (samples[name].to_numpy() for name in ("score", "target", "room_id"))
+    return {"labels": said, **ranking_summary(scores, targets, labels.to_numpy(), rooms)}
+
+
+def _labels(own: pl.DataFrame, where: Path) -> pl.DataFrame:
+    """HIGHLIGHT of every segment.
+
+    Raises:
+        InputError: a label is not 0, 1 or null.
+    """
+    label = pl.col(HIGHLIGHT).cast(pl.String).cast(pl.Float64, strict=False)
+    bad = own.filter(pl.col(HIGHLIGHT).is_not_null() & ~label.is_in([0.0, 1.0]).fill_null(False))
+    if bad.height:
+        row = bad.row(0, named=True)
+        raise InputError(
+            f"{where / 'segments.parquet'}: {HIGHLIGHT} must be 0, 1 or null, not "
+            f"{row[HIGHLIGHT]!r} (room {row['room_id']!r}, segment {row['segment']})"
+        )
+    return own.select("room_id", "segment", label.cast(pl.UInt8).alias(HIGHLIGHT))
+
+
+def _cuts(samples: pl.DataFrame, own: pl.DataFrame) -> pl.Series:
+    """Each sample's LABEL_PERCENTILE of its room's targets, samples or not."""
+    rooms = samples.select(pl.col("room_id").unique())
+    known = own.filter(pl.col("target").is_not_null()).join(rooms, on="room_id", how="semi")
+    counts = known.group_by("room_id", maintain_order=True).agg(rows=pl.len().cast(pl.Int64))
+    first_G1 = np.append(0, np.cumsum(counts["rows"].to_numpy()))
+    cuts = counts.with_columns(
+        cut=pl.Series(percentile_by_room(known["target"].to_numpy(), first_G1))
+    )
+    return samples.join(cuts, on="room_id", how="left", maintain_order="left")["cut"]
+
+
+def streamer_mean(samples: pl.DataFrame, own: pl.DataFrame) -> Floats:
     """What a predictor says that knows only each streamer's mean target in the training rooms.
 
     A streamer without one gets the mean over all training segments.
+
+    Args:
+        samples: with streamer_id.
+        own: all rooms' segments.
     """
-    known = data.segments().filter((pl.col("split") == "train") & pl.col("target").is_not_null())
+    known = own.filter((pl.col("split") == "train") & pl.col("target").is_not_null())
     means = known.group_by("streamer_id").agg(mean=pl.col("target").mean())
     overall = known["target"].mean() if known.height else 0.5
     joined = samples.join(means, on="streamer_id", how="left", maintain_order="left")

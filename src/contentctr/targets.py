@@ -8,17 +8,25 @@ import polars as pl
 
 from contentctr.errors import InputError
 
-COMMENT_TARGETS = ("comment_rate", "comment_count")
+COMMENT_TARGETS = (
+    "comment_rate",
+    "comment_count",
+    "engagement",
+    "highlight_score",
+    "highlight_label",
+)
 """Targets made from the comments: the model must not see a segment's own comments."""
+UNRANKED_TARGETS = ("ctr", "highlight_score", "highlight_label")
+"""Taken as they are: they lie in [0, 1] and have a scale of their own."""
 _NO_TARGETS = ("segment", "start_s", "end_s", "target")
 
 
 def set_target(segments: pl.DataFrame, target: str) -> pl.DataFrame:
     """`segments` with the column `target` filled.
 
-    "ctr" is taken as it is. "comment_rate" is comments a second; it and any numeric column are
-    mapped to [0, 1] by rank inside the room: (average rank - 1) / (n - 1) over the room's n
-    segments that have a value, 0.5 where n is 1 or all are equal. No value, no target.
+    UNRANKED_TARGETS are taken as they are. "comment_rate" is comments a second; it and any
+    numeric column are mapped to [0, 1] by rank inside the room: (average rank - 1) / (n - 1) over
+    the room's n segments that have a value, 0.5 where n is 1 or all are equal. No value, no target.
 
     Args:
         segments: of SEGMENTS_SCHEMA, with any further columns.
@@ -43,6 +51,8 @@ def set_target(segments: pl.DataFrame, target: str) -> pl.DataFrame:
             f"target must be comment_rate or one of the numeric columns {', '.join(numeric)}; not "
             f"{target!r}"
         )
+    if target in UNRANKED_TARGETS:
+        return segments.with_columns(target=pl.col(target).cast(pl.Float64))
     return segments.with_columns(target=_rank_inside_room(pl.col(target)))
 
 
