@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import polars as pl
@@ -147,5 +148,5 @@ def _take_last(sizes: Sequence[int], wanted: float, *, keep: int) -> int:
     most = max(len(sizes) - keep, min(len(sizes) - 1, 1))
     if wanted <= 0 or most < 1:
         return 0
-    totals = [sum(sizes[len(sizes) - count :]) for count in range(1, most + 1)]
+    totals = list(itertools.accumulate(reversed(sizes)))[:most]
     return min(range(most), key=lambda i: abs(totals[i] - wanted)) + 1
