@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from contentctr import features, prepared
-from contentctr.batch import Batch, IdFeatures
+from contentctr.batch import Batch, History, IdFeatures
 from contentctr.config import COUNT_COLUMNS, DataSpec
 from contentctr.prepared import ROOMS_SCHEMA, SEGMENTS_SCHEMA
 from contentctr.segment_data import from_arrays
@@ -18,9 +18,12 @@ from contentctr.vocabulary import Vocabulary
 
 def make_batch(
     b: int = 3, n: int = 5, v: int = 6, t: int = 4, *, k: int = 3, seed: int = 0,
-    missing: bool = True,
+    missing: bool = True, clips: int = 0,
 ) -> Batch:  # fmt: skip
-    """Windows of `n` segments, the last one shorter, with missing parts and targets."""
+    """Windows of `n` segments, the last one shorter, with missing parts and targets.
+
+    With `clips` above 0 each window has a user's history of so many clips at most, the last none.
+    """
     g = torch.Generator().manual_seed(seed)
     valid = torch.ones(b, n, dtype=torch.bool)
     if missing and n > 2:
@@ -52,16 +55,31 @@ def make_batch(
         window_B=torch.arange(b),
         shuffles_BKN=shuffles,
         ids=make_ids(b, n, g),
+        history=make_history(b, clips, v, g) if clips else None,
     )
 
 
 def cut(batch: Batch, index) -> Batch:
     """The batch with every tensor indexed by `index`, which must suit [B, N] unless it is of B."""
     values = {
-        name: v if v is None else v[index] for name, v in vars(batch).items() if name != "ids"
+        name: v if v is None else v[index]
+        for name, v in vars(batch).items()
+        if name not in ("ids", "history")
     }
-    ids = batch.ids and IdFeatures(**{name: v[index] for name, v in vars(batch.ids).items()})
-    return Batch(**values, ids=ids)
+    parts = {
+        name: part and type(part)(**{key: v[index] for key, v in vars(part).items()})
+        for name, part in (("ids", batch.ids), ("history", batch.history))
+    }
+    return Batch(**values, **parts)
+
+
+def make_history(b: int, k: int, v: int, g: torch.Generator) -> History:
+    """Histories of k, k - 1, ... clips; the last user has none."""
+    count = (k - torch.arange(b)).clamp(min=0)
+    count[-1] = 0
+    valid = torch.arange(k) < count[:, None]
+    clips = torch.randn(b, k, v, generator=g) * valid[..., None]
+    return History(clip_BKV=clips, valid_BK=valid)
 
 
 def make_ids(b: int, n: int, g: torch.Generator) -> IdFeatures:

@@ -14,7 +14,7 @@ GROUND = {"errors", "interrupts", "kernels", "prefetch", "files", "config", "bat
           "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
-        "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
+        "segment_data", "windows", "simulate", "phd", "yolo", "shards"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
 TRAIN = {"run", "train", "evaluate", "pretrain"}

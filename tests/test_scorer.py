@@ -25,8 +25,9 @@ STREAMERS = ("a", "b", "new")
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
-CONTENT = [kind for kind in sorted(MODELS) if issubclass(MODELS[kind], ContentCTR)]
-OTHERS = [kind for kind in sorted(MODELS) if kind not in CONTENT]
+CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
+CONTENT = [kind for kind in CTR if issubclass(MODELS[kind], ContentCTR)]
+OTHERS = [kind for kind in CTR if kind not in CONTENT]
 
 
 def make_config(kind="contentctr", horizon=0, **sizes):

@@ -170,6 +170,9 @@ class Output:
     """Projected visual tokens S_p (Eq. 2), for the alignment loss; None if the model has none."""
     text_BND: Tensor | None = None
     """Projected text tokens S_a (Eq. 2); None if the model has none."""
+    pair: Tensor | None = None
+    """A pairwise loss of the model's own, summed over the pairs that the target orders, to be
+    taken in place of Eq. 10-13; its weight and its count are theirs. None: theirs."""
 
     @property
     def scores_BN(self) -> Tensor:

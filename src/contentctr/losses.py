@@ -155,12 +155,17 @@ def loss_counts(batch: Batch) -> Tensor:
 
 
 def loss_sums(output: Output, batch: Batch, config: LossConfig) -> Tensor:
-    """Each loss's sum over its terms: float32 [3], as NAMES; a weight of 0 leaves its loss out."""
+    """Each loss's sum over its terms: float32 [3], as NAMES; a weight of 0 leaves its loss out.
+
+    A model's own pairwise loss (`Output.pair`) stands in place of Eq. 10-13.
+    """
     has_target_BN, target_BN = batch.has_target_BN, batch.target_BN
     logits_BN = output.logits_BN.float()
     zero = logits_BN.sum() * 0.0
     pair = align = zero
-    if config.pair_weight > 0:
+    if config.pair_weight > 0 and output.pair is not None:
+        pair = output.pair.float()
+    elif config.pair_weight > 0:
         pair = pair_sum(
             logits_BN.sigmoid(), target_BN, has_target_BN, kind=config.pair, sigma=config.sigma
         )

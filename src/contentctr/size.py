@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contentctr.batch import Batch, IdFeatures
+from contentctr.batch import Batch, History, IdFeatures
 from contentctr.config import COUNT_COLUMNS, Config, DataSpec
 from contentctr.models.registry import build_model
 from contentctr.vocabulary import Vocabulary
@@ -24,6 +24,7 @@ def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[s
         (a window) forward, and `training_flops` forward and backward (three times as many).
     """
     model = build_model(config, spec, vocabulary).eval()
+    model.requires_grad_(False)  # the counter's hooks fail on a parameter that is an output
     found = {"parameters": float(sum(p.numel() for p in model.parameters()))}
     for name, part in model.named_children():
         found[f"parameters: {name}"] = float(sum(p.numel() for p in part.parameters()))
@@ -32,6 +33,10 @@ def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[s
     found["flops"] = float(counter.get_total_flops())
     found["training_flops"] = 3 * found["flops"]
     return found
+
+
+HISTORY = 20
+"""Clips in the blank window's history (Section 4.1.2: up to 20); models of highlights read them."""
 
 
 def _blank_window(window_len: int, spec: DataSpec) -> Batch:
@@ -51,5 +56,9 @@ def _blank_window(window_len: int, spec: DataSpec) -> Batch:
             hour_BN=torch.zeros(1, window_len, dtype=torch.long),
             position_BN=torch.zeros(1, window_len, dtype=torch.long),
             counts_BNA=torch.zeros(1, window_len, len(COUNT_COLUMNS)),
+        ),
+        history=History(
+            clip_BKV=torch.zeros(1, HISTORY, spec.visual_dim),
+            valid_BK=torch.ones(1, HISTORY, dtype=torch.bool),
         ),
     )

@@ -29,7 +29,7 @@ from contentctr.interrupts import stop_signals
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.metrics import kendall_tau, log_loss
 from contentctr.models.end_to_end import EndToEnd
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, model_type, require_task
 from contentctr.prefetch import prefetched
 from contentctr.prepared import Prepared
 from contentctr.progress import Progress, progress_bar
@@ -83,6 +83,7 @@ def train_model(
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
+    require_task(config.model.kind, "ctr")
     data = data if isinstance(data, Prepared) else Prepared(Path(data))
     run = _start(config, data, Path(out), resume)
     steps = run.loader.steps

@@ -32,6 +32,7 @@ class SequenceModel(nn.Module):
         vocabulary: of no use here.
     """
 
+    task: ClassVar[str] = "ctr"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
     sequence_type: ClassVar[type[nn.Module]]

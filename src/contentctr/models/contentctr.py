@@ -123,7 +123,11 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BND: Tensor, mask_NN: Tensor | None) -> Tensor:
-        """The next sequence, [B, N, D]; row i of the mask says what segment i sees."""
+        """The next sequence, [B, N, D]; row i of the mask says what segment i sees.
+
+        The mask may also be one for each window, [B, 1, N, N], or the same for all segments of
+        one, [B, 1, 1, N].
+        """
         normed_BND = self.norm(x_BND)
         return self._feed_forward(x_BND, self.attention(normed_BND, normed_BND, mask_NN))
 
@@ -161,6 +165,7 @@ class ContentCTR(nn.Module):
         vocabulary: known streamers.
     """
 
+    task: ClassVar[str] = "ctr"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = True
     block_type: ClassVar[type[nn.Module]] = PerceiverBlock
@@ -190,10 +195,15 @@ class ContentCTR(nn.Module):
         out: Tensor = self.block(torch.stack(tokens, dim=1), streamer_RD)
         return out
 
-    def decode(self, x_BND: Tensor) -> Tensor:
-        """The causal decoder and the head (Section 3.2.3): logits, [B, N]."""
-        for layer, lookback in zip(self.decoder, self.lookbacks, strict=True):
-            x_BND = layer(x_BND, causal_mask(x_BND.shape[1], x_BND.device, lookback=lookback))
+    def masks(self, batch: Batch) -> list[Tensor]:
+        """What each segment sees in each decoder layer; here itself and the past."""
+        length, device = batch.valid_BN.shape[1], batch.valid_BN.device
+        return [causal_mask(length, device, lookback=k) for k in self.lookbacks]
+
+    def decode(self, x_BND: Tensor, masks: list[Tensor]) -> Tensor:
+        """The decoder, a mask for each of its layers, and the head (Section 3.2.3): [B, N]."""
+        for layer, mask in zip(self.decoder, masks, strict=True):
+            x_BND = layer(x_BND, mask)
         return self.logits(x_BND)
 
     def who(self, batch: Batch) -> Tensor:
@@ -222,4 +232,5 @@ class ContentCTR(nn.Module):
         """Logits of every segment, and the tokens for the alignment loss."""
         x_BND, visual_BND, text_BND = batch.each_segment(self.tokens)
         assert x_BND is not None
-        return Output(logits_BN=self.decode(x_BND), visual_BND=visual_BND, text_BND=text_BND)
+        logits_BN = self.decode(x_BND, self.masks(batch))
+        return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

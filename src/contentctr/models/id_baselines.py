@@ -32,6 +32,7 @@ class IdBaseline(nn.Module):
         vocabulary: known streamers and rooms.
     """
 
+    task = "ctr"
     reads_content = False
     imports_streamers = False
 

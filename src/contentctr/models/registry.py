@@ -8,7 +8,7 @@ from torch import nn
 
 from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
-from contentctr.models import benchmark, id_baselines, variants
+from contentctr.models import benchmark, highlight, highlight_rivals, id_baselines, variants
 from contentctr.models.contentctr import ContentCTR
 from contentctr.vocabulary import Vocabulary
 
@@ -16,6 +16,8 @@ from contentctr.vocabulary import Vocabulary
 class ModelType(Protocol):
     """A class of modules that take a Batch and return an Output."""
 
+    task: str
+    """What it predicts: "ctr", or "highlights" of one user, from batches with a history."""
     reads_content: bool
     """Whether it needs the encoders' features; where not, the loader leaves them out."""
     imports_streamers: bool
@@ -43,6 +45,14 @@ MODELS: dict[str, ModelType] = {
     "gru": benchmark.BenchmarkGRU,
     "causal": benchmark.BenchmarkCausal,
     "hierarchical": benchmark.BenchmarkHierarchical,
+    "contentctr_hl": highlight.ContentCTRHL,
+    "contentctr_hl_without_history": highlight.WithoutHistory,
+    "contentctr_hl_without_captions": highlight.WithoutCaptions,
+    "adaptive_h_fcsn": highlight_rivals.AdaptiveHFCSN,
+    "pr_net": highlight_rivals.PRNet,
+    "pac_net": highlight_rivals.PACNet,
+    "showme": highlight_rivals.ShowMe,
+    "highlight_average": highlight_rivals.HighlightAverage,
 }
 """Every model that a recipe can name."""
 
@@ -56,6 +66,18 @@ def model_type(name: str) -> ModelType:
     if name not in MODELS:
         raise InputError(f"model.kind must be one of {', '.join(MODELS)}, not {name!r}")
     return MODELS[name]
+
+
+def require_task(name: str, task: str) -> None:
+    """Refuse a model that predicts something else than `task`.
+
+    Raises:
+        InputError: no model of that name, or it is for another task; lists those that fit.
+    """
+    found = model_type(name).task
+    if found != task:
+        fitting = ", ".join(kind for kind, model in MODELS.items() if model.task == task)
+        raise InputError(f"model.kind must be one of {fitting} here, not {name!r} ({found})")
 
 
 def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Module:

@@ -1,0 +1,1 @@
+"""Personalized video highlight detection: PHD's published annotations, and simulated ones."""

@@ -1,0 +1,191 @@
+"""The prepared folder of personalized highlight detection.
+
+    DATA/manifest.json        source "phd", frame rate, what was left out and why, hashes
+    DATA/users.parquet        one row a user: target video, split, how much history
+    DATA/selections.parquet   the selections used: the target's, united, and the history's
+    DATA/videos.parquet       one row a video: its file, length, number of frames
+    DATA/captions.parquet     captions of the target videos
+    DATA/lengths.jsonl        lengths of the files that were opened (phd/media.py)
+    DATA/features/            stored features (phd/encode.py)
+
+A frame i of a video stands for the seconds from i / frame_rate to (i + 1) / frame_rate; its
+picture is the one shown at the middle of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contentctr.errors import InputError
+from contentctr.files import atomic, digest, file_sha256, read_json, read_parquet, write_json
+
+SCHEMA_VERSION = 1
+SOURCE = "phd"
+SPLITS = ("train", "val", "test")
+USERS_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "video_id": pl.String,
+    "split": pl.String,
+    "history": pl.Int32,
+}
+"""The target video and the number of clips in the history."""
+SELECTIONS_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "video_id": pl.String,
+    "start_s": pl.Float64,
+    "end_s": pl.Float64,
+    "is_target": pl.Boolean,
+}
+"""A user's rows stand together; the history's in the order of the annotations."""
+VIDEOS_SCHEMA: dict[str, Any] = {
+    "video_id": pl.String,
+    "media": pl.String,
+    "media_kind": pl.String,
+    "duration_s": pl.Float64,
+    "num_frames": pl.Int32,
+    "is_target": pl.Boolean,
+    "has_captions": pl.Boolean,
+}
+"""`duration_s` is the file's own length; media is null where the videos are simulated."""
+CAPTIONS_SCHEMA: dict[str, Any] = {
+    "video_id": pl.String,
+    "start": pl.Float64,
+    "end": pl.Float64,
+    "text": pl.String,
+}
+_TABLES: dict[str, dict[str, Any]] = {
+    "users": USERS_SCHEMA,
+    "selections": SELECTIONS_SCHEMA,
+    "videos": VIDEOS_SCHEMA,
+    "captions": CAPTIONS_SCHEMA,
+}
+
+
+def source_of(root: Path) -> str:
+    """What a prepared folder says it was prepared from; "" where it says nothing."""
+    manifest = root / "manifest.json"
+    return str(read_json(manifest).get("source", "")) if manifest.is_file() else ""
+
+
+@dataclass(frozen=True)
+class HighlightData:
+    """A prepared folder that exists."""
+
+    root: Path
+
+    @property
+    def features_dir(self) -> Path:
+        """Folder of the stored features."""
+        return self.root / "features"
+
+    def manifest(self) -> dict[str, Any]:
+        """What `write` recorded.
+
+        Raises:
+            InputError: there is none, or it is another source's or version's.
+        """
+        path = self.root / "manifest.json"
+        if not path.is_file():
+            raise InputError(f"{self.root}: not a prepared folder (it has no manifest.json)")
+        manifest = read_json(path)
+        if manifest.get("source") != SOURCE or manifest.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(
+                f"{path}: must be of source {SOURCE!r} and schema_version {SCHEMA_VERSION}, not "
+                f"{manifest.get('source')!r} and {manifest.get('schema_version')!r}; run "
+                "`contentctr prepare phd`"
+            )
+        return manifest
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return float(self.manifest()["frame_rate"])
+
+    def content_hash(self) -> str:
+        """Hash of all that stored features depend on; the split is not part of it."""
+        hashes = self.manifest()["hashes"]
+        return digest([hashes[f"{name}.parquet"] for name in ("selections", "videos", "captions")])
+
+    def users(self) -> pl.DataFrame:
+        """Table of USERS_SCHEMA."""
+        return self._table("users")
+
+    def selections(self) -> pl.DataFrame:
+        """Table of SELECTIONS_SCHEMA."""
+        return self._table("selections")
+
+    def videos(self) -> pl.DataFrame:
+        """Table of VIDEOS_SCHEMA, sorted by id."""
+        return self._table("videos")
+
+    def captions(self) -> pl.DataFrame:
+        """Table of CAPTIONS_SCHEMA, sorted by video and start."""
+        return self._table("captions")
+
+    def _table(self, name: str) -> pl.DataFrame:
+        return read_parquet(self.root / f"{name}.parquet", _TABLES[name])
+
+
+def write(
+    root: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]
+) -> HighlightData:
+    """Write the tables and, last, the manifest; stored features stay.
+
+    Args:
+        root: the folder.
+        tables: `users`, `selections`, `videos` and `captions`, of their schemas.
+        manifest: `frame_rate`, `max_history`, `simulated`, and what else the source tells.
+    """
+    # Without a manifest the folder does not read as whole.
+    (root / "manifest.json").unlink(missing_ok=True)
+    for name, schema in _TABLES.items():
+        table = tables[name].select(pl.col(k).cast(v) for k, v in schema.items())
+        with atomic(root / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    hashes = {f"{name}.parquet": file_sha256(root / f"{name}.parquet") for name in _TABLES}
+    write_json(
+        root / "manifest.json",
+        {"schema_version": SCHEMA_VERSION, "source": SOURCE, **manifest, "hashes": hashes},
+    )
+    return HighlightData(root)
+
+
+def count_frames(duration_s: float, frame_rate: float) -> int:
+    """Frames whose middle lies in the video; at least one."""
+    return max(math.ceil(duration_s * frame_rate - 0.5), 1)
+
+
+def span_frames(start_s: float, end_s: float, frame_rate: float, num_frames: int) -> range:
+    """Frames whose middle lies in [start_s, end_s); if none does, the one in its middle.
+
+    Args:
+        start_s: seconds, from 0.
+        end_s: seconds, above start_s.
+        frame_rate: frames a second.
+        num_frames: of the video; a span that begins after them is given the last one.
+    """
+    first = math.ceil(start_s * frame_rate - 0.5)
+    past = min(math.ceil(end_s * frame_rate - 0.5), num_frames)
+    if first >= past:
+        first = min(math.floor((start_s + end_s) / 2 * frame_rate), num_frames - 1)
+        past = first + 1
+    return range(first, past)
+
+
+def frame_labels(
+    spans: Iterable[tuple[float, float]], frame_rate: float, num_frames: int
+) -> NDArray[np.bool_]:
+    """Whether each frame lies in one of the spans, [T]."""
+    labels_T = np.zeros(num_frames, np.bool_)
+    for start_s, end_s in spans:
+        frames = span_frames(start_s, end_s, frame_rate, num_frames)
+        labels_T[frames.start : frames.stop] = True
+    return labels_T
