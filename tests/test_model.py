@@ -194,13 +194,13 @@ def test_every_model_overfits_one_batch(kind):
     config = LossConfig(align_weight=0, pair_weight=0, point_weight=1)
     for _ in range(500):
         output = model(batch)
+        if (output.scores_BN - batch.target_BN).abs().max() < 0.02:
+            return
         loss = total_loss(loss_sums(output, batch, config), loss_counts(batch), config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    known = batch.has_target_BN
-    error = (model(batch).scores_BN - batch.target_BN)[known].abs().max().item()
-    assert error < 0.02
+    raise AssertionError("not in 500 steps")
 
 
 def test_the_papers_size():
