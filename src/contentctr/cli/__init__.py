@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from contentctr import __version__
-from contentctr.cli import abtest, experiments, models, pretrain, rooms
+from contentctr.cli import abtest, experiments, highlights, live, models, pretrain, rooms
 from contentctr.errors import InputError
 
 
@@ -44,6 +44,7 @@ app.add_typer(_pretrain, name="pretrain")
 app.command()(rooms.simulate)
 _prepare.command("rooms")(rooms.prepare_rooms)
 _prepare.command("klm3")(rooms.prepare_klm3)
+_prepare.command("phd")(highlights.prepare_phd)
 app.command()(rooms.encode)
 _pretrain.command()(pretrain.streamer)
 _pretrain.command()(pretrain.text)
@@ -54,6 +55,9 @@ app.command()(models.report)
 app.command()(models.predict)
 app.command()(models.demo)
 app.command()(experiments.reproduce)
+app.command()(live.serve)
+app.command()(live.worker)
+app.command()(live.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
 

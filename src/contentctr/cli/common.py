@@ -14,6 +14,14 @@ from rich.table import Table
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Share the work out over a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local. "
+        "All its machines must see the same files.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")

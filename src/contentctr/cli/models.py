@@ -10,6 +10,7 @@ import typer
 from contentctr.cli.common import (
     Device,
     Out,
+    Ray,
     Resume,
     Words,
     device_name,
@@ -85,14 +86,16 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     batch_size: Annotated[int, typer.Option(help="Windows scored at once.")] = 64,
     device: Device = "auto",
+    ray: Ray = None,
 ) -> None:
     """Measure a model on held-out rooms: predictions, metrics, and a report page."""
     from contentctr.evaluate import evaluate_model as run
     from contentctr.report import write_report
 
     metrics = run(
-        checkpoint, data, out, split=split, batch_size=batch_size, device=device_name(device)
-    )
+        checkpoint, data, out, split=split, batch_size=batch_size, device=device_name(device),
+        ray=ray,
+    )  # fmt: skip
     page = write_report(out)
     label = " (simulated rooms)" if metrics["simulated"] else ""
     if metrics["trained_on_simulated"] and not metrics["simulated"]:
@@ -143,10 +146,36 @@ def predict(
 
 
 def demo(
-    out: Annotated[Path, typer.Argument(help="New folder for everything.")] = Path("demo-out"),
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="New folder. [default: demo-out; with --live demo-live, kept]"),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Simulated rooms go live, with a page to watch.")
+    ] = False,
+    rooms: Annotated[int, typer.Option(min=1, help="--live: rooms at once.")] = 12,
+    speed: Annotated[float, typer.Option(help="--live: 1 is real time.")] = 30.0,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="--live: a model of simulated features.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="--live: a service that runs already.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="--live: 0: a free one.")] = 8000,
 ) -> None:
-    """The main job end to end, offline, on simulated rooms and a real recording."""
+    """The main job end to end, offline; or with --live, simulated rooms going live."""
+    if live:
+        import os
+
+        from contentctr.cli.live import KEY_VARIABLE, require_extra
+
+        require_extra()
+        from contentctr.demo_live import demo_live
+
+        demo_live(
+            out or "demo-live", rooms=rooms, speed=speed, checkpoint=checkpoint, url=url,
+            port=port, api_key=os.environ.get(KEY_VARIABLE),
+        )  # fmt: skip
+        return
     from contentctr.demo import demo as run
 
-    if not run(out)["as_promised"]:
+    if not run(out or Path("demo-out"))["as_promised"]:
         raise typer.Exit(1)

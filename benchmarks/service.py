@@ -1,0 +1,211 @@
+"""The service under load: requests a second and p99, twice the load it can hold, and its memory.
+
+    OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small]
+
+A server process of its own (the paper's sizes with random weights; --small: a tiny model), and
+clients in this one, over loopback, on the same cores. Bodies hold 2 x 1,024 features as base64
+float16; rooms end after 40 segments and others begin. Three parts:
+
+1. 32 connections, each sending its next segment when the last is answered; then as many as may
+   wait, which is the most that the service holds.
+2. Segments at twice that rate, on four times as many connections as may wait: every one must be
+   answered, by 200 or 503, and in bounded time.
+3. The same for --minutes: the server's memory, every 5 s.
+
+Absolute numbers are of the machine it runs on; the ratios are what is claimed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import multiprocessing
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from contentctr.config import Config, DataConfig, DataSpec, ModelConfig, paper
+from contentctr.live.backend import LocalBackend
+from contentctr.live.engine import Engine
+from contentctr.live.server import make_server
+from contentctr.live.service import Served, ServiceSettings, create_app
+from contentctr.models.registry import build_model
+from contentctr.vocabulary import Vocabulary
+
+WIDTH, QUEUE, CONNECTIONS, ROOM_SEGMENTS = 1024, 128, 32, 40
+TIMEOUT_S = 30.0
+
+
+def serve(port: int, small: bool) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH)
+    config = paper()
+    if small:
+        config = Config(data=DataConfig(), model=ModelConfig(d_model=16, num_heads=2))
+    known = Vocabulary(streamers=["a"])
+    engine = Engine(build_model(config, spec, known), config, spec, known)
+    backend = LocalBackend(engine, queue_size=QUEUE)
+    served = Served(config=config, spec=spec, has_shares=True, check=engine.check)
+    app = create_app(backend, served, ServiceSettings(rate=0))
+    make_server(app, backend, port=port).run()
+
+
+class Connection:
+    """One client: its rooms one after the other, their segments in order."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self.port, self.number = port, number
+        self.room, self.index, self.reader, self.writer = 0, 0, None, None
+        rng = np.random.default_rng(number)
+        self.features = [
+            base64.b64encode(rng.standard_normal(WIDTH).astype("<f2").tobytes()).decode()
+            for _ in range(2)
+        ]
+
+    async def request(self, method: str, path: str, body: bytes = b"") -> int:
+        """The status, once the whole answer is there."""
+        if self.writer is None or self.writer.is_closing():
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        self.writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = await self.reader.readuntil(b"\r\n\r\n")
+        status, length = int(answer.split(b" ", 2)[1]), 0
+        for line in answer.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        await self.reader.readexactly(length)
+        return status
+
+    async def next(self) -> int:
+        """Post the next segment; or end the room, and begin another."""
+        name = f"c{self.number}-{self.room}"
+        if self.index == ROOM_SEGMENTS:
+            await self.request("DELETE", f"/v1/rooms/{name}")
+            self.room, self.index = self.room + 1, 0
+            return await self.next()
+        post = {"room_id": name, "streamer_id": "a", "index": self.index,
+                "visual": self.features[0], "text": self.features[1], "has_speech": True,
+                "has_comments": True}  # fmt: skip
+        status = await self.request("POST", "/v1/segments", json.dumps(post).encode())
+        if status == 200:
+            self.index += 1
+        return status
+
+
+class Tally:
+    """Statuses, and the seconds of answers with 200."""
+
+    def __init__(self) -> None:
+        self.codes: Counter[int | str] = Counter()
+        self.seconds: list[float] = []
+        self.worst = 0.0
+
+
+async def client(one: Connection, until: float, interval: float, tally: Tally) -> None:
+    """Segments of one connection, `interval` apart if the answers allow it."""
+    due = time.perf_counter() + np.random.default_rng(one.number).uniform(0, interval or 1e-6)
+    while (now := time.perf_counter()) < until:
+        if due > now:
+            await asyncio.sleep(due - now)
+        due = max(due + interval, time.perf_counter() - 1.0)
+        start = time.perf_counter()
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                status: int | str = await one.next()
+        except TimeoutError:
+            status = "hang"
+        took = time.perf_counter() - start
+        tally.codes[status] += 1
+        tally.worst = max(tally.worst, took)
+        if status == 200:
+            tally.seconds.append(took)
+
+
+async def load(port: int, count: int, seconds: float, interval: float, first: int) -> Tally:
+    tally = Tally()
+    until = time.perf_counter() + seconds
+    clients = [Connection(port, first + k) for k in range(count)]
+    await asyncio.gather(*(client(one, until, interval, tally) for one in clients))
+    for one in clients:
+        if one.writer is not None:
+            one.writer.close()
+    return tally
+
+
+def resident_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def show(title: str, tally: Tally, seconds: float) -> float:
+    rate = tally.codes[200] / seconds
+    assert tally.seconds, tally.codes
+    p50, p99 = np.percentile(tally.seconds, (50, 99))
+    print(f"{title}: {rate:,.0f} scored/s of {sum(tally.codes.values()) / seconds:,.0f} sent/s; "
+          f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, longest answer of any kind "
+          f"{tally.worst * 1000:.0f} ms; {dict(tally.codes)}")  # fmt: skip
+    return rate
+
+
+async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
+    for _ in range(600):
+        try:
+            if await Connection(port, 0).request("GET", "/readyz") == 200:
+                break
+        except OSError:
+            await asyncio.sleep(0.1)
+    await load(port, CONNECTIONS, 3.0, 0.0, 10_000)  # warm
+    show(f"{CONNECTIONS} connections", await load(port, CONNECTIONS, seconds, 0.0, 15_000), seconds)
+    held = show(f"{QUEUE} connections", await load(port, QUEUE, seconds, 0.0, 20_000), seconds)
+    many = 4 * QUEUE
+    twice = await load(port, many, seconds, many / (2 * held), 30_000)
+    rate = show("twice", twice, seconds)
+    print(f"scored at twice the load / held: {rate / held:.2f}")
+    assert set(twice.codes) <= {200, 429, 503}, twice.codes
+    if not minutes:
+        return
+    samples: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            samples.append(resident_mb(pid))
+            await asyncio.sleep(5)
+
+    watching = asyncio.create_task(watch())
+    tally = await load(port, many, 60 * minutes, many / (2 * held), 40_000)
+    watching.cancel()
+    show(f"{minutes:g} minutes at twice", tally, 60 * minutes)
+    half = len(samples) // 2
+    print(f"memory of the server, MB, every minute: {[round(s) for s in samples[::12]]}")
+    print(f"mean of the second half / mean of the first: "
+          f"{np.mean(samples[half:]) / np.mean(samples[:half]):.3f}")  # fmt: skip
+    assert set(tally.codes) <= {200, 429, 503}, tally.codes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--small", action="store_true")
+    options = parser.parse_args()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(port, options.small))
+    server.start()
+    try:
+        asyncio.run(run(port, server.pid, options.seconds, options.minutes))
+    finally:
+        server.terminate()
+        server.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Live rooms: the service, the stream worker, and a room that is watched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contentctr.cli.common import Device, device_name
+from contentctr.errors import InputError
+
+KEY_VARIABLE = "CONTENTCTR_API_KEY"
+_Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
+_Redis = Annotated[str, typer.Option("--redis", help="redis://HOST:PORT/DATABASE")]
+_Partitions = Annotated[
+    int | None, typer.Option(min=1, help="Of a new Redis: workers at once. [default: 16]")
+]
+_Prefix = Annotated[str, typer.Option(help="Of all keys in Redis.")]
+_Forget = Annotated[float, typer.Option(min=0.1, help="Seconds of silence that end a room.")]
+
+
+def serve(
+    checkpoint: _Checkpoint,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    encode: Annotated[
+        bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
+    ] = False,
+    redis: Annotated[
+        str | None, typer.Option(help="Rooms in Redis, scored by workers. [default: here]")
+    ] = None,
+    partitions: _Partitions = None,
+    prefix: _Prefix = "contentctr",
+    api_key_file: Annotated[
+        Path | None, typer.Option(help=f"Its text is the API key. [default: ${KEY_VARIABLE}]")
+    ] = None,
+    max_rooms: Annotated[int, typer.Option(min=1, help="Live rooms at once.")] = 4096,
+    batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
+    wait_ms: Annotated[float, typer.Option(min=0, help="A batch waits so long for more.")] = 2.0,
+    queue_size: Annotated[
+        int | None, typer.Option(min=1, help="Segments that wait. [default: 512; 64 to encode]")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Requests/s of one address; 0: any.")] = 1000.0,
+    max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4 * 2**20,
+    max_listeners: Annotated[int, typer.Option(min=1, help="Open event streams.")] = 256,
+    forget_after: _Forget = 600.0,
+    device: Device = "cpu",
+) -> None:
+    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
+    require_extra()
+    from contentctr import checkpoint as checkpoints
+    from contentctr.live.backend import Backend, LocalBackend
+    from contentctr.live.encoding import LiveEncoder
+    from contentctr.live.engine import Engine
+    from contentctr.live.server import make_server
+    from contentctr.live.service import Served, ServiceSettings, create_app
+
+    place = device_name(device)
+    found = checkpoints.load(checkpoint)
+    # With Redis the engine only checks segments and describes the model.
+    engine = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
+    encoder = LiveEncoder.from_checkpoint(found, place) if encode else None
+    backend: Backend
+    if redis is None:
+        backend = LocalBackend(
+            engine, encoder=encoder, queue_size=queue_size or (64 if encode else 512),
+            wait_s=wait_ms / 1000, forget_after_s=forget_after,
+        )  # fmt: skip
+    else:
+        if encode and found.spec.comment_lag:
+            raise InputError(
+                "--encode with --redis: the model reads earlier comments (comment_lag "
+                f"{found.spec.comment_lag}), which services do not share; post features"
+            )
+        backend = _redis_backend(
+            redis, prefix, partitions, horizon=found.config.data.horizon, encoder=encoder,
+            queue_size=queue_size or 10_000, max_rooms=max_rooms,
+        )  # fmt: skip
+    served = Served(
+        config=found.config, spec=found.spec, has_shares=engine.has_shares, check=engine.check,
+        encoder=encoder,
+    )  # fmt: skip
+    settings = ServiceSettings(
+        api_key=_api_key(api_key_file), rate=rate, burst=max(1.0, 2 * rate), max_body=max_body,
+        max_listeners=max_listeners, max_rooms=max_rooms,
+    )  # fmt: skip
+    app = create_app(backend, served, settings)
+    make_server(
+        app, backend, host=host, port=port,
+        report=lambda url: print(f"serving {found.folder} on {url}", flush=True),
+    ).run()  # fmt: skip
+
+
+def worker(
+    checkpoint: _Checkpoint,
+    redis: _Redis,
+    partitions: _Partitions = None,
+    prefix: _Prefix = "contentctr",
+    max_rooms: Annotated[int, typer.Option(min=1, help="Rooms kept in memory.")] = 4096,
+    batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
+    lease: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a silent worker is given up.")
+    ] = 10.0,
+    forget_after: _Forget = 600.0,
+    device: Device = "cpu",
+) -> None:
+    """Score segments from Redis streams; any number of workers share them."""
+    require_extra()
+    from redis.exceptions import RedisError
+
+    from contentctr.interrupts import stop_signals
+    from contentctr.live.engine import Engine
+    from contentctr.live.redis_keys import Keys, connect
+    from contentctr.live.worker import Worker
+
+    engine = Engine.from_checkpoint(
+        checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
+    )
+    with stop_signals() as caught:
+        try:
+            one = Worker(
+                connect(redis), engine, keys=Keys(prefix), partitions=partitions, lease_s=lease,
+                forget_after_s=forget_after,
+            )  # fmt: skip
+        except RedisError as error:
+            raise InputError(f"--redis {redis}: does not answer ({error})") from None
+        one.run(lambda: caught)
+
+
+def _redis_backend(url: str, prefix: str, partitions: int | None, **options: Any) -> Any:
+    from redis.exceptions import RedisError
+
+    from contentctr.live.redis_backend import RedisBackend
+    from contentctr.live.redis_keys import Keys, connect
+
+    try:
+        return RedisBackend(connect(url), keys=Keys(prefix), partitions=partitions, **options)
+    except RedisError as error:
+        raise InputError(f"--redis {url}: does not answer ({error})") from None
+
+
+def _api_key(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error})") from None
+    if not key:
+        raise InputError(f"{path}: must hold the API key, and is empty")
+    return key
+
+
+def require_extra() -> None:
+    """Raises InputError where the extra `live` is not installed."""
+    import importlib.util
+
+    for name in ("fastapi", "uvicorn", "redis", "prometheus_client"):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")
+
+
+def watch(
+    source: Annotated[
+        str, typer.Argument(help="A recording, which may still be written, or a stream's URL.")
+    ],
+    checkpoint: _Checkpoint,
+    comments: Annotated[
+        Path | None, typer.Option(help="The room's chat, JSONL, which may still be written.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Publish to this service, which scores. [default: here]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Append scores, JSONL.")] = None,
+    room: Annotated[str, typer.Option(help="Room id.")] = "room",
+    streamer: Annotated[str, typer.Option(help="Streamer id.")] = "",
+    title: Annotated[str, typer.Option(help="Shown by the service.")] = "",
+    idle: Annotated[float, typer.Option(min=0, help="A file that is silent so long is done.")] = 60,
+    device: Device = "cpu",
+) -> None:
+    """Score a room while it runs: a line every segment, here or published to a service."""
+    require_extra()
+    import json
+
+    from contentctr import checkpoint as checkpoints
+    from contentctr.highlights import clock
+    from contentctr.interrupts import stop_signals
+    from contentctr.live.encoding import LiveEncoder
+    from contentctr.live.engine import Engine
+    from contentctr.live.watch import GrowingChat
+    from contentctr.live.watch import watch as run
+    from contentctr.live.watcher import Watcher, score_at, score_here
+
+    found = checkpoints.load(checkpoint)
+    place = device_name(device)
+    if url is not None:
+        score = score_at(url, title=title or room, api_key=os.environ.get(KEY_VARIABLE))
+    else:
+        score = score_here(Engine.from_checkpoint(found, max_rooms=1, device=place, shares=False))
+    label = " (simulated)" if found.spec.simulated else ""
+
+    def report(result: dict[str, Any]) -> None:
+        span = f"{clock(result['start_s'])}-{clock(result['end_s'])}"
+        number = "-" if result["score"] is None else f"{result['score']:.4f}"
+        print(f"{span}  {number}{label}  {result['status']}", flush=True)
+        if out is not None:
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"room_id": room, **result}) + "\n")
+
+    watcher = Watcher(
+        LiveEncoder.from_checkpoint(found, place), score, room_id=room, streamer_id=streamer,
+        report=report,
+    )  # fmt: skip
+    chat = None if comments is None else GrowingChat(comments)
+    with stop_signals() as caught:
+        run(source, found.spec, watcher.take, chat=chat, idle_s=idle, stopped=lambda: caught)
+    if chat is not None and (chat.late or chat.bad):
+        typer.echo(
+            f"warning: {comments}: {chat.bad} bad lines and {chat.late} too late were left out",
+            err=True,
+        )

@@ -1,0 +1,151 @@
+"""Requests that wait are computed together, by one thread that owns the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class BusyError(Exception):
+    """As much waits as may wait; or no more is accepted, as the service ends."""
+
+
+@dataclass(frozen=True)
+class _Waiting(Generic[In, Out]):
+    item: In
+    future: asyncio.Future[Out]
+    since: float
+
+
+class Batcher(Generic[In, Out]):
+    """A bounded queue in front of `work`, which gets what has come meanwhile.
+
+    A batch begins with the first item that waits, and is closed when it is full or `wait_s` later;
+    while one is computed the next gathers, so under load batches are large without any wait.
+
+    Args:
+        work: computes items, in a thread of its own; an exception among what it returns is the
+            outcome of that item alone. One that it raises is the outcome of all.
+        batch_size: items computed at once.
+        wait_s: seconds that a batch stays open for more.
+        queue_size: items that wait at most; one more is refused.
+        max_wait_s: an item that has waited longer is refused instead of computed: its client is
+            told in bounded time, and may have given up.
+        deliver: told of every batch's items and outcomes, in the loop's thread, before those who
+            wait are; also of items whose client has gone.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[list[In]], Sequence[Out | Exception]],
+        *,
+        batch_size: int = 64,
+        wait_s: float = 0.002,
+        queue_size: int = 512,
+        max_wait_s: float = 10.0,
+        deliver: Callable[[list[In], Sequence[Out | Exception]], None] | None = None,
+    ) -> None:
+        self._work, self._deliver = work, deliver
+        self._batch_size, self._wait_s = batch_size, wait_s
+        self._queue: asyncio.Queue[_Waiting[In, Out] | None] = asyncio.Queue()
+        self._queue_size, self._max_wait_s = queue_size, max_wait_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._task: asyncio.Task[None] | None = None
+        self._open = False
+
+    def __len__(self) -> int:
+        """Items that wait."""
+        return self._queue.qsize()
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be refused."""
+        return len(self) >= self._queue_size
+
+    @property
+    def running(self) -> bool:
+        """Whether items are accepted and computed."""
+        return self._open and self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Accept items; needs a running event loop."""
+        self._task = asyncio.create_task(self._run())
+        self._open = True
+
+    async def stop(self) -> None:
+        """Accept no more, and finish what was accepted."""
+        self._open = False
+        if self._task is not None:
+            self._queue.put_nowait(None)
+            await self._task
+        self._thread.shutdown()
+
+    async def submit(self, item: In) -> Out:
+        """Wait for the item's outcome.
+
+        Raises:
+            BusyError: it was not accepted.
+        """
+        if not self.running:
+            raise BusyError("the service is not accepting segments now")
+        if self.full:
+            raise BusyError(f"{self._queue_size} segments wait already")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Out] = loop.create_future()
+        self._queue.put_nowait(_Waiting(item, future, loop.time()))
+        return await future
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Something else in the thread that owns the model, between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _run(self) -> None:
+        while (first := await self._queue.get()) is not None:
+            batch = self._in_time(await self._gather(first))
+            if not batch:
+                continue
+            items = [waiting.item for waiting in batch]
+            outcomes: Sequence[Out | Exception]
+            try:
+                loop = asyncio.get_running_loop()
+                outcomes = await loop.run_in_executor(self._thread, self._work, items)
+                if self._deliver is not None:
+                    self._deliver(items, outcomes)
+            except Exception as error:  # a fault of ours: the next batch may do better
+                outcomes = [error] * len(batch)
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                if waiting.future.done():  # its client has gone
+                    continue
+                if isinstance(outcome, Exception):
+                    waiting.future.set_exception(outcome)
+                else:
+                    waiting.future.set_result(outcome)
+
+    def _in_time(self, batch: list[_Waiting[In, Out]]) -> list[_Waiting[In, Out]]:
+        """The batch without what has waited too long, which is refused; not once it all ends."""
+        limit = asyncio.get_running_loop().time() - self._max_wait_s
+        late = [waiting for waiting in batch if self._open and waiting.since < limit]
+        for waiting in late:
+            if not waiting.future.done():
+                waiting.future.set_exception(
+                    BusyError(f"it has waited for {self._max_wait_s:g} s in vain")
+                )
+        return [waiting for waiting in batch if waiting not in late]
+
+    async def _gather(self, first: _Waiting[In, Out]) -> list[_Waiting[In, Out]]:
+        batch = [first]
+        if self._queue.empty() and self._wait_s:
+            await asyncio.sleep(self._wait_s)
+        while len(batch) < self._batch_size and not self._queue.empty():
+            waiting = self._queue.get_nowait()
+            if waiting is None:  # the end is near: it stays in the queue
+                self._queue.put_nowait(None)
+                break
+            batch.append(waiting)
+        return batch

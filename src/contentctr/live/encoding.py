@@ -1,0 +1,112 @@
+"""Features of posted frames and texts, as `encode` stores them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from contentctr.checkpoint import Checkpoint
+from contentctr.config import DataSpec
+from contentctr.encoders import TextEncoder, VisualEncoder, for_inference
+from contentctr.features import to_half
+from contentctr.live.decode import RawSegment
+from contentctr.live.scorer_segments import LiveSegment
+from contentctr.segment_features import TextCache, default_batch_size, encode_texts
+
+ROOMS_KEPT = 10_000
+"""Rooms whose last comments are remembered, where a model reads them later."""
+
+
+class LiveEncoder:
+    """The checkpoint's encoders for live segments. Not for use by two threads at once.
+
+    Where the model was trained with a comment lag, a segment gets the comments that were posted
+    here with the segment so many before it.
+
+    Args:
+        visual: f.
+        text: g.
+        spec: of the model's features.
+    """
+
+    def __init__(self, visual: VisualEncoder, text: TextEncoder, spec: DataSpec) -> None:
+        self._visual, self._text, self._spec = for_inference(visual), for_inference(text), spec
+        self._device = next(iter(self._visual.parameters())).device
+        self._cache: TextCache = OrderedDict()
+        self._comments: OrderedDict[str, dict[int, str]] = OrderedDict()
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, device: torch.device | str = "cpu"
+    ) -> LiveEncoder:
+        """With the encoders that the checkpoint's model was trained with."""
+        return cls(*checkpoint.load_encoders(device), checkpoint.spec)
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+        """A picture as `encode` takes it; may be called by several threads."""
+        return self._visual.preprocess(image)
+
+    def encode(self, raws: Sequence[RawSegment]) -> list[LiveSegment]:
+        """Segments with their features, as float16 holds them.
+
+        Raises:
+            InputError: an encoder gives numbers float16 cannot hold.
+        """
+        pairs = [(raw.speech, self._lagged(raw)) for raw in raws]
+        visual_RV = to_half(self._pictures(raws), "frames").astype(np.float32)
+        text_RT = to_half(
+            encode_texts(
+                pairs, self._text, batch_size=default_batch_size(self._device), cache=self._cache
+            ),
+            "speech and comments",
+        ).astype(np.float32)
+        return [
+            LiveSegment(
+                room_id=raw.room_id,
+                streamer_id=raw.streamer_id,
+                index=raw.index,
+                visual=visual_RV[row] if raw.pictures else None,
+                text=text_RT[row] if any(pairs[row]) else None,
+                has_speech=bool(pairs[row][0]),
+                has_comments=bool(pairs[row][1]),
+            )
+            for row, raw in enumerate(raws)
+        ]
+
+    def forget(self, room_id: str) -> None:
+        """A room has ended."""
+        self._comments.pop(room_id, None)
+
+    def _lagged(self, raw: RawSegment) -> str:
+        """The comments that the model reads with this segment."""
+        lag = self._spec.comment_lag
+        if not lag:
+            return raw.comments
+        kept = self._comments.setdefault(raw.room_id, {})
+        kept[raw.index] = raw.comments
+        self._comments.move_to_end(raw.room_id)
+        for old in [index for index in kept if index < max(kept) - lag]:
+            del kept[old]
+        if len(self._comments) > ROOMS_KEPT:
+            self._comments.popitem(last=False)
+        return kept.get(raw.index - lag, "")
+
+    def _pictures(self, raws: Sequence[RawSegment]) -> NDArray[np.float32]:
+        """Mean feature of each segment's pictures [R, V]; zeros where there are none."""
+        sum_RV = np.zeros((len(raws), self._visual.dim), np.float32)
+        owned = [(row, picture) for row, raw in enumerate(raws) for picture in raw.pictures]
+        size = default_batch_size(self._device)
+        for start in range(0, len(owned), size):
+            part = owned[start : start + size]
+            frames = np.stack([picture for _, picture in part])
+            with torch.inference_mode():
+                features = self._visual(torch.from_numpy(frames).to(self._device))
+            np.add.at(sum_RV, [row for row, _ in part], features.float().cpu().numpy())
+        counts = np.array([max(1, len(raw.pictures)) for raw in raws], np.float32)
+        means_RV: NDArray[np.float32] = sum_RV / counts[:, None]
+        return means_RV

@@ -1,0 +1,160 @@
+"""A checkpoint's scorer for callers that do not trust each other: one's error is not another's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+
+from contentctr import checkpoint as checkpoints
+from contentctr.checkpoint import Checkpoint
+from contentctr.config import Config, DataSpec
+from contentctr.errors import InputError
+from contentctr.live.scorer import RoomScorer
+from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
+from contentctr.live.shares import SegmentShares, has_shares, segment_shares
+from contentctr.models.contentctr import ContentCTR
+from contentctr.vocabulary import Vocabulary
+
+
+class RoomsFullError(Exception):
+    """A new room, where there are as many as there may be."""
+
+
+class StreamerChangedError(Exception):
+    """A segment's streamer is not its room's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A segment that was taken, and what the Perceiver looked at."""
+
+    scored: Scored
+    shares: SegmentShares | None
+
+
+Refused = InputError | RoomsFullError
+
+
+class Engine:
+    """A RoomScorer, the shares beside each score, and an outcome of its own for each segment.
+
+    Not for use by two threads at once.
+
+    Args:
+        model: as RoomScorer's.
+        config: the model's.
+        spec: of the features it was trained on.
+        vocabulary: its known streamers.
+        max_rooms: rooms at once.
+        batch_size: rooms computed at once.
+        device: where to compute.
+        shares: whether to compute the shares, where the model has them: about as dear as the
+            projections once more.
+
+    Raises:
+        InputError: the model cannot be run live.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Config,
+        spec: DataSpec,
+        vocabulary: Vocabulary,
+        *,
+        max_rooms: int = 4096,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+        shares: bool = True,
+    ) -> None:
+        self.scorer = RoomScorer(
+            model, config, spec, vocabulary, max_rooms=max_rooms, batch_size=batch_size,
+            device=device,
+        )  # fmt: skip
+        assert isinstance(model, ContentCTR)
+        self.config, self.spec = config, spec
+        self.has_shares = shares and has_shares(model)
+        self._model, self._device = model, device
+        self._rows = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint | Path | str,
+        *,
+        max_rooms: int = 4096,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+        shares: bool = True,
+    ) -> Self:
+        """An engine with a checkpoint's model; arguments as above.
+
+        Raises:
+            InputError: the checkpoint cannot be read, or its model cannot be run live.
+        """
+        if not isinstance(checkpoint, Checkpoint):
+            checkpoint = checkpoints.load(checkpoint)
+        return cls(
+            checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
+            checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,
+            shares=shares,
+        )  # fmt: skip
+
+    def check(self, segment: LiveSegment) -> None:
+        """Stop where a segment is not what the model takes; needs no turn with the engine.
+
+        Raises:
+            InputError: names the room, the segment, the field, the rule and the value.
+        """
+        check_segments([segment], self.spec)
+
+    def score(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:
+        """Take segments; one that is refused does not keep the others from being scored.
+
+        Returns:
+            What became of each, in the order given.
+        """
+        if not segments:
+            return []
+        try:
+            results: list[Scored | Refused] = [*self.scorer.score(segments)]
+        except InputError:  # nothing has changed: find out whose it is
+            results = [InputError("")] * len(segments)
+            for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
+                results[k] = self._one(segments[k])
+        return self._with_shares(segments, results)
+
+    def _one(self, segment: LiveSegment) -> Scored | Refused:
+        try:
+            return self.scorer.score([segment])[0]
+        except InputError as error:
+            if len(self.scorer) == self.scorer.max_rooms:
+                if segment.room_id not in self.scorer.rooms:
+                    return RoomsFullError(
+                        f"there may be at most {self.scorer.max_rooms} live rooms"
+                    )
+            return error
+
+    def _with_shares(
+        self, segments: Sequence[LiveSegment], results: Sequence[Scored | Refused]
+    ) -> list[Taken | Refused]:
+        shares: dict[int, SegmentShares] = {}
+        if self.has_shares:
+            new = [
+                k for k, r in enumerate(results) if isinstance(r, Scored) and r.status == "scored"
+            ]
+            for start in range(0, len(new), self.scorer.batch_size):
+                part = new[start : start + self.scorer.batch_size]
+                rows = [self._rows.get(segments[k].streamer_id, 0) for k in part]
+                batch = as_batch([segments[k] for k in part], rows, self.spec)
+                found = segment_shares(self._model, batch.to(self._device))
+                shares.update(zip(part, found, strict=True))
+        return [
+            result if isinstance(result, Refused) else Taken(scored=result, shares=shares.get(k))
+            for k, result in enumerate(results)
+        ]

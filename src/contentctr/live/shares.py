@@ -1,0 +1,87 @@
+"""What the Perceiver looks at: its attention over picture, text and the running latent. No I/O.
+
+Shape suffixes as in batch.py, and: R segments, M tokens (visual, text, latent), H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from contentctr.batch import Batch
+from contentctr.models.contentctr import ContentCTR, PerceiverBlock, PerceiverLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Attention of one layer, mean over its heads; the three sum to 1."""
+
+    visual: float
+    text: float
+    latent: float
+    """What the layers before have made of the streamer's embedding; in the first, that itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentShares:
+    """Shares of the first and of the last layer (the same, if there is but one)."""
+
+    first: Shares
+    last: Shares
+
+
+def has_shares(model: nn.Module) -> bool:
+    """Whether the model has a Perceiver over both modalities."""
+    return (
+        isinstance(model, ContentCTR)
+        and isinstance(model.block, PerceiverBlock)
+        and tuple(model.modalities) == ("visual", "text")
+    )
+
+
+@torch.inference_mode()
+def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
+    """Shares of each segment.
+
+    Args:
+        model: one that `has_shares`, in evaluation mode.
+        batch: R windows of one segment each.
+
+    Returns:
+        R shares, in the batch's order.
+    """
+    assert has_shares(model)
+    visual_BND, text_BND = model.fusion(batch)
+    tokens_RMD = torch.stack((visual_BND[:, 0], text_BND[:, 0]), dim=1)
+    latent_R1D = model.streamer(batch.streamer_B)[:, None]
+    found: list[Tensor] = []
+    layers = model.block.layers
+    assert isinstance(layers, nn.ModuleList)
+    for number, layer in enumerate(layers):
+        assert isinstance(layer, PerceiverLayer)
+        if number in (0, len(layers) - 1):
+            found.append(_weights(layer, latent_R1D, tokens_RMD))
+        latent_R1D = layer(latent_R1D, tokens_RMD)
+    firsts, lasts = found[0].tolist(), found[-1].tolist()
+    return [
+        SegmentShares(first=_shares(first), last=_shares(last))
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+
+
+def _weights(layer: PerceiverLayer, latent_R1D: Tensor, tokens_RMD: Tensor) -> Tensor:
+    """The layer's attention weights, mean over heads: [R, M]."""
+    query_R1D = layer.norm_latent(latent_R1D)
+    memory_RMD = torch.cat((layer.norm_tokens(tokens_RMD), query_R1D), dim=1)
+    query_R1HE = layer.attention.queries(query_R1D)
+    key_RMHE, _ = layer.attention.keys_values(memory_RMD)
+    logits_RMH = (query_R1HE * key_RMHE).sum(-1) * query_R1HE.shape[-1] ** -0.5
+    weights_RM: Tensor = logits_RMH.softmax(dim=1).mean(-1)
+    return weights_RM
+
+
+def _shares(weights: list[float]) -> Shares:
+    visual, text, latent = weights
+    return Shares(visual=visual, text=text, latent=latent)

@@ -1,0 +1,115 @@
+"""Server-sent events: a bounded log that any number of listeners read, each at its own place.
+
+A listener holds a number, not a queue: one that is slow costs no memory, and is told to start
+anew (`reset`) when the log has moved past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KEPT = 2000
+"""Events that a listener may be behind."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; `number` rises by one with each."""
+
+    number: int
+    kind: str
+    room_id: str
+    data: str
+
+
+class EventLog:
+    """The last events, and the waking of those who wait for the next. For one event loop.
+
+    Args:
+        kept: events kept for listeners that are behind or come back.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._events: deque[Event] = deque(maxlen=kept)
+        self._next = 1
+        self._news = asyncio.Event()
+        self._boot = uuid.uuid4().hex[:8]
+        self.closed = False
+        self.listeners = 0
+
+    def append(self, kind: str, room_id: str, data: Mapping[str, Any]) -> None:
+        """Tell all listeners."""
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+        self._events.append(Event(self._next, kind, room_id, text))
+        self._next += 1
+        self._wake()
+
+    def close(self) -> None:
+        """End all streams: the service ends."""
+        self.closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _after(self, cursor: str | None) -> int | None:
+        """Number of the last event that a listener has seen; None: unknown, or too long ago."""
+        if cursor is None:
+            return self._next - 1
+        boot, _, number = cursor.partition("-")
+        if boot != self._boot or not number.isascii() or not number.isdigit() or len(number) > 15:
+            return None
+        seen = int(number)
+        return seen if self._oldest() - 1 <= seen < self._next else None
+
+    def _oldest(self) -> int:
+        return self._events[0].number if self._events else self._next
+
+    async def listen(
+        self, cursor: str | None, *, room_id: str | None = None, ping_s: float = 15.0
+    ) -> AsyncIterator[str]:
+        """The stream's text, from after the cursor on, until the log is closed.
+
+        Args:
+            cursor: id of the last event that was seen; None: only new events.
+            room_id: events of this room alone; None: of all.
+            ping_s: seconds of silence after which a comment line says that the stream is alive.
+        """
+        self.listeners += 1
+        try:
+            yield "retry: 2000\n\n"
+            seen = self._after(cursor)
+            while not self.closed:
+                if seen is None or seen < self._oldest() - 1:
+                    seen = self._next - 1
+                    yield self._text(seen, "reset", "{}")
+                news = self._news
+                for event in self._since(seen):
+                    seen = event.number
+                    if room_id in (None, event.room_id):
+                        yield self._text(seen, event.kind, event.data)
+                if news.is_set() or seen < self._next - 1:
+                    continue
+                try:
+                    async with asyncio.timeout(ping_s):
+                        await news.wait()
+                except TimeoutError:
+                    yield ": ping\n\n"
+        finally:
+            self.listeners -= 1
+
+    def _since(self, seen: int) -> list[Event]:
+        """Events after `seen`, oldest first; a few at a time, as the log moves on meanwhile."""
+        behind = self._next - 1 - seen
+        start = len(self._events) - behind
+        return [self._events[k] for k in range(start, min(start + 100, len(self._events)))]
+
+    def _text(self, number: int, kind: str, data: str) -> str:
+        return f"id: {self._boot}-{number}\nevent: {kind}\ndata: {data}\n\n"
