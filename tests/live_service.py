@@ -69,8 +69,8 @@ def b64(data):
 
 
 @contextmanager
-def running(engine=None, *, settings=None, encoder=None, clock=None, **options):
-    """A service on a free port: (client, backend)."""
+def running(engine=None, *, settings=None, encoder=None, clock=None, port=0, **options):
+    """A service on a free port, or on `port`: (client, backend)."""
     engine = engine or make_engine()
     clocks = {} if clock is None else {"clock": clock}
     backend = LocalBackend(engine, encoder=encoder, **clocks, **options)
@@ -78,7 +78,7 @@ def running(engine=None, *, settings=None, encoder=None, clock=None, **options):
                     check=engine.check, encoder=encoder)  # fmt: skip
     settings = settings or ServiceSettings(max_rooms=engine.scorer.max_rooms)
     app = create_app(backend, served, settings, **clocks)
-    server = make_server(app, backend, port=0)
+    server = make_server(app, backend, port=port)
     with httpx.Client() as client, serving(server) as url:  # the client sees the service's end
         client.base_url = url
         yield client, backend

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from contentctr.errors import InputError
 from contentctr.live.batching import Batcher, BusyError
 from contentctr.live.limits import TokenBuckets
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
@@ -560,3 +562,13 @@ def test_info_and_openapi(service):
     assert schema["components"]["schemas"]["SegmentIn"]["examples"]
     assert {"/v1/segments", "/v1/rank", "/v1/events", "/healthz"} <= set(schema["paths"])
     assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_port_in_use_is_one_error_and_no_thread_dies_of_it():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1, port {port}: in use"):
+            with running(port=port):
+                pass

@@ -97,9 +97,7 @@ def test_an_imported_table_is_for_models_that_take_one(data, tmp_path):
     table = tmp_path / "table.parquet"
     write_streamer_table(table, ["nobody"], np.ones((1, 3)))
     sizes = dataclasses.replace(TINY.model, streamer_table=str(table))
-    with pytest.raises(
-        InputError, match="must hold streamers of the.*none of the 3"
-    ):
+    with pytest.raises(InputError, match="must hold streamers of the.*none of the 3"):
         train_model(dataclasses.replace(TINY, model=sizes), data, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     other = dataclasses.replace(TINY, model=dataclasses.replace(sizes, kind="deepfm"))

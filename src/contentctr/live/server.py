@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -82,7 +82,12 @@ def serving(server: uvicorn.Server) -> Iterator[str]:
     Raises:
         InputError: it cannot listen there.
     """
-    thread = threading.Thread(target=server.run, name="server")
+
+    def run() -> None:
+        with suppress(SystemExit):  # uvicorn's way to say that it cannot listen
+            server.run()
+
+    thread = threading.Thread(target=run, name="server")
     thread.start()
     while not server.started:
         thread.join(0.01)

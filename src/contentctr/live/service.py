@@ -288,7 +288,9 @@ class _Service:
     ) -> Response:
         """Server-sent events of new scores."""
         log = self._backend.events
-        if log.closed or log.listeners >= self._settings.max_listeners:
+        if log.closed:
+            raise BusyError("the service is ending")
+        if log.listeners >= self._settings.max_listeners:
             raise BusyError(f"{log.listeners} listeners are here already")
         stream = log.listen(cursor or last_event_id, room_id=room_id)
         return StreamingResponse(

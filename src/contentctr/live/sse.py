@@ -84,8 +84,8 @@ class EventLog:
         """
         self.listeners += 1
         try:
+            seen = self._after(cursor)  # before anything is sent, or an event could fall between
             yield "retry: 2000\n\n"
-            seen = self._after(cursor)
             while not self.closed:
                 if seen is None or seen < self._oldest() - 1:
                     seen = self._next - 1
