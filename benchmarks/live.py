@@ -1,6 +1,7 @@
 """Live scoring against full windows, with the paper's recipe on stored features, on one thread.
 
-    OMP_NUM_THREADS=1 python -u benchmarks/live.py [--repeats 5] [--rooms 3000] [--ticks 5] [--batch-size 64]
+    OMP_NUM_THREADS=1 python -u benchmarks/live.py [--repeats 5] [--rooms 3000] [--ticks 5]
+                                                   [--batch-size 64]
 
 Time of a new segment of each of 256 rooms whose windows are full: RoomScorer's, its checks and
 bookkeeping among it, against the model's forward pass on their 256 windows, interleaved in one
