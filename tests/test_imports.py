@@ -9,12 +9,12 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "interrupts", "kernels", "prefetch", "files", "config", "batch", "vocabulary",
+GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "config", "batch", "vocabulary",
           "streamer_table", "metrics", "ranking_metrics", "average_precision", "kendall",
           "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
-        "segment_data", "windows", "simulate", "phd", "yolo", "shards"}  # fmt: skip
+        "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring"}
 TRAIN = {"run", "train", "evaluate", "pretrain"}

@@ -1,14 +1,15 @@
 """Encode a prepared folder: every segment's frames and texts once, only what is new or changed.
 
-Rooms are written one by one, so that a killed run goes on where it was. Shape suffixes:
-batch.py's legend, and S segments.
+Rooms are written one by one, so that a killed run goes on where it was. A room's features do not
+depend on the rooms before it, so they are the same to the bit whoever encodes which rooms. Shape
+suffixes: batch.py's legend, and S segments.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,11 @@ from contentctr.features import (
 )
 from contentctr.files import digest
 from contentctr.prepared import Prepared
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import progress_bar
 from contentctr.rooms.media import list_images
 from contentctr.rooms.room import Media
 from contentctr.segment_features import (
     Pair,
-    TextCache,
     default_batch_size,
     encode_frames,
     encode_texts,
@@ -45,6 +45,7 @@ from contentctr.segment_features import (
     segment_spans,
     text_pairs,
 )
+from contentctr.shards import run_over
 from contentctr.stored_vectors import StoredVectors
 
 Tensors = dict[str, NDArray[Any]]
@@ -67,6 +68,7 @@ def encode_rooms(
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
+    ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Store features of every room of a prepared folder, or the encoders' inputs.
@@ -85,6 +87,8 @@ def encode_rooms(
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         device: where the encoders run.
+        ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here. A worker
+            has as many threads as this process (sums of floats depend on that), or one GPU.
         show_progress: show a bar on a terminal.
 
     Returns:
@@ -102,10 +106,53 @@ def encode_rooms(
             f"{data.root}: its features are made by `contentctr simulate`, without pictures: "
             "there is nothing to encode"
         )
-    f = _visual_source(data, visual, inputs=inputs, device=device)
-    g = encoders.load_text(text, pooling=text_pooling, max_tokens=max_text_tokens, device=device)
-    job = _Job(data, f, g, batch_size=batch_size, inputs=inputs)
-    return job.run(show_progress=show_progress)
+    source = _Source(
+        data.root, visual, text, text_pooling, max_text_tokens, batch_size, inputs,
+        device=torch.device(device), threads=torch.get_num_threads(),
+    )  # fmt: skip
+    # On a cluster the encoders run elsewhere; here they only say which ones they are.
+    encoder = source.load(torch.device("cpu") if ray else source.device)
+    return _Job(data, source, encoder).run(ray, show_progress=show_progress)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Which encoders, by name, and how they run: all that a worker needs to load its own."""
+
+    root: Path
+    visual: str
+    text: str
+    text_pooling: str | None
+    max_text_tokens: int
+    batch_size: int
+    inputs: bool
+    device: torch.device
+    threads: int
+
+    def load(self, device: torch.device) -> _RoomEncoder:
+        """The encoders, on a device."""
+        data = Prepared(self.root)
+        f = _visual_source(data, self.visual, inputs=self.inputs, device=device)
+        g = encoders.load_text(
+            self.text, pooling=self.text_pooling, max_tokens=self.max_text_tokens, device=device
+        )
+        return _RoomEncoder(data, f, g, batch_size=self.batch_size, inputs=self.inputs)
+
+    def worker(self, spec: DataSpec) -> _RoomEncoder:
+        """The same on a machine of a cluster, which must have the same encoders.
+
+        Raises:
+            InputError: it has others.
+        """
+        torch.set_num_threads(self.threads)
+        # Ray shows a worker its own GPU alone.
+        encoder = self.load(torch.device(self.device.type))
+        if encoder.spec != spec:
+            raise InputError(
+                f"the encoders {self.visual!r} and {self.text!r} must be the same on every "
+                "machine, and one has others under these names"
+            )
+        return encoder
 
 
 def _visual_source(
@@ -156,41 +203,14 @@ class _Task:
 class _Job:
     """One run of `encode_rooms`."""
 
-    def __init__(
-        self,
-        data: Prepared,
-        visual: encoders.ImageEncoder | StoredVectors,
-        text: encoders.TextPairEncoder,
-        *,
-        batch_size: int,
-        inputs: bool,
-    ) -> None:
-        self.data, self.batch_size, self.inputs = data, batch_size, inputs
-        self.visual, self.text = visual, text.eval()
-        self.folder = data.inputs_dir if inputs else data.features_dir
-        manifest = data.manifest()
-        self.spec = DataSpec(
-            segment_seconds=float(manifest["segment_seconds"]),
-            frames_per_segment=manifest["frames_per_segment"],
-            comment_lag=manifest["comment_lag"],
-            visual_encoder=visual.name,
-            visual_revision=visual.revision,
-            visual_dim=visual.dim,
-            text_encoder=text.name,
-            text_revision=text.revision,
-            text_dim=text.dim,
-            text_pooling=text.pooling,
-            max_text_tokens=text.max_tokens,
-        )
-        self.segments_hash = manifest.get("hashes", {}).get("segments.parquet", "")
-        self.cache: TextCache = OrderedDict()
+    def __init__(self, data: Prepared, source: _Source, encoder: _RoomEncoder) -> None:
+        self.data, self.source, self.encoder = data, source, encoder
+        self.folder, self.spec, self.visual = encoder.folder, encoder.spec, encoder.visual
+        self.segments_hash = data.manifest().get("hashes", {}).get("segments.parquet", "")
         self.warnings: list[str] = []
         self.removed = 0
-        self.make_visual, self.make_text = (
-            (self._frames, self._tokens) if inputs else (self._visual, self._text)
-        )
 
-    def run(self, *, show_progress: bool) -> dict[str, Any]:
+    def run(self, ray: str | None, *, show_progress: bool) -> dict[str, Any]:
         """Encode what is missing, remove what is gone."""
         tasks = list(self._tasks())
         # Said before anything is written: a store that is half of other encoders, or half there,
@@ -207,11 +227,19 @@ class _Job:
             "segments_encoded": sum(len(task.spans) for task in todo),
         }
         with progress_bar("encode", counts["segments_encoded"], show=show_progress) as bar:
-            for task in todo:
-                self._store(task, index.get(task.room_id), bar)
+            for task, warnings in zip(todo, self._encode(todo, ray), strict=True):
+                self.warnings += warnings
+                bar.advance(len(task.spans))
         counts |= self._flags(tasks)
         self._manifest(counts, complete=True)
         return {**counts, "warnings": self.warnings}
+
+    def _encode(self, tasks: Sequence[_Task], ray: str | None) -> Iterator[list[str]]:
+        make = partial(self.source.worker, self.spec) if ray else lambda: self.encoder
+        on_gpu = self.source.device.type != "cpu"
+        return run_over(
+            tasks, make, ray=ray, cpus=1 if on_gpu else self.source.threads, gpus=int(on_gpu)
+        )
 
     def _flags(self, tasks: Sequence[_Task]) -> dict[str, int]:
         """How many segments have pictures, speech and comments."""
@@ -280,17 +308,59 @@ class _Job:
             index |= wanted
         return index
 
-    def _store(self, task: _Task, entry: Entry | None, bar: Progress) -> None:
-        """Write a room; the part of it that is stored as it should be is taken over."""
+
+class _RoomEncoder:
+    """Encodes rooms and stores them: what a worker does."""
+
+    def __init__(
+        self,
+        data: Prepared,
+        visual: encoders.ImageEncoder | StoredVectors,
+        text: encoders.TextPairEncoder,
+        *,
+        batch_size: int,
+        inputs: bool,
+    ) -> None:
+        self.batch_size, self.inputs = batch_size, inputs
+        self.visual, self.text = visual, text.eval()
+        self.folder = data.inputs_dir if inputs else data.features_dir
+        manifest = data.manifest()
+        self.spec = DataSpec(
+            segment_seconds=float(manifest["segment_seconds"]),
+            frames_per_segment=manifest["frames_per_segment"],
+            comment_lag=manifest["comment_lag"],
+            visual_encoder=visual.name,
+            visual_revision=visual.revision,
+            visual_dim=visual.dim,
+            text_encoder=text.name,
+            text_revision=text.revision,
+            text_dim=text.dim,
+            text_pooling=text.pooling,
+            max_text_tokens=text.max_tokens,
+        )
+        self.make_visual, self.make_text = (
+            (self._frames, self._tokens) if inputs else (self._visual, self._text)
+        )
+
+    def __call__(self, task: _Task) -> list[str]:
+        """Write a room, unless it is there; the part that is as it should be is taken over.
+
+        Returns:
+            Warnings.
+        """
+        warnings: list[str] = []
+        path = self.folder / f"{room_file(task.room_id)}.safetensors"
+        # A worker that died after it had written the room left it whole.
+        entry = shard_index(path).get(task.room_id) if path.exists() else None
         has_visual, has_text = task.done(entry)
+        if has_visual and has_text:
+            return warnings
         kept: Tensors = {}
         if entry is not None and (has_visual or has_text):
             kept = read_entry(
                 entry, VISUAL_PART[self.inputs] if has_visual else TEXT_PART[self.inputs]
             )
-        if has_visual:
-            bar.advance(len(task.spans))
-        visual = {} if has_visual else self.make_visual(task, bar)
+        visual = {} if has_visual else self.make_visual(task, warnings)
         text = {} if has_text else self.make_text(task)
         room = StoredRoom(
             room_id=task.room_id,
@@ -299,37 +369,35 @@ class _Job:
             text_fingerprint=task.text_fingerprint,
         )
         write_shard(self.folder, room_file(task.room_id), [room])
+        return warnings
 
-    def _visual(self, task: _Task, bar: Progress) -> Tensors:
+    def _visual(self, task: _Task, warnings: list[str]) -> Tensors:
         if isinstance(self.visual, StoredVectors):
-            bar.advance(len(task.spans))
             return self.visual.read(task.room_id, len(task.spans))
         visual_SV, has_visual_S = encode_frames(
             task.media, task.spans, self.visual,
             frames_per_segment=self.spec.frames_per_segment, batch_size=self.batch_size,
-            warnings=self.warnings, progress=bar,
+            warnings=warnings,
         )  # fmt: skip
         what = f"room {task.room_id!r}, visual encoder {self.visual.name!r}"
         return {"visual": to_half(visual_SV, what), "has_visual": has_visual_S.astype(np.uint8)}
 
     def _text(self, task: _Task) -> Tensors:
-        text_ST = encode_texts(task.pairs, self.text, batch_size=self.batch_size, cache=self.cache)
+        text_ST = encode_texts(task.pairs, self.text, batch_size=self.batch_size)
         what = f"room {task.room_id!r}, text encoder {self.text.name!r}"
         return {"text": to_half(text_ST, what), **_text_flags(task.pairs)}
 
-    def _frames(self, task: _Task, bar: Progress) -> Tensors:
+    def _frames(self, task: _Task, warnings: list[str]) -> Tensors:
         assert not isinstance(self.visual, StoredVectors)
         per_segment, count = self.spec.frames_per_segment, len(task.spans)
         frames_SFHWC = np.zeros((count, per_segment, *self.visual.size, 3), np.uint8)
         has_frame_SF = np.zeros((count, per_segment), np.uint8)
-        found = segment_frames(task.media, task.spans, per_segment, self.warnings)
+        found = segment_frames(task.media, task.spans, per_segment, warnings)
         for number, frame in enumerate(found):
             row, place = divmod(number, per_segment)
             if frame is not None:
                 frames_SFHWC[row, place] = self.visual.preprocess(frame)
                 has_frame_SF[row, place] = 1
-            if place == per_segment - 1:
-                bar.advance()
         has_visual_S: NDArray[np.uint8] = has_frame_SF.max(axis=1)
         tensors: Tensors = {"frames": frames_SFHWC, "has_frame": has_frame_SF}
         return {**tensors, "has_visual": has_visual_S}

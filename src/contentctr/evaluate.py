@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,18 @@ from contentctr.metrics import summary
 from contentctr.prepared import Prepared
 from contentctr.progress import progress_bar
 from contentctr.ranking_metrics import LABEL_PERCENTILE, percentile_by_room, ranking_summary
-from contentctr.scoring import score_segments
+from contentctr.scoring import RoomsScorer
 from contentctr.segment_data import SegmentData, load_segments
+from contentctr.shards import run_over
 from contentctr.windows import (
-    curve_windows,
     is_sample,
     require_windows,
     sample_windows,
 )
 
 Floats = npt.NDArray[np.float64]
+_ROOMS_AT_ONCE = 16
+"""Rooms whose windows share batches, and that a worker of a cluster scores together."""
 HIGHLIGHT = "highlight_label"
 """A column of segments.parquet, 1 for a highlight, where the data says which segments are."""
 
@@ -44,6 +47,7 @@ def evaluate_model(
     split: str = "test",
     batch_size: int = 64,
     device: torch.device | str = "cpu",
+    ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Score every segment of a split, and measure the scores on its samples.
@@ -59,6 +63,8 @@ def evaluate_model(
         split: train, val, test or all.
         batch_size: windows at once; no metric depends on it.
         device: where to compute.
+        ray: the Ray cluster whose machines score, as `run_over` takes it; None: here. A worker has
+            as many threads as this process (sums of floats depend on that), or one GPU.
         show_progress: show a bar.
 
     Returns:
@@ -80,14 +86,10 @@ def evaluate_model(
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
     )
-    finetuned = checkpoint.finetuned
-    model = checkpoint.load_end_to_end(device) if finetuned else checkpoint.load_model(device)
-    total = len(curve_windows(segments, config.window_len)[0])
-    with progress_bar("evaluate", total, show=show_progress) as bar:
-        scores_S = score_segments(
-            model, segments, window_len=config.window_len, horizon=config.horizon,
-            batch_size=batch_size, device=device, progress=bar,
-        )  # fmt: skip
+    scoring = _Scoring(
+        checkpoint, data.root, split, batch_size, torch.device(device), torch.get_num_threads()
+    )
+    scores_S = _score(scoring, segments, ray, show_progress=show_progress)
     table = _predictions(segments, scores_S, checkpoint, data)
     own = data.segments().drop("speech", "comments")
     if HIGHLIGHT in own.columns:
@@ -107,6 +109,59 @@ def evaluate_model(
     }
     _write(out, table, metrics, checkpoint)
     return metrics
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """What scores which segments: all that a worker needs."""
+
+    checkpoint: Checkpoint
+    root: Path
+    split: str
+    batch_size: int
+    device: torch.device
+    threads: int
+
+    def segments(self) -> SegmentData:
+        """The segments of the split."""
+        return load_segments(
+            Prepared(self.root), self.checkpoint.vocabulary, split=self.split,
+            horizon=self.checkpoint.config.data.horizon, inputs=self.checkpoint.finetuned,
+            content=self.checkpoint.reads_content,
+        )  # fmt: skip
+
+    def scorer(self, segments: SegmentData) -> RoomsScorer:
+        """The model, ready to score rooms of them."""
+        checkpoint, config = self.checkpoint, self.checkpoint.config.data
+        load = checkpoint.load_end_to_end if checkpoint.finetuned else checkpoint.load_model
+        return RoomsScorer(
+            load(self.device), segments, window_len=config.window_len, horizon=config.horizon,
+            batch_size=self.batch_size, device=self.device,
+        )  # fmt: skip
+
+    def worker(self) -> RoomsScorer:
+        """The same on a machine of a cluster, where Ray shows a worker its own GPU alone."""
+        torch.set_num_threads(self.threads)
+        here = replace(self, device=torch.device(self.device.type))
+        return here.scorer(here.segments())
+
+
+def _score(
+    scoring: _Scoring, segments: SegmentData, ray: str | None, *, show_progress: bool
+) -> Floats:
+    """Scores of all segments; the same rooms together wherever they are scored."""
+    count = len(segments.room_bounds[0])
+    chunks = [(n, min(n + _ROOMS_AT_ONCE, count)) for n in range(0, count, _ROOMS_AT_ONCE)]
+    make = scoring.worker if ray else lambda: scoring.scorer(segments)
+    on_gpu = scoring.device.type != "cpu"
+    found: list[Floats] = []
+    with progress_bar("evaluate", len(segments), show=show_progress) as bar:
+        for scores_S in run_over(
+            chunks, make, ray=ray, cpus=1 if on_gpu else scoring.threads, gpus=int(on_gpu)
+        ):
+            found.append(scores_S)
+            bar.advance(len(scores_S))
+    return np.concatenate(found)
 
 
 def _predictions(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import polars as pl
 from contentctr import prepared
 from contentctr.errors import InputError
 from contentctr.prepared import ROOMS_SCHEMA, TRUTH_SCHEMA, Prepared
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import progress_bar
 from contentctr.rooms.folder import find_rooms, read_room
 from contentctr.rooms.room import Room
 from contentctr.segments import Grid, count_tail, segment_rooms
+from contentctr.shards import run_over
 from contentctr.targets import (
     assign_splits,
     check_comment_lag,
@@ -27,16 +29,18 @@ from contentctr.targets import (
 
 _CHUNK_ROOMS = 64
 _CHUNK_EVENTS = 20_000_000
-"""Rooms are segmented together up to so many rooms or events, which bounds the memory."""
+"""Rooms are read by so many, and segmented together up to so many events: it bounds the memory."""
 _MAX_WARNINGS = 500
 """The manifest keeps so many; the counts are complete."""
 
 
 @dataclass(kw_only=True)
 class _Collected:
-    """What all rooms together have given so far."""
+    """What some rooms have given."""
 
     segment_seconds: float
+    places: list[tuple[str, Path]] = field(default_factory=list)
+    """Room ids, and where they were found."""
     rooms: list[dict[str, Any]] = field(default_factory=list)
     segments: list[pl.DataFrame] = field(default_factory=list)
     truth: list[pl.DataFrame] = field(default_factory=list)
@@ -48,6 +52,7 @@ class _Collected:
         """Segment some rooms and keep what comes of it."""
         grid = Grid(self.segment_seconds)
         for folder, room in chunk:
+            self.places.append((room.room_id, folder))
             num_segments = grid.count(room.duration_s)
             self.counts.update(room.counts)
             self.warnings += room.warnings
@@ -63,6 +68,13 @@ class _Collected:
         rooms = [room for _, room in chunk]
         self.counts.update(count_tail(rooms, segment_seconds=self.segment_seconds))
         self.segments.append(segment_rooms(rooms, segment_seconds=self.segment_seconds))
+
+    def merge(self, later: _Collected) -> None:
+        """Take over what later rooms have given."""
+        for name in ("places", "rooms", "segments", "truth", "warnings"):
+            getattr(self, name).extend(getattr(later, name))
+        self.simulated += later.simulated
+        self.counts.update(later.counts)
 
     def _add_truth(self, folder: Path, room_id: str, num_segments: int) -> None:
         path = folder / "truth.parquet"
@@ -90,6 +102,7 @@ def prepare_rooms(
     val: float = 0.1,
     test: float = 0.1,
     skip_bad_rooms: bool = False,
+    ray: str | None = None,
     show_progress: bool = True,
 ) -> Prepared:
     """Read all room folders at or below `rooms_root` and write the prepared folder `out`.
@@ -108,6 +121,7 @@ def prepare_rooms(
         val: share of validation rooms.
         test: share of test rooms.
         skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
+        ray: the Ray cluster whose machines read and segment, as `run_over` takes it; None: here.
         show_progress: show a bar.
 
     Raises:
@@ -119,12 +133,10 @@ def prepare_rooms(
     check_shares(val, test)
     if frames_per_segment < 1:
         raise InputError(f"frames_per_segment must be at least 1, not {frames_per_segment}")
-    collected = _Collected(segment_seconds=Grid(segment_seconds).segment_seconds)
+    length = Grid(segment_seconds).segment_seconds
     folders = find_rooms(rooms_root)
     _require_separate(out, [rooms_root, *folders])
-    with progress_bar("Reading rooms", len(folders), show=show_progress) as bar:
-        for chunk in _read_chunks(folders, collected, skip_bad_rooms, bar):
-            collected.add(chunk)
+    collected = _collect(folders, length, skip_bad_rooms, ray=ray, show_progress=show_progress)
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
@@ -142,12 +154,50 @@ def prepare_rooms(
     return _write(out, collected, rooms, segments, settings)
 
 
-def _read_chunks(
-    folders: Sequence[Path], collected: _Collected, skip_bad_rooms: bool, bar: Progress
+def _collect(
+    folders: Sequence[Path],
+    segment_seconds: float,
+    skip_bad_rooms: bool,
+    *,
+    ray: str | None,
+    show_progress: bool,
+) -> _Collected:
+    """Read and segment all rooms, and see to it that each has an id of its own."""
+    chunks = [folders[n : n + _CHUNK_ROOMS] for n in range(0, len(folders), _CHUNK_ROOMS)]
+    collected = _Collected(segment_seconds=segment_seconds)
+    place_of: dict[str, Path] = {}
+    found = run_over(chunks, partial(_reader, segment_seconds, skip_bad_rooms), ray=ray)
+    with progress_bar("Reading rooms", len(folders), show=show_progress) as bar:
+        for chunk, part in zip(chunks, found, strict=True):
+            for room_id, folder in part.places:
+                if room_id in place_of:
+                    raise InputError(
+                        f"room_id {room_id!r} is in both {place_of[room_id]} and {folder}; give "
+                        "each room an id of its own"
+                    )
+                place_of[room_id] = folder
+            collected.merge(part)
+            bar.advance(len(chunk))
+    return collected
+
+
+def _reader(segment_seconds: float, skip_bad_rooms: bool) -> Callable[[Sequence[Path]], _Collected]:
+    """What reads and segments the rooms of some folders."""
+
+    def read(folders: Sequence[Path]) -> _Collected:
+        collected = _Collected(segment_seconds=segment_seconds)
+        for rooms in _read_rooms(folders, collected, skip_bad_rooms):
+            collected.add(rooms)
+        return collected
+
+    return read
+
+
+def _read_rooms(
+    folders: Sequence[Path], collected: _Collected, skip_bad_rooms: bool
 ) -> Iterator[list[tuple[Path, Room]]]:
     """The rooms, as many at a time as are segmented together."""
-    place_of: dict[str, Path] = {}
-    chunk: list[tuple[Path, Room]] = []
+    rooms: list[tuple[Path, Room]] = []
     events = 0
     for folder in folders:
         try:
@@ -158,21 +208,13 @@ def _read_chunks(
             collected.counts["rooms_skipped"] += 1
             collected.warnings.append(f"{folder}: left out: {error}")
             continue
-        finally:
-            bar.advance()
-        if room.room_id in place_of:
-            raise InputError(
-                f"room_id {room.room_id!r} is in both {place_of[room.room_id]} and {folder}; give "
-                "each room an id of its own"
-            )
-        place_of[room.room_id] = folder
-        chunk.append((folder, room))
+        rooms.append((folder, room))
         events += 0 if room.events is None else room.events.height
-        if len(chunk) >= _CHUNK_ROOMS or events >= _CHUNK_EVENTS:
-            yield chunk
-            chunk, events = [], 0
-    if chunk:
-        yield chunk
+        if events >= _CHUNK_EVENTS:
+            yield rooms
+            rooms, events = [], 0
+    if rooms:
+        yield rooms
 
 
 def _require_separate(out: Path, inputs: Sequence[Path]) -> None:

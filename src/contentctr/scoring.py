@@ -18,7 +18,6 @@ _ENCODED_AT_ONCE = 8
 """Segments that fine-tuned encoders take at once: as many pictures times frames of a segment."""
 
 
-@torch.inference_mode()
 def score_segments(
     model: nn.Module,
     data: SegmentData,
@@ -48,39 +47,87 @@ def score_segments(
         ValueError: the model gives a score that is not finite; names the segment.
     """
     was_training = model.training
-    model.eval()
-    if isinstance(model, EndToEnd):
-        data = _encoded(model, data, device)
-    core = model.core if isinstance(model, EndToEnd) else model
-    windows, wanted_WN = curve_windows(data, window_len)
-    found = []
-    for start in range(0, len(windows), batch_size):
-        which = np.arange(start, min(start + batch_size, len(windows)))
-        batch = gather(data, windows, which, window_len, shared=True).to(device)
-        scores_BN = core(batch).scores_BN.cpu().double().numpy()
-        found.append(scores_BN[wanted_WN[which]])
-        if progress is not None:
-            progress.advance(len(which))
+    scorer = RoomsScorer(
+        model, data, window_len=window_len, horizon=horizon, batch_size=batch_size, device=device
+    )
+    scores_S = scorer((0, len(data.room_bounds[0])), progress)
     model.train(was_training)
-    scores_S = np.concatenate(found) if found else np.empty(0)
-    assert len(scores_S) == len(data)
-    if not np.isfinite(scores_S).all():
-        row = data.table.row(int(np.flatnonzero(~np.isfinite(scores_S))[0]), named=True)
-        raise ValueError(
-            f"the model's score of room {row['room_id']!r}, segment {row['segment']}, is not finite"
-        )
-    if horizon:
-        starts, _ = data.room_bounds
-        scores_S = np.roll(scores_S, horizon)
-        scores_S[starts] = np.nan
     return scores_S
 
 
-def _encoded(model: EndToEnd, data: SegmentData, device: torch.device | str) -> SegmentData:
-    """The segments with features from the model's encoders, each segment encoded once."""
+class RoomsScorer:
+    """Scores the segments of some rooms at a time; arguments as of `score_segments`.
+
+    Rooms that are scored together share batches, and sums of floats depend on those in their last
+    bits. So whoever wants the same bits asks for the same rooms together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: SegmentData,
+        *,
+        window_len: int,
+        horizon: int = 0,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model, self.data, self.device = model.eval(), data, device
+        self.window_len, self.horizon, self.batch_size = window_len, horizon, batch_size
+        self.windows, self.wanted_WN = curve_windows(data, window_len)
+
+    @torch.inference_mode()
+    def __call__(
+        self, rooms: tuple[int, int], progress: Progress | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The scores of rooms.
+
+        Args:
+            rooms: number of the first, and the one after the last, in the order of the data.
+            progress: advanced by the number of windows.
+        """
+        starts, ends = self.data.room_bounds
+        starts, ends = starts[slice(*rooms)], ends[slice(*rooms)]
+        if not len(starts):
+            return np.empty(0)
+        first, stop = int(starts[0]), int(ends[-1])
+        data, core = self.data, self.model
+        if isinstance(core, EndToEnd):
+            data, core = _encoded(core, data, slice(first, stop), self.device), core.core
+        low, high = np.searchsorted(self.windows.first_W, (first, stop)).tolist()
+        found = []
+        for start in range(low, high, self.batch_size):
+            which = np.arange(start, min(start + self.batch_size, high))
+            batch = gather(data, self.windows, which, self.window_len, shared=True)
+            scores_BN = core(batch.to(self.device)).scores_BN.cpu().double().numpy()
+            found.append(scores_BN[self.wanted_WN[which]])
+            if progress is not None:
+                progress.advance(len(which))
+        scores_S = np.concatenate(found)
+        assert len(scores_S) == stop - first
+        self._require_finite(scores_S, first)
+        if self.horizon:
+            scores_S = np.roll(scores_S, self.horizon)
+            scores_S[starts - first] = np.nan
+        return scores_S
+
+    def _require_finite(self, scores_S: npt.NDArray[np.float64], first: int) -> None:
+        if not np.isfinite(scores_S).all():
+            number = first + int(np.flatnonzero(~np.isfinite(scores_S))[0])
+            row = self.data.table.row(number, named=True)
+            raise ValueError(
+                f"the model's score of room {row['room_id']!r}, segment {row['segment']}, is not "
+                "finite"
+            )
+
+
+def _encoded(
+    model: EndToEnd, data: SegmentData, wanted: slice, device: torch.device | str
+) -> SegmentData:
+    """The segments, the wanted ones with features from the model's encoders, each encoded once."""
     visual, text = torch.zeros(data.visual_SV.shape), torch.zeros(data.text_ST.shape)
-    for start in range(0, len(data), _ENCODED_AT_ONCE):
-        rows = slice(start, min(start + _ENCODED_AT_ONCE, len(data)))
+    for start in range(wanted.start, wanted.stop, _ENCODED_AT_ONCE):
+        rows = slice(start, min(start + _ENCODED_AT_ONCE, wanted.stop))
         batch = gather_rows(data, rows).to(device)
         visual_BNV, text_BNT = model.encode(batch)
         visual[rows], text[rows] = visual_BNV[0].float().cpu(), text_BNT[0].float().cpu()

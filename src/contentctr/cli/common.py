@@ -18,7 +18,7 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Share the work out over a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local. "
+        help="Share the work out over a Ray cluster: auto, HOST:PORT, or local (one started here). "
         "All its machines must see the same files.",
     ),
 ]

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from contentctr.cli.common import Device, device_name, print_table, print_warnings
+from contentctr.cli.common import Device, Ray, device_name, print_table, print_warnings
+from contentctr.errors import InputError
 
 Target = Annotated[
     str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
@@ -73,6 +74,7 @@ def prepare_rooms(
     skip_bad_rooms: Annotated[
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
+    ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
     from contentctr.prepare import prepare_rooms as run
@@ -80,6 +82,7 @@ def prepare_rooms(
     data = run(
         rooms, out, target=target, comment_lag=comment_lag, segment_seconds=segment_seconds,
         frames_per_segment=frames_per_segment, val=val, test=test, skip_bad_rooms=skip_bad_rooms,
+        ray=ray,
     )  # fmt: skip
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
@@ -146,14 +149,29 @@ def encode(
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
     ] = False,
     device: Device = "auto",
+    ray: Ray = None,
 ) -> None:
     """Encode each segment's frames and texts once; what is already there is kept."""
+    from contentctr.phd.folder import SOURCE, source_of
+
+    if source_of(data) == SOURCE:
+        if inputs:
+            raise InputError(f"{data}: --inputs is not for personalized highlights")
+        from contentctr.phd.encode import encode_videos
+
+        counts = encode_videos(
+            data, visual=visual, text=text, text_pooling=text_pooling,
+            max_text_tokens=max_text_tokens, batch_size=batch_size, device=device_name(device),
+        )  # fmt: skip
+        print_warnings(counts.pop("warnings", []))
+        print_table(f"Encoded in {data}", counts)
+        return
     from contentctr.encode import encode_rooms as run
 
     counts = run(
         data, visual=visual, text=text, text_pooling=text_pooling,
         max_text_tokens=max_text_tokens, batch_size=batch_size, inputs=inputs,
-        device=device_name(device),
+        device=device_name(device), ray=ray,
     )  # fmt: skip
     print_warnings(counts.pop("warnings", []))
     print_table(f"Encoded in {data}", counts)
