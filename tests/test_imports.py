@@ -9,9 +9,9 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "config", "batch", "vocabulary",
-          "streamer_table", "metrics", "ranking_metrics", "average_precision", "kendall",
-          "highlights", "progress"}  # fmt: skip
+GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "config", "batch",
+          "vocabulary", "streamer_table", "metrics", "ranking_metrics", "average_precision",
+          "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
         "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
