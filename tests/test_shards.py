@@ -23,10 +23,12 @@ from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model
 from contentctr.files import write_text
 from contentctr.prepare import prepare_rooms
+from contentctr.rooms.klm3 import prepare as klm3
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.shards import run_over
 from contentctr.simulate import write_room_folders
 from contentctr.train import train_model
+from klm3_data import write_klm3
 from make import write_data
 from test_train import TINY
 from tiny_models import make_tiny_bert, make_tiny_swin
@@ -353,3 +355,15 @@ def test_evaluate(two_workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         evaluate_model(run, data, tmp_path / name, split="all", ray=ray, show_progress=False)
     assert files(tmp_path / "there") == files(tmp_path / "here")
     assert json.loads((tmp_path / "there" / "metrics.json").read_text())["counts"]["rooms"] == 12
+
+
+@slow
+@pytest.mark.filterwarnings("default")
+def test_prepare_klm3(two_workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_klm3(tmp_path / "in", rooms=60, segments=10, users=150, shards=3)
+    monkeypatch.setattr(klm3, "num_buckets", lambda paths: 8)
+    monkeypatch.chdir(tmp_path)
+    for name, ray in (("here", None), ("there", "local")):
+        klm3.prepare_klm3("in", name, ray=ray, show_progress=False)
+    assert files(tmp_path / "there") == files(tmp_path / "here")
+    assert len(list((tmp_path / "here" / "visual").glob("*.safetensors"))) > 1

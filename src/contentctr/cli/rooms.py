@@ -115,13 +115,14 @@ def prepare_klm3(
         typer.Option(help="Share of rooms for testing, the latest. [default: 0.1; benchmark: 0.2]"),
     ] = None,
     zone: Annotated[str, typer.Option(help="Time zone of datetimes that name none.")] = "UTC",
+    ray: Ray = None,
 ) -> None:
     """Prepare KuaiLive-M3 as it is published; a killed run goes on where it was."""
     from contentctr.rooms.klm3.prepare import prepare_klm3 as run
 
     data = run(
         source, out, target=target, comment_lag=comment_lag, rooms=rooms, val=val, test=test,
-        zone=zone,
+        zone=zone, ray=ray,
     )  # fmt: skip
     manifest = data.manifest()
     print_warnings(manifest["warnings"])

@@ -57,6 +57,7 @@ from contentctr.rooms.klm3.settings import (
     Settings,
     check_settings,
 )
+from contentctr.shards import run_over
 from contentctr.targets import assign_splits, default_comment_lag, set_target
 
 _FORM = 1
@@ -78,6 +79,7 @@ def prepare_klm3(
     val: float | None = None,
     test: float | None = None,
     zone: str = "UTC",
+    ray: str | None = None,
     show_progress: bool = True,
 ) -> Prepared:
     """Read the published files in `source` and write the prepared folder `out`.
@@ -96,6 +98,8 @@ def prepare_klm3(
         val: share of validation rooms; None: 0.1.
         test: share of test rooms; None: 0.1, and 0.2 for the benchmark's rooms.
         zone: time zone of datetimes that name none.
+        ray: the Ray cluster whose machines work on the buckets of rooms, as `run_over` takes it;
+            None: here. The files are read, and dealt into buckets, here.
         show_progress: show a bar.
 
     Raises:
@@ -118,7 +122,7 @@ def prepare_klm3(
         raise InputError(f"{out}: must be a folder, or not there yet")
     if out.resolve() == source.resolve():
         raise InputError(f"{out}: the prepared folder must not be the folder of the files")
-    return _Job(source, out, settings, tables, show_progress).run()
+    return _Job(source, out, settings, tables, ray, show_progress).run()
 
 
 class _Job:
@@ -130,10 +134,11 @@ class _Job:
         out: Path,
         settings: Settings,
         tables: dict[str, list[Path]],
+        ray: str | None,
         show_progress: bool,
     ) -> None:
         self.source, self.out, self.settings = source, out, settings
-        self.tables, self.show_progress = tables, show_progress
+        self.tables, self.ray, self.show_progress = tables, ray, show_progress
         self.work = out / ".klm3"
         self.simulated = (source / SIMULATED).exists()
         self.units: dict[str, str] = {}
@@ -171,6 +176,11 @@ class _Job:
         write_json(path, {"mark": mark, "buckets": self.buckets})
 
     def _each_bucket(self, step: Callable[[int], None], bar: Progress) -> None:
+        """Do a step of every bucket; what it writes is whole, and left alone where it is there."""
+        if self.ray is not None:
+            for _ in run_over(range(self.buckets), lambda: step, ray=self.ray):
+                bar.advance()
+            return
         with ThreadPoolExecutor(_WORKERS) as pool:
             for _ in pool.map(step, range(self.buckets)):
                 bar.advance()
