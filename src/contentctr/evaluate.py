@@ -91,7 +91,7 @@ def evaluate_model(
     )
     scores_S = _score(scoring, segments, ray, show_progress=show_progress)
     table = _predictions(segments, scores_S, checkpoint, data)
-    own = data.segments().drop("speech", "comments")
+    own = data.segments(texts=False)
     if HIGHLIGHT in own.columns:
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")

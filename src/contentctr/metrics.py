@@ -33,7 +33,7 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     Raises:
         ValueError: other shapes, or a number that is not finite.
     """
-    x_M, y_M = _vector(x, "x"), _vector(y, "y")
+    x_M, y_M = finite_vector(x, "x"), finite_vector(y, "y")
     _same_length(x_M, "x", y_M, "y")
     order_M = np.argsort(x_M)
     return float(tau_of_sorted(x_M[order_M], y_M[order_M]))
@@ -109,7 +109,7 @@ def log_loss(scores: ArrayLike, targets: ArrayLike) -> float:
 
 def mean_ratio(scores: ArrayLike, targets: ArrayLike) -> tuple[float, int]:
     """Mean of s / y over samples with y > 0 (Table 4), and their number; NaN without any."""
-    scores_M, targets_M = _vector(scores, "scores"), _shares(targets, "targets")
+    scores_M, targets_M = finite_vector(scores, "scores"), _shares(targets, "targets")
     _same_length(scores_M, "scores", targets_M, "targets")
     positive_M = targets_M > 0
     return _mean(scores_M[positive_M] / targets_M[positive_M]), int(positive_M.sum())
@@ -141,9 +141,9 @@ def calibration(
         weights: shape (M,), above 0, of the samples in every mean (say, viewers); None: all equal.
             The bins' borders ignore them.
     """
-    scores_M, targets_M = _vector(scores, "scores"), _vector(targets, "targets")
+    scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
     _same_length(scores_M, "scores", targets_M, "targets")
-    weights_M = np.ones_like(scores_M) if weights is None else _vector(weights, "weights")
+    weights_M = np.ones_like(scores_M) if weights is None else finite_vector(weights, "weights")
     _same_length(scores_M, "scores", weights_M, "weights")
     if bins < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
@@ -269,7 +269,7 @@ def _by_group(
     scores: ArrayLike, targets: ArrayLike, groups: ArrayLike
 ) -> Iterator[tuple[Floats, Floats]]:
     """Scores and targets of each group, by rising group."""
-    scores_M, targets_M = _vector(scores, "scores"), _vector(targets, "targets")
+    scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
     groups_M = np.asarray(groups)
     _same_length(scores_M, "scores", targets_M, "targets")
     _same_length(scores_M, "scores", groups_M, "groups")
@@ -280,8 +280,12 @@ def _by_group(
         yield scores_M[rows], targets_M[rows]
 
 
-def _vector(values: ArrayLike, name: str) -> Floats:
-    """`values` as float64 of shape (M,), all finite."""
+def finite_vector(values: ArrayLike, name: str) -> Floats:
+    """`values` as float64 of shape (M,), all finite.
+
+    Raises:
+        ValueError: they are not; names them, and the entry.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one dimension, not the shape {array.shape}")
@@ -293,7 +297,7 @@ def _vector(values: ArrayLike, name: str) -> Floats:
 
 
 def _shares(values: ArrayLike, name: str) -> Floats:
-    array = _vector(values, name)
+    array = finite_vector(values, name)
     outside = (array < 0) | (array > 1)
     if outside.any():
         at = int(np.argmax(outside))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from contentctr.kendall import tau_of_sorted
+from contentctr.metrics import finite_vector
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -244,7 +245,7 @@ class _Sorted:
 
     @classmethod
     def of(cls, scores: ArrayLike, targets: ArrayLike, groups: ArrayLike) -> _Sorted:
-        scores_M, targets_M = _vector(scores, "scores"), _vector(targets, "targets")
+        scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
         groups_M = np.asarray(groups)
         if not scores_M.shape == targets_M.shape == groups_M.shape:
             raise ValueError(
@@ -327,19 +328,8 @@ def _mean_of_defined(values_G: Floats) -> GroupMean:
     return GroupMean(mean, len(defined), len(values_G) - len(defined))
 
 
-def _vector(values: ArrayLike, name: str) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have one dimension, not the shape {array.shape}")
-    finite = np.isfinite(array)
-    if not finite.all():
-        at = int(np.argmin(finite))
-        raise ValueError(f"{name} must be finite, not {array[at]} (entry {at})")
-    return array
-
-
 def _labels(values: ArrayLike) -> Floats:
-    array = _vector(values, "labels")
+    array = finite_vector(values, "labels")
     other = (array != 0) & (array != 1)
     if other.any():
         at = int(np.argmax(other))

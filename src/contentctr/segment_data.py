@@ -16,7 +16,7 @@ from torch import Tensor
 
 from contentctr.errors import InputError
 from contentctr.features import FeatureStore, InputStore, SegmentFeatures
-from contentctr.mapped import MappedRows
+from contentctr.mapped import MappedFeatures, MappedRows
 from contentctr.prepared import COUNT_COLUMNS, SPLITS, Prepared
 from contentctr.vocabulary import Vocabulary
 
@@ -123,27 +123,26 @@ def load_segments(
         return from_features(table, _no_features(table.height), vocabulary, horizon=horizon)
     rooms = table.group_by("room_id", maintain_order=True).len()
     found = FeatureStore(data.features_dir).map(dict(rooms.iter_rows()))
-    return from_arrays(
-        table,
-        vocabulary,
-        visual_SV=found.visual,
-        text_ST=found.text,
-        has_visual_S=torch.from_numpy(found.has_visual),
-        has_speech_S=torch.from_numpy(found.has_speech),
-        has_comments_S=torch.from_numpy(found.has_comments),
-        horizon=horizon,
-    )
+    return from_features(table, found, vocabulary, horizon=horizon)
 
 
 def from_features(
-    table: pl.DataFrame, found: SegmentFeatures, vocabulary: Vocabulary, *, horizon: int
+    table: pl.DataFrame,
+    found: SegmentFeatures | MappedFeatures,
+    vocabulary: Vocabulary,
+    *,
+    horizon: int,
 ) -> SegmentData:
-    """SegmentData of a segment table and what was encoded of it."""
+    """SegmentData of a segment table and what was encoded of it, in memory or in its files."""
+    visual_SV, text_ST = (
+        torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows
+        for rows in (found.visual, found.text)
+    )
     return from_arrays(
         table,
         vocabulary,
-        visual_SV=torch.from_numpy(found.visual),
-        text_ST=torch.from_numpy(found.text),
+        visual_SV=visual_SV,
+        text_ST=text_ST,
         has_visual_S=torch.from_numpy(found.has_visual),
         has_speech_S=torch.from_numpy(found.has_speech),
         has_comments_S=torch.from_numpy(found.has_comments),

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch
+from contentctr.batch import Batch, take_rows
 from contentctr.config import COUNT_COLUMNS, IdConfig
 from contentctr.vocabulary import Vocabulary
 
@@ -142,18 +141,7 @@ class IdFields(nn.Module):
         id_RF = sparse_ids(batch, self.config)
         # An id beyond its field would silently read another field's row.
         assert bool(((id_RF >= 0) & (id_RF < self.sizes_F)).all()), "an id beyond its field's table"
-        found = _gather(self.table, id_RF + self.offsets_F)
+        found = take_rows(self.table.weight, id_RF + self.offsets_F)
         weight_RF1, vector_RFE = torch.split(found, [1, self.config.embedding_dim], dim=2)
         dense_RC = dense_values(batch, self.config).to(found.dtype)
         return FieldValues(weight_RF=weight_RF1[..., 0], vector_RFE=vector_RFE, dense_RC=dense_RC)
-
-
-def _gather(table: nn.Embedding, row_RF: Tensor) -> Tensor:
-    """Rows of the table, [R, F, 1 + E].
-
-    On a CPU, index_select's gradient takes half the time of the embedding's. On a GPU it sums in
-    no fixed order, so there a resumed run would not end with the same bits.
-    """
-    if row_RF.device.type == "cpu":
-        return table.weight.index_select(0, row_RF.flatten()).view(*row_RF.shape, -1)
-    return cast(Tensor, table(row_RF))

@@ -155,14 +155,7 @@ def feature_spec(
         frames_per_segment=1,
         target="highlight",
         simulated=simulated,
-        visual_encoder=visual.name,
-        visual_revision=visual.revision,
-        visual_dim=visual.dim,
-        text_encoder=text.name,
-        text_revision=text.revision,
-        text_dim=text.dim,
-        text_pooling=text.pooling,
-        max_text_tokens=text.max_tokens,
+        **encoders.encoder_fields(visual, text),
     )
 
 
