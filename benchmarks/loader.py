@@ -29,10 +29,11 @@ from accelerate import Accelerator
 from safetensors.numpy import save_file
 from torch import nn
 
-from contentctr.config import Config, DataSpec, override, paper, recipe
+from contentctr.config import Config, DataSpec, override
 from contentctr.mapped import MappedRows, Stretch, matrix_offsets
 from contentctr.models.registry import build_model
 from contentctr.prefetch import prefetched
+from contentctr.recipes import paper, recipe
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.run import read_log
 from contentctr.segment_data import SegmentData

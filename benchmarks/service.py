@@ -30,12 +30,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contentctr.config import Config, DataConfig, DataSpec, ModelConfig, paper
+from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
 from contentctr.live.backend import LocalBackend
 from contentctr.live.engine import Engine
 from contentctr.live.server import make_server
 from contentctr.live.service import Served, ServiceSettings, create_app
 from contentctr.models.registry import build_model
+from contentctr.recipes import paper
 from contentctr.vocabulary import Vocabulary
 
 WIDTH, QUEUE, CONNECTIONS, ROOM_SEGMENTS = 1024, 128, 32, 40

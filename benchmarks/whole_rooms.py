@@ -18,9 +18,10 @@ import torch
 from accelerate import Accelerator
 
 from contentctr.batch import Batch
-from contentctr.config import DataSpec, paper
+from contentctr.config import DataSpec
 from contentctr.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
+from contentctr.recipes import paper
 from contentctr.segment_data import SegmentData
 from contentctr.train import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary

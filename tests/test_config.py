@@ -4,18 +4,16 @@ import json
 import pytest
 
 from contentctr.config import (
-    RECIPES,
     Config,
     DataConfig,
     DataSpec,
     ModelConfig,
     from_dict,
     override,
-    paper,
-    recipe,
     to_dict,
 )
 from contentctr.errors import InputError
+from contentctr.recipes import RECIPES, paper, recipe
 
 
 def test_the_paper_recipe_holds_the_papers_numbers():

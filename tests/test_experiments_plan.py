@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from contentctr.config import RECIPES, Config, override, recipe, to_dict
+from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
 from contentctr.experiments import plan
 from contentctr.experiments import study as studies
 from contentctr.experiments.study import Study, open_study, require_same_defaults
 from contentctr.prepared import Prepared
+from contentctr.recipes import RECIPES, recipe
 from make import write_data
 
 

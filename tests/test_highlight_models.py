@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from contentctr.batch import Batch, History, Output
-from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig, paper
+from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig
 from contentctr.losses import loss_counts, loss_sums, ordered_pairs, total_loss
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.highlight import mean_of_clips
 from contentctr.models.highlight_rivals import MINI_HISTORY, TEMPERATURE, adaptive_norm
 from contentctr.models.registry import MODELS, build_model, require_task
+from contentctr.recipes import paper
 from contentctr.size import model_size
 from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch

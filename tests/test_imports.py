@@ -9,7 +9,8 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "config", "batch",
+GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "config", "recipes",
+          "batch",
           "vocabulary", "streamer_table", "metrics", "ranking_metrics", "average_precision",
           "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",

@@ -4,20 +4,13 @@ import pytest
 import torch
 
 from contentctr.batch import Batch, EncoderInputs
-from contentctr.config import (
-    Config,
-    DataSpec,
-    InputError,
-    LossConfig,
-    ModelConfig,
-    TrainConfig,
-    paper,
-)
+from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig, TrainConfig
 from contentctr.layers import Attention, apply_rotary, causal_mask
 from contentctr.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import MODELS, build_model
+from contentctr.recipes import paper
 from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from contentctr.config import Config as Config
     from contentctr.config import DataSpec as DataSpec
     from contentctr.config import override as override
-    from contentctr.config import recipe as recipe
     from contentctr.encode import encode_rooms as encode_rooms
     from contentctr.errors import InputError as InputError
     from contentctr.evaluate import evaluate_model as evaluate_model
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from contentctr.predict import predict_recording as predict_recording
     from contentctr.prepare import prepare_rooms as prepare_rooms
     from contentctr.prepared import Prepared as Prepared
+    from contentctr.recipes import recipe as recipe
     from contentctr.report import write_report as write_report
     from contentctr.rooms.folder import read_room as read_room
     from contentctr.rooms.room import Room as Room
@@ -58,7 +58,7 @@ _WHERE = {
     "predict_recording": ("predict", "predict_recording"),
     "prepare_rooms": ("prepare", "prepare_rooms"),
     "read_room": ("rooms.folder", "read_room"),
-    "recipe": ("config", "recipe"),
+    "recipe": ("recipes", "recipe"),
     "segment_rooms": ("segments", "segment_rooms"),
     "train_model": ("train", "train_model"),
     "write_features": ("simulate", "write_features"),

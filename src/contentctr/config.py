@@ -1,4 +1,4 @@
-"""Every setting, with the paper's values as defaults; a recipe is a function that returns a Config.
+"""Every setting, with the paper's values as defaults (recipes.py has the recipes).
 
 A Config is built of frozen dataclasses, checked when made, and saved with every checkpoint and
 metrics file. `override` applies `key=value` words from the command line.
@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -331,63 +331,6 @@ class DataSpec:
         )
         for name in ("visual_dim", "text_dim", "max_text_tokens"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-
-
-def paper() -> Config:
-    """The paper's model and training (Section 4.3.2)."""
-    return Config()
-
-
-def small() -> Config:
-    """A small model with rotary positions, for some thousand segments: a minute on two cores."""
-    return Config(
-        data=DataConfig(min_viewers=10, short_windows=True),
-        model=ModelConfig(
-            d_model=96,
-            num_heads=4,
-            perceiver_layers=2,
-            decoder_layers=2,
-            streamer_dim=32,
-            dropout=0.2,
-            feature_dropout=0.6,
-            rotary=True,
-        ),
-        train=TrainConfig(
-            epochs=8,
-            batch_size=32,
-            learning_rate=1e-3,
-            weight_decay=0.01,
-            schedule="cosine",
-            warmup_steps=50,
-            max_grad_norm=1.0,
-            patience=4,
-        ),
-    )
-
-
-def tables() -> Config:
-    """A smaller model still, to train the paper's tables many times over on some 600 rooms."""
-    base = small()
-    return dataclasses.replace(
-        base,
-        data=dataclasses.replace(base.data, stride=10, short_windows=False),
-        model=dataclasses.replace(base.model, d_model=64, dropout=0.1, feature_dropout=0.1),
-        train=dataclasses.replace(base.train, epochs=10, patience=0),
-    )
-
-
-RECIPES: dict[str, Callable[[], Config]] = {"paper": paper, "small": small, "tables": tables}
-
-
-def recipe(name: str) -> Config:
-    """The recipe called `name`.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    if name not in RECIPES:
-        raise InputError(f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}")
-    return RECIPES[name]()
 
 
 def to_dict(config: Any) -> dict[str, Any]:

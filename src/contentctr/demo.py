@@ -15,13 +15,13 @@ import av
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from contentctr.config import small
 from contentctr.encode import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model
 from contentctr.files import atomic, write_text
 from contentctr.predict import predict_recording
 from contentctr.prepare import prepare_rooms
+from contentctr.recipes import small
 from contentctr.report import write_report
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.rooms.video import picture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contentctr import checkpoint as checkpoints
 from contentctr.checkpoint import Checkpoint
-from contentctr.config import Config, DataSpec, small
+from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.interrupts import stop_signals
@@ -20,6 +20,7 @@ from contentctr.live.demo import LiveSettings, play_rooms
 from contentctr.live.engine import Engine
 from contentctr.live.server import make_server, serving
 from contentctr.live.service import Served, ServiceSettings, create_app
+from contentctr.recipes import small
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.simulate import MECHANISM, write_features
 from contentctr.train import train_model

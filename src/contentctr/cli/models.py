@@ -18,8 +18,9 @@ from contentctr.cli.common import (
     print_warnings,
     training_exits,
 )
-from contentctr.config import RECIPES, Config, DataSpec, override, recipe
+from contentctr.config import Config, DataSpec, override
 from contentctr.errors import InputError
+from contentctr.recipes import RECIPES, recipe
 
 
 def train(

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contentctr.config import Config, override, recipe, to_dict
+from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
 from contentctr.experiments.plan import DECIDED, Picture, Run, Table, choose
 from contentctr.features import data_spec
 from contentctr.files import digest, file_sha256, read_json, write_json
 from contentctr.prepared import Prepared
+from contentctr.recipes import recipe
 
 
 @dataclass(frozen=True, kw_only=True)
