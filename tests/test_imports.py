@@ -17,8 +17,8 @@ DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "
         "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
         "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
-CHECKPOINT = {"checkpoint", "scoring"}
-TRAIN = {"run", "train", "evaluate", "pretrain"}
+CHECKPOINT = {"checkpoint", "scoring", "highlight_scoring"}
+TRAIN = {"run", "tasks", "train", "evaluation", "evaluate", "pretrain"}
 USE = {"figures", "report", "predict", "live", "abtest"}
 STUDY = {"experiments"}
 TOP = {"demo", "demo_live", "cli", "__main__"}

@@ -171,7 +171,7 @@ def test_a_resumed_run_refuses_rooms_that_were_prepared_anew(tmp_path):
     train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
     table = data.segments()
     table.with_columns(target=table["target"] / 2).write_parquet(data.root / "segments.parquet")
-    with pytest.raises(InputError, match="segments.parquet has changed since"):
+    with pytest.raises(InputError, match="must keep its data; it has changed"):
         train_model(with_train(epochs=2), data, tmp_path / "run", resume=True, show_progress=False)
     with pytest.raises(InputError, match="nothing to resume"):
         train_model(TINY, data, tmp_path / "none", resume=True, show_progress=False)
@@ -180,14 +180,14 @@ def test_a_resumed_run_refuses_rooms_that_were_prepared_anew(tmp_path):
 def test_an_epoch_without_a_tau_is_never_the_best(data, tmp_path, monkeypatch):
     taus = iter([0.6, None, 0.2])
 
-    def validate(run):
+    def validate(self, model, device):
         tau = next(taus)
         return {} if tau is None else {"kendall_tau": tau}
 
-    monkeypatch.setattr("contentctr.train._validate", validate)
+    monkeypatch.setattr("contentctr.tasks.rooms.Validation.__call__", validate)
     best = train_model(with_train(epochs=3), data, tmp_path / "run", show_progress=False)
     position = checkpoints.load(best).info["position"]
-    assert position["epoch"] == 1 and position["best_tau"] == 0.6
+    assert position["epoch"] == 1 and position["best_score"] == 0.6
 
 
 def test_a_run_that_stopped_early_stays_stopped(data, tmp_path):
@@ -201,7 +201,7 @@ def test_early_stop(data, tmp_path):
     config = with_train(epochs=30, patience=2, learning_rate=1e-12)
     train_model(config, data, tmp_path / "run", show_progress=False)
     position = checkpoints.load(tmp_path / "run" / "last").info["position"]
-    assert position["epoch"] == 3 and "no better validation tau in 2 epochs" in position["stopped"]
+    assert position["epoch"] == 3 and "no better validation kendall_tau in 2 epochs" in position["stopped"]
 
 
 def test_data_without_validation_rooms_trains(tmp_path):

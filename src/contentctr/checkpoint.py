@@ -193,6 +193,22 @@ def load(path: Path | str) -> Checkpoint:
     )
 
 
+def load_for(checkpoint: Checkpoint | Path | str, task: str) -> Checkpoint:
+    """A checkpoint, read if it is not yet, of a model for `task` (ModelType.task).
+
+    Raises:
+        InputError: as `load`; or its model is for another task.
+    """
+    found = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
+    made_for = model_type(found.config.model.kind).task
+    if made_for != task:
+        raise InputError(
+            f"{found.folder}: must be a model of {task} here; its model.kind "
+            f"{found.config.model.kind!r} is one of {made_for}"
+        )
+    return found
+
+
 def _read_vocabulary(path: Path) -> Vocabulary:
     values = read_json(path)
     for name in ("streamers", "rooms"):

@@ -44,10 +44,13 @@ def _require(ok: bool, name: str, rule: str, value: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which windows of the prepared data are samples (Section 4.1.1)."""
+    """Which windows of the prepared data are samples (Section 4.1.1).
+
+    Of videos with personalized highlights (Section 4.1.2) only `window_len` counts.
+    """
 
     window_len: int = 20
-    """n, consecutive segments in a window."""
+    """n, consecutive segments in a window; of a video, frames."""
     stride: int = 1
     """Segments between the starts of two training windows of a room."""
     min_viewers: int = 10
@@ -241,7 +244,7 @@ class TrainConfig:
     encoder_learning_rate: float = 0.0
     """Of the encoders when they are trained; 0: as `learning_rate`."""
     patience: int = 0
-    """Stop after so many epochs without a better validation tau; 0: never."""
+    """Stop after so many epochs without a better validation score; 0: never."""
     save_every: int = 0
     """Steps between two saves of `last`; 0: at the end of every epoch only."""
     precision: Precision = "no"

@@ -13,8 +13,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from contentctr import checkpoint as checkpoints
-from contentctr.checkpoint import Checkpoint
+from contentctr.checkpoint import Checkpoint, load_for
 from contentctr.errors import InputError
 from contentctr.figures import draw_curve
 from contentctr.files import atomic, write_json
@@ -85,8 +84,7 @@ def predict_recording(
     """
     if top_k < 1:
         raise InputError(f"top_k must be at least 1, not {top_k}")
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = checkpoints.load(checkpoint)
+    checkpoint = load_for(checkpoint, "ctr")
     room = _read(Path(source), comments, speech, events, streamer_id)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")

@@ -37,7 +37,8 @@ class Position:
     step: int = 0
     """Optimiser steps since the start of the run."""
     step_in_epoch: int = 0
-    best_tau: float | None = None
+    best_score: float | None = None
+    """Best validation score so far (Task.score)."""
     epochs_without_gain: int = 0
     stopped: str = ""
     """Why the run ended before its last epoch; "" while it has not."""
@@ -53,7 +54,7 @@ class RunFolder:
     vocabulary: Vocabulary
     steps_per_epoch: int
     data_hash: str = ""
-    """Of segments.parquet, so that a run is not resumed on other data."""
+    """Of what it is trained on, so that a run is not resumed on other data."""
     is_main: bool = True
     writer: SummaryWriter | None = None
 
@@ -111,7 +112,7 @@ class RunFolder:
             config=self.config,
             spec=self.spec,
             vocabulary=self.vocabulary,
-            info={"position": vars(position), "segments_sha256": self.data_hash},
+            info={"position": vars(position), "data_hash": self.data_hash},
             optimizer=optimizer,
         )
         for name in links:
@@ -163,7 +164,7 @@ def require_new(path: Path) -> None:
 
 
 def require_same_data(
-    saved: checkpoints.Checkpoint, data: DataSpec, segments_hash: str, path: Path
+    saved: checkpoints.Checkpoint, data: DataSpec, data_hash: str, path: Path
 ) -> None:
     """Stop a resumed run whose data is not what it was.
 
@@ -177,7 +178,5 @@ def require_same_data(
                 f"{path}: a resumed run must keep its data; {name} was {was[name]!r} and is now "
                 f"{now[name]!r}"
             )
-    if saved.info.get("segments_sha256") != segments_hash:
-        raise InputError(
-            f"{path}: a resumed run must keep its data; segments.parquet has changed since"
-        )
+    if saved.info.get("data_hash") != data_hash:
+        raise InputError(f"{path}: a resumed run must keep its data; it has changed since")

@@ -1,14 +1,13 @@
 """The one training loop: any model, one process or many.
 
-All randomness is a function of the seed, the step
-and the window, so a run that was stopped, killed or resumed ends with the same bits.
+All randomness is a function of the seed, the step and the window, so a run that was stopped,
+killed or resumed ends with the same bits. What it is trained on is a Task (tasks/).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,24 +20,18 @@ from torch import Tensor, nn
 
 from contentctr import checkpoint as checkpoints
 from contentctr import encoders
-from contentctr.config import Config, DataSpec, TrainConfig
+from contentctr.config import Config, DataSpec, TrainConfig, from_dict
 from contentctr.errors import InputError, NonFiniteLossError
-from contentctr.features import data_spec
-from contentctr.files import file_sha256
 from contentctr.interrupts import stop_signals
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
-from contentctr.metrics import kendall_tau, log_loss
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, require_task
 from contentctr.prefetch import prefetched
-from contentctr.prepared import Prepared
 from contentctr.progress import Progress, progress_bar
 from contentctr.run import Position, RunFolder, require_new, require_same_data, resumable
-from contentctr.scoring import score_segments
-from contentctr.segment_data import SegmentData, known_ids, load_segments
-from contentctr.streamer_table import read_streamer_table
+from contentctr.tasks.opened import Data, open_task
+from contentctr.tasks.task import Loader, Process, Task, Validation
 from contentctr.vocabulary import Vocabulary
-from contentctr.windows import WindowLoader, is_sample, require_windows, sample_windows
 
 
 @dataclass(kw_only=True)
@@ -49,8 +42,10 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    loader: WindowLoader
-    validation: SegmentData
+    loader: Loader
+    validate: Validation
+    score: str
+    """Of `validate`'s metrics, the one that chooses the best epoch."""
     position: Position
 
     @property
@@ -61,7 +56,7 @@ class Run:
 
 def train_model(
     config: Config,
-    data: Prepared | Path | str,
+    data: Data,
     out: Path | str,
     *,
     resume: bool = False,
@@ -71,8 +66,8 @@ def train_model(
 
     Args:
         config: all settings.
-        data: a prepared and encoded folder with training rooms; validation rooms are used to
-            choose the best epoch and may be missing.
+        data: a prepared and encoded folder, of rooms or of personalized highlights, with a
+            training split; its validation split chooses the best epoch and may be missing.
         out: the run's folder; must be new, unless `resume`.
         resume: go on from RUN/last with the same settings, to the bit; a run that was killed
             before its first checkpoint begins anew.
@@ -83,9 +78,9 @@ def train_model(
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
-    require_task(config.model.kind, "ctr")
-    data = data if isinstance(data, Prepared) else Prepared(Path(data))
-    run = _start(config, data, Path(out), resume)
+    task = open_task(data)
+    require_task(config.model.kind, task.name)
+    run = _start(config, task, Path(out), resume)
     steps = run.loader.steps
     total = steps * config.train.epochs
     try:
@@ -206,7 +201,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.Adam(groups, fused=True)
 
 
-def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
+def _start(config: Config, task: Task, out: Path, resume: bool) -> Run:
     """Everything in place: data, model, optimiser, and the position of a run that is resumed."""
     begun = (out / "config.json").is_file() and not (out / "last").exists()
     saved = resumable(config, out) if resume and not begun else None
@@ -216,32 +211,33 @@ def _start(config: Config, data: Prepared, out: Path, resume: bool) -> Run:
     # A piece without any frame, or without any text, leaves an encoder unused.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=finetune)
     accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
-    spec = data_spec(data, inputs=finetune)
+    spec = task.spec(config)
     if saved is not None:
         config, vocabulary = dataclasses.replace(config, model=saved.config.model), saved.vocabulary
     else:
-        config, vocabulary = _vocabulary(config, data)
-    segments_hash = file_sha256(data.root / "segments.parquet")
+        config, vocabulary = task.vocabulary(config)
+    data_hash = task.data_hash()
     if saved is not None:
-        require_same_data(saved, spec, segments_hash, out)
+        require_same_data(saved, spec, data_hash, out)
     model = _model(config, spec, vocabulary, saved)
     optimizer = make_optimizer(model, config.train)
     position = Position()
     if saved is not None:
         checkpoints.load_optimizer(optimizer, saved.folder / "training")
-        position = Position(**saved.info["position"])
-        position.stopped = _stopped(position, config.train)
-    loader, validation = _load_data(config, data, vocabulary, accelerator)
+        position = from_dict(Position, saved.info["position"], where=f"{saved.folder}: position")
+        position.stopped = _stopped(position, config.train, task.score)
+    process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
+    loader, validate = task.load(config, vocabulary, process)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = RunFolder(
         path=out, config=config, spec=spec, vocabulary=vocabulary, steps_per_epoch=loader.steps,
-        is_main=accelerator.is_main_process, data_hash=segments_hash,
+        is_main=accelerator.is_main_process, data_hash=data_hash,
     )  # fmt: skip
     accelerator.wait_for_everyone()  # before the folder is there, which all have looked for
     folder.open(position)
     run = Run(
         folder=folder, model=model, optimizer=optimizer, accelerator=accelerator, loader=loader,
-        validation=validation, position=position,
+        validate=validate, score=task.score, position=position,
     )  # fmt: skip
     if saved is None:
         _save(run, "last")  # so that a run killed in its first epoch can be resumed
@@ -265,65 +261,6 @@ def _model(
     return _with_encoders(model, spec) if finetune else model
 
 
-def _vocabulary(config: Config, data: Prepared) -> tuple[Config, Vocabulary]:
-    """Known ids of a new run; an imported table of streamers brings its own, and its width."""
-    vocabulary, table = known_ids(data.segments(texts=False)), config.model.streamer_table
-    if not (table and model_type(config.model.kind).imports_streamers):
-        return config, vocabulary
-    streamers, vectors_UE = read_streamer_table(Path(table))
-    missing = sorted(set(vocabulary.streamers) - set(streamers))
-    if len(missing) == len(vocabulary.streamers):
-        raise InputError(
-            f"{table}: must hold streamers of the training rooms; it has none of the "
-            f"{len(missing)}, such as {missing[:1]}"
-        )
-    if missing:
-        warnings.warn(
-            f"{table}: {len(missing)} of the {len(vocabulary.streamers)} streamers of the training "
-            f"rooms are not in it and count as unknown, such as {missing[0]!r}",
-            stacklevel=2,
-        )
-    vocabulary = dataclasses.replace(vocabulary, streamers=streamers, vectors_UE=vectors_UE)
-    model = dataclasses.replace(config.model, streamer_dim=vectors_UE.shape[1])
-    return dataclasses.replace(config, model=model), vocabulary
-
-
-def _load_data(
-    config: Config, data: Prepared, vocabulary: Vocabulary, accelerator: Accelerator
-) -> tuple[WindowLoader, SegmentData]:
-    finetune = config.train.finetune_encoders
-    content = model_type(config.model.kind).reads_content
-    train_data, validation = (
-        load_segments(
-            data,
-            vocabulary,
-            split=split,
-            horizon=config.data.horizon,
-            inputs=finetune,
-            content=content,
-        )  # fmt: skip
-        for split in ("train", "val")
-    )
-    target = data.manifest()["target"]
-    windows = sample_windows(train_data, config.data, target)
-    require_windows(windows, train_data, config.data, f"{data.root}, split train")
-    loader = WindowLoader(
-        data=train_data,
-        windows=windows,
-        window_len=config.data.window_len,
-        batch_size=config.train.batch_size,
-        micro_batch_size=config.train.micro_batch_size,
-        seed=config.train.seed,
-        num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
-        hide_streamers=config.train.hide_streamers,
-        hide_rooms=config.train.hide_rooms,
-        block=config.train.block,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    return loader, validation
-
-
 def _with_encoders(model: nn.Module, spec: DataSpec) -> nn.Module:
     visual = encoders.load_visual(spec.visual_encoder)
     text = encoders.load_text(
@@ -339,39 +276,24 @@ def _end_epoch(run: Run) -> None:
     position = run.position
     position.epoch += 1
     position.step_in_epoch = 0
-    found = _validate(run)
-    tau = found.get("kendall_tau")
-    better = position.best_tau is None or (tau is not None and tau > position.best_tau)
+    found = run.validate(run.accelerator.unwrap_model(run.model), run.accelerator.device)
+    score = found.get(run.score)
+    better = position.best_score is None or (score is not None and score > position.best_score)
     if better:
-        position.best_tau, position.epochs_without_gain = tau, 0
+        position.best_score, position.epochs_without_gain = score, 0
     else:
         position.epochs_without_gain += 1
-    position.stopped = _stopped(position, run.config.train)
+    position.stopped = _stopped(position, run.config.train, run.score)
     if found:
         run.folder.log(position, "val", found)
     _save(run, *(("best", "last") if better else ("last",)))
 
 
-def _stopped(position: Position, config: TrainConfig) -> str:
+def _stopped(position: Position, config: TrainConfig, score: str) -> str:
     """Why the run is over before its last epoch; "" while it is not."""
     if config.patience and position.epochs_without_gain >= config.patience:
-        return f"no better validation tau in {config.patience} epochs"
+        return f"no better validation {score} in {config.patience} epochs"
     return ""
-
-
-def _validate(run: Run) -> dict[str, float]:
-    """Kendall's tau and log loss over the validation samples; nothing where tau is undefined."""
-    data, config = run.validation, run.config.data
-    sample_S = is_sample(data, config, run.folder.spec.target)
-    if sample_S.sum() < 2:
-        return {}
-    scores_S = score_segments(
-        run.accelerator.unwrap_model(run.model), data, window_len=config.window_len,
-        batch_size=run.config.train.batch_size, device=run.accelerator.device,
-    )  # fmt: skip
-    scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
-    tau = kendall_tau(scores, targets)
-    return {} if math.isnan(tau) else {"kendall_tau": tau, "point": log_loss(scores, targets)}
 
 
 def _save(run: Run, *links: str) -> None:

@@ -240,6 +240,10 @@ class WindowLoader:
     rank: int = 0
     world: int = 1
 
+    def __len__(self) -> int:
+        """Windows."""
+        return len(self.windows)
+
     @property
     def steps(self) -> int:
         """Steps in an epoch; the last one may hold fewer windows."""
@@ -266,15 +270,11 @@ class WindowLoader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Pieces of each step's batch, from step `start` of the epoch on."""
-        order = self.order(epoch)
-        for step in range(start, self.steps):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            share = -(-len(batch) // self.world)
-            mine = batch[self.rank * share : (self.rank + 1) * share]  # blocks stay together
-            piece = self.micro_batch_size or share
-            fill = np.full(share - len(mine), -1)
-            mine = np.concatenate((mine, fill))
-            yield [self.batch(mine[i : i + piece], epoch) for i in range(0, share, piece)]
+        for pieces in epoch_pieces(
+            self.order(epoch), batch_size=self.batch_size, start=start,
+            micro_batch_size=self.micro_batch_size, rank=self.rank, world=self.world,
+        ):  # fmt: skip
+            yield [self.batch(which, epoch) for which in pieces]
 
     def batch(self, which: IntArray, epoch: int) -> Batch:
         """The windows numbered `which` (-1: one without target or modality), for training."""
@@ -294,11 +294,52 @@ class WindowLoader:
                 shuffles(which, length_B, self.window_len, self.num_negatives, self.seed, epoch)
             )
         if blank.any():
-            keep = torch.from_numpy(~blank)[:, None]
-            for name in ("has_visual_BN", "has_speech_BN", "has_comments_BN"):
-                values[name] = values[name] & keep
-            values["target_BN"] = torch.where(keep, values["target_BN"], torch.nan)
+            blank_out(values, blank)
         return Batch(**values)
+
+
+def epoch_pieces(
+    order: IntArray,
+    *,
+    batch_size: int,
+    start: int = 0,
+    micro_batch_size: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[list[IntArray]]:
+    """The numbers of an epoch's order, as one process of `world` takes them, step by step.
+
+    Each step takes the next `batch_size` numbers, of which process `rank` has its share, filled up
+    with -1 so that all processes take the same number of pieces.
+
+    Args:
+        order: int64 [W].
+        batch_size: numbers in a step, over all processes.
+        start: first step wanted.
+        micro_batch_size: numbers in a piece; 0: the share is one piece.
+        rank: of this process.
+        world: processes.
+    """
+    for first in range(start * batch_size, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        share = -(-len(batch) // world)
+        mine = batch[rank * share : (rank + 1) * share]  # blocks stay together
+        mine = np.concatenate((mine, np.full(share - len(mine), -1)))
+        piece = micro_batch_size or share
+        yield [mine[i : i + piece] for i in range(0, share, piece)]
+
+
+def blank_out(values: dict[str, Any], blank_B: Bools) -> None:
+    """Take target and modalities from some windows, so that no loss counts them.
+
+    Args:
+        values: a Batch's fields; changed.
+        blank_B: which windows.
+    """
+    keep_B1 = torch.from_numpy(~blank_B)[:, None]
+    for name in ("has_visual_BN", "has_speech_BN", "has_comments_BN"):
+        values[name] = values[name] & keep_B1
+    values["target_BN"] = torch.where(keep_B1, values["target_BN"], torch.nan)
 
 
 def shuffles(

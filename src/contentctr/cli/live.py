@@ -50,7 +50,7 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
-    from contentctr import checkpoint as checkpoints
+    from contentctr.checkpoint import load_for
     from contentctr.live.backend import Backend, LocalBackend
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
@@ -58,7 +58,7 @@ def serve(
     from contentctr.live.service import Served, ServiceSettings, create_app
 
     place = device_name(device)
-    found = checkpoints.load(checkpoint)
+    found = load_for(checkpoint, "ctr")
     # With Redis the engine only checks segments and describes the model.
     engine = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
     encoder = LiveEncoder.from_checkpoint(found, place) if encode else None
@@ -184,7 +184,7 @@ def watch(
     require_extra()
     import json
 
-    from contentctr import checkpoint as checkpoints
+    from contentctr.checkpoint import load_for
     from contentctr.highlights import clock
     from contentctr.interrupts import stop_signals
     from contentctr.live.encoding import LiveEncoder
@@ -193,7 +193,7 @@ def watch(
     from contentctr.live.watch import watch as run
     from contentctr.live.watcher import Watcher, score_at, score_here
 
-    found = checkpoints.load(checkpoint)
+    found = load_for(checkpoint, "ctr")
     place = device_name(device)
     if url is not None:
         score = score_at(url, title=title or room, api_key=os.environ.get(KEY_VARIABLE))

@@ -48,34 +48,29 @@ def train(
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
-    from contentctr.models.registry import model_type
-    from contentctr.prepared import Prepared
-    from contentctr.segment_data import known_ids, load_segments
+    from contentctr.models.registry import require_task
     from contentctr.size import model_size
     from contentctr.vocabulary import Vocabulary
-    from contentctr.windows import sample_windows
 
     spec, vocabulary = DataSpec(), Vocabulary(streamers=["one"], rooms=["one"])
     rows: dict[str, object] = {}
     if data is not None:
-        from contentctr.features import data_spec
+        from contentctr.tasks.opened import open_task
+        from contentctr.tasks.task import Process
 
-        prepared = Prepared(data)
-        spec = data_spec(prepared, inputs=config.train.finetune_encoders)
-        vocabulary = known_ids(prepared.segments())
-        segments = load_segments(
-            prepared, vocabulary, split="train", horizon=config.data.horizon,
-            inputs=config.train.finetune_encoders,
-            content=model_type(config.model.kind).reads_content,
-        )  # fmt: skip
-        rows["training windows"] = len(sample_windows(segments, config.data, spec.target))
+        task = open_task(data)
+        require_task(config.model.kind, task.name)
+        spec = task.spec(config)
+        config, vocabulary = task.vocabulary(config)
+        rows["training windows"] = len(task.load(config, vocabulary, Process())[0])
     size = model_size(config, spec, vocabulary)
     for key, value in size.items():
         unit = (1e9, "G") if "flops" in key else (1e6, "M")
         rows[key] = f"{value / unit[0]:.2f} {unit[1]}"
+    known = len(vocabulary.streamers)
     print_table(
         f"Recipe {name}, features of width {spec.visual_dim} and {spec.text_dim}, "
-        f"{len(vocabulary.streamers)} streamers; flops are for one sample",
+        f"{f'{known} streamers; ' if known else ''}flops are for one sample",
         rows,
     )
 
@@ -85,11 +80,14 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Encoded folder.")],
     out: Out,
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
-    batch_size: Annotated[int, typer.Option(help="Windows scored at once.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Windows scored at once. [default: 64; of users' videos 8]"),
+    ] = None,
     device: Device = "auto",
     ray: Ray = None,
 ) -> None:
-    """Measure a model on held-out rooms: predictions, metrics, and a report page."""
+    """Measure a model on held-out data: predictions, metrics, and a report page."""
     from contentctr.evaluate import evaluate_model as run
     from contentctr.report import write_report
 
@@ -98,13 +96,18 @@ def evaluate(
         ray=ray,
     )  # fmt: skip
     page = write_report(out)
-    label = " (simulated rooms)" if metrics["simulated"] else ""
+    highlights = metrics.get("task") == "highlights"
+    what, score = ("videos", "map") if highlights else ("rooms", "kendall_tau")
+    label = f" (simulated {what})" if metrics["simulated"] else ""
     if metrics["trained_on_simulated"] and not metrics["simulated"]:
-        label = " (by a model of simulated rooms)"
-    rows: dict[str, object] = {"kendall_tau": metrics["metrics"]["kendall_tau"]}
+        label = f" (by a model of simulated {what})"
+    rows: dict[str, object] = {score: metrics["metrics"][score]}
     for name, reference in metrics["references"].items():
-        rows[f"kendall_tau of {name}"] = reference["kendall_tau"]
-    print_table(f"{metrics['counts']['samples']} samples of {split}{label}", rows)
+        rows[f"{score} of {name}"] = reference[score]
+    if highlights:
+        rows["parameters"] = f"{metrics['parameters'] / 1e6:.2f} M"
+    counted = f"{metrics['counts']['users' if highlights else 'samples']}"
+    print_table(f"{counted} {'users' if highlights else 'samples'} of {split}{label}", rows)
     print(f"report: {page}")
 
 

@@ -10,8 +10,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from contentctr import checkpoint as checkpoints
-from contentctr.checkpoint import Checkpoint
+from contentctr.checkpoint import Checkpoint, load_for
 from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
 from contentctr.live.scorer import RoomScorer
@@ -97,8 +96,7 @@ class Engine:
         Raises:
             InputError: the checkpoint cannot be read, or its model cannot be run live.
         """
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = checkpoints.load(checkpoint)
+        checkpoint = load_for(checkpoint, "ctr")
         return cls(
             checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
             checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,

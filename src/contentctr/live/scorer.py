@@ -26,8 +26,7 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from contentctr import checkpoint as checkpoints
-from contentctr.checkpoint import Checkpoint
+from contentctr.checkpoint import Checkpoint, load_for
 from contentctr.config import Config, DataSpec
 from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
@@ -164,8 +163,7 @@ class RoomScorer:
         Raises:
             InputError: the checkpoint cannot be read, or its model cannot be run live.
         """
-        if not isinstance(checkpoint, Checkpoint):
-            checkpoint = checkpoints.load(checkpoint)
+        checkpoint = load_for(checkpoint, "ctr")
         return cls(
             checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
             checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,

@@ -1,0 +1,1 @@
+"""From a checkpoint and held-out data to predictions and metrics, for each kind of data."""

@@ -1,0 +1,1 @@
+"""What is trained on what: each kind of prepared folder behind one Protocol, for the one loop."""

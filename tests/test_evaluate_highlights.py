@@ -1,0 +1,151 @@
+"""Evaluating models of personalized highlights: files, numbers, references, refusals."""
+
+import json
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from contentctr import checkpoint as checkpoints
+from contentctr.config import override
+from contentctr.errors import InputError
+from contentctr.evaluate import evaluate_model
+from contentctr.highlight_scoring import score_videos
+from contentctr.phd.batches import make_batch
+from contentctr.phd.samples import Segment, UserSamples
+from contentctr.phd.simulated import HighlightSimulation, write_simulated
+from contentctr.recipes import recipe
+from contentctr.train import train_model
+from make import write_data
+from make_phd import copy_with
+
+TINY = override(
+    recipe("highlights_small"),
+    ["d_model=16", "num_heads=2", "decoder_layers=1", "epochs=12", "window_len=48", "rotary=true",
+     "learning_rate=1e-2", "num_negatives=2", "feature_dropout=0", "align_weight=0"],
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    config = HighlightSimulation(
+        num_users=60, max_video_s=120.0, visual_dim=8, text_dim=4, noise=0.3, test=0.2
+    )
+    return write_simulated(config, tmp_path_factory.mktemp("phd") / "data", show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    train_model(override(TINY, ["kind=pr_net"]), data, out, show_progress=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def evaluated(data, run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluation")
+    return out, evaluate_model(run, data, out, show_progress=False)
+
+
+def test_the_files_and_their_numbers(data, run, evaluated):
+    out, metrics = evaluated
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert metrics["task"] == "highlights" and metrics["simulated"]
+    table, people = (pl.read_parquet(out / f"{n}.parquet") for n in ("predictions", "users"))
+    test = UserSamples(data, "test")
+    assert people["user_id"].to_list() == test.users["user_id"].to_list()
+    assert table.height == metrics["counts"]["frames"] == people["frames"].sum()
+    aps = []
+    for number, user_id in enumerate(people["user_id"]):
+        mine = table.filter(pl.col("user_id") == user_id)
+        assert mine["frame"].to_list() == list(range(test.num_frames(number)))
+        np.testing.assert_array_equal(mine["selected"], test.labels(number))
+        np.testing.assert_allclose(mine["end_s"] - mine["start_s"], 1.0)
+        aps.append(average_precision_score(mine["selected"], mine["score"]))
+    np.testing.assert_allclose(people["ap"], aps, rtol=1e-12)
+    assert metrics["metrics"]["map"] == pytest.approx(np.mean(aps), rel=1e-12)
+    assert metrics["metrics"]["users"] == metrics["counts"]["users"] == len(test)
+    model = checkpoints.load(run).load_model()
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    assert (out / "training_log.jsonl").read_bytes() == (run / "log.jsonl").read_bytes()
+
+
+def test_references_stand_in_their_order(data, run, evaluated, tmp_path):
+    _, metrics = evaluated
+    found = {name: block["map"] for name, block in metrics["references"].items()}
+    share = metrics["counts"]["highlight_frames"] / metrics["counts"]["frames"]
+    assert share < found["random"] < 0.5 * found["oracle"]
+    seen = evaluate_model(run, data, tmp_path / "train", split="train", show_progress=False)
+    assert seen["metrics"]["map"] > 1.5 * seen["references"]["random"]["map"]  # it has learned
+    again = evaluate_model(run, data, tmp_path / "again", show_progress=False)
+    assert again == metrics
+
+
+def test_scores_are_the_models_on_whole_videos_whatever_the_batch(data, run):
+    model, test = checkpoints.load(run).load_model(), UserSamples(data, "test")
+    users = [3, 0, 5]
+    found = [
+        list(score_videos(model, test, users, window_len=48, batch_size=size)) for size in (1, 4)
+    ]
+    for user, one, four in zip(users, *found, strict=True):
+        assert len(one) == test.num_frames(user)
+        np.testing.assert_allclose(one, four, atol=1e-6)
+        last = Segment(user=user, start=48 * ((len(one) - 1) // 48), stop=len(one))
+        with torch.inference_mode():
+            expected = model(make_batch(test, [last])).scores_BN[0].numpy()
+        np.testing.assert_allclose(one[last.start :], expected, atol=1e-6)
+    assert not model.training and model.train() and list(
+        score_videos(model, test, [0], window_len=48)
+    )  # fmt: skip
+    assert model.training
+
+
+def test_a_score_that_is_not_finite_is_an_error(data, run):
+    model, test = checkpoints.load(run).load_model(), UserSamples(data, "test")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(ValueError, match="user number 1, frame 0, is not finite"):
+        list(score_videos(model, test, [1], window_len=48))
+
+
+def test_a_history_changes_the_scores_and_the_one_without_does_not_look(data, run, tmp_path):
+    # Everybody's history becomes one clip of the target video itself.
+    targets = data.selections().filter("is_target")
+    clips = targets.unique("user_id", maintain_order=True).with_columns(
+        start_s=pl.lit(0.0), end_s=pl.lit(2.0), is_target=pl.lit(False)
+    )
+    selections = pl.concat([targets, clips]).sort("user_id")
+    other = copy_with(data, tmp_path / "other", selections=selections)
+
+    def scores(checkpoint, where):
+        evaluate_model(checkpoint, where, tmp_path / "e", show_progress=False)
+        return pl.read_parquet(tmp_path / "e" / "predictions.parquet")["score"].to_numpy()
+
+    assert not np.allclose(scores(run, data), scores(run, other), atol=1e-3)
+    blind = override(TINY, ["kind=contentctr_hl_without_history", "epochs=1"])
+    train_model(blind, data, tmp_path / "blind", show_progress=False)
+    np.testing.assert_allclose(
+        scores(tmp_path / "blind", data), scores(tmp_path / "blind", other), atol=1e-6
+    )
+
+
+def test_what_does_not_fit_is_refused(data, run, tmp_path):
+    rooms = write_data(tmp_path / "rooms")
+    with pytest.raises(InputError, match="must be a model of ctr here.*'pr_net' is one of high"):
+        evaluate_model(run, rooms, tmp_path / "out")
+    with pytest.raises(InputError, match="split must be one of"):
+        evaluate_model(run, data, tmp_path / "out", split="later")
+    with pytest.raises(InputError, match="--ray is not for"):
+        evaluate_model(run, data, tmp_path / "out", ray="local")
+    other = HighlightSimulation(num_users=10, max_video_s=100.0, visual_dim=9, text_dim=4)
+    write_simulated(other, tmp_path / "wide", show_progress=False)
+    with pytest.raises(InputError, match="visual_dim must be 8, not 9"):
+        evaluate_model(run, tmp_path / "wide", tmp_path / "out")
+    none = copy_with(data, tmp_path / "none", users=data.users().with_columns(split=pl.lit("val")))
+    with pytest.raises(InputError, match="none: has no user in the split test"):
+        evaluate_model(run, none, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
