@@ -48,8 +48,13 @@ def times(out):
 def two_rows(monkeypatch):
     """Table 3 with two rows, the second of which cannot be trained."""
     bad = plan.Run(name="bad", settings=("model.kind=nonsense",))
-    rows = (plan.Row(label="Ours", run=plan.OURS, tau=0.6), plan.Row(label="B", run=bad, tau=0.5))
-    monkeypatch.setitem(plan.ITEMS, "table3", plan.Table(key="table3", title="T", rows=rows))
+    papers = ({"kendall_tau": 0.6}, {"kendall_tau": 0.5})
+    rows = (
+        plan.Row(label="Ours", run=plan.OURS, paper=papers[0]),
+        plan.Row(label="B", run=bad, paper=papers[1]),
+    )
+    table = dataclasses.replace(plan.TABLE_3, rows=rows)
+    monkeypatch.setitem(plan.ITEMS, "table3", table)
 
 
 def test_finished_runs_stay_and_a_failing_one_takes_no_other_with_it(two_rows, data, tmp_path):

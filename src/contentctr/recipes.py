@@ -76,7 +76,7 @@ def highlights_small() -> Config:
             dropout=0.1, feature_dropout=0.1,
         ),
         train=dataclasses.replace(
-            base.train, epochs=10, learning_rate=1e-3, weight_decay=0.01, warmup_steps=50,
+            base.train, epochs=15, learning_rate=1e-3, weight_decay=0.01, warmup_steps=50,
             max_grad_norm=1.0,
         ),
     )  # fmt: skip

@@ -9,15 +9,22 @@ from typing import Annotated
 import typer
 
 from contentctr.cli.common import Out, Words
-from contentctr.experiments.plan import ITEMS
+from contentctr.experiments.plan import ITEMS, TASKS
+
+_ITEMS = "; ".join(
+    f"of {task.data} {', '.join(key for key, item in ITEMS.items() if item.task == task)}"
+    for task in TASKS.values()
+)
 
 
 def reproduce(
-    what: Annotated[str, typer.Argument(help=f"{', '.join(ITEMS)}, or all.")],
+    what: Annotated[str, typer.Argument(help=f"{_ITEMS}; or all of that data.")],
     data: Annotated[Path, typer.Argument(help="Encoded folder.")],
     out: Out,
     settings: Words = None,
-    recipe: Annotated[str, typer.Option(help="Recipe of every run.")] = "paper",
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of every run.", show_default="the paper's")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each row, with seeds 0, 1, ...")] = 3,
     jobs: Annotated[
         int, typer.Option(help="Processes on a CPU; with CUDA devices it is one a device.")

@@ -40,10 +40,13 @@ def train(
         return
     if data is None or out is None:
         raise InputError("train needs --data FOLDER and --out FOLDER (or --dry-run)")
+    from contentctr.checkpoint import load
     from contentctr.train import train_model as run
 
     with training_exits():
         best = run(config, data, out, resume=resume)
+    parameters = sum(p.numel() for p in load(best).load_model().parameters())
+    print(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside")
     print(f"best checkpoint: {best}")
 
 

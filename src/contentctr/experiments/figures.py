@@ -27,13 +27,15 @@ from contentctr import checkpoint as checkpoints
 from contentctr.dtw import dtw_path
 from contentctr.errors import InputError
 from contentctr.experiments.blocks import Block, Drawing, Drawings, Paragraph
-from contentctr.experiments.plan import ID_ROWS, MODEL_2, MODEL_3, OURS, Picture, Row, Run
+from contentctr.experiments.plan import ID_ROWS, MODEL_2, MODEL_3, OURS
 from contentctr.experiments.results import evaluations
+from contentctr.experiments.rows import Picture, Row, Run
 from contentctr.experiments.study import Study
 from contentctr.figures import PALETTE, draw_curve, heading, new_figure, save_png, to_svg
 from contentctr.highlights import clock
 from contentctr.losses import cosine_matrix
 from contentctr.metrics import kendall_tau
+from contentctr.prepared import Prepared
 from contentctr.report.pieces import show_number
 from contentctr.report.saved import Evaluation, read_evaluation
 from contentctr.segment_data import SegmentData, load_segments
@@ -291,6 +293,7 @@ def draw_paths(study: Study, canvas: Canvas) -> list[Block]:
 
 def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[tuple[str, Tensor]]:
     """Name and cosines float32 [N, N] of the chosen test windows, text down."""
+    assert isinstance(study.data, Prepared)
     config, finetuned = checkpoint.config.data, checkpoint.finetuned
     data = load_segments(
         study.data, checkpoint.vocabulary, split="test", horizon=config.horizon,

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from contentctr.experiments.plan import OURS, Row, Run, Table
+from contentctr.experiments.rows import Metric, Reference, Row, Run, Table
 from contentctr.experiments.study import Study
 from contentctr.files import read_json
 from contentctr.metrics import kendall_tau
 
 Verdict = Literal["same", "opposite", "close", "unknown"]
-METRICS = ("kendall_tau", "kendall_tau_in_rooms", "mean_ratio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +43,13 @@ class Spread:
 class Measured:
     """A row with what was measured for it."""
 
-    row: Row
+    row: Row | Reference
     metrics: Mapping[int, Mapping[str, float | None]]
     """By seed; a seed whose run is missing is not there."""
 
-    def spread(self, name: str) -> Spread:
+    def spread(self, metric: Metric) -> Spread:
         """A metric over the seeds at which it is there and defined."""
-        found = (block.get(name) for _, block in sorted(self.metrics.items()))
+        found = (block.get(metric.key) for _, block in sorted(self.metrics.items()))
         return Spread(values=tuple(value for value in found if value is not None))
 
 
@@ -65,31 +64,60 @@ def evaluations(study: Study, run: Run) -> dict[int, dict[str, Any]]:
 
 
 def measure(study: Study, table: Table) -> list[Measured]:
-    """The rows of a table with our numbers, from saved files alone."""
-    return [
-        Measured(
-            row=row,
-            metrics={
-                seed: {name: found["metrics"][name] for name in METRICS}
-                for seed, found in evaluations(study, row.run).items()
-            },
-        )
-        for row in table.rows
-    ]
+    """The rows of a table with our numbers, from saved files alone.
+
+    References do not depend on the model; they are those of each seed's first finished run. One
+    that no run has is left out.
+    """
+    runs = {row: evaluations(study, row.run) for row in table.trained}
+    first: dict[int, dict[str, Any]] = {}
+    for found in runs.values():
+        first = {**found, **first}
+    rows = []
+    for row in table.rows:
+        if isinstance(row, Row):
+            blocks = {
+                seed: {**found["metrics"], **_at_the_top(found)}
+                for seed, found in runs[row].items()
+            }
+        else:
+            blocks = {
+                seed: found["references"][row.name]
+                for seed, found in sorted(first.items())
+                if row.name in found["references"]
+            }
+            if not blocks:
+                continue
+        rows.append(Measured(row=row, metrics=_chosen(blocks, table.metrics)))
+    return rows
 
 
-def difference(a: Measured, b: Measured, name: str = "kendall_tau") -> Spread:
+def _at_the_top(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What metrics.json says of the model itself."""
+    return {name: found[name] for name in ("parameters",) if name in found}
+
+
+def _chosen(
+    blocks: Mapping[int, Mapping[str, Any]], metrics: Sequence[Metric]
+) -> dict[int, dict[str, float | None]]:
+    return {
+        seed: {metric.key: block.get(metric.key) for metric in metrics}
+        for seed, block in blocks.items()
+    }
+
+
+def difference(a: Measured, b: Measured, metric: Metric) -> Spread:
     """A - b of a metric, paired over the seeds that both have."""
     pairs = [
-        (a.metrics[seed].get(name), b.metrics[seed].get(name))
+        (a.metrics[seed].get(metric.key), b.metrics[seed].get(metric.key))
         for seed in sorted(a.metrics.keys() & b.metrics.keys())
     ]
     return Spread(values=tuple(x - y for x, y in pairs if x is not None and y is not None))
 
 
-def ours_of(rows: Sequence[Measured]) -> Measured:
+def ours_of(rows: Sequence[Measured], table: Table) -> Measured:
     """The row that differences are taken to."""
-    return next(row for row in rows if row.row.run == OURS)
+    return next(m for m in rows if isinstance(m.row, Row) and m.row.run == table.task.ours)
 
 
 def verdict(paper: float, ours: Spread) -> Verdict:
@@ -122,17 +150,36 @@ class Agreement:
     """Rows that have both."""
 
 
-def agreement(rows: Sequence[Measured]) -> Agreement:
-    """Compare the order of Kendall's tau in our rows with the paper's."""
+def agreement(rows: Sequence[Measured], metric: Metric) -> Agreement:
+    """Compare the order of our rows in a metric with the paper's, where the paper has them."""
     pairs: dict[Verdict, list[tuple[str, str]]] = {
         "same": [], "opposite": [], "close": [], "unknown": [],
     }  # fmt: skip
-    numbered = [(m.row.tau, m) for m in rows if m.row.tau is not None]
+    numbered = [(m.row.paper[metric.key], m) for m in rows if metric.key in m.row.paper]
     for first, second in itertools.combinations(numbered, 2):
         (high, a), (low, b) = (first, second) if first[0] > second[0] else (second, first)
         if high > low:
-            pairs[verdict(high - low, difference(a, b))].append((a.row.label, b.row.label))
-    both = [(p, m.spread("kendall_tau").mean) for p, m in numbered]
+            said = verdict(high - low, difference(a, b, metric))
+            pairs[said].append((a.row.label, b.row.label))
+    both = [(p, m.spread(metric).mean) for p, m in numbered]
     both = [(p, mean) for p, mean in both if not math.isnan(mean)]
     tau = kendall_tau([p for p, _ in both], [mean for _, mean in both]) if both else math.nan
     return Agreement(pairs=pairs, tau=tau, rows=len(both))
+
+
+def beside(rows: Sequence[Measured], floor: Measured, metric: Metric) -> dict[Verdict, list[str]]:
+    """Which of the paper's models are above a row ("same") that they must beat, and which not.
+
+    Args:
+        rows: of the table.
+        floor: the row to beat.
+        metric: higher is better.
+
+    Returns:
+        Labels by verdict, as for a paper in which each of them is above the floor.
+    """
+    found: dict[Verdict, list[str]] = {"same": [], "opposite": [], "close": [], "unknown": []}
+    for m in rows:
+        if metric.key in m.row.paper:
+            found[verdict(1.0, difference(m, floor, metric))].append(m.row.label)
+    return found

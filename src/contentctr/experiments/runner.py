@@ -27,7 +27,7 @@ def reproduce(
     data: Path | str,
     out: Path | str,
     *,
-    recipe: str = "paper",
+    recipe: str | None = None,
     settings: Sequence[str] = (),
     seeds: int = 1,
     jobs: int = 1,
@@ -38,10 +38,11 @@ def reproduce(
     A finished run is never repeated; one that was stopped or killed goes on where it was.
 
     Args:
-        what: table1, table3, table4, fig4, fig5, fig6 or all.
-        data: a prepared and encoded folder with training and test rooms.
+        what: of live rooms table1, table3, table4, fig4, fig5 or fig6, of personalized highlights
+            table2 or table5, or all of them.
+        data: a prepared and encoded folder of either, with training and test data.
         out: folder of the runs and the page; may have been begun with the same data.
-        recipe: name of a recipe, the same for all rows.
+        recipe: name of a recipe, the same for all rows; None: the paper's for this data.
         settings: `key=value` words on top of it; a row's own settings (plan.py) win over them.
         seeds: each run is made with the seeds 0, ..., seeds - 1.
         jobs: processes on a CPU; with CUDA devices there is one process a device.
@@ -57,9 +58,7 @@ def reproduce(
     """
     if jobs < 1:
         raise InputError(f"jobs must be at least 1, not {jobs}")
-    study = open_study(
-        what, data, out, recipe_name=recipe, settings=settings, seeds=seeds
-    )  # fmt: skip
+    study = open_study(what, data, out, recipe_name=recipe, settings=settings, seeds=seeds)
     missing = []
     for job in study.jobs():
         if job.finished:

@@ -2,7 +2,7 @@
 
 OUT/data.json                                     which data OUT was begun with
 OUT/runs/NAME-DIGEST/seed-K/run/                  a training run (run.py)
-OUT/runs/NAME-DIGEST/seed-K/evaluation/           its evaluation on the test rooms; with its
+OUT/runs/NAME-DIGEST/seed-K/evaluation/           its evaluation on the test split; with its
                                                   metrics.json there, the run is finished
 OUT/reproduction.html, .md, reproduction/*.png    the page
 
@@ -21,11 +21,14 @@ from typing import Any
 
 from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
-from contentctr.experiments.plan import DECIDED, Picture, Run, Table, choose
-from contentctr.features import data_spec
+from contentctr.experiments.plan import TASKS, choose
+from contentctr.experiments.rows import Picture, Run, Table, TaskPlan
 from contentctr.files import digest, file_sha256, read_json, write_json
+from contentctr.models.registry import model_type
+from contentctr.phd.folder import HighlightData
 from contentctr.prepared import Prepared
-from contentctr.recipes import recipe
+from contentctr.recipes import RECIPES, recipe
+from contentctr.tasks.opened import open_data, open_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,18 @@ class Study:
     """A reproduction: the items asked for, the data, the settings and the seeds."""
 
     items: tuple[Table | Picture, ...]
-    data: Prepared
+    data: Prepared | HighlightData
     out: Path
     recipe: str
     settings: tuple[str, ...]
     seeds: tuple[int, ...]
     data_key: str
-    """Hash of the segments and of what the encoders were."""
+    """Hash of the prepared tables and of what the encoders were."""
+
+    @property
+    def task(self) -> TaskPlan:
+        """Of the data, and so of every item."""
+        return self.items[0].task
 
     def config(self, run: Run) -> Config:
         """The run's settings, at seed 0."""
@@ -123,33 +131,58 @@ def require_same_defaults(job: Job) -> None:
 
 
 def open_study(
-    what: str, data: Path | str, out: Path | str, *, recipe_name: str,
+    what: str, data: Path | str, out: Path | str, *, recipe_name: str | None,
     settings: Sequence[str], seeds: int,
 ) -> Study:  # fmt: skip
     """Check everything that was asked for, and begin OUT or find it begun with the same data.
 
+    Args:
+        what: an item of the data's task, or "all" of them.
+        data: a prepared and encoded folder.
+        out: folder of the reproduction.
+        recipe_name: None: the paper's of that task.
+        settings: `key=value` words on top of it.
+        seeds: how many.
+
     Raises:
-        InputError: an unknown item, recipe or setting; a setting that the plan decides; data that
-            is not encoded; an OUT that was begun with other data.
+        InputError: an unknown item, recipe or setting; an item or a recipe of another task; a
+            setting that the plan decides; data that is not encoded; an OUT that was begun with
+            other data.
     """
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, not {seeds}")
-    items, prepared, out = choose(what), Prepared(Path(data)), Path(out)
-    common = override(recipe(recipe_name), settings)
-    _require_undecided(recipe(recipe_name), common)
+    prepared, out = open_data(Path(data)), Path(out)
     prepared.manifest()
-    spec = data_spec(prepared, inputs=common.train.finetune_encoders)
-    segments = file_sha256(prepared.root / "segments.parquet")
-    _begin(out, prepared, segments)
+    found = open_task(prepared)
+    task = TASKS[found.name]
+    items, recipe_name = choose(what, task), recipe_name or task.recipe
+    common = override(recipe(recipe_name), settings)
+    _require_recipe(recipe_name, task)
+    _require_undecided(recipe(recipe_name), common, task)
+    spec, tables = found.spec(common), found.data_hash()
+    _begin(out, prepared.root, _NOTES[task.key], tables)
     return Study(
         items=items, data=prepared, out=out, recipe=recipe_name, settings=tuple(settings),
-        seeds=tuple(range(seeds)), data_key=digest(segments, to_dict(spec)),
+        seeds=tuple(range(seeds)), data_key=digest(tables, to_dict(spec)),
     )  # fmt: skip
 
 
-def _require_undecided(before: Config, after: Config) -> None:
+_NOTES = {"ctr": "segments_sha256", "highlights": "tables_digest"}
+"""By task: under which name data.json has the hash of the prepared tables."""
+
+
+def _require_recipe(name: str, task: TaskPlan) -> None:
+    fitting = [key for key in RECIPES if model_type(recipe(key).model.kind).task == task.key]
+    if name not in fitting:
+        raise InputError(
+            f"recipe must be one of {', '.join(fitting)}, as the data is of {task.data}; "
+            f"{name} makes {recipe(name).model.kind}"
+        )
+
+
+def _require_undecided(before: Config, after: Config, task: TaskPlan) -> None:
     was, now = to_dict(before), to_dict(after)
-    for key in DECIDED:
+    for key in task.decided:
         part, name = key.split(".")
         if was[part][name] != now[part][name]:
             raise InputError(
@@ -158,16 +191,16 @@ def _require_undecided(before: Config, after: Config) -> None:
             )
 
 
-def _begin(out: Path, data: Prepared, segments: str) -> None:
+def _begin(out: Path, data: Path, name: str, tables: str) -> None:
     note = out / "data.json"
     if note.is_file():
         begun = read_json(note)
-        if begun.get("segments_sha256") != segments:
+        if begun.get(name) != tables:
             raise InputError(
-                f"{out}: was begun with other data ({begun.get('data')}); its segments.parquet is "
-                f"not that of {data.root}. Choose another folder"
+                f"{out}: was begun with other data ({begun.get('data')}), which does not hold "
+                f"what {data} holds. Choose another folder"
             )
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: must be new, empty, or a folder that reproduce has begun")
-    write_json(note, {"data": str(data.root), "segments_sha256": segments})
+    write_json(note, {"data": str(data), name: tables})

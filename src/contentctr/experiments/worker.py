@@ -69,7 +69,7 @@ def _answer(job: Job) -> str:
 
 
 def run_job(job: Job) -> None:
-    """Train what is missing and evaluate it on the test rooms.
+    """Train what is missing and evaluate it on the test split.
 
     Raises:
         InputError: the data or the settings do not fit, or another process works on the job.
