@@ -1,6 +1,5 @@
 import json
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,11 +12,11 @@ from contentctr.errors import InputError
 from contentctr.highlights import find_highlights
 from contentctr.metrics import summary
 from contentctr.report import write_report
+from contentctr.report.room_sections import choose_rooms
 from contentctr.report.saved import PREDICTIONS_SCHEMA, read_evaluation
-from contentctr.report.sections import choose_rooms
+from html_page import Page
 
 ROOM_IDS = ("room-0", "<b>直播间</b> & \"x'", "room-2", "room-3", "room-4")
-VOID = {"meta", "br", "link"}
 
 
 def make_predictions(simulated, seed=0):
@@ -74,36 +73,6 @@ def write_log(folder, steps=30):
                 handle.write(json.dumps(row) + "\n")
 
 
-class Page(HTMLParser):
-    """Text and tags of a page; refuses tags that do not close."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.words, self.tags = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "title"):
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = make_evaluation(tmp_path_factory.mktemp("report") / "evaluation")
@@ -150,6 +119,7 @@ def test_figures_have_alternative_texts_and_follow_the_theme(report):
 def test_page_says_that_rooms_are_simulated_and_shows_counts(report):
     folder, _, text = report
     page, found = Page(text), read_evaluation(folder).metrics
+    assert text.count("<small>simulated</small></h2>") == 6
     block = found["metrics"]
     assert "Simulated rooms:" in page.text
     assert "Predicted CTR on simulated test rooms" in page.text
@@ -279,6 +249,8 @@ def test_bad_predictions_name_file_and_field(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"task": "highlights"}, "field 'trained_on_simulated' is missing"),
+        ({"task": "ranking"}, "task must be one of ctr, highlights, not 'ranking'"),
         ({"simulated": "yes"}, "simulated must be true or false, not 'yes'"),
         ({"horizon": True}, "horizon must be a whole number"),
         ({"metrics": {}}, "field 'metrics.kendall_tau' is missing"),
@@ -337,9 +309,13 @@ def test_a_resumed_log_counts_its_later_lines(tmp_path):
 
 
 def test_missing_files_and_bad_arguments(tmp_path):
-    with pytest.raises(InputError, match=r"predictions\.parquet: no such file"):
+    with pytest.raises(InputError, match=r"metrics\.json: no such file"):
         write_report(tmp_path)
     folder = make_evaluation(tmp_path)
+    (folder / "predictions.parquet").rename(folder / "elsewhere")
+    with pytest.raises(InputError, match=r"predictions\.parquet: no such file"):
+        write_report(folder)
+    (folder / "elsewhere").rename(folder / "predictions.parquet")
     with pytest.raises(InputError, match="max_rooms must be at least 1, not 0"):
         write_report(folder, max_rooms=0)
     with pytest.raises(InputError, match="must be an HTML file"):

@@ -201,7 +201,8 @@ def test_early_stop(data, tmp_path):
     config = with_train(epochs=30, patience=2, learning_rate=1e-12)
     train_model(config, data, tmp_path / "run", show_progress=False)
     position = checkpoints.load(tmp_path / "run" / "last").info["position"]
-    assert position["epoch"] == 3 and "no better validation kendall_tau in 2 epochs" in position["stopped"]
+    assert position["epoch"] == 3
+    assert "no better validation kendall_tau in 2 epochs" in position["stopped"]
 
 
 def test_data_without_validation_rooms_trains(tmp_path):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from contentctr.highlights import find_highlights as find_highlights
     from contentctr.metrics import kendall_tau as kendall_tau
     from contentctr.models.contentctr import ContentCTR as ContentCTR
+    from contentctr.personal import pick_highlights as pick_highlights
+    from contentctr.phd.encode import encode_videos as encode_videos
+    from contentctr.phd.prepare import prepare_phd as prepare_phd
     from contentctr.predict import predict_recording as predict_recording
     from contentctr.prepare import prepare_rooms as prepare_rooms
     from contentctr.prepared import Prepared as Prepared
@@ -51,10 +54,13 @@ _WHERE = {
     "Room": ("rooms.room", "Room"),
     "SimulatorConfig": ("rooms.simulated.mechanism", "SimulatorConfig"),
     "encode_rooms": ("encode", "encode_rooms"),
+    "encode_videos": ("phd.encode", "encode_videos"),
     "evaluate_model": ("evaluate", "evaluate_model"),
     "find_highlights": ("highlights", "find_highlights"),
     "kendall_tau": ("metrics", "kendall_tau"),
     "override": ("config", "override"),
+    "pick_highlights": ("personal", "pick_highlights"),
+    "prepare_phd": ("phd.prepare", "prepare_phd"),
     "predict_recording": ("predict", "predict_recording"),
     "prepare_rooms": ("prepare", "prepare_rooms"),
     "read_room": ("rooms.folder", "read_room"),

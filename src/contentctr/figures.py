@@ -1,4 +1,4 @@
-"""Figures: curves of rooms, predicted against true, calibration, training; as SVG and PNG.
+"""Figures: curves over time, predicted against true, calibration, users, training; SVG and PNG.
 
 Everything goes through matplotlib's objects: no pyplot and no changed settings, so that a service
 may draw in several threads. Sizes are in pixels of the page. An SVG takes its colours from the
@@ -40,7 +40,9 @@ PALETTE = {
 """Colours by role, as in PNGs; in an SVG each becomes the CSS variable of that name."""
 
 _FONT = "DejaVu Sans"  # ships with matplotlib
-_TICK_SECONDS = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_TICK_SECONDS = (
+    1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400,
+)  # fmt: skip
 
 
 def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -63,9 +65,10 @@ def draw_curve(
     label: str = "",
     *,
     truth: ArrayLike | None = None,
+    selections: Sequence[tuple[float, float]] = (),
     legend: bool = True,
 ) -> None:
-    """One room's predicted curve, with its true one and its highlights.
+    """The predicted curve of a room or video, with the true one and with highlights.
 
     Args:
         where: axes to draw on, or a PNG file to write (whatever its suffix).
@@ -77,21 +80,27 @@ def draw_curve(
         title: plain text; characters that the figure's font lacks become boxes.
         label: printed at the upper right, such as "simulated".
         truth: shape (N,), the true click probability of a simulated room.
+        selections: start and end of what a user selected, seconds; shaded.
         legend: name the lines in the figure.
     """
     if not isinstance(where, Axes):
         figure, axes = new_figure(960, 300)
-        draw_curve(axes[0], starts, ends, scores, targets, highlights, title, label, truth=truth)
+        draw_curve(
+            axes[0], starts, ends, scores, targets, highlights, title, label, truth=truth,
+            selections=selections,
+        )  # fmt: skip
         save_png(figure, Path(where))
         return
     first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
-    _shade(where, highlights)
+    _shade(where, [(h.start_s, h.end_s) for h in highlights], "Highlight", ranked=True)
+    _shade(where, selections, "Selected by the user")
     if targets is not None:
         _line(where, first, last, targets, "target", "True", linewidth=1.2)
     if truth is not None:
         name = "True click probability (simulated)"
         _line(where, first, last, truth, "truth", name, linewidth=1.2, linestyle=(0, (1, 2)))
-    _line(where, first, last, scores, "predicted", "Predicted", linewidth=2.2)
+    width = 2.2 if len(first) <= 200 else 1.4
+    _line(where, first, last, scores, "predicted", "Predicted", linewidth=width)
     if len(first):
         _time_axis(where, float(first[0]), float(last[-1]))
     _headings(where, title, label, above=14 if highlights else 4)
@@ -144,6 +153,25 @@ def draw_calibration(ax: Axes, mean_scores: ArrayLike, mean_targets: ArrayLike) 
     ax.set_ylim(low, high)
     ax.grid(True, axis="x", color=PALETTE["grid"], linewidth=1)
     _label(ax, "Mean predicted", "Mean true")
+
+
+def draw_users(ax: Axes, values: Floats, by_chance: Floats) -> None:
+    """A number of each user as a line, and what chance gives the same user as a dot under it.
+
+    Args:
+        ax: where to draw.
+        values: shape (U,), U >= 1, in [0, 1], from the highest down.
+        by_chance: shape (U,), in the same order.
+    """
+    number = np.arange(1, len(values) + 1)
+    few = len(values) < 50
+    ax.plot(number, by_chance, "o", color=PALETTE["target"], markersize=5 if few else 2.5,
+            clip_on=False)  # fmt: skip
+    ax.plot(number, values, color=PALETTE["predicted"], linewidth=2.2, marker="o" if few else "",
+            markersize=5, clip_on=False)  # fmt: skip
+    ax.set_ylim(0, 1.05 * max(float(values.max()), float(by_chance.max())))
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _label(ax, "User, by rank", "Average precision")
 
 
 def draw_training(ax: Axes, train: tuple[Floats, Floats], val: tuple[Floats, Floats]) -> None:
@@ -217,16 +245,20 @@ def _plain(ax: Axes) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _shade(ax: Axes, highlights: Sequence[Highlight]) -> None:
-    for rank, h in enumerate(highlights, 1):
-        name = "Highlight" if rank == 1 else "_"
+def _shade(
+    ax: Axes, spans: Sequence[tuple[float, float]], name: str, *, ranked: bool = False
+) -> None:
+    """Stretches of time; with their place in the sequence above them if `ranked`."""
+    for rank, (start_s, end_s) in enumerate(spans, 1):
         color = to_rgba(PALETTE["highlight"], 0.3)
-        ax.axvspan(h.start_s, h.end_s, facecolor=color, linewidth=0, label=name)
-        ax.annotate(
-            str(rank), ((h.start_s + h.end_s) / 2, 1), xycoords=("data", "axes fraction"),
-            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=11,
-            color=PALETTE["ink"], fontfamily=_FONT,
-        )  # fmt: skip
+        label = name if rank == 1 else "_"
+        ax.axvspan(start_s, end_s, facecolor=color, linewidth=0, label=label)
+        if ranked:
+            ax.annotate(
+                str(rank), ((start_s + end_s) / 2, 1), xycoords=("data", "axes fraction"),
+                xytext=(0, 3), textcoords="offset points", ha="center", fontsize=11,
+                color=PALETTE["ink"], fontfamily=_FONT,
+            )  # fmt: skip
 
 
 def _line(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +12,15 @@ import torch
 
 from contentctr.checkpoint import Checkpoint, load_for
 from contentctr.errors import InputError
-from contentctr.figures import draw_curve
-from contentctr.files import atomic, write_json
-from contentctr.highlights import Highlight, clock, find_highlights, highlight_mask
+from contentctr.highlight_files import Prediction, write_prediction
+from contentctr.highlights import find_highlights, highlight_mask
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
-from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.rooms.room import Room
 from contentctr.scoring import score_segments
 from contentctr.segment_data import from_features
 from contentctr.segment_features import default_batch_size, encode_segments
 from contentctr.segments import segment_rooms
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What `predict` found, and where it put it."""
-
-    curve: pl.DataFrame
-    """One row a segment: segment, start_s, end_s, score, highlight, and ctr and viewers where the
-    room has events."""
-    highlights: list[Highlight]
-    """Best first."""
-    files: list[Path]
-    """Everything that was written."""
-    warnings: list[str]
-    """What the user should know of the recording."""
-    label: str
-    """What has to stand beside every number: that the room, or the model's rooms, are simulated;
-    "" if neither is."""
 
 
 def predict_recording(
@@ -174,76 +151,12 @@ def _write(
     )
     if room.events is not None:
         curve = curve.with_columns(table["ctr"], table["viewers"])
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("prediction.json", "highlights.csv", "curve.csv", "curve.png"):
-        (out / name).unlink(missing_ok=True)  # nothing of an earlier prediction stays beside this
-    shutil.rmtree(out / "clips", ignore_errors=True)
-    with atomic(out / "curve.csv") as temporary:
-        curve.write_csv(temporary)
-    with atomic(out / "curve.png") as temporary:
-        draw_curve(
-            temporary, starts, ends, scores_S, targets=_targets(table, checkpoint),
-            highlights=highlights, title="Predicted " + _target_name(checkpoint),
-            label=_label(room, checkpoint),
-        )  # fmt: skip
-    cut = _cut(out / "clips", room, highlights) if clips else [None] * len(highlights)
-    _write_highlights(out / "highlights.csv", highlights, cut)
-    write_json(out / "prediction.json", _facts(room, checkpoint, warnings))
-    names = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
-    files = [*(out / name for name in names), *(c.path for c in cut if c is not None)]
-    return Prediction(
-        curve=curve,
-        highlights=highlights,
-        files=files,
-        warnings=warnings,
-        label=_label(room, checkpoint),
-    )
-
-
-@dataclass(frozen=True)
-class _Clip:
-    path: Path
-    start_s: float
-    end_s: float
-
-
-def _cut(folder: Path, room: Room, highlights: Sequence[Highlight]) -> list[_Clip | None]:
-    """One file a highlight."""
-    assert room.media is not None
-    suffix = room.media.path.suffix.lower()
-    suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
-    made: list[_Clip | None] = []
-    for rank, h in enumerate(highlights, 1):
-        times = f"{clock(h.start_s)}-{clock(h.end_s)}".replace(":", ".")
-        path = folder / f"{rank:02d}_{times}{suffix}"
-        made.append(_Clip(path, *cut_clip(room.media.path, h.start_s, h.end_s, path)))
-    return made
-
-
-def _write_highlights(
-    path: Path, highlights: Sequence[Highlight], clips: Sequence[_Clip | None]
-) -> None:
-    rows = [
-        {
-            "rank": rank,
-            "start": clock(h.start_s),
-            "end": clock(h.end_s),
-            "start_s": h.start_s,
-            "end_s": h.end_s,
-            "score": h.score,
-            "clip": None if c is None else c.path.name,
-            "clip_start_s": None if c is None else c.start_s,
-            "clip_end_s": None if c is None else c.end_s,
-        }
-        for rank, (h, c) in enumerate(zip(highlights, clips, strict=True), 1)
-    ]
-    schema = {
-        "rank": pl.Int64, "start": pl.String, "end": pl.String, "start_s": pl.Float64,
-        "end_s": pl.Float64, "score": pl.Float64, "clip": pl.String,
-        "clip_start_s": pl.Float64, "clip_end_s": pl.Float64,
-    }  # fmt: skip
-    with atomic(path) as temporary:
-        pl.DataFrame(rows, schema=schema).write_csv(temporary)
+    return write_prediction(
+        out, curve=curve, line_S=scores_S, highlights=highlights,
+        title="Predicted " + _target_name(checkpoint), label=_label(room, checkpoint),
+        facts=_facts(room, checkpoint), warnings=warnings, targets_S=_targets(table, checkpoint),
+        clips_from=room.media.path if clips and room.media is not None else None,
+    )  # fmt: skip
 
 
 def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.float64] | None:
@@ -264,7 +177,7 @@ def _target_name(checkpoint: Checkpoint) -> str:
     return "CTR" if target == "ctr" else f"{target} (rank inside the room)"
 
 
-def _facts(room: Room, checkpoint: Checkpoint, warnings: list[str]) -> dict[str, Any]:
+def _facts(room: Room, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "room_id": room.room_id,
         "streamer_id": room.streamer_id,
@@ -275,5 +188,4 @@ def _facts(room: Room, checkpoint: Checkpoint, warnings: list[str]) -> dict[str,
         "checkpoint": str(checkpoint.folder),
         "simulated": room.simulated,
         "trained_on_simulated": checkpoint.spec.simulated,
-        "warnings": warnings,
     }

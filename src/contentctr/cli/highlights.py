@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contentctr.cli.common import print_table, print_warnings
+from contentctr.cli.common import Device, Out, device_name, print_table, print_warnings
 
 
 def prepare_phd(
@@ -47,3 +47,43 @@ def prepare_phd(
     manifest = data.manifest()
     print_warnings(manifest["warnings"])
     print_table(f"Prepared in {out}", manifest["counts"])
+
+
+def pick(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    video: Annotated[Path, typer.Argument(help="Video file.")],
+    out: Out,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="CLIPS", help="More of --history.")
+    ] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLIPS...",
+            help="The user's earlier picks, newest first; the first 20 count. Each a video file, "
+            "which is one pick from start to end; FILE@START-END,START-END, parts of a file in "
+            "seconds or m:ss; or a folder of video files. Several may follow.",
+        ),
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="Captions of the video (.srt, .vtt, .json3, ...).")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Parts at most.")] = 5,
+    share: Annotated[float, typer.Option(help="Share of the video marked at most.")] = 0.2,
+    max_length: Annotated[float, typer.Option(help="Longest part, in seconds.")] = 15.0,
+    clips: Annotated[bool, typer.Option("--clips", help="Cut the parts out.")] = False,
+    device: Device = "auto",
+) -> None:
+    """The parts of a video that a user would pick, told from what the user picked before."""
+    from contentctr.highlights import clock
+    from contentctr.personal import pick_highlights as run
+
+    found = run(
+        checkpoint, video, out, history=[*(history or []), *(more or [])], captions=captions,
+        top_k=top, share=share, max_length_s=max_length, clips=clips, device=device_name(device),
+    )  # fmt: skip
+    print_warnings(found.warnings)
+    label = f" ({found.label})" if found.label else ""
+    for rank, h in enumerate(found.highlights, 1):
+        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  score {h.score:.3f}{label}")
+    print("\n".join(str(path) for path in found.files))

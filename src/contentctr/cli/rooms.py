@@ -23,30 +23,63 @@ CommentLag = Annotated[
 ]
 
 
+_SIMULATED = {
+    "rooms": ("rooms", "streamers", "min_segments", "max_segments", "seed"),
+    "rooms --features": (
+        "rooms", "streamers", "min_segments", "max_segments", "seed", "features", "test",
+    ),
+    "--watch-logs": ("watch_logs", "users", "streamers", "seed"),
+    "--phd": ("phd", "users", "seed"),
+    "--phd --features": ("phd", "users", "seed", "features", "test"),
+}  # fmt: skip
+"""The options of each thing that is simulated."""
+
+
 def simulate(
+    ctx: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     rooms: Annotated[int, typer.Option(help="Rooms.")] = 40,
     streamers: Annotated[int, typer.Option(help="Streamers.")] = 12,
     min_segments: Annotated[int, typer.Option(help="Segments of the shortest room.")] = 40,
     max_segments: Annotated[int, typer.Option(help="Segments of the longest room.")] = 100,
-    seed: Annotated[int, typer.Option(help="Same seed, same rooms.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same rooms, users and videos.")] = 0,
     features: Annotated[
         bool,
         typer.Option("--features", help="Features alone, already prepared and encoded; no frames."),
     ] = False,
-    test: Annotated[float, typer.Option(help="With --features: share of test rooms.")] = 0.1,
+    test: Annotated[
+        float | None,
+        typer.Option(help="With --features: share of test rooms (default: 0.1) or users (0.2)."),
+    ] = None,
     watch_logs: Annotated[
         bool,
         typer.Option("--watch-logs", help="Who watched whom, for `pretrain streamer`; no rooms."),
     ] = False,
-    users: Annotated[int, typer.Option(help="With --watch-logs: users.")] = 2000,
+    phd: Annotated[
+        bool,
+        typer.Option(
+            "--phd", help="Users' highlights of videos, for `prepare phd`; with captions, no rooms."
+        ),
+    ] = False,
+    users: Annotated[
+        int | None,
+        typer.Option(
+            help="With --watch-logs or --phd: users (default: 2000; with --phd 24, with --phd "
+            "--features 200)."
+        ),
+    ] = None,
 ) -> None:
-    """Write simulated live rooms, with a known truth."""
+    """Write simulated live rooms, watch logs or users' highlights, with a known truth."""
+    _require_options(ctx, watch_logs=watch_logs, phd=phd, features=features)
     if watch_logs:
         from contentctr.rooms.simulated.watch_logs import WatchConfig, write_watch_logs
 
+        users = 2000 if users is None else users
         watched = WatchConfig(num_users=users, num_streamers=streamers, seed=seed)
         print(f"simulated watch logs of {users} users in {write_watch_logs(watched, out)}")
+        return
+    if phd:
+        _simulate_phd(out, users=users, seed=seed, features=features, test=test)
         return
     from contentctr.rooms.simulated.mechanism import SimulatorConfig
     from contentctr.simulate import write_features, write_room_folders
@@ -56,10 +89,48 @@ def simulate(
         max_segments=max_segments,
     )  # fmt: skip
     if features:
-        write_features(config, out, test=test)
+        write_features(config, out, test=0.1 if test is None else test)
     else:
         write_room_folders(config, out)
     print(f"{rooms} simulated rooms in {out}")
+
+
+def _require_options(ctx: typer.Context, *, watch_logs: bool, phd: bool, features: bool) -> None:
+    """No option may be given that what is simulated does not have."""
+    base = "--watch-logs" if watch_logs else "--phd" if phd else "rooms"
+    what = f"{base} --features" if features and not watch_logs else base
+    for name in ctx.params:
+        source = ctx.get_parameter_source(name)
+        given = source is not None and source.name != "DEFAULT"
+        if given and name != "out" and name not in _SIMULATED[what]:
+            raise InputError(
+                f"simulate: --{name.replace('_', '-')} does not go with {what}; it goes with "
+                + ", ".join(key for key, names in _SIMULATED.items() if name in names)
+            )
+
+
+def _simulate_phd(
+    out: Path, *, users: int | None, seed: int, features: bool, test: float | None
+) -> None:
+    import dataclasses
+
+    if features:
+        from contentctr.phd.simulated import HighlightSimulation, write_simulated
+
+        config = HighlightSimulation(
+            seed=seed, num_users=200 if users is None else users, test=0.2 if test is None else test
+        )
+        write_simulated(config, out)
+        print(f"{config.num_users} simulated users in {out}, prepared and encoded")
+        return
+    from contentctr.phd.simulated_videos import DEFAULTS, VIDEOS_DIR, write_videos
+
+    count = DEFAULTS.num_users if users is None else users
+    csv = write_videos(dataclasses.replace(DEFAULTS, num_users=count, seed=seed), out)
+    print(
+        f"{count} simulated users in {out}; next: contentctr prepare phd {csv} "
+        f"{out / VIDEOS_DIR} PREPARED"
+    )
 
 
 def prepare_rooms(

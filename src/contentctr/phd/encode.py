@@ -40,6 +40,7 @@ from contentctr.features import (
 )
 from contentctr.files import digest
 from contentctr.phd.captions import frame_texts
+from contentctr.phd.encoders import load_frame_encoder
 from contentctr.phd.folder import HighlightData, span_frames
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.room import Media
@@ -50,7 +51,6 @@ from contentctr.segment_features import (
     encode_frames,
     encode_texts,
 )
-from contentctr.yolo import load_yolo
 
 Tensors = dict[str, NDArray[Any]]
 VISUAL_PART, TEXT_PART = ("visual", "has_visual"), ("text", "has_text")
@@ -96,7 +96,7 @@ def encode_videos(
 
     Args:
         data: the prepared folder.
-        visual: a file `.onnx` of YOLOv5 (`load_yolo`), or what `load_visual` takes.
+        visual: what `load_frame_encoder` takes.
         text: what `load_text` takes.
         text_pooling: cls or mean; None: the encoder's own.
         max_text_tokens: longer texts are cut.
@@ -108,21 +108,17 @@ def encode_videos(
         Counts of what was done, and under "warnings" what the user should know.
 
     Raises:
-        InputError: an encoder or a video cannot be had, or the videos are simulated.
+        InputError: an encoder or a video cannot be had, or there are features without videos.
     """
     data = data if isinstance(data, HighlightData) else HighlightData(Path(data))
-    if data.manifest().get("simulated"):
+    if data.manifest().get("simulated") and data.videos()["media"].null_count():
         raise InputError(
             f"{data.root}: its features are simulated, without pictures: there is nothing to encode"
         )
     batch_size = default_batch_size(device) if batch_size is None else batch_size
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    f: VisualEncoder
-    if visual.lower().endswith((".onnx", ".pt")):
-        f = load_yolo(Path(visual), device=device)
-    else:
-        f = encoders.for_inference(encoders.load_visual(visual, device=device))
+    f = load_frame_encoder(visual, device=device)
     g = encoders.load_text(text, pooling=text_pooling, max_tokens=max_text_tokens, device=device)
     return _Job(data, f, g, batch_size=batch_size).run(show_progress=show_progress)
 
@@ -168,7 +164,8 @@ class _Job:
         self.data, self.visual, self.text = data, visual, text.eval()
         self.batch_size = batch_size
         self.rate, self.folder = data.frame_rate, data.features_dir
-        self.spec = feature_spec(visual, text, frame_rate=self.rate)
+        simulated = bool(data.manifest().get("simulated"))
+        self.spec = feature_spec(visual, text, frame_rate=self.rate, simulated=simulated)
         self.cache: TextCache = OrderedDict()
         self.warnings: list[str] = []
         self.removed = 0

@@ -6,6 +6,7 @@ of whom no target or too little history is left. The order of the rules is the o
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,13 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import atomic, digest, read_json
 from contentctr.phd import folder
 from contentctr.phd.annotations import Annotations, describe, read_annotations, spread, unite
 from contentctr.phd.captions import read_captions
 from contentctr.phd.folder import HighlightData, count_frames
 from contentctr.phd.media import Downloads, find_downloads, probe_all
+from contentctr.phd.simulated_users import LABEL_FILE, SCENES_FILE, TASTES_FILE
 
 MAX_HISTORY = 20
 """Selections in a history at most (Section 4.1.2)."""
@@ -133,7 +135,7 @@ def prepare_phd(
         "max_history": settings.max_history,
         "min_history": settings.min_history,
         "captions_language": settings.language,
-        "simulated": False,
+        "simulated": _take_over_truth(Path(csv).parent, Path(out)),
         "annotations": [
             {"path": str(found.path), **describe(found, max_history=settings.max_history)}
             for found in files
@@ -142,6 +144,18 @@ def prepare_phd(
         "warnings": collected.warnings[:_MAX_WARNINGS],
     }
     return folder.write(Path(out), tables, manifest)
+
+
+def _take_over_truth(source: Path, out: Path) -> bool:
+    """Whether the annotations are simulated; then the truth beside them comes along."""
+    label = source / LABEL_FILE
+    simulated = label.is_file() and bool(read_json(label).get("simulated"))
+    for name in (TASTES_FILE, SCENES_FILE):
+        (out / name).unlink(missing_ok=True)  # of an earlier preparation
+        if simulated and (source / name).is_file():
+            with atomic(out / name) as temporary:
+                shutil.copyfile(source / name, temporary)
+    return simulated
 
 
 def split_by_target(users: pl.DataFrame, *, val: float, test: float, seed: int = 0) -> pl.DataFrame:

@@ -101,6 +101,8 @@ class Tastes:
             )
         if self.max_history < 1:
             raise InputError(f"max_history must be at least 1, not {self.max_history}")
+        if self.seed < 0:
+            raise InputError(f"seed must be at least 0, not {self.seed}")
 
     @property
     def num_liked(self) -> int:

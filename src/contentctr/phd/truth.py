@@ -108,8 +108,9 @@ def _share(
     inside_TL = np.minimum(to_TL, high_L) - np.maximum(from_TL, low_L)
     width_L = high_L - low_L
     point_L = width_L < 1e-9
-    share_TL = np.clip(inside_TL, 0, None) / np.where(point_L, 1, width_L)
-    return np.where(point_L, inside_TL >= 0, share_TL)
+    share_TL: NDArray[np.float64] = np.maximum(inside_TL, 0) / np.where(point_L, 1, width_L)
+    share_TL[:, point_L] = inside_TL[:, point_L] >= 0
+    return share_TL
 
 
 def _quantiles(table: Sequence[float]) -> NDArray[np.float64]:

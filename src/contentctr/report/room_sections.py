@@ -1,11 +1,10 @@
-"""The sections of the report that hold figures: rooms, predicted against true, training."""
+"""The sections of live rooms that hold figures: rooms, predicted against true."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,19 +12,10 @@ import polars as pl
 from contentctr import figures
 from contentctr.highlights import Highlight, clock, find_highlights
 from contentctr.metrics import kendall_tau
-from contentctr.report.pieces import escaped, html_table, show_number
+from contentctr.report.cards import CurveCard, curve_cards
+from contentctr.report.choice import best_median_worst
+from contentctr.report.pieces import html_table, show_number, simulated_note
 from contentctr.report.saved import Evaluation
-
-_Series = tuple[figures.Floats, figures.Floats]
-"""Steps and values."""
-
-_LOG_PANELS = {
-    "total": "Total loss",
-    "point": "Pointwise loss",
-    "pair": "Pairwise loss",
-    "align": "Alignment loss",
-    "kendall_tau": "Kendall's tau (validation)",
-}
 
 
 @dataclass(frozen=True)
@@ -57,17 +47,9 @@ def choose_rooms(predictions: pl.DataFrame, max_rooms: int) -> list[tuple[str, R
     """
     rooms = [_room_curve(rows) for rows in predictions.partition_by("room_id", maintain_order=True)]
     ranked = sorted((r for r in rooms if not np.isnan(r.tau)), key=lambda r: (-r.tau, r.room_id))
-    n = len(ranked)
-    if not n:
+    if not ranked:
         return [("Tau undefined", room) for room in rooms[:max_rooms]]
-    labels: dict[int, str] = {}
-    for place, name in ((0, "Best"), ((n - 1) // 2, "Median"), (n - 1, "Worst")):
-        labels.setdefault(place, f"{name} of {n:,}" if n > 1 else "The only room with a tau")
-    others = [place for place in range(n) if place not in labels]
-    extra = min(max(0, max_rooms - len(labels)), len(others))
-    for i in np.linspace(0, len(others) - 1, extra).round().astype(int).tolist():
-        labels[others[i]] = f"Rank {others[i] + 1:,} of {n:,}"
-    return [(label, ranked[place]) for place, label in labels.items()][:max_rooms]
+    return best_median_worst(ranked, max_rooms, "The only room with a tau")
 
 
 def _room_curve(rows: pl.DataFrame) -> RoomCurve:
@@ -87,49 +69,24 @@ def _samples(predictions: pl.DataFrame) -> pl.DataFrame:
 def rooms_section(found: Evaluation, max_rooms: int, pictures: Path) -> str:
     """Curves of the chosen rooms; also writes them to the folder `pictures`."""
     chosen = choose_rooms(found.predictions, max_rooms)
-    cards = [
-        _room_card(found, label, room, number, pictures)
-        for number, (label, room) in enumerate(chosen, 1)
-    ]
     has_truth = any(room.rows["truth"].null_count() < room.rows.height for _, room in chosen)
     legend = [("", "Predicted"), ("target", f"True {target_name(found)}")]
     legend += [("truth", "True click probability (simulated)")] * has_truth
     legend += [("highlight", "Highlights, numbered from the best")]
-    items = "".join(f'<li><i class="{c}"></i>{escaped(name)}</li>' for c, name in legend)
     intro = (
         "<p>Chosen by Kendall's tau inside the room. Highlights are where the predicted curve is "
         "highest in its room. Time runs from the room's start.</p>"
-        f'<ul class="legend">{items}</ul>'
     )
-    named = sum(not label.startswith("Rank") for label, _ in chosen)
-    more = "\n".join(cards[named:])
-    count = len(cards) - named
-    label = f"{count} more room{'s' * (count > 1)}"
-    folded = f"<details><summary>{label}</summary>\n{more}\n</details>" if more else ""
-    return "\n".join([intro, *cards[:named], folded])
+    cards = [_room_card(found, label, room) for label, room in chosen]
+    return intro + curve_cards(cards, "room", legend, pictures)
 
 
-def _room_card(found: Evaluation, label: str, room: RoomCurve, number: int, pictures: Path) -> str:
+def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
     starts, ends, scores, target, truth = (
         room.rows[name].fill_null(np.nan).to_numpy()
         for name in ("start_s", "end_s", "score", "target", "truth")
     )
     best = find_highlights(scores, starts, ends)
-    style: dict[str, Any] = {
-        "targets": None if np.isnan(target).all() else target,
-        "truth": None if np.isnan(truth).all() else truth,
-        "highlights": best,
-    }
-    alt, drawings = _curve_alt(found, room, best), []
-    for css_class, width, height in (("wide", 960, 230), ("narrow", 350, 220)):
-        figure, axes = figures.new_figure(width, height)
-        figures.draw_curve(axes[0], starts, ends, scores, legend=False, **style)
-        drawings.append(figures.to_svg(figure, alt, f"room{number}{css_class}", css_class))
-    word = label.split()[0].lower()
-    name = word if word in ("best", "median", "worst") else f"{number:02d}"
-    said = "simulated" if found.metrics["simulated"] else ""
-    style |= {"title": f"{label} rooms by tau", "label": said}
-    figures.draw_curve(pictures / f"curve-{name}.png", starts, ends, scores, **style)
     streamer = str(room.rows["streamer_id"][0])
     facts = f"Streamer {streamer} · " if streamer else ""
     facts += f"tau {show_number(room.tau)} over {room.samples:,} "
@@ -137,12 +94,20 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve, number: int, pict
     items = "".join(
         f"<li><b>{i}</b>{clock(h.start_s)}–{clock(h.end_s)}</li>" for i, h in enumerate(best, 1)
     )
-    listed = f'<ol class="highlights" aria-label="Highlights">{items}</ol>' if best else ""
-    return (
-        f'<article class="card"><header><span class="badge">{escaped(label)}</span>'
-        f"<h3>Room {escaped(room.room_id)}</h3>"
-        f'<span class="facts">{escaped(facts)}</span></header>\n'
-        f"<figure>{''.join(drawings)}</figure>\n{listed}</article>"
+    return CurveCard(
+        label=label,
+        heading=f"Room {room.room_id}",
+        facts=facts,
+        alt=_curve_alt(found, room, best),
+        png_title=f"{label} rooms by tau",
+        png_label=simulated_note(found.metrics),
+        curve=(starts, ends, scores),
+        style={
+            "targets": None if np.isnan(target).all() else target,
+            "truth": None if np.isnan(truth).all() else truth,
+            "highlights": best,
+        },
+        below=f'<ol class="highlights" aria-label="Highlights">{items}</ol>' if best else "",
     )
 
 
@@ -185,7 +150,7 @@ def _against_card(found: Evaluation, samples: pl.DataFrame, pictures: Path) -> s
     )
     alt = f"Predicted against true {target} of {count}, with the diagonal"
     svg = figures.to_svg(figure, alt, "against")
-    figures.heading(axes[0], f"Predicted against true {target}", _note(found))
+    figures.heading(axes[0], f"Predicted against true {target}", simulated_note(found.metrics))
     figures.save_png(figure, pictures / "against.png")
     beyond = f" {outside:,} segments lie above the axes." if outside else ""
     return (
@@ -204,7 +169,7 @@ def _calibration_card(
     pairs = "; ".join(f"{s:.3f}, {t:.3f}" for s, t in zip(x, y, strict=True))
     alt = f"Mean predicted and mean true {target_name(found)} of each bin: {pairs}"
     svg = figures.to_svg(figure, alt, "calibration")
-    figures.heading(axes[0], "Calibration", _note(found))
+    figures.heading(axes[0], "Calibration", simulated_note(found.metrics))
     figures.save_png(figure, pictures / "calibration.png")
     fewest, most = (f"{f(int(b['count']) for b in bins):,}" for f in (min, max))
     each = fewest if fewest == most else f"{fewest} to {most}"
@@ -213,48 +178,3 @@ def _calibration_card(
         f"{each} segments each, by predicted value. Dashed: predicted equals true."
         "</figcaption></figure></article>"
     )
-
-
-def _note(found: Evaluation) -> str:
-    return "simulated" if found.metrics["simulated"] else ""
-
-
-# Training
-
-
-def training_section(found: Evaluation, pictures: Path) -> str:
-    """Losses and validation tau by step; nothing where no log was kept. A PNG too."""
-    if found.log is None:
-        return ""
-    panels: dict[str, list[_Series]] = {}
-    for name, title in _LOG_PANELS.items():
-        known = found.log.filter(pl.col(name).is_not_null())
-        if known.height and (known[name] != 0).any():  # a loss of weight 0 is logged as 0
-            panels[title] = [_series(known, name, split) for split in ("train", "val")]
-    if not panels:
-        return ""
-    cards = [_training_card(i, title, *panel) for i, (title, panel) in enumerate(panels.items(), 1)]
-    figure, axes = figures.new_figure(360 * len(panels), 280, columns=len(panels))
-    for ax, (title, (train, val)) in zip(axes, panels.items(), strict=True):
-        figures.draw_training(ax, train, val)
-        figures.heading(ax, title, _note(found))
-    figures.save_png(figure, pictures / "training.png")
-    return (
-        '<ul class="legend"><li><i class="target"></i>Training batches</li>'
-        '<li><i class="dots"></i>Validation rooms</li></ul>\n'
-        f'<div class="pair">{"".join(cards)}</div>'
-    )
-
-
-def _training_card(number: int, title: str, train: _Series, val: _Series) -> str:
-    figure, axes = figures.new_figure(320, 210)
-    figures.draw_training(axes[0], train, val)
-    ends = {"train": train[1][-1:], "validation": val[1][-1:]}
-    last = ", ".join(f"{name} {values[0]:.4f}" for name, values in ends.items() if len(values))
-    svg = figures.to_svg(figure, f"{title} by training step; at the end: {last}", f"log{number}")
-    return f'<article class="card"><h3>{escaped(title)}</h3><figure>{svg}</figure></article>'
-
-
-def _series(log: pl.DataFrame, name: str, split: str) -> _Series:
-    rows = log.filter(pl.col("split") == split)
-    return rows["step"].to_numpy().astype(np.float64), rows[name].to_numpy()
