@@ -68,7 +68,10 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
     block = {name: None if np.isnan(value) else value for name, value in found.items()}
     counts = {name: value for name, value in block.items() if name.startswith("users")}
     means = [name for name in block if name.startswith("map")]
-    by_chance, oracle = (dict.fromkeys(means, value) | counts for value in (0.125, 0.975))
+    by_chance, oracle = (
+        {name: first + place / 100 for place, name in enumerate(means)} | counts
+        for first in (0.125, 0.925)
+    )
     metrics = {
         "task": "highlights", "simulated": simulated, "trained_on_simulated": simulated,
         "split": "test", "target": "highlight", "parameters": 1234567, "metrics": block,
@@ -105,16 +108,18 @@ def report(tmp_path_factory):
 def test_page_shows_the_metrics_beside_their_references(report):
     folder, path, text = report
     assert path == folder / "report.html"
-    page, block = Page(text), read_highlights(folder).metrics["metrics"]
+    page, found = Page(text), read_highlights(folder).metrics
+    block, references = found["metrics"], found["references"]
     assert "Personalized highlights of simulated test users" in page.text
     titles = {"map": "mAP", "map_published": "mAP as published",
               "map_segments": "mAP over segments", "map_top5": "Top-5 mAP"}  # fmt: skip
     for name, title in titles.items():
         card = page.text[page.text.index(f"{title} (simulated)") :]
         numbers = re.findall(r"\d\.\d{3}", card)[:3]
-        assert numbers == [f"{block[name]:.3f}", "0.125", "0.975"], name
+        shown = (block, references["random"], references["oracle"])
+        assert numbers == [f"{of[name]:.3f}" for of in shown], name
     assert f"{block['map'] - 0.125:.3f} above a random order" in page.text
-    assert f"reaches {100 * block['map'] / 0.975:.0f} % of the oracle" in page.text
+    assert f"reaches {100 * block['map'] / 0.925:.0f} % of the oracle" in page.text
     assert "Means over 5 users." in page.text
     assert "parameters of the model 1,234,567" in page.text
 
@@ -272,8 +277,12 @@ def test_users_without_a_precision_or_who_selected_everything(tmp_path):
 def test_nobody_has_a_precision(tmp_path):
     labels, scores = make_users()
     none = [np.zeros_like(label_T) for label_T in labels[:1]]
-    text = write_report(make_evaluation(tmp_path, users=(none, scores[:1]))).read_text("utf-8")
+    folder = make_evaluation(tmp_path, users=(none, scores[:1]))
+    (folder / "report").mkdir()
+    (folder / "report" / "users.png").write_bytes(b"of an earlier report")
+    text = write_report(folder).read_text("utf-8")
     page = Page(text)
+    assert not (folder / "report" / "users.png").exists()
     assert "No user has an average precision." in page.text
     assert "User user-0: AP undefined" in page.text and "Selected: nothing" in text
     assert "undefined" in page.text[page.text.index("mAP (simulated)") :]

@@ -26,6 +26,8 @@ from contentctr.phd.folder import SPLITS, HighlightData, frame_labels, span_fram
 
 _TARGET_PART = ("visual", "has_visual", "text", "has_text")
 _HISTORY_PART = ("frame", "visual", "has_visual")
+_HISTORY_BYTES = 1 << 30
+"""Histories that are kept in memory: those of 12,500 users, 20 clips of width 1,024."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,8 @@ class UserSamples:
         videos = data.videos()
         self._num_frames = dict(videos.select("video_id", "num_frames").iter_rows())
         self._captioned = dict(videos.select("video_id", "has_captions").iter_rows())
+        self._histories: dict[int, NDArray[np.float32]] = {}
+        self._kept = 0
         self._targets: dict[str, list[tuple[float, float]]] = {}
         self._clips: dict[str, list[tuple[str, float, float]]] = {}
         for user_id, video_id, start_s, end_s, is_target in data.selections().iter_rows():
@@ -171,11 +175,20 @@ class UserSamples:
         return frame_labels(spans, self.frame_rate, self.num_frames(user))
 
     def history(self, user: int) -> NDArray[np.float32]:
-        """`history_KV` of a sample.
+        """`history_KV` of a sample, not to be changed: it is kept, as long as there is room.
 
         Raises:
             InputError: a file of the store is damaged.
         """
+        if user not in self._histories:
+            found_KV = self._read_history(user)
+            if self._kept + found_KV.nbytes > _HISTORY_BYTES:
+                return found_KV
+            self._histories[user] = found_KV
+            self._kept += found_KV.nbytes
+        return self._histories[user]
+
+    def _read_history(self, user: int) -> NDArray[np.float32]:
         clips = self._clips.get(self.users["user_id"][user], [])
         read: dict[str, dict[str, NDArray[Any]]] = {}
         means = []
