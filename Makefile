@@ -21,7 +21,7 @@ test: setup  ## all tests but the slow ones
 test-slow: setup  ## all tests
 	$(BIN)/python -m pytest -m ''
 
-tables: setup  ## the paper's tables on simulated rooms and users, into tables-out/ (some three hours)
+tables: setup  ## the paper's tables on simulated rooms and users, into tables-out/ (within two hours)
 	$(BIN)/contentctr simulate tables-out/data --features --rooms 600 --streamers 40 --seed 0
 	$(BIN)/contentctr reproduce all tables-out/data --recipe tables --seeds 3 --jobs 2 -o tables-out/reproduction
 	$(BIN)/contentctr simulate tables-out/phd --phd --features --users 1000 --seed 1

@@ -1,206 +1,203 @@
-"""Models of personalized highlights: steps of training a second, and an hour of video scored.
+"""Training steps a second of each model, and the time to score an hour of video.
 
-    python benchmarks/highlights.py [--recipe highlights_small] [--repeats 5] [--users 60]
+    python benchmarks/highlights.py [--recipe highlights_small] [--repeats 3] [--models NAME ...]
 
-Simulated users and videos in a store on disk, features of --width. In one run, the models
-interleaved, each number the median of its repeats:
-
-- steps/s: `train_step` on batches at hand (the recipe's: 8 stretches of 192 frames), beside its
-  ratio to ContentCTR-HL's in the same round;
-- with loader: the same with the batches read from the store as training does, two ahead, beside
-  its ratio to the bare step: 1 means that the loader never waits;
-- hour: seconds that `score_videos` takes for an hour at a frame a second, with a history of 20
-  clips, beside its ratio to ContentCTR-HL's. Encoding the frames comes on top.
-
-The last line is the loader alone against ContentCTR-HL's bare step.
+1. Models. Every model of personalized highlights, with the recipe's sizes: `train_step` on a batch
+   of SegmentLoader at hand (8 segments of 192 frames, 20 clips of history, features of width 2 x
+   1,024), and `score_videos` on one video of an hour at a frame a second (3,600 frames in 19
+   segments; cutting and padding them is part of it). Random features, no claim about what is
+   learned. Models take turns in every round; medians over the rounds, ratios inside them.
+2. Loader. Steps of ContentCTR-HL on a simulated store on disk: the time in which SegmentLoader
+   alone makes the batches over that of the steps, which it may hide behind (`prefetched`); once
+   with the files out of the system's page cache (Linux; elsewhere they stay), once in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
+import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from loader import drop_cache
 from numpy.typing import NDArray
+from torch import nn
 
-from contentctr.batch import Batch
-from contentctr.config import DataSpec, override
+from contentctr.config import Config, DataSpec
 from contentctr.highlight_scoring import score_videos
 from contentctr.models.registry import MODELS, build_model
-from contentctr.phd.batches import SegmentLoader
-from contentctr.phd.samples import Frames, Segment
+from contentctr.phd.batches import SegmentLoader, Videos
+from contentctr.phd.samples import Frames, Segment, UserSamples, training_segments, whole_video
 from contentctr.phd.simulated import HighlightSimulation, write_simulated
-from contentctr.prefetch import prefetched
-from contentctr.recipes import RECIPES, recipe
-from contentctr.tasks.highlights import HighlightsTask
-from contentctr.tasks.opened import open_task
-from contentctr.tasks.task import Process
+from contentctr.recipes import recipe
 from contentctr.train import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary
 
-OURS = "contentctr_hl"
-HOUR_S, CLIPS = 3600, 20
+WIDTH, CLIPS, HOUR_S = 1024, 20, 3600
+BASE = "contentctr_hl"
+"""The model that the others are compared with."""
+Work = Callable[[], object]
 
 
-@dataclass
-class Hour:
-    """An hour of made-up video at a frame a second, as `phd.batches.Videos`."""
+class MadeUp:
+    """Users who share one video of an hour at a frame a second, with random features."""
 
-    spec: DataSpec
+    spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH, target="highlight", frames_per_segment=1,
+                    segment_seconds=1.0)  # fmt: skip
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        widths = (HOUR_S, self.spec.visual_dim), (HOUR_S, self.spec.text_dim)
-        visual_TV, text_TC = (rng.normal(size=shape).astype(np.float16) for shape in widths)
-        there_T = np.ones(HOUR_S, np.bool_)
-        self.whole = Frames(
-            visual_TV=visual_TV, text_TC=text_TC, has_visual_T=there_T, has_text_T=there_T
+        self.visual_TV, self.text_TC = (
+            rng.standard_normal((HOUR_S, WIDTH), np.float32).astype(np.float16) for _ in range(2)
         )
-        self.history_KV = rng.normal(size=(CLIPS, self.spec.visual_dim)).astype(np.float32)
+        self.label_T = rng.random(HOUR_S) < 0.05
+        self.clip_KV = rng.standard_normal((CLIPS, WIDTH), np.float32)
 
     def num_frames(self, user: int) -> int:
-        """Frames of the video."""
+        """T of the one video."""
         return HOUR_S
 
     def frames(self, segment: Segment) -> Frames:
-        """The frames of a stretch."""
-        rows = slice(segment.start, segment.stop)
-        return Frames(**{name: values[rows] for name, values in vars(self.whole).items()})
+        """A stretch of it."""
+        here = slice(segment.start, segment.stop)
+        there = np.ones(segment.stop - segment.start, np.bool_)
+        return Frames(visual_TV=self.visual_TV[here], text_TC=self.text_TC[here],
+                      has_visual_T=there, has_text_T=there)  # fmt: skip
 
     def labels(self, user: int) -> NDArray[np.bool_]:
-        """Nothing is picked."""
-        return np.zeros(HOUR_S, np.bool_)
+        """One frame in twenty."""
+        return self.label_T
 
     def history(self, user: int) -> NDArray[np.float32]:
-        """The user's clips."""
-        return self.history_KV
+        """The same clips for everyone."""
+        return self.clip_KV
 
 
-class Trained:
-    """A model with what trains it."""
-
-    def __init__(self, kind: str, name: str, task: HighlightsTask) -> None:
-        self.config = override(recipe(name), [f"kind={kind}"])
-        torch.manual_seed(0)
-        self.model = build_model(self.config, task.spec(self.config), Vocabulary(streamers=[]))
-        self.optimizer = make_optimizer(self.model, self.config.train)
-        self.accelerator = Accelerator(cpu=True)
-        self.step = 0
-
-    def parameters(self) -> int:
-        """How many the model has."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    def train(self, steps: Iterator[list[Batch]]) -> float:
-        """Steps a second over these batches."""
-        self.model.train()
-        start, count = time.perf_counter(), 0
-        for pieces in steps:
-            train_step(self.model, self.optimizer, pieces, self.config, step=self.step,
-                       total_steps=10_000, accelerator=self.accelerator)  # fmt: skip
-            self.step += 1
-            count += 1
-        return count / (time.perf_counter() - start)
-
-    def score(self, hour: Hour) -> float:
-        """Seconds to score the hour."""
-        start = time.perf_counter()
-        next(score_videos(self.model, hour, [0], window_len=self.config.data.window_len))
-        return time.perf_counter() - start
+def make_loader(videos: Videos, segments: list[Segment], config: Config) -> SegmentLoader:
+    """As training makes it."""
+    return SegmentLoader(
+        videos=videos, segments=segments, window_len=config.data.window_len,
+        batch_size=config.train.batch_size, seed=config.train.seed,
+        num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
+    )  # fmt: skip
 
 
-def make_task(folder: Path, users: int, width: int) -> HighlightsTask:
-    """A store of simulated users, all of them for training."""
-    simulation = HighlightSimulation(
-        num_users=users, visual_dim=width, text_dim=width, val=0.0, test=0.0
-    )
-    write_simulated(simulation, folder, show_progress=False)
-    task = open_task(folder)
-    assert isinstance(task, HighlightsTask)
-    return task
+def make_model(config: Config, kind: str, spec: DataSpec) -> tuple[nn.Module, Callable[..., Work]]:
+    """A model with fresh weights, and what makes a training step of it from a step's pieces."""
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, kind=kind))
+    torch.manual_seed(0)
+    model = build_model(config, spec, Vocabulary(streamers=[])).train()
+    optimizer, accelerator = make_optimizer(model, config.train), Accelerator(cpu=True)
 
-
-def first(loader: SegmentLoader, count: int, epoch: int) -> Iterator[list[Batch]]:
-    """The first steps of an epoch."""
-    for number, pieces in enumerate(loader.epoch(epoch)):
-        if number == count:
-            return
-        yield pieces
-
-
-def measure(
-    models: dict[str, Trained], loader: SegmentLoader, hour: Hour, repeats: int, steps: int
-) -> tuple[dict[str, list[tuple[float, float, float]]], list[float]]:
-    """Of each model and repeat: steps a second, the same with the loader, seconds for the hour.
-
-    And of each repeat the loader's own steps a second. The first round is for warming up.
-    """
-    at_hand = list(first(loader, steps, 0))
-    found: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in models}
-    alone = []
-    for repeat in range(repeats + 1):
-        start = time.perf_counter()
-        count = sum(1 for _ in first(loader, steps, repeat))
-        alone.append(count / (time.perf_counter() - start))
-        for kind, trained in models.items():
-            bare = trained.train(iter(at_hand))
-            with prefetched(first(loader, steps, repeat), "cpu") as ahead:
-                loaded = trained.train(ahead)
-            found[kind].append((bare, loaded, trained.score(hour)))
-    return {kind: rows[1:] for kind, rows in found.items()}, alone[1:]
-
-
-def table(
-    models: dict[str, Trained], found: dict[str, list[tuple[float, float, float]]]
-) -> Iterator[str]:
-    """The printed lines."""
-    head = ("model", "parameters", "steps/s", "of HL", "with loader", "of bare", "hour", "of HL")
-    yield "{:32s} {:>10s} {:>8s} {:>6s} {:>11s} {:>7s} {:>8s} {:>6s}".format(*head)
-    for kind, rows in found.items():
-        ours = found[OURS]
-        bare = statistics.median(r[0] for r in rows)
-        ratio = statistics.median(r[0] / o[0] for r, o in zip(rows, ours, strict=True))
-        loaded = statistics.median(r[1] for r in rows)
-        kept = statistics.median(r[1] / r[0] for r in rows)
-        hour = statistics.median(r[2] for r in rows)
-        slower = statistics.median(r[2] / o[2] for r, o in zip(rows, ours, strict=True))
-        yield (
-            f"{kind:32s} {models[kind].parameters() / 1e6:9.2f}M {bare:8.2f} {ratio:6.2f} "
-            f"{loaded:11.2f} {kept:7.2f} {hour:7.3f}s {slower:6.2f}"
+    def step(pieces: list) -> Work:
+        return lambda: train_step(
+            model, optimizer, pieces, config, step=0, total_steps=1, accelerator=accelerator
         )
+
+    return model, step
+
+
+def timed(work: Work) -> float:
+    """Seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(works: dict[str, Work], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each work, interleaved, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for round_number in range(repeats + 1):
+        for name, work in works.items():
+            seconds = timed(work)
+            if round_number:
+                times[name].append(seconds)
+    return times
+
+
+def compare_models(config: Config, kinds: list[str], repeats: int) -> None:
+    """Print the table of the models."""
+    videos, length = MadeUp(), config.data.window_len
+    segments = [s for s in whole_video(videos, 0, length) if s.stop - s.start == length]
+    pieces = next(make_loader(videos, segments, config).epoch(0))
+    sizes: dict[str, int] = {}
+    steps: dict[str, Work] = {}
+    scorings: dict[str, Work] = {}
+    for kind in kinds:
+        model, step = make_model(config, kind, videos.spec)
+        sizes[kind], steps[kind] = sum(p.numel() for p in model.parameters()), step(pieces)
+        scorings[kind] = lambda model=model: list(
+            score_videos(model, videos, [0], window_len=length, batch_size=config.train.batch_size)
+        )
+    print(f"{'':32} {'parameters':>11} {'training steps':>20} {'an hour of video':>26}")
+    print(f"{'model':32} {'M':>11} {'a second':>11} {'ratio':>8} {'time, ratio':>13} "
+          f"{'of real time':>12}")  # fmt: skip
+    step_s, hour_s = measure(steps, repeats), measure(scorings, repeats)
+    for kind in kinds:
+        faster = statistics.median(np.divide(step_s[BASE], step_s[kind]))
+        longer = statistics.median(np.divide(hour_s[kind], hour_s[BASE]))
+        print(f"{kind:32} {sizes[kind] / 1e6:11.2f} {1 / statistics.median(step_s[kind]):11.2f} "
+              f"{faster:8.2f} {longer:13.2f} "
+              f"{statistics.median(hour_s[kind]) / HOUR_S:12.4%}")  # fmt: skip
+
+
+def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None:
+    """Print how long the loader takes to read a store, beside the training steps."""
+    simulation = HighlightSimulation(num_users=users, visual_dim=WIDTH, text_dim=WIDTH)
+    data = write_simulated(simulation, folder / "data", show_progress=False)
+    files = [path for path in data.features_dir.rglob("*") if path.is_file()]
+    samples = UserSamples(data, "train")
+    loader = make_loader(samples, training_segments(samples, config.data.window_len), config)
+    steps = min(steps, loader.steps)
+    _, step = make_model(config, BASE, samples.spec)
+    gigabytes = sum(path.stat().st_size for path in files) / 1e9
+    print(f"\nsimulated store: {users} users, {gigabytes:.2f} GB, {len(loader)} training segments; "
+          f"{steps} steps of {config.train.batch_size}")  # fmt: skip
+    timed(step(next(loader.epoch(0))))
+    for what, cold in (("out of cache", True), ("in cache", False)):
+        if cold:
+            drop_cache(files)
+        batches, loads, works = loader.epoch(0), [], []
+        for _ in range(steps):
+            start = time.perf_counter()
+            pieces = next(batches)
+            loads.append(time.perf_counter() - start)
+            works.append(timed(step(pieces)))
+        print(f"files {what:12}: the loader alone takes {sum(loads) / sum(works):.1%} of the "
+              f"training steps' time")  # fmt: skip
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="highlights_small", choices=sorted(RECIPES))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8, help="in a repeat")
-    parser.add_argument("--users", type=int, default=60)
-    parser.add_argument("--width", type=int, default=1024, help="of both features")
-    args = parser.parse_args()
-    kinds = [name for name, model in MODELS.items() if model.task == "highlights"]
-    with tempfile.TemporaryDirectory() as folder:
-        task = make_task(Path(folder) / "data", args.users, args.width)
-        models = {kind: Trained(kind, args.recipe, task) for kind in kinds}
-        config = models[OURS].config
-        loader, _ = task.load(config, Vocabulary(streamers=[]), Process())
-        found, alone = measure(
-            models, loader, Hour(task.spec(config)), args.repeats, min(args.steps, loader.steps)
-        )
-    threads = torch.get_num_threads()
-    print(f"recipe {args.recipe}, features of width {args.width} (simulated), {threads} threads")
-    print("\n".join(table(models, found)))
-    bare = [row[0] for row in found[OURS]]
-    ours = statistics.median(b / own for b, own in zip(bare, alone, strict=True))
-    print(f"the loader alone takes {ours:.2f} of a bare step of {OURS}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    every = [kind for kind, model in MODELS.items() if model.task == "highlights"]
+    parser.add_argument("--recipe", default="highlights_small")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=every, default=every)
+    parser.add_argument("--users", type=int, default=100, help="of the simulated store")
+    parser.add_argument("--steps", type=int, default=8, help="that read the store")
+    parser.add_argument("--folder", type=Path, help="where the store is made")
+    options = parser.parse_args()
+    config = recipe(options.recipe)
+    kinds = list(dict.fromkeys(itertools.chain([BASE], options.models)))
+    print(f"threads {torch.get_num_threads()}; recipe {options.recipe}: d_model "
+          f"{config.model.d_model}, batch {config.train.batch_size} segments of "
+          f"{config.data.window_len} frames, {CLIPS} clips, random features 2 x {WIDTH}; "
+          f"{options.repeats} rounds")  # fmt: skip
+    compare_models(config, kinds, options.repeats)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        compare_loader(config, options.users, options.steps, Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"largest resident set of this process, all models in it: {peak / 1e6:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -109,16 +109,28 @@ class Checkpoint:
             max_tokens=spec.max_text_tokens,
             device=device,
         )
+        self.require_revisions(visual.revision, text.revision)
+        return visual, text
+
+    def require_revisions(self, visual: str, text: str) -> None:
+        """Stop where the encoders at hand are not the very ones that the model was trained with.
+
+        Args:
+            visual: revision of the visual encoder.
+            text: revision of the text encoder.
+
+        Raises:
+            InputError: names the encoder and both revisions.
+        """
         for part, got, wanted in (
-            ("visual", visual.revision, spec.visual_revision),
-            ("text", text.revision, spec.text_revision),
+            ("visual", visual, self.spec.visual_revision),
+            ("text", text, self.spec.text_revision),
         ):
             if got != wanted:
                 raise InputError(
                     f"{self.folder}: the {part} encoder {self.encoder_source(part)!r} must have "
                     f"revision {wanted}, which the model was trained with, not {got}"
                 )
-        return visual, text
 
     def load_end_to_end(self, device: torch.device | str = "cpu") -> nn.Module:
         """The model with its fine-tuned encoders in front, in evaluation mode."""

@@ -286,15 +286,7 @@ def _load_encoders(
         checkpoint.encoder_source("text"), pooling=spec.text_pooling,
         max_tokens=spec.max_text_tokens, device=device,
     )  # fmt: skip
-    for part, got, wanted in (
-        ("visual", visual.revision, spec.visual_revision),
-        ("text", text.revision, spec.text_revision),
-    ):
-        if got != wanted:
-            raise InputError(
-                f"{checkpoint.folder}: the {part} encoder {checkpoint.encoder_source(part)!r} must "
-                f"have revision {wanted}, which the model was trained with, not {got}"
-            )
+    checkpoint.require_revisions(visual.revision, text.revision)
     return visual, text
 
 
