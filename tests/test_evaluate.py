@@ -15,7 +15,8 @@ from contentctr.batch import Batch
 from contentctr.config import DataSpec
 from contentctr.encode import encode_rooms
 from contentctr.errors import InputError
-from contentctr.evaluate import evaluate_model, streamer_mean
+from contentctr.evaluate import evaluate_model
+from contentctr.evaluation.rooms import streamer_mean
 from contentctr.metrics import summary
 from contentctr.models.registry import build_model
 from contentctr.predict import predict_recording

@@ -57,6 +57,10 @@ def test_same_seed_same_bytes(simulated: HighlightData, tmp_path) -> None:  # ty
 def test_it_is_labelled_and_not_encoded(simulated: HighlightData) -> None:
     assert simulated.manifest()["simulated"] and UserSamples(simulated).spec.simulated
     assert simulated.manifest()["simulation"]["num_users"] == 60
+    spans = simulated.selections().filter("is_target").sort("user_id", "start_s")
+    ends = spans.with_columns(before=pl.col("end_s").shift().over("user_id"))
+    assert (ends["before"].drop_nulls() < ends.filter(pl.col("before") >= 0)["start_s"]).all()
+    assert spans.height > 60
     with pytest.raises(InputError, match="nothing to encode"):
         encode_videos(simulated)
     with pytest.raises(InputError, match="exists already"):

@@ -116,7 +116,7 @@ def evaluate(
 
 def report(
     evaluation: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
-    max_rooms: Annotated[int, typer.Option(help="Rooms whose curves are shown.")] = 12,
+    max_rooms: Annotated[int, typer.Option(help="Rooms, or users, whose curves are shown.")] = 12,
 ) -> None:
     """Write the report page again, from the saved files of an evaluation."""
     from contentctr.report import write_report
