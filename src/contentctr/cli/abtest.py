@@ -16,12 +16,13 @@ def abtest(
     ],
     out: Out,
     control: Annotated[
-        str | None, typer.Option(help="Arm to compare with. [default: control or base]")
+        str | None, typer.Option(help="Arm to compare with. \\[default: control or base]")
     ] = None,
     share: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ARM=SHARE", help="Planned share of users; again for each arm. [default: equal]"
+            metavar="ARM=SHARE",
+            help="Planned share of users; again for each arm. \\[default: equal]",
         ),
     ] = None,  # fmt: skip
     mde: Annotated[float, typer.Option(help="Smallest relative effect worth finding.")] = 0.01,

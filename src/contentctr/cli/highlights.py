@@ -26,7 +26,9 @@ def prepare_phd(
     val: Annotated[float, typer.Option(help="Share of users for validation.")] = 0.1,
     test: Annotated[
         float | None,
-        typer.Option(help="Share of users for testing. [default: 0.1; with --test-csv: its users]"),
+        typer.Option(
+            help="Share of users for testing. \\[default: 0.1; with --test-csv: its users]"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:

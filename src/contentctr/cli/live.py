@@ -15,7 +15,7 @@ KEY_VARIABLE = "CONTENTCTR_API_KEY"
 _Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
 _Redis = Annotated[str, typer.Option("--redis", help="redis://HOST:PORT/DATABASE")]
 _Partitions = Annotated[
-    int | None, typer.Option(min=1, help="Of a new Redis: workers at once. [default: 16]")
+    int | None, typer.Option(min=1, help="Of a new Redis: workers at once. \\[default: 16]")
 ]
 _Prefix = Annotated[str, typer.Option(help="Of all keys in Redis.")]
 _Forget = Annotated[float, typer.Option(min=0.1, help="Seconds of silence that end a room.")]
@@ -29,18 +29,18 @@ def serve(
         bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
     ] = False,
     redis: Annotated[
-        str | None, typer.Option(help="Rooms in Redis, scored by workers. [default: here]")
+        str | None, typer.Option(help="Rooms in Redis, scored by workers. \\[default: here]")
     ] = None,
     partitions: _Partitions = None,
     prefix: _Prefix = "contentctr",
     api_key_file: Annotated[
-        Path | None, typer.Option(help=f"Its text is the API key. [default: ${KEY_VARIABLE}]")
+        Path | None, typer.Option(help=f"Its text is the API key. \\[default: ${KEY_VARIABLE}]")
     ] = None,
     max_rooms: Annotated[int, typer.Option(min=1, help="Live rooms at once.")] = 4096,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
     wait_ms: Annotated[float, typer.Option(min=0, help="A batch waits so long for more.")] = 2.0,
     queue_size: Annotated[
-        int | None, typer.Option(min=1, help="Segments that wait. [default: 512; 64 to encode]")
+        int | None, typer.Option(min=1, help="Segments that wait. \\[default: 512; 64 to encode]")
     ] = None,
     rate: Annotated[float, typer.Option(min=0, help="Requests/s of one address; 0: any.")] = 1000.0,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4 * 2**20,
@@ -171,7 +171,7 @@ def watch(
         Path | None, typer.Option(help="The room's chat, JSONL, which may still be written.")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Publish to this service, which scores. [default: here]")
+        str | None, typer.Option(help="Publish to this service, which scores. \\[default: here]")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Append scores, JSONL.")] = None,
     room: Annotated[str, typer.Option(help="Room id.")] = "room",

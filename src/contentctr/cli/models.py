@@ -85,7 +85,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "test",
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Windows scored at once. [default: 64; of users' videos 8]"),
+        typer.Option(help="Windows scored at once. \\[default: 64; of users' videos 8]"),
     ] = None,
     device: Device = "auto",
     ray: Ray = None,
@@ -155,7 +155,7 @@ def predict(
 def demo(
     out: Annotated[
         Path | None,
-        typer.Argument(help="New folder. [default: demo-out; with --live demo-live, kept]"),
+        typer.Argument(help="New folder. \\[default: demo-out; with --live demo-live, kept]"),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Simulated rooms go live, with a page to watch.")

@@ -79,7 +79,7 @@ def vision(
     config: Fresh = None,
     mask_ratio: Annotated[float, typer.Option(help="Share of the picture to hide.")] = 0.6,
     mask_patch_size: Annotated[
-        int | None, typer.Option(help="Side of a hidden square. [default: a last-stage token's]")
+        int | None, typer.Option(help="Side of a hidden square. \\[default: a last-stage token's]")
     ] = None,
     resume: Resume = False,
 ) -> None:

@@ -17,7 +17,7 @@ Target = Annotated[
 CommentLag = Annotated[
     int | None,
     typer.Option(
-        help="Give a segment the comments of so many segments before it. [default: 1 "
+        help="Give a segment the comments of so many segments before it. \\[default: 1 "
         "for targets made from comments, else 0]"
     ),
 ]
@@ -49,7 +49,9 @@ def simulate(
     ] = False,
     test: Annotated[
         float | None,
-        typer.Option(help="With --features: share of test rooms (default: 0.1) or users (0.2)."),
+        typer.Option(
+            help="With --features: share of test rooms or users. \\[default: 0.1; users 0.2]"
+        ),
     ] = None,
     watch_logs: Annotated[
         bool,
@@ -64,8 +66,8 @@ def simulate(
     users: Annotated[
         int | None,
         typer.Option(
-            help="With --watch-logs or --phd: users (default: 2000; with --phd 24, with --phd "
-            "--features 200)."
+            help="With --watch-logs or --phd: users. \\[default: 2000; with --phd 24, with --phd "
+            "--features 200]"
         ),
     ] = None,
 ) -> None:
@@ -179,11 +181,13 @@ def prepare_klm3(
         ),
     ] = "all",
     val: Annotated[
-        float | None, typer.Option(help="Share of rooms for validation. [default: 0.1]")
+        float | None, typer.Option(help="Share of rooms for validation. \\[default: 0.1]")
     ] = None,
     test: Annotated[
         float | None,
-        typer.Option(help="Share of rooms for testing, the latest. [default: 0.1; benchmark: 0.2]"),
+        typer.Option(
+            help="Share of rooms for testing, the latest. \\[default: 0.1; benchmark: 0.2]"
+        ),
     ] = None,
     zone: Annotated[str, typer.Option(help="Time zone of datetimes that name none.")] = "UTC",
     ray: Ray = None,
@@ -209,12 +213,12 @@ def encode(
         str, typer.Option(help="Text model: a hub name, a local folder, or embedded.")
     ] = "embedded",
     text_pooling: Annotated[
-        str | None, typer.Option(help="cls or mean. [default: the model's own]")
+        str | None, typer.Option(help="cls or mean. \\[default: the model's own]")
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Pictures or texts encoded at once. [default: 4 on a CPU, else 64]"),
+        typer.Option(help="Pictures or texts encoded at once. \\[default: 4 on a CPU, else 64]"),
     ] = None,
     inputs: Annotated[
         bool,

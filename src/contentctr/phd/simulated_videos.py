@@ -12,10 +12,8 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -24,8 +22,9 @@ from contentctr.files import atomic, digest, read_json, write_json, write_text
 from contentctr.phd.annotations import COLUMNS
 from contentctr.phd.simulated_users import LABEL_FILE, Scenes, Tastes, World
 from contentctr.progress import progress_bar
+from contentctr.rooms.simulated.folders import clock, write_video
 from contentctr.rooms.simulated.mechanism import SimulatorConfig, draw_room
-from contentctr.rooms.simulated.scenes import HEIGHT, WIDTH, draw_frame, draw_look
+from contentctr.rooms.simulated.scenes import draw_frame, draw_look
 from contentctr.rooms.simulated.tables import ACTIVITIES
 from contentctr.rooms.simulated.texts import FILLERS, SMALL_TALK, SPEECH
 
@@ -82,7 +81,7 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
             path = videos / f"{video_id}.mp4"
             if not path.exists():
                 with atomic(path) as temporary:
-                    _write_video(temporary, _pictures(config, number, scenes, rng))
+                    write_video(temporary, _pictures(config, number, scenes, rng))
             bar.advance()
     write_text(out / CSV_FILE, _annotations(world))
     return out / CSV_FILE
@@ -115,20 +114,6 @@ def _pictures(
         yield draw_frame(look, topic, rng)
 
 
-def _write_video(path: Path, pictures: Iterator[Image.Image]) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
-        codec = container.add_stream("libx264", rate=1, options={"preset": "veryfast", "bf": "0"})
-        codec.width, codec.height, codec.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        # More threads cut a picture into other slices: the bytes would depend on the machine.
-        codec.codec_context.thread_count = 1
-        for number, image in enumerate(pictures):
-            picture = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
-            frame = picture.reformat(format="yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1)
-            container.mux(codec.encode(frame))
-        container.mux(codec.encode(None))
-
-
 def _captions(scenes: Scenes, rng: np.random.Generator) -> str:
     """WebVTT: sentences about the topic of the moment, and small talk."""
     blocks = ["WEBVTT\n"]
@@ -138,13 +123,12 @@ def _captions(scenes: Scenes, rng: np.random.Generator) -> str:
         text = re.sub(
             r"{\w+}", lambda slot: str(rng.choice(FILLERS.get(slot[0], _NUMBERS))), sentence
         )
-        blocks.append(f"{_clock(start)} --> {_clock(start + 0.75 * _CAPTION_S)}\n{text}\n")
+        blocks.append(f"{_ms(start)} --> {_ms(start + 0.75 * _CAPTION_S)}\n{text}\n")
     return "\n".join(blocks)
 
 
-def _clock(seconds: float) -> str:
-    ms = round(1000 * seconds)
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
+def _ms(seconds: float) -> str:
+    return clock(round(1000 * seconds), ".")
 
 
 def _annotations(world: World) -> str:

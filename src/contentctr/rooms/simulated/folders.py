@@ -113,7 +113,12 @@ def _write_pictures(
         for shown in room.shown_SF.ravel()
     )
     if as_video:
-        _write_video(out / "video.mp4", (frame or black_frame() for frame in frames), step)
+        write_video(
+            out / "video.mp4",
+            (frame or black_frame() for frame in frames),
+            step=step,
+            keyframe_s=step,
+        )
         return
     (out / "frames").mkdir()
     for number, frame in enumerate(frames):
@@ -122,13 +127,24 @@ def _write_pictures(
             frame.save(out / "frames" / f"{second:06d}.jpg", quality=85)
 
 
-def _write_video(path: Path, frames: Iterable[Image.Image], step: int) -> None:
-    """H.264 at one frame a second, each picture standing for `step` seconds."""
-    with av.open(str(path), "w") as container:
+def write_video(
+    path: Path, frames: Iterable[Image.Image], *, step: int = 1, keyframe_s: int | None = None
+) -> None:
+    """H.264 in mp4 at one frame a second.
+
+    Args:
+        path: the file to write, whatever its suffix.
+        frames: pictures of WIDTH x HEIGHT.
+        step: seconds that each stands for.
+        keyframe_s: seconds from one keyframe to the next; None: the codec's own.
+    """
+    with av.open(str(path), "w", format="mp4") as container:
         codec = container.add_stream("libx264", rate=1, options={"preset": "veryfast", "bf": "0"})
         codec.width, codec.height, codec.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        # More threads cut a picture into other slices: the bytes would depend on the machine.
         codec.codec_context.thread_count = 1
-        codec.gop_size = step
+        if keyframe_s is not None:
+            codec.gop_size = keyframe_s
         for number, image in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
             frame = picture.reformat(format="yuv420p")
@@ -235,13 +251,13 @@ def _write_speech(out: Path, kind: str, sentences: Sequence[Sentence]) -> None:
     lines = [(s.start_ms, s.end_ms, s.text) for s in sentences]
     if kind == "srt":
         blocks = [
-            f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+            f"{number}\n{clock(start, ',')} --> {clock(end, ',')}\n{text}\n"
             for number, (start, end, text) in enumerate(lines, 1)
         ]
         _write_lines(out / "speech.srt", blocks)
     elif kind == "vtt":
         blocks = [
-            f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n" for start, end, text in lines
+            f"{clock(start, '.')} --> {clock(end, '.')}\n{text}\n" for start, end, text in lines
         ]
         _write_lines(out / "speech.vtt", ["WEBVTT\n", *blocks])
     else:
@@ -258,6 +274,7 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
-def _clock(ms: int, point: str) -> str:
+def clock(ms: int, point: str) -> str:
+    """A subtitle's time, hh:mm:ss and thousandths after `point`."""
     seconds, ms = divmod(ms, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{ms:03d}"
