@@ -270,6 +270,9 @@ def test_ways_to_name_a_history(tmp_path: Path) -> None:
 
     assert spans(clip) == [("b.mp4", 0, 12)]
     assert spans(f"{clip}@1.5-3, 0:04-0:00:06.25") == [("b.mp4", 1.5, 3), ("b.mp4", 4, 6.25)]
+    assert read_history([f"{clip}@0:01-0:02"])[0] == read_history([f"{clip}@1-2"])[0]
+    with pytest.raises(InputError, match=r"not at 5400-5401 s"):
+        read_history([f"{clip}@90:00-90:01"])
     assert spans(f"{clip}@11-12.9") == [("b.mp4", 11, 12)]  # written in whole seconds
     assert spans(odd) == [(odd.name, 0, 12)] and spans(f"{odd}@3-4") == [(odd.name, 3, 4)]
     assert spans(tmp_path) == [(odd.name, 0, 12), ("b.mp4", 0, 12)]
@@ -385,3 +388,25 @@ def test_the_command_takes_several_clips_after_history(
     assert done.stdout.startswith("1. 00:") and "  score 0." in done.stdout
     assert str(tmp_path / "out" / "curve.png") in done.stdout
     assert "warning: no captions: taken as missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "unread"),
+    [
+        ("contentctr_hl", []),
+        ("contentctr_hl_without_history", ["history"]),
+        ("contentctr_hl_without_captions", ["captions"]),
+        ("pr_net", ["captions"]),
+        ("highlight_average", ["history", "captions"]),
+    ],
+)
+def test_what_the_model_does_not_read_is_said(
+    world: World, tmp_path: Path, kind: str, unread: list[str]
+) -> None:
+    config = override(TINY, [f"kind={kind}"])
+    spec, known = world.samples.spec, Vocabulary(streamers=[])
+    model = build_model(config, spec, known)
+    checkpoints.save(tmp_path / "m", model, config=config, spec=spec, vocabulary=known, info={})
+    found = pick(dataclasses.replace(world, checkpoint=tmp_path / "m"), tmp_path / "out")
+    said = [text for text in found.warnings if "does not read" in text]
+    assert [next(w for w in ("history", "captions") if w in text) for text in said] == unread

@@ -14,7 +14,7 @@ from contentctr import encoders
 from contentctr.errors import InputError
 from contentctr.features import read_entry, read_index
 from contentctr.phd import encode as phd_encode
-from contentctr.phd import media, prepare
+from contentctr.phd import folder, media
 from contentctr.phd.captions import frame_texts, read_captions
 from contentctr.phd.encode import encode_videos, wanted_frames
 from contentctr.phd.folder import HighlightData
@@ -362,4 +362,34 @@ def test_the_manifest_tells_the_annotations_counts(tmp_path: Path, videos: Path)
     assert manifest["annotations"][0]["rows"] == len(ROWS)
     assert manifest["annotations"][0]["users"] == 6
     assert manifest["simulated"] is False
-    assert prepare.MAX_HISTORY == manifest["max_history"] == 20
+    assert folder.MAX_HISTORY == manifest["max_history"] == 20
+
+
+@pytest.mark.parametrize("beside", ["csv", "test_csv", "videos"])
+def test_a_label_beside_any_of_the_files_makes_the_folder_simulated(
+    tmp_path: Path, videos: Path, beside: str
+) -> None:
+    places = {name: tmp_path / name for name in ("csv", "test_csv", "videos")}
+    for name in ("csv", "test_csv"):
+        places[name].mkdir()
+    shutil.copytree(videos, places["videos"])
+    csv = write_csv(places["csv"] / "a.csv", *(row for row in ROWS if "ann" in row))
+    test_csv = write_csv(places["test_csv"] / "b.csv", *(row for row in ROWS if "bob" in row))
+
+    def simulated(kind: str) -> tuple[bool, bool]:
+        label = {"simulated": True, "kind": kind}
+        (places[beside] / "simulated.json").write_text(json.dumps(label))
+        (places[beside] / "truth.parquet").write_bytes(b"truth")
+        data = prepare_phd(csv, places["videos"], tmp_path / "out", test_csv=test_csv)
+        return data.manifest()["simulated"], (data.root / "truth.parquet").is_file()
+
+    assert simulated("personalized highlights") == (True, True)
+    assert simulated("watch logs") == (False, False)  # and what was there before is gone
+
+
+def test_target_videos_of_both_files_are_told(tmp_path: Path, videos: Path) -> None:
+    csv = write_csv(tmp_path / "a.csv", *(row for row in ROWS if "ann" in row))
+    test_csv = write_csv(tmp_path / "b.csv", *(row for row in ROWS if "bob" in row))
+    manifest = prepare_phd(csv, videos, tmp_path / "out", test_csv=test_csv).manifest()
+    assert manifest["counts"]["target_videos_in_both_files"] == 1
+    assert any("1 target videos are in both files" in text for text in manifest["warnings"])

@@ -47,6 +47,7 @@ def test_samples_are_the_stored_rows(tmp_path) -> None:  # type: ignore[no-untyp
     # Means over frames 1 and 2, over frame 6, and over frames 2, 3 and 4 of `h`.
     np.testing.assert_allclose(ann.history_KV, [[0, 1.5, 2.5], [0, 6, 36]])
     np.testing.assert_allclose(bob.history_KV, [[0, 3, 29 / 3]], rtol=1e-6)
+    assert samples.history(0) is samples.history(0)  # kept, not read again
     assert cat.history_KV.shape == (0, 3) and len(cat) == 8
     assert [s.user_id for s in UserSamples(HighlightData(tmp_path), "test")] == ["bob"]
     with pytest.raises(IndexError):

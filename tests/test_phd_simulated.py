@@ -10,7 +10,7 @@ from contentctr.average_precision import mean_over_users
 from contentctr.errors import InputError
 from contentctr.phd import truth
 from contentctr.phd.encode import encode_videos, wanted_frames
-from contentctr.phd.folder import HighlightData, count_frames, frame_labels
+from contentctr.phd.folder import TASTES_FILE, HighlightData, count_frames, frame_labels
 from contentctr.phd.samples import UserSample, UserSamples
 from contentctr.phd.simulated import HighlightSimulation, write_simulated
 from contentctr.phd.simulated_users import (
@@ -19,7 +19,6 @@ from contentctr.phd.simulated_users import (
     SELECTION_S,
     TARGET_HIGHLIGHTS,
     TARGET_VIDEO_S,
-    TASTES_FILE,
     Tastes,
     World,
 )

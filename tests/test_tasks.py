@@ -1,14 +1,18 @@
 """Training on personalized highlights through the one loop, and what the loop asks of data."""
 
-import dataclasses
+import json
 
 import pytest
 import torch
 
 from contentctr import checkpoint as checkpoints
+from contentctr.average_precision import mean_over_users
 from contentctr.config import override
 from contentctr.errors import InputError
+from contentctr.highlight_scoring import score_videos
+from contentctr.models.registry import build_model
 from contentctr.phd.folder import HighlightData
+from contentctr.phd.samples import UserSamples, training_segments
 from contentctr.phd.simulated import HighlightSimulation, write_simulated
 from contentctr.prepared import Prepared
 from contentctr.recipes import recipe
@@ -110,9 +114,10 @@ def test_models_and_data_must_be_of_one_task(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word", ["horizon=1", "block=2", "finetune_encoders=true", "streamer_table=x.parquet"]
+    "word",
+    ["horizon=1", "stride=2", "block=2", "finetune_encoders=true", "streamer_table=x.parquet"],
 )
-def test_settings_that_mean_nothing_here_are_refused(data, tmp_path, word):
+def test_settings_that_videos_cannot_have_are_refused(data, tmp_path, word):
     name, value = word.split("=")
     with pytest.raises(InputError, match=f"{name} must be .* for personalized highlights"):
         train_model(override(TINY, [word]), data, tmp_path / "run")
@@ -142,10 +147,41 @@ def test_no_training_and_no_validation_users(data, tmp_path):
         train_model(TINY, no_train, tmp_path / "other")
 
 
-def test_the_loader_has_the_whole_batch_of_a_step(data):
+def test_the_loader_is_as_the_settings_and_the_process_say(data):
     task = open_task(data)
-    config = dataclasses.replace(TINY, train=dataclasses.replace(TINY.train, batch_size=6))
-    loader, validate = task.load(config, task.vocabulary(config)[1], Process())
+    config = override(TINY, ["batch_size=6", "micro_batch_size=2", "seed=3", "window_len=40"])
+    vocabulary = task.vocabulary(config)[1]
+    loader, validate = task.load(config, vocabulary, Process(rank=1, world=2))
     assert loader.steps == -(-len(loader) // 6)
-    assert max(len(p) for step in loader.epoch(0) for p in step) == 6
-    assert validate.config is config
+    assert (loader.rank, loader.world, loader.micro_batch_size, loader.seed) == (1, 2, 2, 3)
+    assert (loader.window_len, loader.num_negatives) == (40, 2)
+    assert {len(piece) for step in loader.epoch(0) for piece in step} <= {1, 2}
+    assert loader.segments == training_segments(UserSamples(data, "train"), 40)
+    without = override(config, ["align_weight=0"])
+    assert task.load(without, vocabulary, Process())[0].num_negatives == 0
+    assert validate.users.users["split"].unique().to_list() == ["val"]
+
+
+def test_validation_is_map_over_whole_videos(data):
+    torch.manual_seed(0)
+    task = open_task(data)
+    model = build_model(TINY, task.spec(TINY), task.vocabulary(TINY)[1])
+    _, validate = task.load(TINY, task.vocabulary(TINY)[1], Process())
+    users = UserSamples(data, "val")
+    scores = list(score_videos(model, users, range(len(users)), window_len=48))
+    labels = [users.labels(user) for user in range(len(users))]
+    found = mean_over_users(labels, scores, frame_rate=1.0)
+    expected = {name: found[name] for name in ("map", "map_segments", "map_top5", "map_published")}
+    assert validate(model, torch.device("cpu")) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_run_begun_by_an_earlier_version_goes_on(data, tmp_path):
+    train_model(override(TINY, ["epochs=1"]), data, tmp_path / "run", show_progress=False)
+    path = (tmp_path / "run" / "last").resolve() / "checkpoint.json"
+    values = json.loads(path.read_text())
+    values["info"]["segments_sha256"] = values["info"].pop("data_hash")
+    position = values["info"]["position"]
+    position["best_tau"] = position.pop("best_score")
+    path.write_text(json.dumps(values))
+    train_model(TINY, data, tmp_path / "run", resume=True, show_progress=False)
+    assert checkpoints.load(tmp_path / "run" / "last").info["position"]["epoch"] == 2

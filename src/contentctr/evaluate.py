@@ -50,6 +50,8 @@ def evaluate_model(
     Raises:
         InputError: the data does not fit the checkpoint, or has no sample in the split.
     """
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
     found, out = open_data(data), Path(out)
     if isinstance(found, HighlightData):
         if ray is not None:

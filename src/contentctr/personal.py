@@ -126,6 +126,7 @@ def pick_highlights(
     source = _read(checkpoint, Path(video), history, captions)
     found = _encode(checkpoint, source, device, show_progress)
     model = checkpoint.load_model(device)
+    source.warnings.extend(_unread(model, source))
     window_len = checkpoint.config.data.window_len
     scores_T = next(score_videos(model, found, [0], window_len=window_len, device=device))
     smoothed_T = smooth(scores_T, source.frame_rate)
@@ -144,6 +145,16 @@ def pick_highlights(
         facts={**_facts(source, checkpoint), **settings}, warnings=source.warnings,
         clips_from=source.path if clips else None,
     )  # fmt: skip
+
+
+def _unread(model: Any, source: _Source) -> list[str]:
+    """What the user gave and the model does not look at."""
+    unread = []
+    if source.picks and not model.reads_history:
+        unread.append("the model does not read a history: the scores are the same for every user")
+    if source.captions is not None and "text" not in model.modalities:
+        unread.append("the model does not read captions")
+    return unread
 
 
 def smooth(scores_T: NDArray[np.float64], frame_rate: float) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from contentctr import checkpoint as checkpoints
-from contentctr.config import Config, DataSpec, to_dict
+from contentctr.config import Config, DataSpec, from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import write_json, write_text
 from contentctr.vocabulary import Vocabulary
@@ -42,6 +42,18 @@ class Position:
     epochs_without_gain: int = 0
     stopped: str = ""
     """Why the run ended before its last epoch; "" while it has not."""
+
+
+def position_of(saved: checkpoints.Checkpoint) -> Position:
+    """Where the run of a checkpoint was.
+
+    Raises:
+        InputError: its position is not one.
+    """
+    values = dict(saved.info["position"])
+    if "best_tau" in values:  # of a run begun before other tasks had scores of their own
+        values["best_score"] = values.pop("best_tau")
+    return from_dict(Position, values, where=f"{saved.folder}: position")
 
 
 @dataclass(kw_only=True)
@@ -178,5 +190,5 @@ def require_same_data(
                 f"{path}: a resumed run must keep its data; {name} was {was[name]!r} and is now "
                 f"{now[name]!r}"
             )
-    if saved.info.get("data_hash") != data_hash:
+    if saved.info.get("data_hash", saved.info.get("segments_sha256")) != data_hash:
         raise InputError(f"{path}: a resumed run must keep its data; it has changed since")

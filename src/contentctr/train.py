@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from contentctr import checkpoint as checkpoints
 from contentctr import encoders
-from contentctr.config import Config, DataSpec, TrainConfig, from_dict
+from contentctr.config import Config, DataSpec, TrainConfig
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.interrupts import stop_signals
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
@@ -28,7 +28,14 @@ from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, require_task
 from contentctr.prefetch import prefetched
 from contentctr.progress import Progress, progress_bar
-from contentctr.run import Position, RunFolder, require_new, require_same_data, resumable
+from contentctr.run import (
+    Position,
+    RunFolder,
+    position_of,
+    require_new,
+    require_same_data,
+    resumable,
+)
 from contentctr.tasks.opened import Data, open_task
 from contentctr.tasks.task import Loader, Process, Task, Validation
 from contentctr.vocabulary import Vocabulary
@@ -224,7 +231,7 @@ def _start(config: Config, task: Task, out: Path, resume: bool) -> Run:
     position = Position()
     if saved is not None:
         checkpoints.load_optimizer(optimizer, saved.folder / "training")
-        position = from_dict(Position, saved.info["position"], where=f"{saved.folder}: position")
+        position = position_of(saved)
         position.stopped = _stopped(position, config.train, task.score)
     process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
     loader, validate = task.load(config, vocabulary, process)

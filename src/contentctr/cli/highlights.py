@@ -62,9 +62,10 @@ def pick(
         list[str] | None,
         typer.Option(
             metavar="CLIPS...",
-            help="The user's earlier picks, newest first; the first 20 count. Each a video file, "
-            "which is one pick from start to end; FILE@START-END,START-END, parts of a file in "
-            "seconds or m:ss; or a folder of video files. Several may follow.",
+            help="The user's earlier picks; of more than 20 the first 20 count, so name the newest "
+            "first. Each a video file, which is one pick from start to end; "
+            "FILE@START-END,START-END, parts of a file in seconds or m:ss; or a folder of video "
+            "files, taken by name. Several may follow.",
         ),
     ] = None,
     captions: Annotated[

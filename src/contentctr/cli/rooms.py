@@ -207,7 +207,11 @@ def prepare_klm3(
 def encode(
     data: Annotated[Path, typer.Argument(help="Prepared folder.")],
     visual: Annotated[
-        str, typer.Option(help="Image model: a hub name, a local folder, or embedded.")
+        str,
+        typer.Option(
+            help="Image model: a hub name, a local folder, or embedded; for videos of "
+            "`prepare phd` also YOLOv5 as an .onnx file."
+        ),
     ] = "embedded",
     text: Annotated[
         str, typer.Option(help="Text model: a hub name, a local folder, or embedded.")
@@ -233,6 +237,8 @@ def encode(
     if source_of(data) == SOURCE:
         if inputs:
             raise InputError(f"{data}: --inputs is not for personalized highlights")
+        if ray is not None:
+            raise InputError(f"{data}: --ray is not for personalized highlights")
         from contentctr.phd.encode import encode_videos
 
         counts = encode_videos(

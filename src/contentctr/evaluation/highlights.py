@@ -123,11 +123,13 @@ def _people(
         }
         for label_T, scores_T in zip(labels, scores, strict=True)
     ]
+    # Clips that the model saw: one without a picture that can be decoded is not among them.
+    history = [len(users.history(user)) for user in range(len(users))]
     captions = [users.has_captions(user) for user in range(len(users))]
     return pl.concat(
         [
-            users.users.select("user_id", "video_id", "history"),
-            pl.DataFrame({"captions": captions}),
+            users.users.select("user_id", "video_id"),
+            pl.DataFrame({"history": history, "captions": captions}),
             pl.DataFrame(rows).fill_nan(None),
         ],
         how="horizontal",

@@ -174,7 +174,7 @@ def _highlights_head(study: Study, data: HighlightData, facts: dict[str, Any] | 
         lead=f"ContentCTR-HL and its rivals, of {PAPER} its own copy of PHD, with its features and "
         "its evaluation: only orders and differences can agree, not heights.",
         notice="Simulated users and videos: every number of ours on this page comes from simulated "
-        "features of videos and simulated users with simulated tastes, not from real ones."
+        "videos and simulated users with simulated tastes, not from real ones."
         if simulated else "",
         setup=[_grid(study, rows, more), Paragraph(text=MEASURE), Paragraph(text=apart)],
     )  # fmt: skip

@@ -88,6 +88,8 @@ class ContentCTRHL(ContentCTR):
 
     task: ClassVar[str] = "highlights"
     imports_streamers: ClassVar[bool] = False
+    reads_history: ClassVar[bool] = True
+    """Whether the user's history changes a score."""
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         if config.model.decoder_lookback:
@@ -120,6 +122,8 @@ class ContentCTRHL(ContentCTR):
 
 class WithoutHistory(ContentCTRHL):
     """ContentCTR-HL w/o history (Table 5): one learned vector for every user."""
+
+    reads_history: ClassVar[bool] = False
 
     @staticmethod
     def make_user(config: Config, spec: DataSpec) -> nn.Module:

@@ -43,12 +43,14 @@ class FrameModel(nn.Module):
     """
 
     task: ClassVar[str] = "highlights"
+    modalities: ClassVar[tuple[str, ...]] = ("visual",)
+    reads_history: ClassVar[bool] = True
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.fusion = FeatureFusion(spec, config.model, ("visual",))
+        self.fusion = FeatureFusion(spec, config.model, self.modalities)
 
     def frames(self, batch: Batch) -> Tensor:
         """One token a frame, [B, N, D]; a learned one where the frame has no picture."""
@@ -67,6 +69,8 @@ class HighlightAverage(FrameModel):
 
     It learns what the average user picks; what a personal model gains, it gains over this.
     """
+
+    reads_history: ClassVar[bool] = False
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__(config, spec, vocabulary)

@@ -30,6 +30,12 @@ from contentctr.files import atomic, digest, file_sha256, read_json, read_parque
 SCHEMA_VERSION = 1
 SOURCE = "phd"
 SPLITS = ("train", "val", "test")
+MAX_HISTORY = 20
+"""Selections in a history at most (Section 4.1.2)."""
+LABEL_FILE, LABEL_KIND = "simulated.json", "personalized highlights"
+"""Lies beside the CSV of simulated videos, and says that they are, and what they are."""
+TASTES_FILE, SCENES_FILE = "truth.parquet", "truth_scenes.parquet"
+"""What is true of simulated users and of their target videos; no model reads it."""
 USERS_SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
     "video_id": pl.String,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
+from contentctr.phd.folder import MAX_HISTORY
 from contentctr.phd.media import VIDEO_SUFFIXES
-from contentctr.phd.prepare import MAX_HISTORY
 from contentctr.rooms.media import VideoInfo, probe
 
-_TIME = r"(?:(?:(\d+):)?([0-5]?\d):([0-5]\d(?:\.\d+)?)|(\d+(?:\.\d+)?))"
+_TIME = r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]\d(?:\.\d+)?)|(\d+(?:\.\d+)?))"
 _PART = re.compile(rf"\s*{_TIME}\s*-\s*{_TIME}\s*")
 _ROUNDED_S = 1.0
 """An end is written in whole seconds, and may so lie this much behind the video's."""

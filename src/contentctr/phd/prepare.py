@@ -20,12 +20,17 @@ from contentctr.files import atomic, digest, read_json
 from contentctr.phd import folder
 from contentctr.phd.annotations import Annotations, describe, read_annotations, spread, unite
 from contentctr.phd.captions import read_captions
-from contentctr.phd.folder import HighlightData, count_frames
+from contentctr.phd.folder import (
+    LABEL_FILE,
+    LABEL_KIND,
+    MAX_HISTORY,
+    SCENES_FILE,
+    TASTES_FILE,
+    HighlightData,
+    count_frames,
+)
 from contentctr.phd.media import Downloads, find_downloads, probe_all
-from contentctr.phd.simulated_users import LABEL_FILE, SCENES_FILE, TASTES_FILE
 
-MAX_HISTORY = 20
-"""Selections in a history at most (Section 4.1.2)."""
 _LENGTH_TOLERANCE_S = 2.0
 """A file this much longer or shorter than published is another cut of the video."""
 _MAX_WARNINGS = 500
@@ -126,8 +131,13 @@ def prepare_phd(
             f"{csv}: no user is left: {dict(collected.counts)}; {len(lengths)} of {wanted.height} "
             "videos are there"
         )
+    _count_shared_targets(collected)
     tables = _tables(collected, lengths, downloads, settings, test_file=test_csv is not None)
     counts = _count_videos(wanted, downloads, lengths, collected)
+    labelled = _simulated(
+        Path(csv).parent, *([Path(test_csv).parent] if test_csv else []), Path(videos),
+        Path(videos).parent,
+    )  # fmt: skip
     manifest = {
         "source_path": str(Path(csv).resolve()),
         "videos_path": str(Path(videos).resolve()),
@@ -135,7 +145,7 @@ def prepare_phd(
         "max_history": settings.max_history,
         "min_history": settings.min_history,
         "captions_language": settings.language,
-        "simulated": _take_over_truth(Path(csv).parent, Path(out)),
+        "simulated": bool(labelled),
         "annotations": [
             {"path": str(found.path), **describe(found, max_history=settings.max_history)}
             for found in files
@@ -143,19 +153,33 @@ def prepare_phd(
         "counts": {**counts, **collected.counts, **_count_kept(tables)},
         "warnings": collected.warnings[:_MAX_WARNINGS],
     }
+    _take_over_truth(labelled, Path(out))
     return folder.write(Path(out), tables, manifest)
 
 
-def _take_over_truth(source: Path, out: Path) -> bool:
-    """Whether the annotations are simulated; then the truth beside them comes along."""
-    label = source / LABEL_FILE
-    simulated = label.is_file() and bool(read_json(label).get("simulated"))
+def _simulated(*places: Path) -> list[Path]:
+    """Which of the folders are labelled as simulated ones of this kind."""
+    found = []
+    for place in dict.fromkeys(places):
+        if (place / LABEL_FILE).is_file():
+            label = read_json(place / LABEL_FILE)
+            if label.get("simulated") and label.get("kind") == LABEL_KIND:
+                found.append(place)
+    return found
+
+
+def _take_over_truth(labelled: list[Path], out: Path) -> None:
+    """Copy the truth that lies beside simulated annotations; what `out` had of it is removed.
+
+    The manifest goes first: without one the folder does not read as whole.
+    """
+    (out / "manifest.json").unlink(missing_ok=True)
     for name in (TASTES_FILE, SCENES_FILE):
-        (out / name).unlink(missing_ok=True)  # of an earlier preparation
-        if simulated and (source / name).is_file():
+        (out / name).unlink(missing_ok=True)
+        there = [place / name for place in labelled if (place / name).is_file()]
+        if len(there) == 1:  # of two worlds neither truth is of all users
             with atomic(out / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-    return simulated
+                shutil.copyfile(there[0], temporary)
 
 
 def split_by_target(users: pl.DataFrame, *, val: float, test: float, seed: int = 0) -> pl.DataFrame:
@@ -201,6 +225,19 @@ def _require_disjoint(files: list[Annotations]) -> None:
                 f"{files[1].path}: {len(both)} of its users are in {files[0].path} too, such as "
                 f"{both[0]!r}"
             )
+
+
+def _count_shared_targets(collected: _Collected) -> None:
+    """Say where users of the test file and of the other one share a target video."""
+    targets = {
+        split: {row[1] for row in collected.users if row[2] == split} for split in ("", "test")
+    }
+    both = len(targets[""] & targets["test"])
+    collected.counts["target_videos_in_both_files"] += both
+    if both:
+        collected.warnings.append(
+            f"{both} target videos are in both files: other users' labels of them are trained on"
+        )
 
 
 def _collect(

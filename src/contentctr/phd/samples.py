@@ -154,6 +154,13 @@ class UserSamples:
         # Of a target video every frame is stored, so frame i is row i.
         rows = replace(entry, start=entry.start + segment.start, stop=entry.start + segment.stop)
         stored = read_entry(rows, _TARGET_PART)
+        if segment.stop > entry.stop - entry.start:
+            raise InputError(
+                f"{entry.path}: video {self.users['video_id'][segment.user]!r} must have "
+                f"{self.num_frames(segment.user)} stored frames, not {entry.stop - entry.start}"
+            )
+        for name, width in (("visual", self.spec.visual_dim), ("text", self.spec.text_dim)):
+            _require_rows(stored[name], width, f"{entry.path}: {name}")
         return Frames(
             visual_TV=stored["visual"],
             text_TC=stored["text"],
@@ -195,6 +202,10 @@ class UserSamples:
         for video_id, start_s, end_s in clips:
             if video_id not in read:
                 read[video_id] = read_entry(self._index[video_id], _HISTORY_PART)
+                _require_rows(
+                    read[video_id]["visual"], self.spec.visual_dim,
+                    f"{self._index[video_id].path}: visual",
+                )  # fmt: skip
             stored = read[video_id]
             frames = span_frames(start_s, end_s, self.frame_rate, self._num_frames[video_id])
             first, past = np.searchsorted(stored["frame"], (frames.start, frames.stop))
@@ -203,6 +214,14 @@ class UserSamples:
             if len(visual):
                 means.append(visual.astype(np.float32).mean(0))
         return np.stack(means) if means else np.zeros((0, self.spec.visual_dim), np.float32)
+
+
+def _require_rows(rows: NDArray[Any], width: int, what: str) -> None:
+    """Stop at features of another width than the manifest's, or not finite."""
+    if rows.shape[1:] != (width,):
+        raise InputError(f"{what} must have width {width}, not {rows.shape[1:]}")
+    if not np.isfinite(rows).all():
+        raise InputError(f"{what} must be finite, and is not")
 
 
 def training_segments(samples: UserSamples, length: int = 192) -> list[Segment]:

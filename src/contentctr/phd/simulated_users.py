@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest
 from contentctr.phd.annotations import SELECTIONS_SCHEMA
+from contentctr.phd.folder import SCENES_FILE, TASTES_FILE
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the tables; nothing is drawn beyond the last."""
@@ -37,9 +38,6 @@ HISTORY_VIDEO_S = (2, 39, 73, 114, 155, 199, 246, 306, 435, 691, 1049, 2773.57)
 TARGET_HIGHLIGHTS = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4, 6)
 """Selections of a user in the target video, measured with overlapping ones united."""
 
-LABEL_FILE = "simulated.json"
-"""Lies beside the CSV of simulated videos, and says that they are."""
-TASTES_FILE, SCENES_FILE = "truth.parquet", "truth_scenes.parquet"
 TASTES_SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
     "likes": pl.List(pl.Int64),

@@ -20,7 +20,8 @@ from PIL import Image
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest, read_json, write_json, write_text
 from contentctr.phd.annotations import COLUMNS
-from contentctr.phd.simulated_users import LABEL_FILE, Scenes, Tastes, World
+from contentctr.phd.folder import LABEL_FILE, LABEL_KIND
+from contentctr.phd.simulated_users import Scenes, Tastes, World
 from contentctr.progress import progress_bar
 from contentctr.rooms.simulated.folders import clock, write_video
 from contentctr.rooms.simulated.mechanism import SimulatorConfig, draw_room
@@ -33,7 +34,6 @@ DEFAULTS = Tastes(
     num_users=24, num_topics=len(ACTIVITIES), scene_s=(5.0, 12.0), max_video_s=90.0, max_history=4
 )
 """Short videos and histories: pictures are slow to draw, and slower to encode."""
-_KIND = "personalized highlights"
 _CAPTION_S = 4.0
 """From one caption's start to the next one's."""
 _SMALL_TALK = 0.25
@@ -90,7 +90,7 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
 def _claim(out: Path, config: Tastes) -> None:
     """Record the settings in `out`, or see that it was begun with the same ones."""
     path = out / LABEL_FILE
-    settings = {"simulated": True, "kind": _KIND, **dataclasses.asdict(config)}
+    settings = {"simulated": True, "kind": LABEL_KIND, **dataclasses.asdict(config)}
     settings["scene_s"] = list(config.scene_s)
     if path.is_file():
         if read_json(path) != settings:

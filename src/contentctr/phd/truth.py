@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 from contentctr.files import read_parquet
-from contentctr.phd.folder import HighlightData
+from contentctr.phd.folder import SCENES_FILE, TASTES_FILE, HighlightData
 from contentctr.phd.simulated_users import (
     LEVELS,
-    SCENES_FILE,
     SCENES_SCHEMA,
     SELECTION_S,
     TARGET_HIGHLIGHTS,
-    TASTES_FILE,
     TASTES_SCHEMA,
 )
 

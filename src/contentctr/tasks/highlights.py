@@ -34,7 +34,7 @@ class HighlightsTask:
         self.data, self.root = data, data.root
 
     def spec(self, config: Config) -> DataSpec:
-        """As Task has it; a setting that means nothing for frames of videos is refused."""
+        """As Task has it; a setting that frames of videos cannot have is refused."""
         _require_settings(config)
         return UserSamples(self.data).spec
 
@@ -90,9 +90,10 @@ class Validation:
 
 
 def _require_settings(config: Config) -> None:
-    """Stop at a setting that means nothing for frames of videos."""
+    """Stop at a setting that asks for what frames of videos cannot have."""
     for name, value, wanted in (
         ("data.horizon", config.data.horizon, 0),
+        ("data.stride", config.data.stride, 1),
         ("train.block", config.train.block, 1),
         ("train.finetune_encoders", config.train.finetune_encoders, False),
         ("model.streamer_table", config.model.streamer_table, ""),
