@@ -164,10 +164,14 @@ def _highlights_head(study: Study, data: HighlightData, facts: dict[str, Any] | 
     more = []
     if facts:
         more = _test_rows(facts)
-        names = {"random": "Random scores", "oracle": "Oracle (ceiling)"}
+        mark = " (simulated)" if simulated else ""
+        names = {"random": f"Random scores{mark}", "oracle": f"Oracle (ceiling){mark}"}
         more += _measured_rows(facts, MAP, names)
     test = users.filter(pl.col("split") == "test")
-    apart = _highlights_apart(study, test.height, test["video_id"].n_unique(), simulated)
+    made_up = facts is not None and facts["data_spec"]["visual_encoder"] == "simulated"
+    apart = _highlights_apart(
+        study, test.height, test["video_id"].n_unique(), simulated=simulated, made_up=made_up
+    )
     return Head(
         title=f"The paper's experiments on {'simulated ' if simulated else ''}personalized "
         f"highlights: {data.root.resolve().name}",
@@ -191,18 +195,25 @@ def _test_rows(facts: Mapping[str, Any]) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def _highlights_apart(study: Study, users: int, videos: int, simulated: bool) -> str:
+def _highlights_apart(
+    study: Study, users: int, videos: int, *, simulated: bool, made_up: bool
+) -> str:
+    """As for rooms; `made_up` features come from no encoder."""
     config = study.config(study.task.ours)
     if simulated:
         data = "simulated, so it shows what was built into the simulation"
     else:
         data = "those videos of PHD that could still be had"
+    features = (
+        "here made up, without an encoder" if made_up
+        else "here both encoders are frozen, and the paper does not say which of YOLOv5's "
+        "features it takes"
+    )  # fmt: skip
     positions = "ContentCTR-HL has rotary positions here, of which the paper says nothing. "
     return (
         f"Where an order differs from the paper's, the data may be the reason (here {data}), the "
-        "features (here both encoders are frozen, and the paper does not say which of YOLOv5's "
-        f"features it takes), the sizes (here the models are {config.model.d_model} wide and are "
-        f"trained for {config.train.epochs} epochs, all at the same learning rate), the rivals "
+        f"features ({features}), the sizes (here the models are {config.model.d_model} wide and "
+        f"are trained for {config.train.epochs} epochs, all at the same learning rate), the rivals "
         "(our small re-makings, none of them tuned), the measure, or chance: "
         f"{users:,} test users (target videos: {videos:,}) and the seeds above are what a "
         f"difference rests on. {positions if config.model.rotary else ''}"
