@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from contentctr import encode, evaluate, prepare, shards
+from contentctr import encode, prepare, shards
 from contentctr.encode import encode_rooms
 from contentctr.encoders import TextPairEncoder
 from contentctr.errors import InputError
 from contentctr.evaluate import evaluate_model
+from contentctr.evaluation import rooms
 from contentctr.files import write_text
 from contentctr.prepare import prepare_rooms
 from contentctr.rooms.klm3 import prepare as klm3
@@ -95,7 +96,7 @@ def test_evaluation_scores_the_same_rooms_together(
     """A worker that has nothing but what it is sent gives the bytes of the loop."""
     data = write_data(tmp_path / "data")
     run = train_model(TINY, data.root, tmp_path / "run", show_progress=False)
-    monkeypatch.setattr(evaluate, "_ROOMS_AT_ONCE", 3)
+    monkeypatch.setattr(rooms, "_ROOMS_AT_ONCE", 3)
     evaluate_model(run, data, tmp_path / "here", split="all", show_progress=False)
     seen = []
 
@@ -104,7 +105,7 @@ def test_evaluation_scores_the_same_rooms_together(
         seen.extend(chunks)
         return [make()(chunk) for chunk in chunks]
 
-    monkeypatch.setattr(evaluate, "run_over", elsewhere)
+    monkeypatch.setattr(rooms, "run_over", elsewhere)
     evaluate_model(run, data, tmp_path / "there", split="all", ray="auto", show_progress=False)
     assert seen == [(0, 3), (3, 6), (6, 9), (9, 12)]
     assert files(tmp_path / "there") == files(tmp_path / "here")
@@ -350,7 +351,7 @@ def test_encode_with_a_worker_killed(two_workers, tmp_path: Path) -> None:
 def test_evaluate(two_workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_data(tmp_path / "data")
     run = train_model(TINY, data.root, tmp_path / "run", show_progress=False)
-    monkeypatch.setattr(evaluate, "_ROOMS_AT_ONCE", 2)
+    monkeypatch.setattr(rooms, "_ROOMS_AT_ONCE", 2)
     for name, ray in (("here", None), ("there", "local")):
         evaluate_model(run, data, tmp_path / name, split="all", ray=ray, show_progress=False)
     assert files(tmp_path / "there") == files(tmp_path / "here")

@@ -11,7 +11,21 @@ from typing import Any
 import polars as pl
 
 from contentctr.checkpoint import Checkpoint
+from contentctr.config import DataSpec, to_dict
 from contentctr.files import atomic, write_json
+
+
+def said_of(checkpoint: Checkpoint, data: DataSpec, split: str) -> dict[str, Any]:
+    """What metrics.json says whatever the task: which model on which data, JSON-ready."""
+    return {
+        "simulated": data.simulated,
+        "trained_on_simulated": checkpoint.spec.simulated,
+        "split": split,
+        "target": data.target,
+        "config": to_dict(checkpoint.config),
+        "data_spec": to_dict(data),
+        "checkpoint": dict(checkpoint.info),
+    }
 
 
 def write_evaluation(

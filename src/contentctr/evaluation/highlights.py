@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from contentctr.average_precision import mean_over_users, user_metrics
 from contentctr.checkpoint import Checkpoint
-from contentctr.config import to_dict
 from contentctr.errors import InputError
-from contentctr.evaluation.folder import write_evaluation
+from contentctr.evaluation.folder import said_of, write_evaluation
 from contentctr.files import digest
 from contentctr.highlight_scoring import score_videos
 from contentctr.phd.folder import HighlightData
@@ -69,27 +68,26 @@ def evaluate_highlights(
     predictions, people = _predictions(users, scores, labels), _people(users, scores, labels)
     metrics = {
         "task": "highlights",
-        "simulated": users.spec.simulated,
-        "trained_on_simulated": checkpoint.spec.simulated,
-        "split": split,
-        "target": users.spec.target,
+        **said_of(checkpoint, users.spec, split),
         "parameters": sum(p.numel() for p in model.parameters()),
         "metrics": _means(labels, scores, users.frame_rate),
         "references": _references(data, users, labels),
-        "counts": {
-            "users": len(users),
-            "videos": users.users["video_id"].n_unique(),
-            "frames": predictions.height,
-            "highlight_frames": int(predictions["selected"].sum()),
-            "users_without_history": people.filter(pl.col("history") == 0).height,
-            "users_with_captions": people.filter("captions").height,
-        },
-        "config": to_dict(checkpoint.config),
-        "data_spec": to_dict(users.spec),
-        "checkpoint": dict(checkpoint.info),
+        "counts": _counts(people),
     }
     write_evaluation(out, {"predictions": predictions, "users": people}, metrics, checkpoint)
     return metrics
+
+
+def _counts(people: pl.DataFrame) -> dict[str, int]:
+    """Counts of the table of users."""
+    return {
+        "users": people.height,
+        "videos": people["video_id"].n_unique(),
+        "frames": int(people["frames"].sum()),
+        "highlight_frames": int(people["highlight_frames"].sum()),
+        "users_without_history": people.filter(pl.col("history") == 0).height,
+        "users_with_captions": people.filter("captions").height,
+    }
 
 
 def _predictions(
@@ -129,7 +127,10 @@ def _people(
     return pl.concat(
         [
             users.users.select("user_id", "video_id"),
-            pl.DataFrame({"history": history, "captions": captions}),
+            pl.DataFrame(
+                {"history": history, "captions": captions},
+                {"history": pl.Int32, "captions": pl.Boolean},
+            ),
             pl.DataFrame(rows).fill_nan(None),
         ],
         how="horizontal",

@@ -12,9 +12,8 @@ import polars as pl
 import torch
 
 from contentctr.checkpoint import Checkpoint
-from contentctr.config import to_dict
 from contentctr.errors import InputError
-from contentctr.evaluation.folder import write_evaluation
+from contentctr.evaluation.folder import said_of, write_evaluation
 from contentctr.features import data_spec
 from contentctr.metrics import summary
 from contentctr.prepared import Prepared
@@ -75,16 +74,10 @@ def evaluate_rooms(
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
     metrics = {
-        "simulated": spec.simulated,
-        "trained_on_simulated": checkpoint.spec.simulated,
-        "split": split,
-        "target": spec.target,
+        **said_of(checkpoint, spec, split),
         "horizon": config.horizon,
         **_measure(table, own),
         "ranking": ranking(table, own),
-        "config": to_dict(checkpoint.config),
-        "data_spec": to_dict(spec),
-        "checkpoint": dict(checkpoint.info),
     }
     write_evaluation(out, {"predictions": table}, metrics, checkpoint)
     return metrics
