@@ -114,12 +114,7 @@ def prepare_phd(
     files = [read_annotations(path) for path in (csv, test_csv) if path is not None]
     _require_disjoint(files)
     wanted = pl.concat([found.videos for found in files]).unique("video_id", maintain_order=True)
-    downloads = find_downloads(Path(videos), wanted["video_id"], language=settings.language)
-    if not downloads.videos:
-        raise InputError(
-            f"{videos}: holds none of the {wanted.height} videos of {csv}, such as "
-            f"{wanted['video_id'][0]}.mp4"
-        )
+    downloads = _find_videos(Path(videos), wanted["video_id"], settings.language, csv)
     lengths, warnings = probe_all(
         downloads.videos, Path(out) / "lengths.jsonl", show_progress=show_progress
     )
@@ -135,9 +130,8 @@ def prepare_phd(
     tables = _tables(collected, lengths, downloads, settings, test_file=test_csv is not None)
     counts = _count_videos(wanted, downloads, lengths, collected)
     labelled = _simulated(
-        Path(csv).parent, *([Path(test_csv).parent] if test_csv else []), Path(videos),
-        Path(videos).parent,
-    )  # fmt: skip
+        *(found.path.parent for found in files), Path(videos), Path(videos).parent
+    )
     manifest = {
         "source_path": str(Path(csv).resolve()),
         "videos_path": str(Path(videos).resolve()),
@@ -155,6 +149,16 @@ def prepare_phd(
     }
     _take_over_truth(labelled, Path(out))
     return folder.write(Path(out), tables, manifest)
+
+
+def _find_videos(videos: Path, wanted: pl.Series, language: str, csv: Path | str) -> Downloads:
+    """What is there of the wanted videos; at least one."""
+    downloads = find_downloads(videos, wanted, language=language)
+    if not downloads.videos:
+        raise InputError(
+            f"{videos}: holds none of the {len(wanted)} videos of {csv}, such as {wanted[0]}.mp4"
+        )
+    return downloads
 
 
 def _simulated(*places: Path) -> list[Path]:
