@@ -279,9 +279,17 @@ def naive(length: Decimal, one: Room) -> list[dict[str, object]]:
 
 def heard(utterance: tuple[float, float, str], start: float, end: float) -> str:
     first, last, text = utterance
+    if start <= first < end and last <= end:  # all of it, however its words' times are rounded
+        return text.strip()
     words = [match.group() for match in WORD.finditer(text.strip())]
     spoken = [first + (k + 0.5) / len(words) * (last - first) for k in range(len(words))]
     return "".join(w for w, t in zip(words, spoken, strict=True) if start <= t < end).strip()
+
+
+def test_an_utterance_that_ends_at_a_border_is_whole() -> None:
+    speech = [(math.nextafter(59.94, 0), 59.94, "x y")]
+    table = segment_rooms([room(59.94, speech=speech)], segment_seconds=29.97)
+    assert table["speech"].to_list() == ["", "x y"]
 
 
 @settings(max_examples=150, deadline=None)
