@@ -30,6 +30,14 @@ class Page(HTMLParser):
         if self.open and self.open[-1] not in ("style", "title"):
             self.words.append(data)
 
+    def assert_asks_no_host(self):
+        """Nothing is loaded or linked but the page's own parts."""
+        for tag, attrs in self.tags:
+            assert tag not in ("script", "img", "link", "iframe", "image", "object")
+            for name, value in attrs.items():
+                if name in ("src", "href", "xlink:href"):
+                    assert value.startswith("#"), (tag, name, value)
+
     @property
     def text(self):
         return " ".join(" ".join(self.words).split())

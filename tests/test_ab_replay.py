@@ -16,7 +16,7 @@ from contentctr.errors import InputError
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
 from contentctr.metrics import summary
 from contentctr.prepared import Prepared
-from contentctr.report.saved import PREDICTIONS_SCHEMA
+from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA
 from contentctr.rooms.simulated.mechanism import SimulatorConfig
 from contentctr.simulate import write_features
 from make import write_data

@@ -15,7 +15,7 @@ GROUND = {"errors", "interrupts", "kernels", "prefetch", "shards", "files", "con
           "kendall", "highlights", "progress"}  # fmt: skip
 DATA = {"rooms", "prepared", "segments", "targets", "prepare", "efficientnet", "preprocess",
         "encoders", "segment_features", "features", "stored_vectors", "mapped", "encode",
-        "segment_data", "windows", "simulate", "phd", "yolo"}  # fmt: skip
+        "segment_data", "epoch_loader", "windows", "simulate", "phd", "yolo"}  # fmt: skip
 MODEL = {"layers", "models", "dtw", "losses", "size"}
 CHECKPOINT = {"checkpoint", "scoring", "highlight_scoring"}
 TRAIN = {"run", "tasks", "train", "evaluation", "evaluate", "pretrain"}

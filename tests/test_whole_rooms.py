@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from contentctr.config import Config, DataSpec, LossConfig, ModelConfig
+from contentctr.epoch_loader import shuffles
 from contentctr.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import MODELS, build_model
 from contentctr.scoring import score_segments
 from contentctr.vocabulary import Vocabulary
-from contentctr.windows import Windows, curve_windows, gather, shuffles
+from contentctr.windows import Windows, curve_windows, gather
 from make import make_segments
 
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, streamer_dim=4)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from contentctr.config import DataConfig
+from contentctr.epoch_loader import shuffles
 from contentctr.errors import InputError
 from contentctr.segment_data import known_ids
 from contentctr.windows import (
@@ -13,7 +14,6 @@ from contentctr.windows import (
     is_sample,
     require_windows,
     sample_windows,
-    shuffles,
 )
 from make import make_segments, make_table
 

@@ -5,7 +5,7 @@ number is computed for each user and then averaged over users (Section 4.2: mAP)
 video has no positive has no average precision: such users are counted, not averaged in.
 
 What the papers on PHD call mAP differs in detail; docs/decisions.md, "PHD: mAP", says how these
-relate. NumPy alone. Shape suffixes: T frames of a video, S segments of a video.
+relate. NumPy alone. Shape suffixes: T frames of a video, S segments of a video, U users.
 """
 
 from __future__ import annotations
@@ -84,6 +84,27 @@ def top_k_average_precision(labels_S: ArrayLike, scores_S: ArrayLike, k: int = T
     hit_K = labels_S[order_K]
     precision_K = np.cumsum(hit_K) / np.arange(1, len(hit_K) + 1)
     return float(precision_K[hit_K].sum() / possible)
+
+
+def chance_precision(frames_U: ArrayLike, selected_U: ArrayLike) -> NDArray[np.float64]:
+    """Average precision that a random order is expected to have.
+
+    The frame of rank k is selected with probability m / n, and each rank above it then with
+    (m - 1) / (n - 1): the mean over all orders is (H_n + (m - 1) / (n - 1) (n - H_n)) / n, with
+    H_n = 1 + 1/2 + ... + 1/n.
+
+    Args:
+        frames_U: frames n of each user's video, at least 1.
+        selected_U: selected ones m, from 1 to n.
+
+    Returns:
+        float64 [U], in (0, 1].
+    """
+    n_U, m_U = np.asarray(frames_U, np.int64), np.asarray(selected_U, np.int64)
+    assert (n_U >= 1).all() and (m_U >= 1).all() and (m_U <= n_U).all()
+    harmonic_U = np.cumsum(1 / np.arange(1, n_U.max(initial=0) + 1))[n_U - 1]
+    share_U = (m_U - 1) / np.maximum(n_U - 1, 1)
+    return np.asarray((harmonic_U + share_U * (n_U - harmonic_U)) / n_U, np.float64)
 
 
 def segment_scores(scores_T: ArrayLike, length: int) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ from contentctr.phd.captions import frame_texts, read_captions
 from contentctr.phd.encoders import load_frame_encoder
 from contentctr.phd.folder import count_frames, span_frames
 from contentctr.phd.picks import Pick, read_history
-from contentctr.phd.samples import Frames, Segment
+from contentctr.phd.samples import Frames, Segment, clip_mean
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
@@ -233,10 +233,12 @@ def _encode(
         if not has_visual_T.any():
             raise InputError(f"{source.path}: no picture of it can be decoded")
         read = {path: (sorted(s), *camera(path, sorted(s))) for path, s in wanted.items()}
-    means = [
-        _mean(pick, frames, *read[pick.path])
-        for pick, frames in zip(source.picks, spans, strict=True)
-    ]
+    means = []
+    for pick, frames in zip(source.picks, spans, strict=True):
+        mean_V = clip_mean(frames, *read[pick.path])
+        if mean_V is None:
+            raise InputError(f"{pick}: no picture of this part can be decoded")
+        means.append(mean_V)
     text_TC = encode_texts([(words, "") for words in source.texts], text, batch_size=batch_size)
     return _OneVideo(
         spec=checkpoint.spec,
@@ -248,21 +250,6 @@ def _encode(
         ),
         history_KV=np.stack(means) if means else np.zeros((0, visual.dim), np.float32),
     )
-
-
-def _mean(
-    pick: Pick,
-    frames: range,
-    number_S: Sequence[int],
-    visual_SV: NDArray[np.float16],
-    has_visual_S: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """Mean feature [V] of a pick's frames among those of its file, as in `UserSamples.history`."""
-    rows = slice(*np.searchsorted(number_S, (frames.start, frames.stop)))
-    visual = visual_SV[rows][has_visual_S[rows]]
-    if not len(visual):
-        raise InputError(f"{pick}: no picture of this part can be decoded")
-    return np.asarray(visual.astype(np.float32).mean(0), np.float32)
 
 
 @dataclass

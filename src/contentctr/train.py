@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from contentctr import checkpoint as checkpoints
 from contentctr import encoders
 from contentctr.config import Config, DataSpec, TrainConfig
+from contentctr.epoch_loader import EpochLoader
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.interrupts import stop_signals
 from contentctr.losses import NAMES, loss_counts, loss_sums, total_loss
@@ -37,7 +38,7 @@ from contentctr.run import (
     resumable,
 )
 from contentctr.tasks.opened import Data, open_task
-from contentctr.tasks.task import Loader, Process, Task, Validation
+from contentctr.tasks.task import Process, Task, Validation
 from contentctr.vocabulary import Vocabulary
 
 
@@ -49,7 +50,7 @@ class Run:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    loader: Loader
+    loader: EpochLoader
     validate: Validation
     score: str
     """Of `validate`'s metrics, the one that chooses the best epoch."""

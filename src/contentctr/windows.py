@@ -1,15 +1,10 @@
 """Windows: the samples, from the segments of some rooms (Section 4.1.1).
 
-Everything a window's randomness needs (its shuffles, whether its streamer is hidden) is a hash of
-seed, epoch and window number. So it does not depend on the batch, the process or on whether a run
-was interrupted, and there is no generator state to keep.
-
 Shape suffixes as in batch.py, and: S segments of all rooms in a row, W windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +15,7 @@ from torch import Tensor
 
 from contentctr.batch import Batch, EncoderInputs, IdFeatures
 from contentctr.config import DataConfig
+from contentctr.epoch_loader import EpochLoader, uniform
 from contentctr.errors import InputError
 from contentctr.features import InputStore
 from contentctr.segment_data import IntArray, SegmentData
@@ -213,23 +209,11 @@ def _gather_inputs(store: InputStore, row_BN: Tensor) -> EncoderInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowLoader:
-    """Training batches of one process: every epoch all windows once, in an order of its own.
-
-    Each step takes the next `batch_size` windows of the epoch's order, over all processes
-    together; process `rank` of `world` takes every `world`-th of them, filled up with windows
-    without target or modality so that all processes take the same number of pieces.
-    """
+class WindowLoader(EpochLoader):
+    """Training batches of live rooms' windows."""
 
     data: SegmentData
     windows: Windows
-    window_len: int
-    batch_size: int
-    micro_batch_size: int = 0
-    """Windows in a piece of this process's share; 0: the whole share is one piece."""
-    seed: int = 0
-    num_negatives: int = 0
-    """Shuffles per window for the alignment loss; 0: none."""
     hide_streamers: float = 0.0
     """Share of windows whose streamer is shown as unknown."""
     hide_rooms: float = 0.0
@@ -237,17 +221,10 @@ class WindowLoader:
     block: int = 1
     """Consecutive windows of a room that stand together in an epoch's order. Above 1, a batch
     gives each distinct segment once."""
-    rank: int = 0
-    world: int = 1
 
     def __len__(self) -> int:
         """Windows."""
         return len(self.windows)
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch; the last one may hold fewer windows."""
-        return -(-len(self.windows) // self.batch_size)
 
     def order(self, epoch: int) -> IntArray:
         """The epoch's order of windows, [W]: a random one, of blocks if `block` is above 1.
@@ -255,9 +232,9 @@ class WindowLoader:
         A room's windows are cut into blocks from a random offset, which is another one in every
         epoch, so no two windows always come together.
         """
-        generator = np.random.default_rng((self.seed, epoch))
         if self.block == 1:
-            return generator.permutation(len(self.windows))
+            return super().order(epoch)
+        generator = np.random.default_rng((self.seed, epoch))
         room_W = self.data.room_S[self.windows.first_W]
         starts_W = np.flatnonzero(np.diff(room_W, prepend=-1))
         sizes = np.diff(starts_W, append=len(room_W))
@@ -268,113 +245,18 @@ class WindowLoader:
         blocks = np.split(np.arange(len(room_W)), np.flatnonzero(begins_W)[1:])
         return np.concatenate([blocks[i] for i in generator.permutation(len(blocks))])
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """Pieces of each step's batch, from step `start` of the epoch on."""
-        for pieces in epoch_pieces(
-            self.order(epoch), batch_size=self.batch_size, start=start,
-            micro_batch_size=self.micro_batch_size, rank=self.rank, world=self.world,
-        ):  # fmt: skip
-            yield [self.batch(which, epoch) for which in pieces]
-
     def batch(self, which: IntArray, epoch: int) -> Batch:
         """The windows numbered `which` (-1: one without target or modality), for training."""
-        blank = which < 0
         hide = [
-            _uniform(self.seed, epoch, purpose, which[:, None])[:, 0] < share
+            uniform(self.seed, epoch, purpose, which[:, None])[:, 0] < share
             for purpose, share in ((1, self.hide_streamers), (3, self.hide_rooms))
         ]
+        number_B = np.maximum(which, 0)
         batch = gather(
-            self.data, self.windows, np.maximum(which, 0), self.window_len,
+            self.data, self.windows, number_B, self.window_len,
             shared=self.block > 1, hide=(hide[0], hide[1]),
         )  # fmt: skip
-        values = dict(vars(batch))
-        if self.num_negatives:
-            length_B = self.windows.length_W[np.maximum(which, 0)]
-            values["shuffles_BKN"] = torch.from_numpy(
-                shuffles(which, length_B, self.window_len, self.num_negatives, self.seed, epoch)
-            )
-        if blank.any():
-            blank_out(values, blank)
-        return Batch(**values)
-
-
-def epoch_pieces(
-    order: IntArray,
-    *,
-    batch_size: int,
-    start: int = 0,
-    micro_batch_size: int = 0,
-    rank: int = 0,
-    world: int = 1,
-) -> Iterator[list[IntArray]]:
-    """The numbers of an epoch's order, as one process of `world` takes them, step by step.
-
-    Each step takes the next `batch_size` numbers, of which process `rank` has its share, filled up
-    with -1 so that all processes take the same number of pieces.
-
-    Args:
-        order: int64 [W].
-        batch_size: numbers in a step, over all processes.
-        start: first step wanted.
-        micro_batch_size: numbers in a piece; 0: the share is one piece.
-        rank: of this process.
-        world: processes.
-    """
-    for first in range(start * batch_size, len(order), batch_size):
-        batch = order[first : first + batch_size]
-        share = -(-len(batch) // world)
-        mine = batch[rank * share : (rank + 1) * share]  # blocks stay together
-        mine = np.concatenate((mine, np.full(share - len(mine), -1)))
-        piece = micro_batch_size or share
-        yield [mine[i : i + piece] for i in range(0, share, piece)]
-
-
-def blank_out(values: dict[str, Any], blank_B: Bools) -> None:
-    """Take target and modalities from some windows, so that no loss counts them.
-
-    Args:
-        values: a Batch's fields; changed.
-        blank_B: which windows.
-    """
-    keep_B1 = torch.from_numpy(~blank_B)[:, None]
-    for name in ("has_visual_BN", "has_speech_BN", "has_comments_BN"):
-        values[name] = values[name] & keep_B1
-    values["target_BN"] = torch.where(keep_B1, values["target_BN"], torch.nan)
-
-
-def shuffles(
-    which_B: IntArray,
-    length_B: IntArray,
-    window_len: int,
-    num_negatives: int,
-    seed: int,
-    epoch: int,
-) -> IntArray:
-    """Column orders for the alignment loss: int64 [B, 1 + num_negatives, N].
-
-    Row 0 is the identity; every other row shuffles the first `length_B` positions and leaves the
-    padding where it is.
-    """
-    position_N = np.arange(window_len)
-    counter = np.arange(num_negatives * window_len) + (which_B[:, None] << 20)
-    key_BKN = _uniform(seed, epoch, 2, counter).reshape(-1, num_negatives, window_len)
-    key_BKN = np.where(position_N < length_B[:, None, None], key_BKN, 1.0 + position_N)
-    shuffled_BKN = np.argsort(key_BKN, axis=2, kind="stable")
-    identity = np.broadcast_to(position_N, (len(which_B), 1, window_len))
-    return np.concatenate((identity, shuffled_BKN), axis=1).astype(np.int64)
-
-
-def _uniform(seed: int, epoch: int, purpose: int, counter: IntArray) -> npt.NDArray[np.float64]:
-    """Uniform numbers in [0, 1), a hash of their arguments (SplitMix64's finaliser, twice)."""
-    word = np.random.SeedSequence((seed, epoch, purpose)).generate_state(1, np.uint64)[0]
-    x = counter.astype(np.uint64)
-    with np.errstate(over="ignore"):
-        for _ in range(2):
-            x = (x ^ word) + np.uint64(0x9E3779B97F4A7C15)
-            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            x = x ^ (x >> np.uint64(31))
-    return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+        return self.finished(batch, which, self.windows.length_W[number_B], epoch)
 
 
 def require_windows(windows: Windows, data: SegmentData, config: DataConfig, where: str) -> None:

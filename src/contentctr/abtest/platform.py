@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 from contentctr.prepared import SPLITS, Prepared
-from contentctr.report.saved import read_evaluation
+from contentctr.report.saved_rooms import read_evaluation
 
 MIN_SLOTS = 20
 """Segments that a day of the test must last at least."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -14,7 +14,7 @@ from contentctr.abtest.figures import ROLES, day_figure, lift_figure, running_fi
 from contentctr.abtest.statistics import FORESEEN
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_text
-from contentctr.report.pieces import escaped, html_table, show_number, show_value
+from contentctr.report.pieces import escaped, flat, html_table, show_number, show_value
 
 NAMES = {
     "ctr": ("CTR", "clicks / exposures"),
@@ -269,18 +269,10 @@ def _power(found: dict[str, Any]) -> str:
 def _setup(found: dict[str, Any]) -> str:
     parts = []
     for title, block in (("Analysis", found["settings"]), ("Logs", found["manifest"])):
-        rows = [[escaped(name), show_value(value)] for name, value in _flat(block)]
+        rows = [[escaped(name), show_value(value)] for name, value in flat(block)]
         if rows:
             parts.append(html_table(title, [title, "Value"], rows, css_class="small"))
     return "\n".join(parts)
-
-
-def _flat(block: dict[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in block.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield before + name, value
 
 
 # Numbers in words

@@ -37,7 +37,7 @@ from contentctr.losses import cosine_matrix
 from contentctr.metrics import kendall_tau
 from contentctr.prepared import Prepared
 from contentctr.report.pieces import show_number
-from contentctr.report.saved import Evaluation, read_evaluation
+from contentctr.report.saved_rooms import Evaluation, read_evaluation
 from contentctr.segment_data import SegmentData, load_segments
 from contentctr.windows import Windows, gather, sample_windows
 

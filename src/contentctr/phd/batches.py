@@ -6,9 +6,9 @@ history, or column orders of the alignment loss).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from contentctr.batch import Batch, History
 from contentctr.config import DataSpec
+from contentctr.epoch_loader import EpochLoader, IntArray
 from contentctr.phd.samples import Frames, Segment
-from contentctr.windows import blank_out, epoch_pieces, shuffles
 
 
 class Videos(Protocol):
@@ -93,53 +93,19 @@ def _history(clips: Sequence[NDArray[np.float32]]) -> History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentLoader:
-    """Training batches of one process, as `WindowLoader` makes them of live rooms."""
+class SegmentLoader(EpochLoader):
+    """Training batches of stretches of videos."""
 
     videos: Videos
     segments: Sequence[Segment]
-    window_len: int
-    """Frames of a segment, at most."""
-    batch_size: int
-    micro_batch_size: int = 0
-    """Segments in a piece of this process's share; 0: the whole share is one piece."""
-    seed: int = 0
-    num_negatives: int = 0
-    """Shuffles per segment for the alignment loss; 0: none."""
-    rank: int = 0
-    world: int = 1
 
     def __len__(self) -> int:
         """Segments."""
         return len(self.segments)
 
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch; the last one may hold fewer segments."""
-        return -(-len(self.segments) // self.batch_size)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """Pieces of each step's batch, from step `start` of the epoch on."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.segments))
-        for pieces in epoch_pieces(
-            order, batch_size=self.batch_size, start=start,
-            micro_batch_size=self.micro_batch_size, rank=self.rank, world=self.world,
-        ):  # fmt: skip
-            yield [self.batch(which, epoch) for which in pieces]
-
-    def batch(self, which: NDArray[np.int64], epoch: int) -> Batch:
+    def batch(self, which: IntArray, epoch: int) -> Batch:
         """The segments numbered `which` (-1: one without target or modality), for training."""
-        blank_B = which < 0
         chosen = [self.segments[number] for number in np.maximum(which, 0).tolist()]
-        values: dict[str, Any] = dict(vars(make_batch(self.videos, chosen, which.tolist())))
-        if self.num_negatives:
-            length_B = np.array([s.stop - s.start for s in chosen])
-            # Of the full length, so that a segment's shuffles do not depend on its batch.
-            shuffles_BKN = shuffles(
-                which, length_B, self.window_len, self.num_negatives, self.seed, epoch
-            )
-            width = values["valid_BN"].shape[1]
-            values["shuffles_BKN"] = torch.from_numpy(shuffles_BKN[..., :width].copy())
-        if blank_B.any():
-            blank_out(values, blank_B)
-        return Batch(**values)
+        batch = make_batch(self.videos, chosen, which.tolist())
+        length_B = np.array([s.stop - s.start for s in chosen])
+        return self.finished(batch, which, length_B, epoch)

@@ -6,11 +6,13 @@ of a fixed number of frames that hold at least one highlight frame; testing take
 in as many segments as it has (batches.py).
 
 Shape suffixes: T frames of a video, or of a stretch of it; K clips of a history; V and C widths of
-visual and of text features.
+visual and of text features; S stored frames of a video.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,13 +98,10 @@ class UserSamples:
 
     def __init__(self, data: HighlightData | Path | str, split: str | None = None) -> None:
         data = data if isinstance(data, HighlightData) else HighlightData(Path(data))
-        if split is not None and split not in SPLITS:
-            raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
         self.frame_rate = data.frame_rate
         self.spec = _checked_spec(data)
         """Encoders and widths of the features."""
-        users = data.users()
-        self.users = users if split is None else users.filter(pl.col("split") == split)
+        self.users = data.users() if split is None else _of_split(data.users(), split)
         """Of the folder's USERS_SCHEMA, in the order of the samples."""
         self._index = read_index(data.features_dir)
         videos = data.videos()
@@ -123,6 +122,17 @@ class UserSamples:
                 f"{data.features_dir}: {len(missing)} of {len(self._num_frames)} videos are not "
                 f"encoded, such as {missing[0]!r}; run `contentctr encode` again"
             )
+
+    def only(self, split: str) -> UserSamples:
+        """Those of a split, without looking through the store again.
+
+        Raises:
+            InputError: no such split.
+        """
+        part = copy.copy(self)
+        part.users = _of_split(self.users, split)
+        part._histories, part._kept = {}, 0
+        return part
 
     def __len__(self) -> int:
         return self.users.height
@@ -208,12 +218,36 @@ class UserSamples:
                 )  # fmt: skip
             stored = read[video_id]
             frames = span_frames(start_s, end_s, self.frame_rate, self._num_frames[video_id])
-            first, past = np.searchsorted(stored["frame"], (frames.start, frames.stop))
-            assert past - first == len(frames), (video_id, frames)
-            visual = stored["visual"][first:past][stored["has_visual"][first:past] > 0]
-            if len(visual):
-                means.append(visual.astype(np.float32).mean(0))
+            mean_V = clip_mean(frames, stored["frame"], stored["visual"], stored["has_visual"])
+            if mean_V is not None:
+                means.append(mean_V)
         return np.stack(means) if means else np.zeros((0, self.spec.visual_dim), np.float32)
+
+
+def clip_mean(
+    frames: range,
+    number_S: Sequence[int] | NDArray[np.int32],
+    visual_SV: NDArray[np.float16],
+    has_visual_S: NDArray[np.bool_] | NDArray[np.uint8],
+) -> NDArray[np.float32] | None:
+    """Mean feature of a clip's frames (Section 4.1.2), [V]; None if none can be decoded.
+
+    Args:
+        frames: the clip's, all of them among the S stored ones.
+        number_S: frame of each stored row, ascending.
+        visual_SV: their features.
+        has_visual_S: whether the frame can be decoded.
+    """
+    first, past = np.searchsorted(number_S, (frames.start, frames.stop))
+    assert past - first == len(frames), frames
+    visual = visual_SV[first:past][has_visual_S[first:past] > 0]
+    return np.asarray(visual.astype(np.float32).mean(0), np.float32) if len(visual) else None
+
+
+def _of_split(users: pl.DataFrame, split: str) -> pl.DataFrame:
+    if split not in SPLITS:
+        raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    return users.filter(pl.col("split") == split)
 
 
 def _require_rows(rows: NDArray[Any], width: int, what: str) -> None:

@@ -15,8 +15,8 @@ from contentctr.report.checks import HIGHLIGHTS, ROOMS, task_of
 from contentctr.report.highlights import highlights_contents
 from contentctr.report.pieces import Contents, escaped
 from contentctr.report.rooms import rooms_contents
-from contentctr.report.saved import read_evaluation
 from contentctr.report.saved_highlights import read_highlights
+from contentctr.report.saved_rooms import read_evaluation
 
 _TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path, int], Contents]]] = {
     ROOMS: (read_evaluation, rooms_contents),

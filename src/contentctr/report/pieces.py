@@ -155,16 +155,17 @@ def setup_section(metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
     rows = [[escaped(k.replace("_", " ")), show_value(v)] for k, v in counts.items()]
     parts = [html_table("Counts", ["Counted", "Number"], rows, numbers=[1], css_class="small")]
     for title, name in (("Data", "data_spec"), ("Settings", "config")):
-        flat = [[escaped(k), show_value(v)] for k, v in _flat(metrics[name])]
-        if flat:
-            table = html_table(title, ["Name", "Value"], flat, css_class="small")
+        rows = [[escaped(k), show_value(v)] for k, v in flat(metrics[name])]
+        if rows:
+            table = html_table(title, ["Name", "Value"], rows, css_class="small")
             parts.append(f"<details><summary>{title}</summary>{table}</details>")
     return "\n".join(parts)
 
 
-def _flat(block: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+def flat(block: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
+    """Names and values of a block; a name inside another block has that one's before it."""
     for name, value in block.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
+            yield from flat(value, f"{before}{name}.")
         else:
             yield before + name, value

@@ -15,7 +15,7 @@ from contentctr.metrics import kendall_tau
 from contentctr.report.cards import CurveCard, curve_cards
 from contentctr.report.choice import best_median_worst
 from contentctr.report.pieces import html_table, show_number, simulated_note
-from contentctr.report.saved import Evaluation
+from contentctr.report.saved_rooms import Evaluation
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from contentctr.report.pieces import (
     split_name,
 )
 from contentctr.report.room_sections import fit_section, rooms_section, target_name
-from contentctr.report.saved import METRICS, Evaluation
+from contentctr.report.saved_rooms import METRICS, Evaluation
 from contentctr.report.training import training_section
 
 _REFERENCES = {

@@ -1,7 +1,4 @@
-"""The sections of personalized highlights: users' average precision, and scores over time.
-
-Shape suffixes: U users.
-"""
+"""The sections of personalized highlights: users' average precision, and scores over time."""
 
 from __future__ import annotations
 
@@ -9,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike
 
 from contentctr import figures
+from contentctr.average_precision import chance_precision
 from contentctr.highlights import clock
 from contentctr.report.cards import CurveCard, curve_cards, legend_list
 from contentctr.report.choice import best_median_worst
@@ -20,27 +17,6 @@ from contentctr.report.saved_highlights import HighlightEvaluation
 
 HISTORY_GROUPS = ((0, 0), (1, 4), (5, 9), (10, 14), (15, 19), (20, None))
 """Fewest and most clips of each group of users."""
-
-
-def chance_precision(frames_U: ArrayLike, selected_U: ArrayLike) -> figures.Floats:
-    """Average precision that a random order is expected to have.
-
-    The frame of rank k is selected with probability m / n, and each rank above it then with
-    (m - 1) / (n - 1): the mean over all orders is (H_n + (m - 1) / (n - 1) (n - H_n)) / n, with
-    H_n = 1 + 1/2 + ... + 1/n.
-
-    Args:
-        frames_U: frames n of each user's video, at least 1.
-        selected_U: selected ones m, from 1 to n.
-
-    Returns:
-        float64 [U], in (0, 1].
-    """
-    n_U, m_U = np.asarray(frames_U, np.int64), np.asarray(selected_U, np.int64)
-    assert (n_U >= 1).all() and (m_U >= 1).all() and (m_U <= n_U).all()
-    harmonic_U = np.cumsum(1 / np.arange(1, n_U.max(initial=0) + 1))[n_U - 1]
-    share_U = (m_U - 1) / np.maximum(n_U - 1, 1)
-    return np.asarray((harmonic_U + share_U * (n_U - harmonic_U)) / n_U, np.float64)
 
 
 def ranked_users(found: HighlightEvaluation) -> pl.DataFrame:

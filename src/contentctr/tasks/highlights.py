@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from contentctr.highlight_scoring import score_videos
 from contentctr.phd.batches import SegmentLoader
 from contentctr.phd.folder import HighlightData
 from contentctr.phd.samples import UserSamples, training_segments
-from contentctr.tasks.task import Process
+from contentctr.tasks.task import Process, loader_settings
 from contentctr.vocabulary import Vocabulary
 
 
@@ -33,10 +34,15 @@ class HighlightsTask:
     def __init__(self, data: HighlightData) -> None:
         self.data, self.root = data, data.root
 
+    @cached_property
+    def samples(self) -> UserSamples:
+        """All users; the store is looked through once."""
+        return UserSamples(self.data)
+
     def spec(self, config: Config) -> DataSpec:
         """As Task has it; a setting that frames of videos cannot have is refused."""
         _require_settings(config)
-        return UserSamples(self.data).spec
+        return self.samples.spec
 
     def data_hash(self) -> str:
         """Of the four tables."""
@@ -50,22 +56,13 @@ class HighlightsTask:
         self, config: Config, vocabulary: Vocabulary, process: Process
     ) -> tuple[SegmentLoader, Validation]:
         """As Task has it; trained on are the segments that hold a highlight."""
-        users = UserSamples(self.data, "train")
+        users = self.samples.only("train")
         segments = training_segments(users, config.data.window_len)
         if not segments:
             raise InputError(f"{self.root}: must have users in its split train, and has none")
-        loader = SegmentLoader(
-            videos=users,
-            segments=segments,
-            window_len=config.data.window_len,
-            batch_size=config.train.batch_size,
-            micro_batch_size=config.train.micro_batch_size,
-            seed=config.train.seed,
-            num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
-            rank=process.rank,
-            world=process.world,
-        )
-        return loader, Validation(UserSamples(self.data, "val"), config)
+        settings = loader_settings(config, process)
+        loader = SegmentLoader(videos=users, segments=segments, **settings)
+        return loader, Validation(self.samples.only("val"), config)
 
 
 @dataclass(frozen=True)

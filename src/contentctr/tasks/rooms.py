@@ -22,7 +22,7 @@ from contentctr.prepared import Prepared
 from contentctr.scoring import score_segments
 from contentctr.segment_data import SegmentData, known_ids, load_segments
 from contentctr.streamer_table import read_streamer_table
-from contentctr.tasks.task import Process
+from contentctr.tasks.task import Process, loader_settings
 from contentctr.vocabulary import Vocabulary
 from contentctr.windows import WindowLoader, is_sample, require_windows, sample_windows
 
@@ -79,16 +79,10 @@ class RoomsTask:
         loader = WindowLoader(
             data=train_data,
             windows=windows,
-            window_len=config.data.window_len,
-            batch_size=config.train.batch_size,
-            micro_batch_size=config.train.micro_batch_size,
-            seed=config.train.seed,
-            num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
             hide_streamers=config.train.hide_streamers,
             hide_rooms=config.train.hide_rooms,
             block=config.train.block,
-            rank=process.rank,
-            world=process.world,
+            **loader_settings(config, process),
         )
         return loader, Validation(held_out, config, target)
 

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from contentctr.batch import Batch
 from contentctr.config import Config, DataSpec
+from contentctr.epoch_loader import EpochLoader
 from contentctr.vocabulary import Vocabulary
-
-
-class Loader(Protocol):
-    """Training batches of one process, in an order that depends on seed and epoch alone."""
-
-    def __len__(self) -> int:
-        """Training windows."""
-
-    @property
-    def steps(self) -> int:
-        """Steps in an epoch."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """Pieces of each step's batch, from step `start` of the epoch on."""
 
 
 class Validation(Protocol):
@@ -68,9 +53,22 @@ class Task(Protocol):
 
     def load(
         self, config: Config, vocabulary: Vocabulary, process: Process
-    ) -> tuple[Loader, Validation]:
+    ) -> tuple[EpochLoader, Validation]:
         """Training and validation data.
 
         Raises:
             InputError: there is nothing to train on, or a setting does not fit the data.
         """
+
+
+def loader_settings(config: Config, process: Process) -> dict[str, Any]:
+    """What every EpochLoader takes of a run's settings."""
+    return {
+        "window_len": config.data.window_len,
+        "batch_size": config.train.batch_size,
+        "micro_batch_size": config.train.micro_batch_size,
+        "seed": config.train.seed,
+        "num_negatives": config.loss.num_negatives if config.loss.align_weight else 0,
+        "rank": process.rank,
+        "world": process.world,
+    }
