@@ -39,10 +39,10 @@ from contentctr.batch import Batch
 from contentctr.config import Config, DataSpec, IdConfig, LossConfig, TrainConfig
 from contentctr.models.id_baselines import DCNM, DIFM, DeepFM, IdBaseline, WideDeep
 from contentctr.models.id_fields import NUM_COUNTS, dense_values, sparse_ids
-from contentctr.segment_data import SegmentData
-from contentctr.train import make_optimizer, train_step
+from contentctr.train.loop import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary
-from contentctr.windows import WindowLoader, Windows
+from contentctr.windows.rooms import WindowLoader, Windows
+from contentctr.windows.segment_data import SegmentData
 
 STREAMERS, ROOMS, WINDOW_LEN, WINDOWS_A_ROOM, BATCH = 1_000, 1_020, 20, 2, 204
 VOCABULARY = Vocabulary(

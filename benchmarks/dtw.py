@@ -1,4 +1,4 @@
-"""Time of `contentctr.dtw`: the numba kernel against anti-diagonals in torch and a plain loop.
+"""Time of `models.dtw`: the numba kernel against anti-diagonals in torch and a plain loop.
 
     python benchmarks/dtw.py [--rounds 10]
 
@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from contentctr.dtw import dtw, dtw_anti_diagonal
+from contentctr.models.dtw import dtw, dtw_anti_diagonal
 
 WANTED = 20.0
 RUNS_IN_A_TURN = 6

@@ -32,14 +32,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from contentctr.config import Config, DataSpec
-from contentctr.highlight_scoring import score_videos
 from contentctr.models.registry import MODELS, build_model
-from contentctr.phd.batches import SegmentLoader, Videos
-from contentctr.phd.samples import Frames, Segment, UserSamples, training_segments, whole_video
-from contentctr.phd.simulated import HighlightSimulation, write_simulated
 from contentctr.recipes import recipe
-from contentctr.train import make_optimizer, train_step
+from contentctr.score.personal import score_videos
+from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.train.loop import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary
+from contentctr.windows.personal import Frames, Segment, UserSamples, training_segments, whole_video
+from contentctr.windows.personal_batches import SegmentLoader, Videos
 
 WIDTH, CLIPS, HOUR_S = 1024, 20, 3600
 BASE = "contentctr_hl"

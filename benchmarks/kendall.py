@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import kendalltau
 
-from contentctr.metrics import kendall_tau, kendall_tau_rows
+from contentctr.metrics.ctr import kendall_tau, kendall_tau_rows
 
 WINDOW_LEN = 20
 SAMPLED_WINDOWS = 2_000

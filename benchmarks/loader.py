@@ -30,17 +30,17 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from contentctr.config import Config, DataSpec, override
-from contentctr.mapped import MappedRows, Stretch, matrix_offsets
 from contentctr.models.registry import build_model
-from contentctr.prefetch import prefetched
 from contentctr.recipes import paper, recipe
-from contentctr.rooms.simulated.mechanism import SimulatorConfig
-from contentctr.run import read_log
-from contentctr.segment_data import SegmentData
-from contentctr.simulate import write_features
-from contentctr.train import make_optimizer, train_model, train_step
+from contentctr.simulate.mechanism import SimulatorConfig
+from contentctr.simulate.rooms import write_features
+from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
+from contentctr.train.loop import make_optimizer, train_model, train_step
+from contentctr.train.run_folder import read_log
 from contentctr.vocabulary import Vocabulary
-from contentctr.windows import WindowLoader, Windows, curve_windows
+from contentctr.windows.prefetch import prefetched
+from contentctr.windows.rooms import WindowLoader, Windows, curve_windows
+from contentctr.windows.segment_data import SegmentData
 
 WIDTH, ROOM = 1024, 240
 """Width of both features; segments of a room (2 hours)."""
@@ -173,8 +173,8 @@ def together(loader: WindowLoader) -> tuple[float, float]:
 
 def order_table(folder: Path, blocks: list[int], seeds: int, rooms: int, epochs: int) -> None:
     """Print the second table."""
-    from contentctr.segment_data import known_ids, load_segments
-    from contentctr.windows import sample_windows
+    from contentctr.windows.rooms import sample_windows
+    from contentctr.windows.segment_data import known_ids, load_segments
 
     prepared = write_features(SimulatorConfig(num_rooms=rooms), folder / "rooms",
                               show_progress=False)  # fmt: skip

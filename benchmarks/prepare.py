@@ -48,7 +48,7 @@ def write(folder: Path, segments: int, events: int) -> None:
 
 def prepare(source: Path, out: Path) -> dict[str, Any]:
     """Run in a process of its own: seconds, and peak memory with and without the imports."""
-    from contentctr.rooms.klm3.prepare import prepare_klm3
+    from contentctr.prepare.klm3.prepare import prepare_klm3
 
     at_start, begin = _peak(), _now()
     prepare_klm3(source, out, show_progress=False)

@@ -31,10 +31,10 @@ import numpy as np
 import torch
 
 from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
-from contentctr.live.backend import LocalBackend
 from contentctr.live.engine import Engine
-from contentctr.live.server import make_server
-from contentctr.live.service import Served, ServiceSettings, create_app
+from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.server import make_server
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
 from contentctr.vocabulary import Vocabulary

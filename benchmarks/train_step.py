@@ -22,12 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contentctr.batch import Batch, Output
 from contentctr.config import Config, DataSpec
-from contentctr.epoch_loader import shuffles
-from contentctr.losses import align_sum
+from contentctr.models.losses import align_sum
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.train import make_optimizer, train_step
+from contentctr.train.loop import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary
+from contentctr.windows.loader import shuffles
 
 
 def make_batch(config: Config, spec: DataSpec) -> Batch:

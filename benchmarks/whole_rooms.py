@@ -19,14 +19,14 @@ from accelerate import Accelerator
 
 from contentctr.batch import Batch
 from contentctr.config import DataSpec
-from contentctr.epoch_loader import shuffles
-from contentctr.losses import loss_counts, loss_sums, total_loss
+from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.segment_data import SegmentData
-from contentctr.train import make_optimizer, train_step
+from contentctr.train.loop import make_optimizer, train_step
 from contentctr.vocabulary import Vocabulary
-from contentctr.windows import WindowLoader, Windows, gather
+from contentctr.windows.loader import shuffles
+from contentctr.windows.rooms import WindowLoader, Windows, gather
+from contentctr.windows.segment_data import SegmentData
 
 WIDTH, ROOM, ROOMS = 1024, 240, 8
 

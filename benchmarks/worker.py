@@ -28,17 +28,17 @@ import torch
 from redis.exceptions import RedisError
 
 from contentctr.config import COUNT_COLUMNS, Config, DataConfig, DataSpec, ModelConfig
-from contentctr.live import redis_store
 from contentctr.live.engine import Engine
-from contentctr.live.redis_keys import Keys, add_segment, connect, settle_partitions
+from contentctr.live.known_rooms import Shown
+from contentctr.live.redis import store as redis_store
+from contentctr.live.redis.messages import Keys, add_segment, connect, settle_partitions
+from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
-from contentctr.live.store import Shown
-from contentctr.live.worker import Worker
 from contentctr.models.registry import build_model
-from contentctr.prepared import SEGMENTS_SCHEMA
-from contentctr.scoring import score_segments
-from contentctr.segment_data import from_arrays
+from contentctr.score.rooms import score_segments
+from contentctr.store.rooms import SEGMENTS_SCHEMA
 from contentctr.vocabulary import Vocabulary
+from contentctr.windows.segment_data import from_arrays
 
 V = T = 16
 SPEC, KNOWN = DataSpec(visual_dim=V, text_dim=T), Vocabulary(streamers=["a", "b"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from contentctr.config import Config, DataSpec, ModelConfig
-from contentctr.scoring import score_segments
+from contentctr.score.rooms import score_segments
 from contentctr.vocabulary import Vocabulary
 from make import make_batch, make_segments
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from contentctr.run import read_log
+from contentctr.train.run_folder import read_log
+from encoded_rooms import make_data
 from make import write_data
-from test_encode import make_data
 from tiny_models import make_tiny_bert, make_tiny_swin
 
 KILLS = 10

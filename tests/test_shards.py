@@ -16,24 +16,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from contentctr import encode, prepare, shards
-from contentctr.encode import encode_rooms
-from contentctr.encoders import TextPairEncoder
+from contentctr import shards
+from contentctr.encode import rooms as encode
+from contentctr.encode.encoders import TextPairEncoder
+from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
-from contentctr.evaluate import evaluate_model
-from contentctr.evaluation import rooms
+from contentctr.evaluate import rooms
+from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.files import write_text
-from contentctr.prepare import prepare_rooms
-from contentctr.rooms.klm3 import prepare as klm3
-from contentctr.rooms.simulated.mechanism import SimulatorConfig
+from contentctr.prepare import rooms as prepare
+from contentctr.prepare.klm3 import prepare as klm3
+from contentctr.prepare.rooms import prepare_rooms
 from contentctr.shards import run_over
-from contentctr.simulate import write_room_folders
-from contentctr.train import train_model
+from contentctr.simulate.mechanism import SimulatorConfig
+from contentctr.simulate.rooms import write_room_folders
+from contentctr.train.loop import train_model
 from klm3_data import write_klm3
 from make import write_data
-from test_train import TINY
 from tiny_models import make_tiny_bert, make_tiny_swin
 from tiny_rooms import write_tiny_rooms
+from training import TINY
 
 HERE = Path(__file__).parent
 slow = pytest.mark.slow

@@ -14,62 +14,62 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from contentctr.batch import Batch as Batch
     from contentctr.batch import Output as Output
-    from contentctr.checkpoint import Checkpoint as Checkpoint
-    from contentctr.checkpoint import load as load_checkpoint
     from contentctr.config import Config as Config
     from contentctr.config import DataSpec as DataSpec
     from contentctr.config import override as override
-    from contentctr.encode import encode_rooms as encode_rooms
+    from contentctr.encode.personal import encode_videos as encode_videos
+    from contentctr.encode.rooms import encode_rooms as encode_rooms
     from contentctr.errors import InputError as InputError
-    from contentctr.evaluate import evaluate_model as evaluate_model
-    from contentctr.highlights import find_highlights as find_highlights
-    from contentctr.metrics import kendall_tau as kendall_tau
+    from contentctr.evaluate.evaluate import evaluate_model as evaluate_model
+    from contentctr.metrics.ctr import kendall_tau as kendall_tau
     from contentctr.models.contentctr import ContentCTR as ContentCTR
-    from contentctr.personal import pick_highlights as pick_highlights
-    from contentctr.phd.encode import encode_videos as encode_videos
-    from contentctr.phd.prepare import prepare_phd as prepare_phd
-    from contentctr.predict import predict_recording as predict_recording
-    from contentctr.prepare import prepare_rooms as prepare_rooms
-    from contentctr.prepared import Prepared as Prepared
+    from contentctr.predict.personal import pick_highlights as pick_highlights
+    from contentctr.predict.rooms import predict_recording as predict_recording
+    from contentctr.prepare.personal import prepare_phd as prepare_phd
+    from contentctr.prepare.rooms import prepare_rooms as prepare_rooms
+    from contentctr.prepare.segments import segment_rooms as segment_rooms
     from contentctr.recipes import recipe as recipe
     from contentctr.report import write_report as write_report
     from contentctr.rooms.folder import read_room as read_room
     from contentctr.rooms.room import Room as Room
-    from contentctr.rooms.simulated.mechanism import SimulatorConfig as SimulatorConfig
-    from contentctr.segments import segment_rooms as segment_rooms
-    from contentctr.simulate import write_features as write_features
-    from contentctr.simulate import write_room_folders as write_room_folders
-    from contentctr.train import train_model as train_model
+    from contentctr.score.checkpoint import Checkpoint as Checkpoint
+    from contentctr.score.checkpoint import load as load_checkpoint
+    from contentctr.score.highlights import find_highlights as find_highlights
+    from contentctr.simulate.mechanism import SimulatorConfig as SimulatorConfig
+    from contentctr.simulate.rooms import write_features as write_features
+    from contentctr.simulate.rooms import write_room_folders as write_room_folders
+    from contentctr.store.rooms import Prepared as Prepared
+    from contentctr.train.loop import train_model as train_model
 
 _WHERE = {
     "Batch": ("batch", "Batch"),
-    "Checkpoint": ("checkpoint", "Checkpoint"),
-    "load_checkpoint": ("checkpoint", "load"),
+    "Checkpoint": ("score.checkpoint", "Checkpoint"),
+    "load_checkpoint": ("score.checkpoint", "load"),
     "Config": ("config", "Config"),
     "ContentCTR": ("models.contentctr", "ContentCTR"),
     "DataSpec": ("config", "DataSpec"),
     "InputError": ("errors", "InputError"),
     "Output": ("batch", "Output"),
-    "Prepared": ("prepared", "Prepared"),
+    "Prepared": ("store.rooms", "Prepared"),
     "Room": ("rooms.room", "Room"),
-    "SimulatorConfig": ("rooms.simulated.mechanism", "SimulatorConfig"),
-    "encode_rooms": ("encode", "encode_rooms"),
-    "encode_videos": ("phd.encode", "encode_videos"),
-    "evaluate_model": ("evaluate", "evaluate_model"),
-    "find_highlights": ("highlights", "find_highlights"),
-    "kendall_tau": ("metrics", "kendall_tau"),
+    "SimulatorConfig": ("simulate.mechanism", "SimulatorConfig"),
+    "encode_rooms": ("encode.rooms", "encode_rooms"),
+    "encode_videos": ("encode.personal", "encode_videos"),
+    "evaluate_model": ("evaluate.evaluate", "evaluate_model"),
+    "find_highlights": ("score.highlights", "find_highlights"),
+    "kendall_tau": ("metrics.ctr", "kendall_tau"),
     "override": ("config", "override"),
-    "pick_highlights": ("personal", "pick_highlights"),
-    "prepare_phd": ("phd.prepare", "prepare_phd"),
-    "predict_recording": ("predict", "predict_recording"),
-    "prepare_rooms": ("prepare", "prepare_rooms"),
+    "pick_highlights": ("predict.personal", "pick_highlights"),
+    "prepare_phd": ("prepare.personal", "prepare_phd"),
+    "predict_recording": ("predict.rooms", "predict_recording"),
+    "prepare_rooms": ("prepare.rooms", "prepare_rooms"),
     "read_room": ("rooms.folder", "read_room"),
     "recipe": ("recipes", "recipe"),
-    "segment_rooms": ("segments", "segment_rooms"),
-    "train_model": ("train", "train_model"),
-    "write_features": ("simulate", "write_features"),
+    "segment_rooms": ("prepare.segments", "segment_rooms"),
+    "train_model": ("train.loop", "train_model"),
+    "write_features": ("simulate.rooms", "write_features"),
     "write_report": ("report", "write_report"),
-    "write_room_folders": ("simulate", "write_room_folders"),
+    "write_room_folders": ("simulate.rooms", "write_room_folders"),
 }
 
 __all__ = ["__version__", *_WHERE]

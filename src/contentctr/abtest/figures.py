@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from contentctr.figures import PALETTE, new_figure, to_svg
+from contentctr.report.figures import PALETTE, new_figure, to_svg
 
 ROLES = ("target", "predicted", "truth", "highlight")
 """Colours of the arms, the control first; a fifth arm begins again."""

@@ -15,8 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.prepared import SPLITS, Prepared
 from contentctr.report.saved_rooms import read_evaluation
+from contentctr.store.rooms import SPLITS, Prepared
 
 MIN_SLOTS = 20
 """Segments that a day of the test must last at least."""

@@ -31,8 +31,8 @@ from contentctr.abtest.platform import Floats, Ints, Platform, Scores, air_rooms
 from contentctr.errors import InputError
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.live.ranking import RankSettings, content_part, fade
-from contentctr.prepared import Prepared
 from contentctr.progress import progress_bar
+from contentctr.store.rooms import Prepared
 
 CONTROL, TREATMENT = "control", "content"
 TASTES = 4

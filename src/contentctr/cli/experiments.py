@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from contentctr.cli.common import Out, Words
-from contentctr.experiments.plan import ITEMS, TASKS
+from contentctr.reproduce.plan import ITEMS, TASKS
 
 _ITEMS = "; ".join(
     f"of {task.data} {', '.join(key for key, item in ITEMS.items() if item.task == task)}"
@@ -31,8 +31,8 @@ def reproduce(
     ] = 1,
 ) -> None:
     """Train and evaluate what is missing of the paper's tables and figures; write the page."""
-    from contentctr.experiments.runner import FailedRunsError
-    from contentctr.experiments.runner import reproduce as run
+    from contentctr.reproduce.runner import FailedRunsError
+    from contentctr.reproduce.runner import reproduce as run
 
     try:
         page = run(what, data, out, recipe=recipe, settings=settings or [], seeds=seeds, jobs=jobs)

@@ -33,9 +33,9 @@ def prepare_phd(
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
 ) -> None:
     """Prepare PHD, personalized highlights, as it is published; missing videos are counted."""
-    from contentctr.phd.annotations import describe, read_annotations
-    from contentctr.phd.prepare import Settings
-    from contentctr.phd.prepare import prepare_phd as run
+    from contentctr.prepare.personal import Settings
+    from contentctr.prepare.personal import prepare_phd as run
+    from contentctr.prepare.phd.annotations import describe, read_annotations
 
     settings = Settings(
         frame_rate=frame_rate, max_history=max_history, min_history=min_history, val=val,
@@ -78,8 +78,8 @@ def pick(
     device: Device = "auto",
 ) -> None:
     """The parts of a video that a user would pick, told from what the user picked before."""
-    from contentctr.highlights import clock
-    from contentctr.personal import pick_highlights as run
+    from contentctr.predict.personal import pick_highlights as run
+    from contentctr.score.highlights import clock
 
     found = run(
         checkpoint, video, out, history=[*(history or []), *(more or [])], captions=captions,

@@ -50,12 +50,12 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
-    from contentctr.checkpoint import load_for
-    from contentctr.live.backend import Backend, LocalBackend
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
-    from contentctr.live.server import make_server
-    from contentctr.live.service import Served, ServiceSettings, create_app
+    from contentctr.live.service.app import Served, ServiceSettings, create_app
+    from contentctr.live.service.backend import Backend, LocalBackend
+    from contentctr.live.service.server import make_server
+    from contentctr.score.checkpoint import load_for
 
     place = device_name(device)
     found = load_for(checkpoint, "ctr")
@@ -112,8 +112,8 @@ def worker(
 
     from contentctr.interrupts import stop_signals
     from contentctr.live.engine import Engine
-    from contentctr.live.redis_keys import Keys, connect
-    from contentctr.live.worker import Worker
+    from contentctr.live.redis.messages import Keys, connect
+    from contentctr.live.redis.worker import Worker
 
     engine = Engine.from_checkpoint(
         checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
@@ -132,8 +132,8 @@ def worker(
 def _redis_backend(url: str, prefix: str, partitions: int | None, **options: Any) -> Any:
     from redis.exceptions import RedisError
 
-    from contentctr.live.redis_backend import RedisBackend
-    from contentctr.live.redis_keys import Keys, connect
+    from contentctr.live.redis.backend import RedisBackend
+    from contentctr.live.redis.messages import Keys, connect
 
     try:
         return RedisBackend(connect(url), keys=Keys(prefix), partitions=partitions, **options)
@@ -184,14 +184,14 @@ def watch(
     require_extra()
     import json
 
-    from contentctr.checkpoint import load_for
-    from contentctr.highlights import clock
     from contentctr.interrupts import stop_signals
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
-    from contentctr.live.watch import GrowingChat
-    from contentctr.live.watch import watch as run
-    from contentctr.live.watcher import Watcher, score_at, score_here
+    from contentctr.live.watch.video import GrowingChat
+    from contentctr.live.watch.video import watch as run
+    from contentctr.live.watch.watcher import Watcher, score_at, score_here
+    from contentctr.score.checkpoint import load_for
+    from contentctr.score.highlights import clock
 
     found = load_for(checkpoint, "ctr")
     place = device_name(device)

@@ -40,8 +40,8 @@ def train(
         return
     if data is None or out is None:
         raise InputError("train needs --data FOLDER and --out FOLDER (or --dry-run)")
-    from contentctr.checkpoint import load
-    from contentctr.train import train_model as run
+    from contentctr.score.checkpoint import load
+    from contentctr.train.loop import train_model as run
 
     with training_exits():
         best = run(config, data, out, resume=resume)
@@ -52,14 +52,14 @@ def train(
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
     from contentctr.models.registry import require_task
-    from contentctr.size import model_size
+    from contentctr.models.size import model_size
     from contentctr.vocabulary import Vocabulary
 
     spec, vocabulary = DataSpec(), Vocabulary(streamers=["one"], rooms=["one"])
     rows: dict[str, object] = {}
     if data is not None:
-        from contentctr.tasks.opened import open_task
-        from contentctr.tasks.task import Process
+        from contentctr.train.opened import open_task
+        from contentctr.train.task import Process
 
         task = open_task(data)
         require_task(config.model.kind, task.name)
@@ -91,7 +91,7 @@ def evaluate(
     ray: Ray = None,
 ) -> None:
     """Measure a model on held-out data: predictions, metrics, and a report page."""
-    from contentctr.evaluate import evaluate_model as run
+    from contentctr.evaluate.evaluate import evaluate_model as run
     from contentctr.report import write_report
 
     metrics = run(
@@ -137,14 +137,14 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
-    from contentctr.predict import predict_recording as run
+    from contentctr.predict.rooms import predict_recording as run
 
     found = run(
         checkpoint, source, out, comments=comments, speech=speech, events=events,
         streamer_id=streamer, top_k=top, clips=clips, device=device_name(device),
     )  # fmt: skip
     print_warnings(found.warnings)
-    from contentctr.highlights import clock
+    from contentctr.score.highlights import clock
 
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
@@ -175,14 +175,14 @@ def demo(
         from contentctr.cli.live import KEY_VARIABLE, require_extra
 
         require_extra()
-        from contentctr.demo_live import demo_live
+        from contentctr.demo.live import demo_live
 
         demo_live(
             out or "demo-live", rooms=rooms, speed=speed, checkpoint=checkpoint, url=url,
             port=port, api_key=os.environ.get(KEY_VARIABLE),
         )  # fmt: skip
         return
-    from contentctr.demo import demo as run
+    from contentctr.demo.recorded import demo as run
 
     if not run(out or Path("demo-out"))["as_promised"]:
         raise typer.Exit(1)

@@ -74,7 +74,7 @@ def simulate(
     """Write simulated live rooms, watch logs or users' highlights, with a known truth."""
     _require_options(ctx, watch_logs=watch_logs, phd=phd, features=features)
     if watch_logs:
-        from contentctr.rooms.simulated.watch_logs import WatchConfig, write_watch_logs
+        from contentctr.simulate.watch_logs import WatchConfig, write_watch_logs
 
         users = 2000 if users is None else users
         watched = WatchConfig(num_users=users, num_streamers=streamers, seed=seed)
@@ -83,8 +83,8 @@ def simulate(
     if phd:
         _simulate_phd(out, users=users, seed=seed, features=features, test=test)
         return
-    from contentctr.rooms.simulated.mechanism import SimulatorConfig
-    from contentctr.simulate import write_features, write_room_folders
+    from contentctr.simulate.mechanism import SimulatorConfig
+    from contentctr.simulate.rooms import write_features, write_room_folders
 
     config = SimulatorConfig(
         num_rooms=rooms, num_streamers=streamers, seed=seed, min_segments=min_segments,
@@ -117,7 +117,7 @@ def _simulate_phd(
     import dataclasses
 
     if features:
-        from contentctr.phd.simulated import HighlightSimulation, write_simulated
+        from contentctr.simulate.personal import HighlightSimulation, write_simulated
 
         config = HighlightSimulation(
             seed=seed, num_users=200 if users is None else users, test=0.2 if test is None else test
@@ -125,7 +125,7 @@ def _simulate_phd(
         write_simulated(config, out)
         print(f"{config.num_users} simulated users in {out}, prepared and encoded")
         return
-    from contentctr.phd.simulated_videos import DEFAULTS, VIDEOS_DIR, write_videos
+    from contentctr.simulate.videos import DEFAULTS, VIDEOS_DIR, write_videos
 
     count = DEFAULTS.num_users if users is None else users
     csv = write_videos(dataclasses.replace(DEFAULTS, num_users=count, seed=seed), out)
@@ -150,7 +150,7 @@ def prepare_rooms(
     ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
-    from contentctr.prepare import prepare_rooms as run
+    from contentctr.prepare.rooms import prepare_rooms as run
 
     data = run(
         rooms, out, target=target, comment_lag=comment_lag, segment_seconds=segment_seconds,
@@ -193,7 +193,7 @@ def prepare_klm3(
     ray: Ray = None,
 ) -> None:
     """Prepare KuaiLive-M3 as it is published; a killed run goes on where it was."""
-    from contentctr.rooms.klm3.prepare import prepare_klm3 as run
+    from contentctr.prepare.klm3.prepare import prepare_klm3 as run
 
     data = run(
         source, out, target=target, comment_lag=comment_lag, rooms=rooms, val=val, test=test,
@@ -232,14 +232,14 @@ def encode(
     ray: Ray = None,
 ) -> None:
     """Encode each segment's frames and texts once; what is already there is kept."""
-    from contentctr.phd.folder import SOURCE, source_of
+    from contentctr.store.personal import SOURCE, source_of
 
     if source_of(data) == SOURCE:
         if inputs:
             raise InputError(f"{data}: --inputs is not for personalized highlights")
         if ray is not None:
             raise InputError(f"{data}: --ray is not for personalized highlights")
-        from contentctr.phd.encode import encode_videos
+        from contentctr.encode.personal import encode_videos
 
         counts = encode_videos(
             data, visual=visual, text=text, text_pooling=text_pooling,
@@ -248,7 +248,7 @@ def encode(
         print_warnings(counts.pop("warnings", []))
         print_table(f"Encoded in {data}", counts)
         return
-    from contentctr.encode import encode_rooms as run
+    from contentctr.encode.rooms import encode_rooms as run
 
     counts = run(
         data, visual=visual, text=text, text_pooling=text_pooling,

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from contentctr.checkpoint import Checkpoint
 from contentctr.config import DataSpec
-from contentctr.encoders import TextEncoder, VisualEncoder, for_inference
-from contentctr.features import to_half
-from contentctr.live.decode import RawSegment
+from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
+from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
 from contentctr.live.scorer_segments import LiveSegment
-from contentctr.segment_features import TextCache, default_batch_size, encode_texts
+from contentctr.live.service.decode import RawSegment
+from contentctr.score.checkpoint import Checkpoint
+from contentctr.store.vectors import to_half
 
 ROOMS_KEPT = 10_000
 """Rooms whose last comments are remembered, where a model reads them later."""

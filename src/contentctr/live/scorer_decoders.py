@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contentctr.layers import causal_mask
 from contentctr.models.contentctr import ContentCTR, DecoderLayer
+from contentctr.models.layers import causal_mask
 
 
 class Ring:

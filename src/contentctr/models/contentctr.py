@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contentctr.batch import Batch, Output
 from contentctr.config import Config, DataSpec, ModelConfig
-from contentctr.layers import Attention, FeedForward, causal_mask
+from contentctr.models.layers import Attention, FeedForward, causal_mask
 from contentctr.models.streamers import streamer_embedding
 from contentctr.vocabulary import Vocabulary
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from contentctr.batch import Batch, History, Output
 from contentctr.config import Config, DataSpec
-from contentctr.layers import Attention, FeedForward
-from contentctr.losses import ordered_pairs
 from contentctr.models.contentctr import DecoderLayer, FeatureFusion
-from contentctr.models.highlight import history_of, mean_of_clips
+from contentctr.models.contentctr_hl import history_of, mean_of_clips
+from contentctr.models.layers import Attention, FeedForward
+from contentctr.models.losses import ordered_pairs
 from contentctr.vocabulary import Vocabulary
 
 TEMPERATURE = 0.1

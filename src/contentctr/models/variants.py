@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from contentctr.config import Config, ModelConfig
-from contentctr.layers import FeedForward
 from contentctr.models.contentctr import ContentCTR, DecoderLayer, PerceiverLayer
+from contentctr.models.layers import FeedForward
 from contentctr.models.streamers import NoStreamer, OneForAll
 from contentctr.vocabulary import Vocabulary
 

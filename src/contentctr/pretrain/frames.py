@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from contentctr.encode import media_state, room_media
+from contentctr.encode.pictures import ImageSettings
+from contentctr.encode.rooms import media_state, room_media
+from contentctr.encode.segments import segment_frames, segment_spans
 from contentctr.errors import InputError
-from contentctr.features import StoredRoom, room_file, write_shard
 from contentctr.files import digest, read_json, write_json
-from contentctr.prepared import Prepared
-from contentctr.preprocess import ImageSettings
 from contentctr.progress import Progress, progress_bar
-from contentctr.segment_features import segment_frames, segment_spans
+from contentctr.store.rooms import Prepared
+from contentctr.store.vectors import StoredRoom, room_file, write_shard
 
 CHUNK = 256
 """Frames of a file, which bounds the memory."""

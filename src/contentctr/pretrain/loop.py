@@ -28,13 +28,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from contentctr.checkpoint import load_optimizer, point_to, save_optimizer
 from contentctr.config import Precision
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import atomic, read_json, write_json, write_text
 from contentctr.interrupts import stop_signals
 from contentctr.progress import Progress, progress_bar
-from contentctr.run import read_log, require_new
+from contentctr.score.checkpoint import load_optimizer, point_to, save_optimizer
+from contentctr.train.run_folder import read_log, require_new
 
 ORDER, DROPOUT, MASK = range(3)
 """What random numbers are for; the first part of their seed after the run's own."""

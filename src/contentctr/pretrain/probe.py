@@ -18,18 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contentctr.encode import room_media
-from contentctr.encoders import TextEncoder, VisualEncoder
-from contentctr.errors import InputError
-from contentctr.prepared import SPLITS, Prepared
-from contentctr.progress import progress_bar
-from contentctr.segment_features import (
+from contentctr.encode.encoders import TextEncoder, VisualEncoder
+from contentctr.encode.rooms import room_media
+from contentctr.encode.segments import (
     default_batch_size,
     encode_frames,
     encode_texts,
     segment_spans,
     text_pairs,
 )
+from contentctr.errors import InputError
+from contentctr.progress import progress_bar
+from contentctr.store.rooms import SPLITS, Prepared
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Tried on the validation rooms; times half the squared weights, beside the mean log loss."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contentctr.metrics import log_loss
+from contentctr.metrics.ctr import log_loss
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

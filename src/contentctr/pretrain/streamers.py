@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from contentctr.checkpoint import load_optimizer, load_weights, point_to, save_optimizer
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import atomic, file_sha256, read_json, write_json
 from contentctr.interrupts import stop_signals
@@ -43,7 +42,8 @@ from contentctr.pretrain.watch_logs import (
     read_watch_logs,
 )
 from contentctr.progress import Progress, progress_bar
-from contentctr.streamer_table import write_streamer_table
+from contentctr.score.checkpoint import load_optimizer, load_weights, point_to, save_optimizer
+from contentctr.store.streamer_table import write_streamer_table
 
 ORDER, HIDDEN = range(2)
 """What random numbers are for; part of their seed."""

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from contentctr import encoders
-from contentctr.encoders import Pooling, TextPairEncoder
+from contentctr.encode import encoders
+from contentctr.encode.encoders import Pooling, TextPairEncoder
+from contentctr.encode.segments import Pair, text_pairs
 from contentctr.errors import InputError
 from contentctr.files import file_sha256, read_json
-from contentctr.prepared import Prepared
 from contentctr.pretrain.loop import (
     MASK,
     PretrainConfig,
@@ -31,7 +31,7 @@ from contentctr.pretrain.loop import (
     quiet_transformers,
     run_pretraining,
 )
-from contentctr.segment_features import Pair, text_pairs
+from contentctr.store.rooms import Prepared
 
 IGNORED = -100
 """Label of a token that is not predicted."""

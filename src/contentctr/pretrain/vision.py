@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from contentctr import encoders
-from contentctr.encoders import HuggingFaceImage, ImageEncoder
+from contentctr.encode import encoders
+from contentctr.encode.encoders import HuggingFaceImage, ImageEncoder
+from contentctr.encode.pictures import ImageSettings
 from contentctr.errors import InputError
 from contentctr.files import file_sha256, read_json
-from contentctr.prepared import Prepared
-from contentctr.preprocess import ImageSettings
 from contentctr.pretrain.frames import FrameCache, cache_frames, pictures_state
 from contentctr.pretrain.loop import (
     MASK,
@@ -34,6 +33,7 @@ from contentctr.pretrain.loop import (
     quiet_transformers,
     run_pretraining,
 )
+from contentctr.store.rooms import Prepared
 
 SMALL = {
     "model_type": "swin",

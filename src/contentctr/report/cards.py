@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contentctr import figures
+from contentctr.report import figures
 from contentctr.report.pieces import escaped
 
 

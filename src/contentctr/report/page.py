@@ -12,10 +12,10 @@ from typing import Any
 from contentctr.errors import InputError
 from contentctr.files import write_text
 from contentctr.report.checks import HIGHLIGHTS, ROOMS, task_of
-from contentctr.report.highlights import highlights_contents
+from contentctr.report.personal import highlights_contents
 from contentctr.report.pieces import Contents, escaped
 from contentctr.report.rooms import rooms_contents
-from contentctr.report.saved_highlights import read_highlights
+from contentctr.report.saved_personal import read_highlights
 from contentctr.report.saved_rooms import read_evaluation
 
 _TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path, int], Contents]]] = {

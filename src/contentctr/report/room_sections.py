@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from contentctr import figures
-from contentctr.highlights import Highlight, clock, find_highlights
-from contentctr.metrics import kendall_tau
+from contentctr.metrics.ctr import kendall_tau
+from contentctr.report import figures
 from contentctr.report.cards import CurveCard, curve_cards
 from contentctr.report.choice import best_median_worst
 from contentctr.report.pieces import html_table, show_number, simulated_note
 from contentctr.report.saved_rooms import Evaluation
+from contentctr.score.highlights import Highlight, clock, find_highlights
 
 
 @dataclass(frozen=True)

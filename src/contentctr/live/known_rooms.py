@@ -1,0 +1,167 @@
+"""What is known of the live rooms: latest score, recent curve, what to show. In memory; no I/O.
+
+Two stores have one interface, `Store`: this one's, for a service that scores itself, and
+redis_store.py's, for workers and services that share rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
+from contentctr.live.shares import SegmentShares
+from contentctr.score.highlights import highlight_mask
+
+CURVE_KEPT = 240
+"""Scores of a room that are kept: two hours of 30 s."""
+COMMENTS_KEPT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What came with a segment to be shown, and is not read by the model."""
+
+    ended_at: float
+    """When the segment ended, Unix seconds."""
+    title: str = ""
+    comments: tuple[str, ...] = ()
+    thumbnail: bytes | None = None
+    """A JPEG or PNG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveRoom:
+    """A room as of its last scored segment."""
+
+    room_id: str
+    streamer_id: str
+    title: str
+    index: int
+    target_index: int
+    score: float
+    ended_at: float
+    shares: SegmentShares | None
+    comments: tuple[str, ...]
+    thumbnail_index: int | None
+    """The segment that the thumbnail came with; None: there is none."""
+    curve: tuple[tuple[int, float], ...]
+    """(index, score) of the kept segments, oldest first."""
+
+    def highlights(self) -> list[bool]:
+        """Which points of the curve are highlights, by the rule of highlights.py."""
+        mask: list[bool] = highlight_mask([score for _, score in self.curve]).tolist()
+        return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewScore:
+    """A segment that was scored, for the store."""
+
+    room_id: str
+    streamer_id: str
+    index: int
+    target_index: int
+    score: float
+    shares: SegmentShares | None
+    shown: Shown
+
+
+class Store(Protocol):
+    """What a service reads of the rooms."""
+
+    def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+        """Latest scores, of some rooms or of all; rooms without one are left out."""
+
+    def room(self, room_id: str) -> LiveRoom | None:
+        """One room."""
+
+    def thumbnail(self, room_id: str) -> bytes | None:
+        """The room's latest thumbnail."""
+
+    def end(self, room_id: str) -> bool:
+        """Forget a room; whether there was one."""
+
+
+def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
+    """The room after one more score."""
+    curve = () if room is None else room.curve
+    comments = () if room is None else room.comments
+    shown = new.shown
+    return LiveRoom(
+        room_id=new.room_id,
+        streamer_id=new.streamer_id,
+        title=shown.title or ("" if room is None else room.title),
+        index=new.index,
+        target_index=new.target_index,
+        score=new.score,
+        ended_at=shown.ended_at,
+        shares=new.shares,
+        comments=(*comments, *shown.comments)[-COMMENTS_KEPT:],
+        thumbnail_index=new.index
+        if shown.thumbnail is not None
+        else (None if room is None else room.thumbnail_index),
+        curve=(*curve, (new.index, new.score))[-CURVE_KEPT:],
+    )
+
+
+def rank_rooms(scores: dict[str, RoomScore], now: float, settings: RankSettings) -> list[Ranked]:
+    """All rooms by our faded score alone, best first."""
+    rooms = [Candidate(room_id=room_id, base={}) for room_id in scores]
+    return rank(rooms, scores, now, settings)
+
+
+class MemoryStore:
+    """Rooms in this process's memory. For one thread."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, LiveRoom] = {}
+        self._thumbnails: dict[str, bytes] = {}
+        self._seen: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def put(self, new: NewScore, now: float) -> LiveRoom:
+        """Keep a score; `now` is when it came, for `idle_since`."""
+        room = with_score(self._rooms.get(new.room_id), new)
+        self._rooms[new.room_id] = room
+        if new.shown.thumbnail is not None:
+            self._thumbnails[new.room_id] = new.shown.thumbnail
+        self.touch(new.room_id, now)
+        return room
+
+    def touch(self, room_id: str, now: float) -> None:
+        """Note that a room was heard of; the dictionary's order is that of these moments."""
+        self._seen.pop(room_id, None)
+        self._seen[room_id] = now
+
+    def idle_since(self, moment: float) -> list[str]:
+        """Rooms not heard of since `moment`."""
+        found = []
+        for room_id, seen in self._seen.items():
+            if seen >= moment:
+                break
+            found.append(room_id)
+        return found
+
+    def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+        """See Store."""
+        names = self._rooms if room_ids is None else room_ids
+        rooms = [self._rooms[name] for name in names if name in self._rooms]
+        return {room.room_id: RoomScore(score=room.score, ended_at=room.ended_at) for room in rooms}
+
+    def room(self, room_id: str) -> LiveRoom | None:
+        """See Store."""
+        return self._rooms.get(room_id)
+
+    def thumbnail(self, room_id: str) -> bytes | None:
+        """See Store."""
+        return self._thumbnails.get(room_id)
+
+    def end(self, room_id: str) -> bool:
+        """See Store."""
+        self._thumbnails.pop(room_id, None)
+        self._seen.pop(room_id, None)
+        return self._rooms.pop(room_id, None) is not None

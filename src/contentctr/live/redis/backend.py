@@ -1,0 +1,201 @@
+"""Behind the service: rooms in Redis, which workers score."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from contentctr.errors import InputError
+from contentctr.live.encoding import LiveEncoder
+from contentctr.live.engine import RoomsFullError
+from contentctr.live.known_rooms import LiveRoom, Shown
+from contentctr.live.ranking import RoomScore
+from contentctr.live.redis.messages import Keys, add_segment, partition_of, settle_partitions
+from contentctr.live.redis.store import RedisStore
+from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.backend import Answer
+from contentctr.live.service.batching import BusyError
+from contentctr.live.service.decode import RawSegment
+from contentctr.live.service.events import EventLog
+from contentctr.live.service.metrics import Metrics
+from contentctr.live.shares import SegmentShares, Shares
+
+_READ_MS = 1000
+_READ_COUNT = 500
+
+
+class RedisBackend:
+    """Puts segments into the workers' streams and tells what comes of them. Any number of these.
+
+    Args:
+        client: of `connect`; used by several threads.
+        horizon: of the workers' model.
+        keys: names of the keys.
+        partitions: of a new installation; None: as it is.
+        encoder: encodes posted frames and texts here.
+        wait_s: seconds that a post waits for its score; then it is "queued".
+        queue_size: messages of one partition that wait at most.
+        max_rooms: live rooms.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        horizon: int,
+        keys: Keys | None = None,
+        partitions: int | None = None,
+        encoder: LiveEncoder | None = None,
+        wait_s: float = 5.0,
+        queue_size: int = 10_000,
+        max_rooms: int = 4096,
+    ) -> None:
+        self.events, self.metrics = EventLog(), Metrics()
+        self._client, self._keys, self._encoder = client, keys or Keys(), encoder
+        self._horizon, self._wait_s = horizon, wait_s
+        self._queue_size, self._max_rooms = queue_size, max_rooms
+        self._partitions = settle_partitions(client, self._keys, partitions)
+        self._store = RedisStore(client, self._keys, self._partitions)
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._encoding = asyncio.Lock()
+        self._up = False
+        self.metrics.gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+        self.metrics.gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
+
+    @property
+    def ready(self) -> bool:
+        """See Backend: Redis answers."""
+        return self._up and not self.events.closed
+
+    @property
+    def busy(self) -> bool:
+        """See Backend."""
+        return not self.ready
+
+    async def start(self) -> None:
+        """See Backend."""
+        self._reader = asyncio.create_task(self._read())
+
+    async def stop(self) -> None:
+        """See Backend: what was accepted is in Redis."""
+        self.events.close()
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+        """See Backend.
+
+        Raises:
+            BusyError: too much waits, or Redis does not answer.
+            RoomsFullError: a new room, and there are as many as there may be.
+            InputError: the worker refused it.
+        """
+        if not self.ready:
+            raise BusyError("Redis does not answer, or the service ends")
+        live = await self._encoded(segment)
+        ask = uuid.uuid4().hex
+        waiting = self._waiting[ask] = asyncio.get_running_loop().create_future()
+        try:
+            await self._redis(self._add, live, shown, ask)
+            async with asyncio.timeout(self._wait_s):
+                outcome = await waiting
+        except TimeoutError:
+            outcome = {"status": "queued"}
+        finally:
+            del self._waiting[ask]
+        self.metrics.segments.labels(outcome["status"]).inc()
+        if outcome["status"] == "refused":
+            raise InputError(outcome["detail"])
+        shares = outcome.get("shares")
+        return Answer(
+            status=outcome["status"],
+            target_index=outcome.get("target_index", live.index + self._horizon),
+            score=outcome.get("score"),
+            shares=None
+            if shares is None
+            else SegmentShares(first=Shares(**shares["first"]), last=Shares(**shares["last"])),
+            room=None if outcome["status"] == "queued" else await self.room(live.room_id),
+        )
+
+    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+        """See Backend."""
+        found: dict[str, RoomScore] = await self._redis(self._store.scores, room_ids)
+        return found
+
+    async def room(self, room_id: str) -> LiveRoom | None:
+        """See Backend."""
+        found: LiveRoom | None = await self._redis(self._store.room, room_id)
+        return found
+
+    async def thumbnail(self, room_id: str) -> bytes | None:
+        """See Backend."""
+        found: bytes | None = await self._redis(self._store.thumbnail, room_id)
+        return found
+
+    async def end(self, room_id: str) -> bool:
+        """See Backend; it takes effect once a worker has come to it."""
+        return bool(await self._redis(self._store.end, room_id))
+
+    async def _encoded(self, segment: LiveSegment | RawSegment) -> LiveSegment:
+        if isinstance(segment, LiveSegment):
+            return segment
+        assert self._encoder is not None
+        async with self._encoding:
+            found = await asyncio.to_thread(self._encoder.encode, [segment])
+        return found[0]
+
+    def _add(self, segment: LiveSegment, shown: Shown, ask: str) -> None:
+        client, keys = self._client, self._keys
+        waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
+        if waiting >= self._queue_size:
+            raise BusyError(f"{waiting} segments of the room's partition wait already")
+        if client.zcard(keys.ranking) >= self._max_rooms:
+            if client.zscore(keys.ranking, segment.room_id) is None:
+                raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
+        add_segment(client, keys, self._partitions, segment, shown, ask=ask)
+
+    async def _redis(self, work: Any, *arguments: Any) -> Any:
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        except RedisError as error:
+            raise BusyError(f"Redis does not answer ({type(error).__name__})") from None
+
+    async def _read(self) -> None:
+        """Pass on what the workers tell, from now on."""
+        last: bytes | None = None
+        while True:
+            try:
+                if last is None:
+                    newest = await asyncio.to_thread(
+                        self._client.xrevrange, self._keys.events, "+", "-", 1
+                    )
+                    last = newest[0][0] if newest else b"0-0"
+                    self._up = True
+                found = await asyncio.to_thread(
+                    self._client.xread, {self._keys.events: last}, _READ_COUNT, _READ_MS
+                )
+                self._up = True
+            except RedisError:
+                self._up = False
+                await asyncio.sleep(0.5)
+                continue
+            for id, fields in found[0][1] if found else []:
+                last = id
+                self._pass_on(fields)
+
+    def _pass_on(self, fields: dict[bytes, bytes]) -> None:
+        kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
+        if kind in ("score", "end"):
+            self.events.append(kind, fields[b"room"].decode(), data)
+        waiting = self._waiting.get(fields.get(b"ask", b"").decode())
+        if waiting is not None and not waiting.done():
+            waiting.set_result(data)

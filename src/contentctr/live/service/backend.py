@@ -1,0 +1,239 @@
+"""Behind the service: rooms in this process's memory, scored by its own model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from contentctr.live.encoding import LiveEncoder
+from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken
+from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
+from contentctr.live.ranking import RoomScore
+from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.batching import Batcher
+from contentctr.live.service.decode import RawSegment
+from contentctr.live.service.events import EventLog
+from contentctr.live.service.metrics import Metrics
+from contentctr.live.service.schemas import room_event
+from contentctr.live.shares import SegmentShares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of a posted segment."""
+
+    status: Literal["scored", "repeated", "late", "queued"]
+    target_index: int
+    score: float | None
+    shares: SegmentShares | None
+    room: LiveRoom | None
+    """The room with this score; None if it has none, or has ended meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    segment: LiveSegment | RawSegment
+    shown: Shown
+
+
+class Backend(Protocol):
+    """What the service asks of what is behind it."""
+
+    events: EventLog
+    metrics: Metrics
+
+    @property
+    def ready(self) -> bool:
+        """Whether segments are accepted."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a segment would be refused now, whatever it is."""
+
+    async def start(self) -> None:
+        """Begin."""
+
+    async def stop(self) -> None:
+        """Finish what was accepted, and end."""
+
+    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+        """Have a segment scored."""
+
+    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+        """Latest scores, of some rooms or of all."""
+
+    async def room(self, room_id: str) -> LiveRoom | None:
+        """One room."""
+
+    async def thumbnail(self, room_id: str) -> bytes | None:
+        """A room's latest thumbnail."""
+
+    async def end(self, room_id: str) -> bool:
+        """Forget a room; whether there was one."""
+
+
+class LocalBackend:
+    """The embedded default: one process, no Redis.
+
+    Args:
+        engine: scores; owned from now on by this backend's thread.
+        encoder: encodes posted frames and texts; owned likewise.
+        queue_size: segments that wait at most.
+        wait_s: seconds that a batch stays open for more.
+        forget_after_s: seconds without a segment after which a room has ended.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        encoder: LiveEncoder | None = None,
+        queue_size: int = 512,
+        wait_s: float = 0.002,
+        forget_after_s: float = 600.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
+        self._engine, self._encoder = engine, encoder
+        self._forget_after_s, self._clock = forget_after_s, clock
+        self._batcher: Batcher[_Item, Taken] = Batcher(
+            self._work,
+            batch_size=engine.scorer.batch_size,
+            wait_s=wait_s,
+            queue_size=queue_size,
+            deliver=self._deliver,
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+        gauge = self.metrics.gauge
+        gauge("rooms", "Live rooms.", lambda: len(self.store))
+        gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
+        gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+
+    @property
+    def ready(self) -> bool:
+        """See Backend."""
+        return self._batcher.running and not self.events.closed
+
+    @property
+    def busy(self) -> bool:
+        """See Backend."""
+        return self._batcher.full or not self._batcher.running
+
+    async def start(self) -> None:
+        """See Backend."""
+        self._batcher.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def stop(self) -> None:
+        """See Backend."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        await self._batcher.stop()
+        self.events.close()
+
+    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+        """See Backend.
+
+        Raises:
+            BusyError: too many wait, or the service ends.
+            RoomsFullError: a new room, and there are as many as there may be.
+            StreamerChangedError: the room has another streamer.
+            InputError: the segment is not what the model takes.
+        """
+        room, limit = self.store.room(segment.room_id), self._engine.scorer.max_rooms
+        if room is None and len(self.store) >= limit:
+            raise RoomsFullError(f"there may be at most {limit} live rooms")
+        if room is not None and room.streamer_id != segment.streamer_id:
+            raise StreamerChangedError(
+                f"room {segment.room_id!r}: streamer_id must be {room.streamer_id!r}, as in its "
+                f"first segment, not {segment.streamer_id!r}"
+            )
+        taken = await self._batcher.submit(_Item(segment, shown))
+        return Answer(
+            status=taken.scored.status,
+            target_index=taken.scored.target_index,
+            score=taken.scored.score,
+            shares=taken.shares,
+            room=self.store.room(segment.room_id),
+        )
+
+    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+        """See Backend."""
+        return self.store.scores(room_ids)
+
+    async def room(self, room_id: str) -> LiveRoom | None:
+        """See Backend."""
+        return self.store.room(room_id)
+
+    async def thumbnail(self, room_id: str) -> bytes | None:
+        """See Backend."""
+        return self.store.thumbnail(room_id)
+
+    async def end(self, room_id: str) -> bool:
+        """See Backend."""
+        return await self._end(room_id, "ended")
+
+    def _work(self, items: list[_Item]) -> Sequence[Taken | Exception]:
+        """In the scorer's thread: encode what is to be encoded, and score all."""
+        raws = [item.segment for item in items if isinstance(item.segment, RawSegment)]
+        encoded = iter(self._encoder.encode(raws) if self._encoder is not None and raws else [])
+        return self._engine.score(
+            [
+                item.segment if isinstance(item.segment, LiveSegment) else next(encoded)
+                for item in items
+            ]
+        )
+
+    def _deliver(self, items: list[_Item], outcomes: Sequence[Taken | Exception]) -> None:
+        """In the loop's thread: keep new scores in the order of their numbers, and tell of them."""
+        self.metrics.batches.observe(len(items))
+        now = self._clock()
+        pairs = sorted(zip(items, outcomes, strict=True), key=lambda pair: pair[0].segment.index)
+        for item, taken in pairs:
+            if not isinstance(taken, Taken):
+                self.metrics.segments.labels("refused").inc()
+                continue
+            scored = taken.scored
+            self.metrics.segments.labels(scored.status).inc()
+            if scored.status != "scored":
+                continue
+            assert scored.score is not None
+            room = self.store.put(
+                NewScore(
+                    room_id=scored.room_id,
+                    streamer_id=item.segment.streamer_id,
+                    index=scored.index,
+                    target_index=scored.target_index,
+                    score=scored.score,
+                    shares=taken.shares,
+                    shown=item.shown,
+                ),
+                now,
+            )
+            self.events.append("score", room.room_id, room_event(room))
+
+    async def _end(self, room_id: str, reason: Literal["ended", "idle"]) -> bool:
+        def forget() -> bool:
+            if self._encoder is not None:
+                self._encoder.forget(room_id)
+            return self._engine.scorer.forget(room_id)
+
+        await self._batcher.run(forget)
+        found = self.store.end(room_id)
+        if found:
+            self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
+        return found
+
+    async def _sweep(self) -> None:
+        """End rooms that send nothing any more."""
+        while True:
+            await asyncio.sleep(min(self._forget_after_s / 4, 10.0))
+            for room_id in self.store.idle_since(self._clock() - self._forget_after_s):
+                await self._end(room_id, "idle")

@@ -1,0 +1,302 @@
+"""What the service is sent and sends: fields, limits and examples, as OpenAPI shows them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contentctr.live.known_rooms import LiveRoom
+from contentctr.live.ranking import Ranked
+from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX
+from contentctr.live.shares import SegmentShares
+
+MAX_CANDIDATES = 5000
+MAX_TERMS = 50
+LIST_POINTS = 60
+"""Points of a room's curve in the list of rooms."""
+THUMBNAIL_BYTES = 64 * 1024
+ROOM_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:@=+-]{0,127}$"
+"""Safe in a path as it is."""
+
+
+def _base64_length(size: int) -> int:
+    return (size + 2) // 3 * 4
+
+
+RoomId = Annotated[str, Field(pattern=ROOM_ID, examples=["room1"])]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+Feature = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_FEATURE, le=MAX_FEATURE)]
+Floats = Annotated[list[Feature], Field(min_length=1, max_length=16_384)]
+Base64 = Annotated[str, Field(min_length=4, max_length=_base64_length(2 * 16_384))]
+Moment = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e11)]
+Line = Annotated[str, Field(max_length=500)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SegmentIn(_Request):
+    """One segment of a live room: features, or frames and texts to be encoded on the server."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "room_id": "room1",
+                    "streamer_id": "streamer7",
+                    "index": 17,
+                    "visual": [0.12, -0.5, 0.33],
+                    "text": None,
+                    "has_speech": False,
+                    "has_comments": False,
+                    "title": "Evening songs",
+                },
+                {
+                    "room_id": "room1",
+                    "index": 18,
+                    "frames": ["/9j/4AAQSkZJRgABAQ=="],
+                    "speech": "welcome everyone",
+                    "comments": ["hello", "nice song"],
+                },
+            ]
+        },
+    )
+
+    room_id: RoomId
+    streamer_id: str = Field("", max_length=256, description="One room has one streamer.")
+    index: int = Field(ge=0, le=MAX_INDEX, description="Number of the segment in its room.")
+    visual: Floats | Base64 | None = Field(
+        None, description="Mean feature of the frames: numbers, or base64 of little-endian float16."
+    )
+    text: Floats | Base64 | None = Field(
+        None, description="Feature of speech and comments, as `visual`."
+    )
+    has_speech: bool = Field(False, description="With `text`: whether anything was said.")
+    has_comments: bool = Field(False, description="With `text`: whether anybody commented.")
+    frames: Annotated[list[str], Field(max_length=16)] | None = Field(
+        None, description="JPEG or PNG pictures in base64, to be encoded on the server."
+    )
+    speech: str | None = Field(
+        None, max_length=20_000, description="To be encoded on the server: what was said."
+    )
+    comments: Annotated[list[Line], Field(max_length=200)] | None = Field(
+        None, description="Shown; and encoded, where the server encodes."
+    )
+    title: str = Field("", max_length=200, description="Only shown.")
+    thumbnail: str | None = Field(
+        None,
+        max_length=_base64_length(THUMBNAIL_BYTES),
+        description="Only shown: a JPEG or PNG in base64.",
+    )
+    ended_at: Moment | None = Field(
+        None, description="When the segment ended, Unix seconds; without it, now."
+    )
+
+    @property
+    def to_encode(self) -> bool:
+        """Whether frames or speech were given."""
+        return self.frames is not None or self.speech is not None
+
+
+class CandidateIn(_Request):
+    """A live room that may be shown, with the ranker's own scores."""
+
+    room_id: str = Field(min_length=1, max_length=128)
+    base: dict[Annotated[str, Field(max_length=64)], Number] = Field(max_length=MAX_TERMS)
+
+
+class RankIn(_Request):
+    """Candidates, and how the terms of Eq. 16 are weighed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "candidates": [
+                        {"room_id": "room1", "base": {"ctr": 0.1, "lvtr": 0.2}},
+                        {"room_id": "room2", "base": {"ctr": 0.2, "lvtr": 0.1}},
+                    ],
+                    "content_weight": 1.0,
+                }
+            ]
+        },
+    )
+
+    candidates: list[CandidateIn] = Field(max_length=MAX_CANDIDATES)
+    content_weight: Number = 1.0
+    neutral_score: Number = 0.0
+    base_weights: dict[Annotated[str, Field(max_length=64)], Number] = Field(
+        default_factory=dict, max_length=MAX_TERMS
+    )
+    now: Moment | None = Field(None, description="Unix seconds; without it, the server's clock.")
+
+
+class SharesOut(BaseModel):
+    """Attention of one Perceiver layer, mean over its heads; sums to 1."""
+
+    visual: float
+    text: float
+    latent: float
+
+
+class SegmentSharesOut(BaseModel):
+    """Of the first and the last layer."""
+
+    first: SharesOut
+    last: SharesOut
+
+
+class PointOut(BaseModel):
+    """One scored segment."""
+
+    index: int
+    score: float
+    highlight: bool
+
+
+class ScoreOut(BaseModel):
+    """What became of a posted segment."""
+
+    room_id: str
+    index: int
+    target_index: int = Field(description="The segment whose CTR the score predicts.")
+    status: Literal["scored", "repeated", "late", "queued"]
+    score: float | None = Field(examples=[0.12])
+    highlight: bool
+    ended_at: float
+    shares: SegmentSharesOut | None
+    curve: list[PointOut]
+
+
+class RoomOut(BaseModel):
+    """A room and its place."""
+
+    position: int
+    room_id: str
+    streamer_id: str
+    title: str
+    index: int
+    target_index: int
+    score: float
+    ended_at: float
+    age_s: float
+    fade: float
+    highlight: bool
+    shares: SegmentSharesOut | None
+    thumbnail: str | None
+    comments: list[str]
+    curve: list[PointOut]
+
+
+class RoomsOut(BaseModel):
+    """Rooms, best first."""
+
+    now: float
+    total: int
+    rooms: list[RoomOut]
+
+
+class RankedOut(BaseModel):
+    """A candidate's place, and each term's part."""
+
+    position: int
+    room_id: str
+    total: float
+    parts: dict[str, float]
+    score: float | None
+    age_s: float | None
+    fade: float
+    absent: str | None
+
+
+class RankOut(BaseModel):
+    """Candidates, best first."""
+
+    now: float
+    ranking: list[RankedOut]
+
+
+class InfoOut(BaseModel):
+    """What the service scores with, and its limits."""
+
+    version: str
+    simulated: bool = Field(description="The model was trained on simulated rooms.")
+    segment_seconds: float
+    window_len: int
+    horizon: int
+    visual_dim: int
+    text_dim: int
+    frames_per_segment: int
+    encodes: bool
+    has_shares: bool
+    max_rooms: int
+    full_age: float
+    gone_age: float
+
+
+class StatusOut(BaseModel):
+    """Health or readiness."""
+
+    status: str
+
+
+class ErrorOut(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+def points(room: LiveRoom, count: int | None = None) -> list[dict[str, Any]]:
+    """The room's curve as POINTs, the last `count` of them."""
+    marked = zip(room.curve, room.highlights(), strict=True)
+    found = [{"index": i, "score": s, "highlight": h} for (i, s), h in marked]
+    return found if count is None else found[-count:]
+
+
+def shares_out(shares: SegmentShares | None) -> dict[str, Any] | None:
+    """Shares as JSON."""
+    return None if shares is None else asdict(shares)
+
+
+def room_event(room: LiveRoom) -> dict[str, Any]:
+    """The room as a `score` event tells of it: with the one new point."""
+    [point] = points(room, 1)
+    return {
+        "room_id": room.room_id,
+        "streamer_id": room.streamer_id,
+        "title": room.title,
+        "index": room.index,
+        "target_index": room.target_index,
+        "score": room.score,
+        "ended_at": room.ended_at,
+        "highlight": point["highlight"],
+        "shares": shares_out(room.shares),
+        "thumbnail": thumbnail_path(room),
+        "comments": list(room.comments),
+        "curve": [point],
+    }
+
+
+def room_out(room: LiveRoom, place: Ranked, count: int | None = None) -> dict[str, Any]:
+    """The room as the list shows it, with the last `count` points."""
+    return {
+        **room_event(room),
+        "position": place.position,
+        "age_s": place.age_s,
+        "fade": place.fade,
+        "curve": points(room, count),
+    }
+
+
+def thumbnail_path(room: LiveRoom) -> str | None:
+    """Where the thumbnail is served; another path for each one."""
+    if room.thumbnail_index is None:
+        return None
+    return f"/v1/rooms/{room.room_id}/thumbnail?v={room.thumbnail_index}"

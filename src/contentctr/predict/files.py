@@ -1,0 +1,136 @@
+"""The files of a prediction: the curve and its picture, the highlights and their clips."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from contentctr.files import atomic, write_json
+from contentctr.report.figures import draw_curve
+from contentctr.rooms.media import CLIP_FORMATS, cut_clip
+from contentctr.score.highlights import Highlight, clock
+
+NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
+_HIGHLIGHTS_SCHEMA = {
+    "rank": pl.Int64, "start": pl.String, "end": pl.String, "start_s": pl.Float64,
+    "end_s": pl.Float64, "score": pl.Float64, "clip": pl.String, "clip_start_s": pl.Float64,
+    "clip_end_s": pl.Float64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What was found in a recording, and where it was put."""
+
+    curve: pl.DataFrame
+    """One row a segment of a live room, or a frame of a video: its number, start_s, end_s, score,
+    highlight, and what else the command that made it tells."""
+    highlights: list[Highlight]
+    """Best first."""
+    files: list[Path]
+    """Everything that was written."""
+    warnings: list[str]
+    """What the user should know of the recording."""
+    label: str
+    """What has to stand beside every number: that the recording, or what the model was trained on,
+    is simulated; "" if neither is."""
+
+
+@dataclass(frozen=True)
+class _Clip:
+    path: Path
+    start_s: float
+    end_s: float
+
+
+def write_prediction(
+    out: Path,
+    *,
+    curve: pl.DataFrame,
+    line_S: npt.NDArray[np.float64],
+    highlights: list[Highlight],
+    title: str,
+    label: str,
+    facts: Mapping[str, Any],
+    warnings: list[str],
+    targets_S: npt.NDArray[np.float64] | None = None,
+    clips_from: Path | None = None,
+) -> Prediction:
+    """Write OUT/curve.csv, curve.png, highlights.csv, prediction.json, and clips if asked for.
+
+    Args:
+        out: the folder; files of an earlier prediction are replaced.
+        curve: what curve.csv holds, with start_s and end_s.
+        line_S: what is drawn, one number a row of `curve`; NaN where there is none.
+        highlights: best first.
+        title: of the picture.
+        label: see Prediction.
+        facts: what prediction.json holds beside the warnings.
+        warnings: see Prediction.
+        targets_S: drawn beside `line_S`; None: not known.
+        clips_from: the video that the highlights are cut from, into OUT/clips; None: no clips.
+
+    Raises:
+        InputError: the video has no such part, or no container holds its streams.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in reversed(NAMES):
+        (out / name).unlink(missing_ok=True)  # nothing of an earlier prediction stays beside this
+    shutil.rmtree(out / "clips", ignore_errors=True)
+    with atomic(out / "curve.csv") as temporary:
+        curve.write_csv(temporary)
+    with atomic(out / "curve.png") as temporary:
+        draw_curve(
+            temporary, curve["start_s"], curve["end_s"], line_S, targets=targets_S,
+            highlights=highlights, title=title, label=label,
+        )  # fmt: skip
+    cut = [] if clips_from is None else _cut(out / "clips", clips_from, highlights)
+    _write_highlights(out / "highlights.csv", highlights, cut or [None] * len(highlights))
+    write_json(out / "prediction.json", {**facts, "warnings": warnings})
+    return Prediction(
+        curve=curve,
+        highlights=highlights,
+        files=[*(out / name for name in NAMES), *(clip.path for clip in cut)],
+        warnings=warnings,
+        label=label,
+    )
+
+
+def _cut(folder: Path, video: Path, highlights: Sequence[Highlight]) -> list[_Clip]:
+    """One file a highlight."""
+    suffix = video.suffix.lower()
+    suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
+    made = []
+    for rank, h in enumerate(highlights, 1):
+        times = f"{clock(h.start_s)}-{clock(h.end_s)}".replace(":", ".")
+        path = folder / f"{rank:02d}_{times}{suffix}"
+        made.append(_Clip(path, *cut_clip(video, h.start_s, h.end_s, path)))
+    return made
+
+
+def _write_highlights(
+    path: Path, highlights: Sequence[Highlight], clips: Sequence[_Clip | None]
+) -> None:
+    rows = [
+        {
+            "rank": rank,
+            "start": clock(h.start_s),
+            "end": clock(h.end_s),
+            "start_s": h.start_s,
+            "end_s": h.end_s,
+            "score": h.score,
+            "clip": None if c is None else c.path.name,
+            "clip_start_s": None if c is None else c.start_s,
+            "clip_end_s": None if c is None else c.end_s,
+        }
+        for rank, (h, c) in enumerate(zip(highlights, clips, strict=True), 1)
+    ]
+    with atomic(path) as temporary:
+        pl.DataFrame(rows, schema=_HIGHLIGHTS_SCHEMA).write_csv(temporary)

@@ -1,0 +1,191 @@
+"""From a raw recording to its curve and highlights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from contentctr.encode.segments import default_batch_size, encode_segments
+from contentctr.errors import InputError
+from contentctr.predict.files import Prediction, write_prediction
+from contentctr.prepare.segments import segment_rooms
+from contentctr.progress import progress_bar
+from contentctr.rooms.folder import read_room, room_from_video
+from contentctr.rooms.room import Room
+from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.highlights import find_highlights, highlight_mask
+from contentctr.score.rooms import score_segments
+from contentctr.windows.segment_data import from_features
+
+
+def predict_recording(
+    checkpoint: Checkpoint | Path | str,
+    source: Path | str,
+    out: Path | str,
+    *,
+    comments: Path | None = None,
+    speech: Path | None = None,
+    events: Path | None = None,
+    streamer_id: str = "",
+    top_k: int = 5,
+    clips: bool = False,
+    device: torch.device | str = "cpu",
+    show_progress: bool = True,
+) -> Prediction:
+    """Score a recording; write its curve, a picture of it, its highlights, and their clips.
+
+    Writes OUT/curve.csv, OUT/curve.png, OUT/highlights.csv, OUT/prediction.json, and with `clips`
+    OUT/clips/*. Parts that the recording does not have are taken as missing.
+
+    Args:
+        checkpoint: a checkpoint or run folder.
+        source: a room folder, or a video file.
+        out: folder for the results; files of an earlier prediction are replaced.
+        comments: chat log of a video file.
+        speech: transcript or subtitles of a video file.
+        events: event log of a video file.
+        streamer_id: who streams, in a video file; a streamer that the model does not know, or
+            none, gets the "unknown" embedding.
+        top_k: highlights to find at most.
+        clips: cut the highlights from the video, without encoding it again.
+        device: where to compute.
+        show_progress: show a bar.
+
+    Raises:
+        InputError: the recording cannot be read, or lacks what is asked for.
+    """
+    if top_k < 1:
+        raise InputError(f"top_k must be at least 1, not {top_k}")
+    checkpoint = load_for(checkpoint, "ctr")
+    room = _read(Path(source), comments, speech, events, streamer_id)
+    if clips and (room.media is None or room.media.kind != "video"):
+        raise InputError(f"{source}: clips can be cut from a video only; it has none")
+    warnings = [*room.warnings, *_missing(room, checkpoint)]
+    table = segment_rooms([room], segment_seconds=checkpoint.spec.segment_seconds)
+    if not table.height:
+        raise InputError(
+            f"{source}: too short: {room.duration_s:.1f} s, less than half of a segment of "
+            f"{checkpoint.spec.segment_seconds:g} s"
+        )
+    scores_S = _score(checkpoint, room, table, device, warnings, show_progress)
+    return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint)
+
+
+def _read(
+    source: Path,
+    comments: Path | None,
+    speech: Path | None,
+    events: Path | None,
+    streamer_id: str,
+) -> Room:
+    if source.is_dir():
+        given = {"comments": comments, "speech": speech, "events": events}
+        extra = [name for name, path in given.items() if path is not None]
+        if extra or streamer_id:
+            raise InputError(
+                f"{source}: a room folder names its own parts; --{(extra or ['streamer'])[0]} is "
+                "for a video file"
+            )
+        return read_room(source)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file or folder")
+    return room_from_video(
+        source, comments=comments, speech=speech, events=events, streamer_id=streamer_id
+    )
+
+
+def _missing(room: Room, checkpoint: Checkpoint) -> list[str]:
+    parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
+    notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if room.streamer_id not in checkpoint.vocabulary.streamers:
+        who = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
+        notes.append(f"{who} is not known to the model: scored as an unknown one")
+    return notes
+
+
+def _score(
+    checkpoint: Checkpoint,
+    room: Room,
+    table: pl.DataFrame,
+    device: torch.device | str,
+    warnings: list[str],
+    show_progress: bool,
+) -> npt.NDArray[np.float64]:
+    """Scores of the room's segments, [S]; NaN where the horizon leaves none."""
+    visual, text = checkpoint.load_encoders(device)
+    model = checkpoint.load_model(device)
+    with progress_bar("encode", table.height, show=show_progress) as bar:
+        found = encode_segments(
+            room.media, table, visual=visual, text=text,
+            frames_per_segment=checkpoint.spec.frames_per_segment,
+            comment_lag=checkpoint.spec.comment_lag, batch_size=default_batch_size(device),
+            warnings=warnings, progress=bar,
+        )  # fmt: skip
+    config = checkpoint.config.data
+    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
+    return score_segments(
+        model, data, window_len=config.window_len, horizon=config.horizon, device=device
+    )
+
+
+def _write(
+    out: Path,
+    room: Room,
+    table: pl.DataFrame,
+    scores_S: npt.NDArray[np.float64],
+    top_k: int,
+    clips: bool,
+    warnings: list[str],
+    checkpoint: Checkpoint,
+) -> Prediction:
+    starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
+    highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
+    curve = table.select("segment", "start_s", "end_s").with_columns(
+        pl.Series("score", scores_S).fill_nan(None),
+        pl.Series("highlight", highlight_mask(scores_S)),
+    )
+    if room.events is not None:
+        curve = curve.with_columns(table["ctr"], table["viewers"])
+    return write_prediction(
+        out, curve=curve, line_S=scores_S, highlights=highlights,
+        title="Predicted " + _target_name(checkpoint), label=_label(room, checkpoint),
+        facts=_facts(room, checkpoint), warnings=warnings, targets_S=_targets(table, checkpoint),
+        clips_from=room.media.path if clips and room.media is not None else None,
+    )  # fmt: skip
+
+
+def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.float64] | None:
+    """The room's own CTR, where it is what the model predicts and the room has events."""
+    if checkpoint.spec.target != "ctr" or table["ctr"].null_count() == table.height:
+        return None
+    return table["ctr"].fill_null(np.nan).to_numpy()
+
+
+def _label(room: Room, checkpoint: Checkpoint) -> str:
+    if room.simulated:
+        return "simulated"
+    return "by a model of simulated rooms" if checkpoint.spec.simulated else ""
+
+
+def _target_name(checkpoint: Checkpoint) -> str:
+    target = checkpoint.spec.target
+    return "CTR" if target == "ctr" else f"{target} (rank inside the room)"
+
+
+def _facts(room: Room, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "room_id": room.room_id,
+        "streamer_id": room.streamer_id,
+        "duration_s": room.duration_s,
+        "target": checkpoint.spec.target,
+        "horizon": checkpoint.config.data.horizon,
+        "segment_seconds": checkpoint.spec.segment_seconds,
+        "checkpoint": str(checkpoint.folder),
+        "simulated": room.simulated,
+        "trained_on_simulated": checkpoint.spec.simulated,
+    }

@@ -1,0 +1,294 @@
+"""Room folders into a prepared folder: read, segment, set the target, split, write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contentctr.errors import InputError
+from contentctr.prepare.segments import Grid, count_tail, segment_rooms
+from contentctr.prepare.targets import (
+    assign_splits,
+    check_comment_lag,
+    check_shares,
+    default_comment_lag,
+    set_target,
+)
+from contentctr.progress import progress_bar
+from contentctr.rooms.folder import find_rooms, read_room
+from contentctr.rooms.room import Room
+from contentctr.shards import run_over
+from contentctr.store import rooms as prepared
+from contentctr.store.rooms import ROOMS_SCHEMA, TRUTH_SCHEMA, Prepared
+
+_CHUNK_ROOMS = 64
+_CHUNK_EVENTS = 20_000_000
+"""Rooms are read by so many, and segmented together up to so many events: it bounds the memory."""
+_MAX_WARNINGS = 500
+"""The manifest keeps so many; the counts are complete."""
+
+
+@dataclass(kw_only=True)
+class _Collected:
+    """What some rooms have given."""
+
+    segment_seconds: float
+    places: list[tuple[str, Path]] = field(default_factory=list)
+    """Room ids, and where they were found."""
+    rooms: list[dict[str, Any]] = field(default_factory=list)
+    segments: list[pl.DataFrame] = field(default_factory=list)
+    truth: list[pl.DataFrame] = field(default_factory=list)
+    simulated: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, chunk: Sequence[tuple[Path, Room]]) -> None:
+        """Segment some rooms and keep what comes of it."""
+        grid = Grid(self.segment_seconds)
+        for folder, room in chunk:
+            self.places.append((room.room_id, folder))
+            num_segments = grid.count(room.duration_s)
+            self.counts.update(room.counts)
+            self.warnings += room.warnings
+            if not num_segments:
+                self.counts["rooms_too_short"] += 1
+                self.warnings.append(
+                    f"{folder}: left out: {room.duration_s:g} s is less than half a segment"
+                )
+                continue
+            self.rooms.append(_room_row(room, num_segments))
+            self.simulated += room.simulated
+            self._add_truth(folder, room.room_id, num_segments)
+        rooms = [room for _, room in chunk]
+        self.counts.update(count_tail(rooms, segment_seconds=self.segment_seconds))
+        self.segments.append(segment_rooms(rooms, segment_seconds=self.segment_seconds))
+
+    def merge(self, later: _Collected) -> None:
+        """Take over what later rooms have given."""
+        for name in ("places", "rooms", "segments", "truth", "warnings"):
+            getattr(self, name).extend(getattr(later, name))
+        self.simulated += later.simulated
+        self.counts.update(later.counts)
+
+    def _add_truth(self, folder: Path, room_id: str, num_segments: int) -> None:
+        path = folder / "truth.parquet"
+        if not path.is_file():
+            return
+        truth = _read_truth(path)
+        expected = [(room_id, number) for number in range(num_segments)]
+        if truth.select("room_id", "segment").sort("segment").rows() == expected:
+            self.truth.append(truth)
+        else:
+            self.warnings.append(
+                f"{path}: left out: it does not have the {num_segments} segments of "
+                f"{self.segment_seconds:g} s of room {room_id!r}"
+            )
+
+
+def prepare_rooms(
+    rooms_root: Path | str,
+    out: Path | str,
+    *,
+    target: str = "ctr",
+    comment_lag: int | None = None,
+    segment_seconds: float = 30.0,
+    frames_per_segment: int = 3,
+    val: float = 0.1,
+    test: float = 0.1,
+    skip_bad_rooms: bool = False,
+    ray: str | None = None,
+    show_progress: bool = True,
+) -> Prepared:
+    """Read all room folders at or below `rooms_root` and write the prepared folder `out`.
+
+    Nothing is written before every room is read. What was left out, and why, is in the manifest's
+    `counts` and `warnings`. Features that are in `out` already stay.
+
+    Args:
+        rooms_root: a folder of room folders, or one room folder.
+        out: the prepared folder.
+        target: of `set_target`.
+        comment_lag: segments between the comments and the segment whose text they are; None for
+            `default_comment_lag`.
+        segment_seconds: length of a segment.
+        frames_per_segment: frames that `encode` takes from a segment.
+        val: share of validation rooms.
+        test: share of test rooms.
+        skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
+        ray: the Ray cluster whose machines read and segment, as `run_over` takes it; None: here.
+        show_progress: show a bar.
+
+    Raises:
+        InputError: a setting or a room is wrong, or two rooms have one id.
+    """
+    rooms_root, out = Path(rooms_root), Path(out)
+    lag = default_comment_lag(target) if comment_lag is None else comment_lag
+    check_comment_lag(target, lag)
+    check_shares(val, test)
+    if frames_per_segment < 1:
+        raise InputError(f"frames_per_segment must be at least 1, not {frames_per_segment}")
+    length = Grid(segment_seconds).segment_seconds
+    folders = find_rooms(rooms_root)
+    _require_separate(out, [rooms_root, *folders])
+    collected = _collect(folders, length, skip_bad_rooms, ray=ray, show_progress=show_progress)
+    if not collected.rooms:
+        raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
+    rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
+    segments = set_target(pl.concat(collected.segments, how="diagonal"), target)
+    segments = segments.drop("split").join(rooms.select("room_id", "split"), on="room_id")
+    _warn_of_lacks(collected, rooms, segments, target, {"val": val, "test": test})
+    settings = {
+        "source": "room folders",
+        "source_path": str(rooms_root.resolve()),
+        "segment_seconds": float(segment_seconds),
+        "frames_per_segment": frames_per_segment,
+        "target": target,
+        "comment_lag": lag,
+    }
+    return _write(out, collected, rooms, segments, settings)
+
+
+def _collect(
+    folders: Sequence[Path],
+    segment_seconds: float,
+    skip_bad_rooms: bool,
+    *,
+    ray: str | None,
+    show_progress: bool,
+) -> _Collected:
+    """Read and segment all rooms, and see to it that each has an id of its own."""
+    chunks = [folders[n : n + _CHUNK_ROOMS] for n in range(0, len(folders), _CHUNK_ROOMS)]
+    collected = _Collected(segment_seconds=segment_seconds)
+    place_of: dict[str, Path] = {}
+    found = run_over(chunks, partial(_reader, segment_seconds, skip_bad_rooms), ray=ray)
+    with progress_bar("Reading rooms", len(folders), show=show_progress) as bar:
+        for chunk, part in zip(chunks, found, strict=True):
+            for room_id, folder in part.places:
+                if room_id in place_of:
+                    raise InputError(
+                        f"room_id {room_id!r} is in both {place_of[room_id]} and {folder}; give "
+                        "each room an id of its own"
+                    )
+                place_of[room_id] = folder
+            collected.merge(part)
+            bar.advance(len(chunk))
+    return collected
+
+
+def _reader(segment_seconds: float, skip_bad_rooms: bool) -> Callable[[Sequence[Path]], _Collected]:
+    """What reads and segments the rooms of some folders."""
+
+    def read(folders: Sequence[Path]) -> _Collected:
+        collected = _Collected(segment_seconds=segment_seconds)
+        for rooms in _read_rooms(folders, collected, skip_bad_rooms):
+            collected.add(rooms)
+        return collected
+
+    return read
+
+
+def _read_rooms(
+    folders: Sequence[Path], collected: _Collected, skip_bad_rooms: bool
+) -> Iterator[list[tuple[Path, Room]]]:
+    """The rooms, as many at a time as are segmented together."""
+    rooms: list[tuple[Path, Room]] = []
+    events = 0
+    for folder in folders:
+        try:
+            room = read_room(folder)
+        except InputError as error:
+            if not skip_bad_rooms:
+                raise
+            collected.counts["rooms_skipped"] += 1
+            collected.warnings.append(f"{folder}: left out: {error}")
+            continue
+        rooms.append((folder, room))
+        events += 0 if room.events is None else room.events.height
+        if events >= _CHUNK_EVENTS:
+            yield rooms
+            rooms, events = [], 0
+    if rooms:
+        yield rooms
+
+
+def _require_separate(out: Path, inputs: Sequence[Path]) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: must be a folder, or not there yet")
+    if out.resolve() in {path.resolve() for path in inputs}:
+        raise InputError(f"{out}: the prepared folder must be another than those of the rooms")
+
+
+def _room_row(room: Room, num_segments: int) -> dict[str, Any]:
+    return {
+        "room_id": room.room_id,
+        "streamer_id": room.streamer_id,
+        "started_at": room.started_at,
+        "duration_s": room.duration_s,
+        "num_segments": num_segments,
+        "split": None,
+        "media": None if room.media is None else str(room.media.path.resolve()),
+        "media_kind": None if room.media is None else room.media.kind,
+    }
+
+
+def _read_truth(path: Path) -> pl.DataFrame:
+    try:
+        table = pl.read_parquet(path, columns=list(TRUTH_SCHEMA))
+        return table.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path}: not a table of {', '.join(TRUTH_SCHEMA)} ({reason})") from None
+
+
+def _warn_of_lacks(
+    collected: _Collected,
+    rooms: pl.DataFrame,
+    segments: pl.DataFrame,
+    target: str,
+    shares: dict[str, float],
+) -> None:
+    """Say what will be missed later on."""
+    if 0 < collected.simulated < rooms.height:
+        collected.warnings.append(
+            f"{collected.simulated} of {rooms.height} rooms are simulated; all numbers will be "
+            "labelled simulated"
+        )
+    if segments["target"].null_count() == segments.height:
+        hint = "; rooms without click logs can use comment_rate" if target == "ctr" else ""
+        collected.warnings.append(f"no segment has the target {target!r}{hint}")
+    for split, share in shares.items():
+        if share > 0 and split not in rooms["split"]:
+            collected.warnings.append(
+                f"there is no {split} room: {rooms.height} rooms with "
+                f"{rooms['started_at'].n_unique()} different starts are too few"
+            )
+
+
+def _write(
+    out: Path,
+    collected: _Collected,
+    rooms: pl.DataFrame,
+    segments: pl.DataFrame,
+    settings: dict[str, Any],
+) -> Prepared:
+    warnings = collected.warnings[:_MAX_WARNINGS]
+    if len(collected.warnings) > _MAX_WARNINGS:
+        warnings.append(f"and {len(collected.warnings) - _MAX_WARNINGS} more")
+    return prepared.write(
+        out,
+        rooms=rooms,
+        segments=segments,
+        truth=pl.concat(collected.truth) if collected.truth else None,
+        manifest={
+            **settings,
+            "simulated": collected.simulated > 0,
+            "counts": {name: count for name, count in collected.counts.items() if count},
+            "warnings": warnings,
+        },
+    )

@@ -1,0 +1,324 @@
+"""Rooms into segments: viewers, clickers, CTR, counts and texts (Section 4.1.1).
+
+Vectorised over all rooms given at once. Segment k is the half-open interval [b_k, b_(k+1)) of its
+room, where b_k is the float nearest to the decimal number k * segment_seconds: so t = 0.3 belongs
+to segment 3 of 0.1 s, though 3 * 0.1 and 0.3 / 0.1 in floats say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import polars as pl
+
+from contentctr.errors import InputError
+from contentctr.rooms.room import COMMENTS_SCHEMA, EVENTS_SCHEMA, SPEECH_SCHEMA, Room
+from contentctr.store.rooms import COUNT_COLUMNS, SEGMENTS_SCHEMA
+
+KIND_OF_COUNT = dict(
+    zip(
+        COUNT_COLUMNS,
+        ("exposure", "click", "comment", "like", "gift", "follow", "enter", "exit"),
+        strict=True,
+    )
+)
+"""The event kind that each of COUNT_COLUMNS counts."""
+RESERVED_COLUMNS = (*SEGMENTS_SCHEMA, "comment_rate")
+"""Names that a user's own column may not have."""
+
+# Scripts written without spaces between words, and their punctuation: a character is a word.
+_UNSPACED = (
+    r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+    r"\u{3000}-\u{303f}\u{ff00}-\u{ffef}"
+)
+_WORD = rf"(?:[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+)\s*"
+"""A word and the white space after it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where segments begin and end.
+
+    Args:
+        segment_seconds: length in seconds, above 0, with at most 6 decimals.
+
+    Raises:
+        InputError: it is not.
+    """
+
+    segment_seconds: float
+
+    def __post_init__(self) -> None:
+        length = self.segment_seconds
+        if not (0 < length < 1e9) or 10**6 % Fraction(repr(float(length))).denominator:
+            raise InputError(
+                f"segment_seconds must be above 0, with at most 6 decimals, not {length!r}"
+            )
+
+    @property
+    def length(self) -> Fraction:
+        """The length as the decimal number that was written."""
+        return Fraction(repr(float(self.segment_seconds)))
+
+    def border(self, number: pl.Expr) -> pl.Expr:
+        """b_k, in seconds. Both sides of the division are exact, so it rounds once."""
+        length = self.length
+
+        def divide(number: pl.Series) -> pl.Series:
+            return pl.Series(number.to_numpy() * length.numerator / length.denominator)
+
+        # NumPy's division, since Polars multiplies by the rounded reciprocal: 3 / 10 != 0.3.
+        return number.map_batches(divide, return_dtype=pl.Float64)
+
+    def segment_of(self, t: pl.Expr) -> pl.Expr:
+        """Number of the segment that holds the time `t` >= 0, in seconds."""
+        near = (t / self.segment_seconds).floor().cast(pl.Int64)
+        # The division can be wrong by one at a border; the borders themselves decide.
+        return (
+            pl.when(t < self.border(near))
+            .then(near - 1)
+            .when(t >= self.border(near + 1))
+            .then(near + 1)
+            .otherwise(near)
+        )
+
+    def count(self, duration_s: float) -> int:
+        """Segments of a room: the whole ones, and a shorter last one of at least half the length.
+
+        What comes after the last segment belongs to none.
+        """
+        whole, rest = divmod(Fraction(repr(float(duration_s))), self.length)
+        return int(whole) + (rest >= self.length / 2)
+
+
+def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl.DataFrame:
+    """One row a segment, for all rooms; a room shorter than half a segment has none.
+
+    A viewer is a user with an exposure or a click, a clicker one with a click, each counted once
+    a segment; CTR = clickers / viewers, null without a viewer. Comments are counted in the chat
+    log, or where there is none among the events. Whatever the room has no log of is null; a
+    silent segment of a room with a log has "" or 0. Texts are in time order, utterances joined by
+    spaces and comments by line ends. An utterance across a border is cut: word k of K counts as
+    spoken at start + (k + 0.5) / K * (end - start), so that no segment holds a word of later.
+
+    Args:
+        rooms: with distinct room ids.
+        segment_seconds: length of a segment.
+
+    Returns:
+        Columns of SEGMENTS_SCHEMA, `target` and `split` null, and after them the users' own
+        columns: the mean of their rows inside the segment, Float64, null where there is none.
+        Sorted by room id and segment.
+
+    Raises:
+        InputError: a user's column has a name that is taken, or `segment_seconds` is wrong.
+    """
+    grid = Grid(segment_seconds)
+    table = _base(rooms, grid)
+    for part in (
+        _count_events(rooms, grid),
+        _collect_comments(rooms, grid),
+        _collect_speech(rooms, grid),
+        _average_columns(rooms, grid),
+    ):
+        table = table.join(part, on=("room", "segment"), how="left")
+    own = [c for c in table.columns if c.startswith(_OWN)]
+    viewers = pl.col("viewers")
+    return (
+        table.with_columns(
+            *(_silent("has_events", c, 0) for c in ("viewers", "clickers", *_EVENT_COUNTS)),
+            _silent("has_speech", "speech", ""),
+            _silent("has_comments", "comments", ""),
+            _silent("has_comments", "comments_logged", 0),
+        )
+        .with_columns(
+            ctr=pl.when(viewers > 0).then(pl.col("clickers") / viewers),
+            comment_count=pl.coalesce("comments_logged", "comments_acted"),
+        )
+        .select(*(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *own)
+        .rename(lambda name: name.removeprefix(_OWN))
+        .sort("room_id", "segment")
+    )
+
+
+def count_tail(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> dict[str, int]:
+    """Rows of each log after the end of the last segment, which no segment holds.
+
+    Returns:
+        `comments_outside`, `speech_outside`, `events_outside`, `columns_outside`.
+    """
+    grid = Grid(segment_seconds)
+    counts = {}
+    for name, column in _TIMES.items():
+        tables = [
+            None if (log := getattr(room, name)) is None else log.select(column) for room in rooms
+        ]
+        rows = _stack(rooms, tables, {column: pl.Float64}, grid)
+        late = grid.segment_of(pl.col(column)) >= pl.col("num_segments")
+        counts[f"{name}_outside"] = rows.filter(late).height
+    return counts
+
+
+_TIMES = {"comments": "t", "speech": "start", "events": "t", "columns": "t"}
+_EVENT_COUNTS = tuple(
+    "comments_acted" if name == "comment_count" else name for name in COUNT_COLUMNS
+)
+_OWN = "own:"
+"""Marks the users' columns, so that they cannot meet ours on the way."""
+
+
+def _silent(flag: str, name: str, empty: str | int) -> pl.Expr:
+    """A column that is `empty` where a room with a log is silent; null without a log."""
+    return pl.when(pl.col(flag)).then(pl.col(name).fill_null(empty)).alias(name)
+
+
+def _base(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
+    """A row for each segment, and which logs its room has."""
+    table = pl.DataFrame(
+        {
+            "room": range(len(rooms)),
+            "room_id": [r.room_id for r in rooms],
+            "streamer_id": [r.streamer_id for r in rooms],
+            "duration_s": [r.duration_s for r in rooms],
+            "num_segments": [grid.count(r.duration_s) for r in rooms],
+            "has_events": [r.events is not None for r in rooms],
+            "has_speech": [r.speech is not None for r in rooms],
+            "has_comments": [r.comments is not None for r in rooms],
+        },
+        schema_overrides={
+            "room": pl.Int64,
+            "room_id": pl.String,
+            "streamer_id": pl.String,
+            "duration_s": pl.Float64,
+            "num_segments": pl.Int64,
+            **dict.fromkeys(("has_events", "has_speech", "has_comments"), pl.Boolean),
+        },
+    )
+    end = pl.min_horizontal(grid.border(pl.col("segment") + 1), "duration_s")
+    return (
+        table.with_columns(segment=pl.int_ranges(0, "num_segments"))
+        .filter(pl.col("num_segments") > 0)
+        .explode("segment")
+        .with_columns(
+            start_s=grid.border(pl.col("segment")),
+            end_s=end,
+            target=pl.lit(None, pl.Float64),
+            split=pl.lit(None, pl.String),
+        )
+        .drop("duration_s", "num_segments")
+    )
+
+
+def _stack(
+    rooms: Sequence[Room],
+    tables: Sequence[pl.DataFrame | None],
+    schema: Mapping[str, Any],
+    grid: Grid,
+) -> pl.DataFrame:
+    """One log of all rooms; with `room`, the room's number, `num_segments` and `duration_s`."""
+    keys = {"room": pl.Int64, "num_segments": pl.Int64, "duration_s": pl.Float64}
+    stacked = [pl.DataFrame(schema={**schema, **keys})]
+    for number, (room, table) in enumerate(zip(rooms, tables, strict=True)):
+        if table is not None:
+            values = (number, grid.count(room.duration_s), room.duration_s)
+            lits = (pl.lit(v, d).alias(k) for v, (k, d) in zip(values, keys.items(), strict=True))
+            stacked.append(table.with_columns(*lits))
+    return pl.concat(stacked, how="diagonal")
+
+
+def _place(rows: pl.DataFrame, t: str, grid: Grid) -> pl.DataFrame:
+    """`rows` with the segment that holds their time; without those that none holds."""
+    return rows.with_columns(segment=grid.segment_of(pl.col(t))).filter(
+        pl.col("segment") >= 0,
+        pl.col("segment") < pl.col("num_segments"),
+        pl.col(t) < pl.col("duration_s"),
+    )
+
+
+def _count_events(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
+    rows = _place(_stack(rooms, [r.events for r in rooms], EVENTS_SCHEMA, grid), "t", grid)
+    kind = pl.col("kind")
+    counts = rows.group_by("room", "segment").agg(
+        (kind == KIND_OF_COUNT[name]).sum().alias(alias)
+        for name, alias in zip(COUNT_COLUMNS, _EVENT_COUNTS, strict=True)
+    )
+    people = (
+        rows.filter(kind.is_in(["exposure", "click"]))
+        .group_by("room", "segment", "user_id")
+        .agg(clicked=(kind == "click").any())
+        .group_by("room", "segment")
+        .agg(viewers=pl.len(), clickers=pl.col("clicked").sum())
+    )
+    return counts.join(people, on=("room", "segment"), how="left")
+
+
+def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
+    rows = _place(_stack(rooms, [r.comments for r in rooms], COMMENTS_SCHEMA, grid), "t", grid)
+    text = pl.col("text").str.strip_chars()
+    return (
+        rows.sort("room", "t", maintain_order=True)
+        .group_by("room", "segment", maintain_order=True)
+        .agg(comments=text.filter(text != "").str.join("\n"), comments_logged=pl.len())
+    )
+
+
+def _collect_speech(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
+    rows = (
+        _stack(rooms, [r.speech for r in rooms], SPEECH_SCHEMA, grid)
+        .sort("room", "start", maintain_order=True)
+        .with_row_index("utterance")
+        .with_columns(first=grid.segment_of(pl.col("start")))
+    )
+    border = pl.min_horizontal(grid.border(pl.col("first") + 1), "duration_s")
+    crosses = pl.col("end") > border
+    whole = _place(rows.filter(~crosses), "start", grid).with_columns(
+        word=pl.lit(0, pl.Int64), text=pl.col("text").str.strip_chars()
+    )
+    cut = _place(_split_words(rows.filter(crosses)), "spoken", grid).drop("spoken")
+    return (
+        pl.concat([whole, cut], how="diagonal_relaxed")
+        .sort("utterance", "word")
+        .group_by("room", "segment", "utterance", maintain_order=True)
+        .agg(pl.col("text").str.join("").str.strip_chars())
+        .group_by("room", "segment", maintain_order=True)
+        .agg(speech=pl.col("text").filter(pl.col("text") != "").str.join(" "))
+    )
+
+
+def _split_words(rows: pl.DataFrame) -> pl.DataFrame:
+    """A row for each word: its `text` with the white space after it, and when it is `spoken`."""
+    share = (pl.col("word") + 0.5) / pl.col("words")
+    return (
+        rows.with_columns(text=pl.col("text").str.strip_chars().str.extract_all(_WORD))
+        .with_columns(words=pl.col("text").list.len())
+        .filter(pl.col("words") > 0)
+        .with_columns(word=pl.int_ranges(0, "words"))
+        .explode("text", "word")
+        .with_columns(spoken=pl.col("start") + share * (pl.col("end") - pl.col("start")))
+        .drop("words")
+    )
+
+
+def _average_columns(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
+    tables = [_own_columns(room) for room in rooms]
+    rows = _place(_stack(rooms, tables, {"t": pl.Float64}, grid), "t", grid)
+    return rows.group_by("room", "segment").agg(pl.col(f"^{_OWN}.*$").mean())
+
+
+def _own_columns(room: Room) -> pl.DataFrame | None:
+    """The user's columns of a room as Float64, their names marked."""
+    if room.columns is None:
+        return None
+    names = [name for name in room.columns.columns if name != "t"]
+    taken = [name for name in names if name in RESERVED_COLUMNS]
+    if taken:
+        raise InputError(
+            f"room {room.room_id!r}: a column of your own must not be called {taken[0]!r}; taken "
+            f"are {', '.join(RESERVED_COLUMNS)}"
+        )
+    return room.columns.select(
+        "t", *(pl.col(n).cast(pl.Float64).fill_nan(None).alias(f"{_OWN}{n}") for n in names)
+    )

@@ -1,0 +1,334 @@
+"""Checkpoints: a folder of weights, settings and what the data looked like; no pickle anywhere.
+
+    CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
+    CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
+    CHECKPOINT/model.safetensors   weights
+    CHECKPOINT/encoders/           fine-tuned encoders, in the form encoders.py loads
+    CHECKPOINT/training/           optimiser state, to resume
+
+A run keeps its checkpoints in RUN/checkpoints/step-*, and RUN/best and RUN/last are links to them,
+switched in one step after the folder is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from contentctr.config import Config, DataSpec, from_dict, to_dict
+from contentctr.encode import encoders
+from contentctr.errors import InputError
+from contentctr.files import atomic, read_json, write_json
+from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.registry import build_model, model_type
+from contentctr.vocabulary import Vocabulary
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint folder that has been read and checked, weights aside."""
+
+    folder: Path
+    config: Config
+    spec: DataSpec
+    vocabulary: Vocabulary
+    info: Mapping[str, Any]
+    """Position and metrics: epoch, step, and what training saved beside them."""
+
+    @property
+    def finetuned(self) -> bool:
+        """Whether the encoders were trained too, and lie in the checkpoint."""
+        return (self.folder / "encoders").is_dir()
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the model needs the encoders' features."""
+        return model_type(self.config.model.kind).reads_content
+
+    @property
+    def trained_on(self) -> DataSpec:
+        """The data spec as training found it: of encoders as they were before fine-tuning."""
+        before = self.info.get("inputs_from", {})
+        return from_dict(DataSpec, {**to_dict(self.spec), **before}, where=str(self.folder))
+
+    def encoder_source(self, part: str) -> str:
+        """Where encoders.py finds the `visual` or `text` encoder."""
+        if self.finetuned:
+            return str(self.folder / "encoders" / part)
+        return self.spec.visual_encoder if part == "visual" else self.spec.text_encoder
+
+    def require_fits(self, data: DataSpec, where: Path | str) -> None:
+        """Stop where data does not look like what the model was trained on.
+
+        Raises:
+            InputError: names `where`, the field, what the model needs and what the data has.
+        """
+        wanted, found = to_dict(self.trained_on), to_dict(data)
+        free = {"simulated", "visual_encoder", "text_encoder"}  # a revision says more than a name
+        wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
+        if wrong:
+            raise InputError(
+                f"{where}: does not fit the checkpoint {self.folder}: "
+                + "; ".join(f"{n} must be {wanted[n]!r}, not {found[n]!r}" for n in wrong)
+            )
+
+    def load_model(self, device: torch.device | str = "cpu") -> nn.Module:
+        """The model with its weights, in evaluation mode.
+
+        Raises:
+            InputError: the weights are damaged or do not fit the settings; names the file.
+        """
+        model = build_model(self.config, self.spec, self.vocabulary)
+        load_weights(model, self.folder / "model.safetensors")
+        return model.to(device).eval()
+
+    def load_encoders(
+        self, device: torch.device | str = "cpu"
+    ) -> tuple[encoders.ImageEncoder, encoders.TextPairEncoder]:
+        """Both encoders the model was trained with.
+
+        Raises:
+            InputError: an encoder cannot be had, or is not the one the model was trained with.
+        """
+        spec = self.spec
+        visual = encoders.load_visual(self.encoder_source("visual"), device=device)
+        text = encoders.load_text(
+            self.encoder_source("text"),
+            pooling=spec.text_pooling,
+            max_tokens=spec.max_text_tokens,
+            device=device,
+        )
+        self.require_revisions(visual.revision, text.revision)
+        return visual, text
+
+    def require_revisions(self, visual: str, text: str) -> None:
+        """Stop where the encoders at hand are not the very ones that the model was trained with.
+
+        Args:
+            visual: revision of the visual encoder.
+            text: revision of the text encoder.
+
+        Raises:
+            InputError: names the encoder and both revisions.
+        """
+        for part, got, wanted in (
+            ("visual", visual, self.spec.visual_revision),
+            ("text", text, self.spec.text_revision),
+        ):
+            if got != wanted:
+                raise InputError(
+                    f"{self.folder}: the {part} encoder {self.encoder_source(part)!r} must have "
+                    f"revision {wanted}, which the model was trained with, not {got}"
+                )
+
+    def load_end_to_end(self, device: torch.device | str = "cpu") -> nn.Module:
+        """The model with its fine-tuned encoders in front, in evaluation mode."""
+        visual, text = self.load_encoders(device)
+        return EndToEnd(self.load_model(device), visual, text).eval()
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read safetensors weights into `model`; names and shapes must all fit.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another model.
+    """
+    tensors = load_tensors(path)
+    own = model.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        found = tuple(tensors[name].shape) if name in tensors else "none"
+        wanted = tuple(own[name].shape) if name in own else "none"
+        if found != wanted:
+            raise InputError(f"{path}: weight {name!r} must have shape {wanted}, not {found}")
+        if not torch.isfinite(tensors[name]).all():
+            raise InputError(f"{path}: weight {name!r} must be finite, and is not")
+    model.load_state_dict(tensors)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    return tensors
+
+
+def load(path: Path | str) -> Checkpoint:
+    """Read a checkpoint folder, or the best (else the last) checkpoint of a run folder.
+
+    Raises:
+        InputError: not a checkpoint, of another format, or damaged.
+    """
+    folder = Path(path)
+    for name in ("best", "last"):
+        if not (folder / "checkpoint.json").is_file() and (folder / name).exists():
+            folder = folder / name
+    folder = folder.resolve()
+    if not (folder / "checkpoint.json").is_file():
+        raise InputError(f"{path}: not a checkpoint (it has no checkpoint.json)")
+    values = read_json(folder / "checkpoint.json")
+    if values.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / 'checkpoint.json'}: format must be {FORMAT}, not {values.get('format')!r}"
+        )
+    where = str(folder / "checkpoint.json")
+    vocabulary = _read_vocabulary(folder / "vocabulary.json")
+    try:
+        config = from_dict(Config, values.get("config", {}), where="config")
+        spec = from_dict(DataSpec, values.get("data_spec", {}), where="data_spec")
+    except InputError as error:  # a rule of one setting does not know the file
+        raise InputError(f"{where}: {error}") from None
+    return Checkpoint(
+        folder=folder,
+        config=config,
+        spec=spec,
+        vocabulary=vocabulary,
+        info=values.get("info", {}),
+    )
+
+
+def load_for(checkpoint: Checkpoint | Path | str, task: str) -> Checkpoint:
+    """A checkpoint, read if it is not yet, of a model for `task` (ModelType.task).
+
+    Raises:
+        InputError: as `load`; or its model is for another task.
+    """
+    found = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
+    made_for = model_type(found.config.model.kind).task
+    if made_for != task:
+        raise InputError(
+            f"{found.folder}: must be a model of {task} here; its model.kind "
+            f"{found.config.model.kind!r} is one of {made_for}"
+        )
+    return found
+
+
+def _read_vocabulary(path: Path) -> Vocabulary:
+    values = read_json(path)
+    for name in ("streamers", "rooms"):
+        ids = values.get(name)
+        if not isinstance(ids, list) or not all(isinstance(entry, str) for entry in ids):
+            raise InputError(f"{path}: field {name!r} must be a list of text")
+    return Vocabulary(streamers=values["streamers"], rooms=values["rooms"])
+
+
+def save(
+    folder: Path,
+    model: nn.Module,
+    *,
+    config: Config,
+    spec: DataSpec,
+    vocabulary: Vocabulary,
+    info: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer | None = None,
+) -> None:
+    """Write a checkpoint folder, whole or not at all.
+
+    Args:
+        folder: where; must not exist.
+        model: the model, or an EndToEnd around it and its encoders.
+        config: settings of the run.
+        spec: of the data the model is trained on.
+        vocabulary: known ids, in the order of the model's tables.
+        info: JSON-ready position and metrics.
+        optimizer: its state is kept too, to resume.
+    """
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        if isinstance(model, EndToEnd):
+            encoders.save(model.visual, temporary / "encoders" / "visual")
+            encoders.save(model.text, temporary / "encoders" / "text")
+            # Stored inputs are cut and tokenised by the encoders as they were before training.
+            before = ("visual_revision", "text_revision")
+            info = {**info, "inputs_from": {name: getattr(spec, name) for name in before}}
+            spec = _fitted(spec, model)
+            model = model.core
+        save_file(_tensors(model.state_dict()), temporary / "model.safetensors")
+        known = {name: list(getattr(vocabulary, name)) for name in ("streamers", "rooms")}
+        write_json(temporary / "vocabulary.json", known)
+        if optimizer is not None:
+            save_optimizer(optimizer, temporary / "training")
+        write_json(
+            temporary / "checkpoint.json",
+            {
+                "format": FORMAT,
+                "config": to_dict(config),
+                "data_spec": to_dict(spec),
+                "info": dict(info),
+            },
+        )
+
+
+def _fitted(spec: DataSpec, model: EndToEnd) -> DataSpec:
+    """The data spec with the revisions that training gave the encoders."""
+    visual, text = str(model.visual.revision), str(model.text.revision)
+    return DataSpec(**{**to_dict(spec), "visual_revision": visual, "text_revision": text})
+
+
+def _tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Write an optimiser's state as tensors and JSON."""
+    state = optimizer.state_dict()
+    tensors, scalars = {}, {}
+    for index, entry in state["state"].items():
+        for name, value in entry.items():
+            key = f"{index}.{name}"
+            if isinstance(value, Tensor):
+                tensors[key] = value
+            else:
+                scalars[key] = value
+    folder.mkdir(parents=True)
+    save_file(_tensors(tensors), folder / "optimizer.safetensors")
+    write_json(
+        folder / "optimizer.json", {"param_groups": state["param_groups"], "scalars": scalars}
+    )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Read what `save_optimizer` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    saved = read_json(folder / "optimizer.json")
+    entries: dict[int, dict[str, Any]] = {}
+    values = {**load_tensors(folder / "optimizer.safetensors"), **saved.get("scalars", {})}
+    for key, value in values.items():
+        index, _, name = key.partition(".")
+        entries.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": entries, "param_groups": saved["param_groups"]})
+
+
+def point_to(link: Path, folder: Path) -> None:
+    """Make `link` a link to `folder` (relative), replacing an older link in one step."""
+    with atomic(link) as temporary:
+        temporary.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+
+
+def prune(run: Path) -> None:
+    """Remove the run's checkpoints that neither `best` nor `last` points to."""
+    wanted = {(run / name).resolve() for name in ("best", "last")}
+    for folder in sorted((run / "checkpoints").iterdir()):
+        if folder.resolve() not in wanted:
+            shutil.rmtree(folder)

@@ -1,0 +1,477 @@
+"""Stored features and stored encoder inputs: written once, read memory-mapped.
+
+    DATA/features/manifest.json       the encoders and settings they come from, counts
+    DATA/features/NAME.safetensors    a shard, of one room or of many: `visual` float16 [S, V],
+                                      `text` float16 [S, T], `has_visual`, `has_speech`,
+                                      `has_comments` uint8 [S]; which rows are which room's
+                                      stands in its metadata
+    DATA/visual/                      the same, without texts, where `prepare` wrote features that
+                                      came with the data: `visual`, `has_visual`
+    DATA/inputs/                      the same for frames and tokens, for training the encoders
+                                      too: `frames` uint8 [S, F, H, W, 3], `has_frame` uint8
+                                      [S, F], `token_ids` int32, `token_types`, `token_mask`
+                                      uint8 [S, L], and the three flags
+
+A row whose flag is 0 holds zeros, which the model never looks at: it has learned what to use for
+a missing part. Shape suffixes: batch.py's legend, and S segments, one room after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from contentctr.config import DataSpec, from_dict, to_dict
+from contentctr.errors import InputError
+from contentctr.files import atomic, read_json, write_json
+from contentctr.store.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets
+from contentctr.store.rooms import Prepared
+
+SCHEMA_VERSION = 1
+FLAGS = ("has_visual", "has_speech", "has_comments")
+_OPEN_FILES = 64
+"""Input files held open at once."""
+_SEGMENT_FIELDS = ("segment_seconds", "frames_per_segment", "comment_lag")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentFeatures:
+    """Features of S segments."""
+
+    visual: NDArray[np.float16]
+    """[S, V] mean over a segment's frames; zeros where it has none."""
+    text: NDArray[np.float16]
+    """[S, T]; zeros where there is neither speech nor comments."""
+    has_visual: NDArray[np.bool_]
+    has_speech: NDArray[np.bool_]
+    has_comments: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.has_visual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRoom:
+    """A room to be stored: its tensors, and what they were made of."""
+
+    room_id: str
+    tensors: Mapping[str, NDArray[Any]]
+    """By the names that the store's files use, S rows each."""
+    visual_fingerprint: str = ""
+    """Hash of everything that the visual part depends on; "" if never encoded again."""
+    text_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a room is stored."""
+
+    path: Path
+    start: int
+    stop: int
+    visual_fingerprint: str
+    text_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredInputs:
+    """Encoder inputs of R segments, padded to the longest text among them."""
+
+    frames: Tensor
+    """uint8 [R, F, H, W, 3]; a missing one is all zero."""
+    has_frame: Tensor
+    """bool [R, F]."""
+    token_ids: Tensor
+    """int64 [R, L]."""
+    token_types: Tensor
+    """int64 [R, L]."""
+    token_mask: Tensor
+    """bool [R, L]."""
+
+
+def feature_tensors(found: SegmentFeatures) -> dict[str, NDArray[Any]]:
+    """The tensors of a feature shard."""
+    flags = {name: getattr(found, name).astype(np.uint8) for name in FLAGS}
+    return {"visual": found.visual, "text": found.text, **flags}
+
+
+def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
+    """`values` as float16.
+
+    Raises:
+        InputError: one of them is not finite, or beyond float16's 65,504; names `what`.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        worst = values[~np.isfinite(half)].flat[0]
+        raise InputError(f"{what}: features must be finite and within 65504, not {worst}")
+    return half
+
+
+def room_file(room_id: str) -> str:
+    """A file name without suffix, safe and unique for any room id."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]
+    return f"{readable}-{hashlib.sha256(room_id.encode()).hexdigest()[:16]}"
+
+
+def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
+    """Write rooms into FOLDER/NAME.safetensors, atomically; the shard of that name is replaced."""
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", name), name
+    lengths = [len(next(iter(room.tensors.values()))) for room in rooms]
+    stops = np.cumsum(lengths).tolist()
+    index = [
+        {
+            "room_id": room.room_id,
+            "start": stop - length,
+            "stop": stop,
+            "visual_fingerprint": room.visual_fingerprint,
+            "text_fingerprint": room.text_fingerprint,
+        }
+        for room, stop, length in zip(rooms, stops, lengths, strict=True)
+    ]
+    tensors = {
+        key: np.ascontiguousarray(np.concatenate([room.tensors[key] for room in rooms]))
+        for key in rooms[0].tensors
+    }
+    assert all(len(value) == stops[-1] for value in tensors.values())
+    path = folder / f"{name}.safetensors"
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {"rooms": json.dumps(index)})
+    return path
+
+
+def write_manifest(
+    folder: Path, spec: DataSpec, *, counts: Mapping[str, int], complete: bool = True,
+    segments_hash: str = "",
+) -> None:  # fmt: skip
+    """Say what a store holds.
+
+    Args:
+        folder: the store.
+        spec: encoders and settings that its rows come from.
+        counts: of rooms, segments and whatever the writer counted.
+        complete: false while rooms are still to be written; such a store is not read.
+        segments_hash: hash of the segments.parquet it belongs to; "" if that cannot change.
+    """
+    write_json(
+        folder / "manifest.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "complete": complete,
+            "spec": to_dict(spec),
+            "segments_hash": segments_hash,
+            "counts": dict(counts),
+        },
+    )
+
+
+def read_manifest(folder: Path) -> tuple[DataSpec, dict[str, Any]]:
+    """A store's spec and its manifest.
+
+    Raises:
+        InputError: there is none, it is of another version, or the store is not complete.
+    """
+    path = folder / "manifest.json"
+    again = {"inputs": "run `contentctr encode --inputs`", "visual": "prepare the data"}.get(
+        folder.name, "run `contentctr encode`"
+    )
+    if not path.is_file():
+        raise InputError(f"{folder}: nothing is encoded yet; {again}")
+    manifest = read_json(path)
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema_version must be {SCHEMA_VERSION}, not "
+            f"{manifest.get('schema_version')!r}; remove {folder} and {again}"
+        )
+    spec = from_dict(DataSpec, manifest.get("spec", {}), where=f"{path}: spec")
+    if not manifest.get("complete"):
+        raise InputError(f"{folder}: encoding was stopped before its end; {again} again to go on")
+    return spec, manifest
+
+
+def data_spec(data: Prepared, *, inputs: bool = False) -> DataSpec:
+    """What a model must know of prepared and encoded data.
+
+    Args:
+        data: the prepared folder.
+        inputs: of the stored encoder inputs in place of the features.
+
+    Raises:
+        InputError: nothing is encoded, or the rooms were prepared anew since.
+    """
+    folder = data.inputs_dir if inputs else data.features_dir
+    prepared = data.manifest()
+    stored, manifest = read_manifest(folder)
+    for name in _SEGMENT_FIELDS:
+        if prepared.get(name) != getattr(stored, name):
+            raise InputError(
+                f"{folder}: was encoded with {name} {getattr(stored, name)}, but the rooms are "
+                f"prepared with {prepared.get(name)}; encode again"
+            )
+    written = prepared.get("hashes", {}).get("segments.parquet")
+    if manifest.get("segments_hash") and manifest["segments_hash"] != written:
+        raise InputError(
+            f"{folder}: segments.parquet has changed since it was encoded; encode again (only "
+            "what changed is encoded)"
+        )
+    values = {**to_dict(stored), "target": prepared.get("target")}
+    values["simulated"] = prepared.get("simulated", False)
+    return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))
+
+
+def read_index(folder: Path, *, doubles: bool = False) -> dict[str, Entry]:
+    """Where each room of a store is.
+
+    Args:
+        folder: the store; may be missing.
+        doubles: let a later file's room replace an earlier one's.
+
+    Raises:
+        InputError: a file is damaged, or a room is stored twice.
+    """
+    index: dict[str, Entry] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        for room_id, entry in shard_index(path).items():
+            if room_id in index and not doubles:
+                raise InputError(
+                    f"{path}: holds room {room_id!r}, and so does {index[room_id].path.name}; "
+                    "remove one of them"
+                )
+            index[room_id] = entry
+    return index
+
+
+def shard_index(path: Path) -> dict[str, Entry]:
+    """The rooms of one file of a store.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    with _opened(path) as file:
+        try:
+            rooms = json.loads((file.metadata() or {})["rooms"])
+            return {
+                r["room_id"]: Entry(
+                    path, r["start"], r["stop"], r["visual_fingerprint"], r["text_fingerprint"]
+                )
+                for r in rooms
+            }
+        except (KeyError, TypeError, json.JSONDecodeError):
+            raise _damaged(path, "its metadata does not say which rooms it holds") from None
+
+
+def read_entry(entry: Entry, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    """A room's rows of some tensors, or of all, as they are stored.
+
+    Raises:
+        InputError: the file is damaged, or lacks one of them.
+    """
+    with _opened(entry.path) as file:
+        return {
+            name: _rows(file, entry.path, name, entry.start, entry.stop)
+            for name in (names if names is not None else file.keys())
+        }
+
+
+class FeatureStore:
+    """Reads a folder of feature shards.
+
+    Raises:
+        InputError: nothing is encoded, not everything is, or a shard is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spec, _ = read_manifest(folder)
+        self.index = read_index(folder)
+
+    def map(self, rooms: Mapping[str, int]) -> MappedFeatures:
+        """Features of rooms, one after the other, read when they are asked for.
+
+        Args:
+            rooms: room id to its number of segments, in the order wanted.
+
+        Raises:
+            InputError: a room is missing or has another number of segments, a shard is damaged,
+                or a width is not the manifest's.
+        """
+        require_rooms(self.folder, self.index, rooms)
+        entries = [self.index[room_id] for room_id in rooms]
+        flags = {name: np.zeros(sum(rooms.values()), np.bool_) for name in FLAGS}
+        by_path: dict[Path, list[tuple[Entry, int]]] = {}
+        for entry, stop in zip(entries, np.cumsum(list(rooms.values())).tolist(), strict=True):
+            by_path.setdefault(entry.path, []).append((entry, stop))
+        widths = {"visual": self.spec.visual_dim, "text": self.spec.text_dim}
+        offsets: dict[Path, dict[str, int]] = {}
+        for path, found in by_path.items():
+            offsets[path] = matrix_offsets(path, widths, max(entry.stop for entry, _ in found))
+            _read_flags(path, found, flags)
+        visual, text = (
+            MappedRows(
+                name, [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
+                width,
+            )
+            for name, width in widths.items()
+        )  # fmt: skip
+        return MappedFeatures(visual=visual, text=text, **flags)
+
+    def load(self, rooms: Mapping[str, int]) -> SegmentFeatures:
+        """The same in memory.
+
+        Raises:
+            InputError: as `map`, or a feature is not finite.
+        """
+        found = self.map(rooms)
+        rows = torch.arange(len(found.visual))
+        visual, text = found.visual[rows].numpy(), found.text[rows].numpy()
+        return SegmentFeatures(
+            visual=visual, text=text, **{name: getattr(found, name) for name in FLAGS}
+        )
+
+
+class InputStore:
+    """Reads rows of stored encoder inputs; a row is a segment of `rooms`, one after the other.
+
+    Args:
+        folder: the store.
+        rooms: room id to its number of segments, in the order wanted.
+
+    Raises:
+        InputError: as FeatureStore and its `load`.
+    """
+
+    def __init__(self, folder: Path, rooms: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.spec, _ = read_manifest(folder)
+        self.visual_dim, self.text_dim = self.spec.visual_dim, self.spec.text_dim
+        index = read_index(folder)
+        require_rooms(folder, index, rooms)
+        self._entries = [index[room_id] for room_id in rooms]
+        self._stops = np.cumsum(list(rooms.values()), dtype=np.int64)
+        flags = [read_entry(entry, FLAGS) for entry in self._entries]
+        self.has_visual, self.has_speech, self.has_comments = (
+            torch.from_numpy(np.concatenate([np.zeros(0), *(f[name] for f in flags)]).astype(bool))
+            for name in FLAGS
+        )
+        self._open: OrderedDict[Path, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._stops[-1])
+
+    def read(self, rows: NDArray[np.int64]) -> StoredInputs:
+        """The inputs of some rows, in their order.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        names = ("frames", "has_frame", "token_ids", "token_types", "token_mask")
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+        for entry, start, stop in self._runs(rows):
+            file = self._file(entry.path)
+            for name in names:
+                parts[name].append(_rows(file, entry.path, name, start, stop))
+        longest = max(p.any(0).sum() for p in parts["token_mask"])
+        for name in ("token_ids", "token_types", "token_mask"):
+            parts[name] = [_pad(p, int(longest)) for p in parts[name]]
+        found = {name: torch.from_numpy(np.concatenate(parts[name])) for name in names}
+        return StoredInputs(
+            frames=found["frames"],
+            has_frame=found["has_frame"].bool(),
+            token_ids=found["token_ids"].long(),
+            token_types=found["token_types"].long(),
+            token_mask=found["token_mask"].bool(),
+        )
+
+    def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[Entry, int, int]]:
+        """Stretches of neighbouring rows of one room: where it is, and its first and past row."""
+        room_R = np.searchsorted(self._stops, rows, side="right")
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(room_R) != 0)) + 1
+        for run in np.split(np.arange(len(rows)), breaks):
+            room = int(room_R[run[0]])
+            entry = self._entries[room]
+            shift = entry.stop - int(self._stops[room])
+            yield entry, int(rows[run[0]]) + shift, int(rows[run[-1]]) + shift + 1
+
+    def _file(self, path: Path) -> Any:
+        if path not in self._open:
+            if len(self._open) >= _OPEN_FILES:
+                self._open.popitem(last=False)
+            self._open[path] = _opened(path)
+        self._open.move_to_end(path)
+        return self._open[path]
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _rows(file: Any, path: Path, name: str, start: int, stop: int) -> NDArray[Any]:
+    try:
+        part = file.get_slice(name)
+        if stop > part.get_shape()[0]:
+            raise _damaged(path, f"{name} has {part.get_shape()[0]} rows, not {stop}")
+        # A slice of no rows is an error to safetensors.
+        rows: NDArray[Any] = part[start:stop] if start < stop else file.get_tensor(name)[:0]
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from None
+    return rows
+
+
+def _read_flags(
+    path: Path, found: Sequence[tuple[Entry, int]], flags: Mapping[str, NDArray[np.bool_]]
+) -> None:
+    """Put flags of a shard's rooms at their places, each of which ends before a row."""
+    with _opened(path) as file:
+        for entry, stop in found:
+            for name, target in flags.items():
+                rows = _rows(file, path, name, entry.start, entry.stop)
+                target[stop - len(rows) : stop] = rows
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: not a whole file of the store ({reason}); remove it, encode again")
+
+
+def require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, int]) -> None:
+    """Stop where a room is missing, or has another number of segments than is wanted.
+
+    Raises:
+        InputError: names the folder and the room.
+    """
+    missing = [room_id for room_id in rooms if room_id not in index]
+    if missing:
+        names = ", ".join(repr(room_id) for room_id in missing[:3])
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(rooms)} rooms are not encoded, such as {names}; "
+            "encode again"
+        )
+    for room_id, count in rooms.items():
+        stored = index[room_id].stop - index[room_id].start
+        if stored != count:
+            raise InputError(
+                f"{index[room_id].path}: room {room_id!r} must have {count} segments, not "
+                f"{stored}; encode again"
+            )
+
+
+def _pad(tokens_RL: NDArray[Any], length: int) -> NDArray[Any]:
+    """Padding alone is cut off or added, so that rows of several rooms fit together."""
+    have = tokens_RL[:, :length]
+    return np.pad(have, ((0, 0), (0, length - have.shape[1])))

@@ -1,0 +1,130 @@
+"""CTR of live rooms: windows of segments, validated by Kendall's tau (Sections 4.1.1 and 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from contentctr.config import Config, DataSpec
+from contentctr.errors import InputError
+from contentctr.files import file_sha256
+from contentctr.metrics.ctr import kendall_tau, log_loss
+from contentctr.models.registry import model_type
+from contentctr.score.rooms import score_segments
+from contentctr.store.rooms import Prepared
+from contentctr.store.streamer_table import read_streamer_table
+from contentctr.store.vectors import data_spec
+from contentctr.train.task import Process, loader_settings
+from contentctr.vocabulary import Vocabulary
+from contentctr.windows.rooms import WindowLoader, is_sample, require_windows, sample_windows
+from contentctr.windows.segment_data import SegmentData, known_ids, load_segments
+
+
+class RoomsTask:
+    """Prepared and encoded rooms as a Task.
+
+    Args:
+        data: the folder; training rooms must be in it, validation rooms may be missing.
+    """
+
+    name = "ctr"
+    score = "kendall_tau"
+
+    def __init__(self, data: Prepared) -> None:
+        self.data, self.root = data, data.root
+
+    def spec(self, config: Config) -> DataSpec:
+        """As Task has it; fine-tuning needs the encoders' inputs."""
+        return data_spec(self.data, inputs=config.train.finetune_encoders)
+
+    def data_hash(self) -> str:
+        """Of segments.parquet."""
+        return file_sha256(self.root / "segments.parquet")
+
+    def vocabulary(self, config: Config) -> tuple[Config, Vocabulary]:
+        """Of the training rooms; an imported table of streamers brings its own, and its width.
+
+        Raises:
+            InputError: the table knows none of the streamers.
+        """
+        vocabulary = known_ids(self.data.segments(texts=False))
+        table = config.model.streamer_table
+        if not (table and model_type(config.model.kind).imports_streamers):
+            return config, vocabulary
+        return _imported(config, vocabulary, Path(table))
+
+    def load(
+        self, config: Config, vocabulary: Vocabulary, process: Process
+    ) -> tuple[WindowLoader, Validation]:
+        """As Task has it."""
+        finetune = config.train.finetune_encoders
+        content = model_type(config.model.kind).reads_content
+        train_data, held_out = (
+            load_segments(
+                self.data, vocabulary, split=split, horizon=config.data.horizon, inputs=finetune,
+                content=content,
+            )
+            for split in ("train", "val")
+        )  # fmt: skip
+        target = self.data.manifest()["target"]
+        windows = sample_windows(train_data, config.data, target)
+        require_windows(windows, train_data, config.data, f"{self.root}, split train")
+        loader = WindowLoader(
+            data=train_data,
+            windows=windows,
+            hide_streamers=config.train.hide_streamers,
+            hide_rooms=config.train.hide_rooms,
+            block=config.train.block,
+            **loader_settings(config, process),
+        )
+        return loader, Validation(held_out, config, target)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Kendall's tau and log loss over the validation samples."""
+
+    data: SegmentData
+    config: Config
+    target: str
+
+    def __call__(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Both metrics; nothing where tau is undefined."""
+        data, config = self.data, self.config
+        sample_S = is_sample(data, config.data, self.target)
+        if sample_S.sum() < 2:
+            return {}
+        scores_S = score_segments(
+            model, data, window_len=config.data.window_len, batch_size=config.train.batch_size,
+            device=device,
+        )  # fmt: skip
+        scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
+        tau = kendall_tau(scores, targets)
+        return {} if math.isnan(tau) else {"kendall_tau": tau, "point": log_loss(scores, targets)}
+
+
+def _imported(config: Config, known: Vocabulary, table: Path) -> tuple[Config, Vocabulary]:
+    """The table's streamers in place of the rooms'."""
+    streamers, vectors_UE = read_streamer_table(table)
+    missing = sorted(set(known.streamers) - set(streamers))
+    if len(missing) == len(known.streamers):
+        raise InputError(
+            f"{table}: must hold streamers of the training rooms; it has none of the "
+            f"{len(missing)}, such as {missing[:1]}"
+        )
+    if missing:
+        warnings.warn(
+            f"{table}: {len(missing)} of the {len(known.streamers)} streamers of the training "
+            f"rooms are not in it and count as unknown, such as {missing[0]!r}",
+            stacklevel=2,
+        )
+    vocabulary = dataclasses.replace(known, streamers=streamers, vectors_UE=vectors_UE)
+    model = dataclasses.replace(config.model, streamer_dim=vectors_UE.shape[1])
+    return dataclasses.replace(config, model=model), vocabulary

@@ -1,0 +1,181 @@
+"""The command: exit codes, one-line errors, and every step from rooms to a prediction."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from contentctr import __version__, cli
+from contentctr.simulate.mechanism import SimulatorConfig
+from contentctr.simulate.rooms import write_room_folders
+from tiny_models import make_tiny_bert, make_tiny_swin
+
+Command = Callable[..., tuple[int, str, str]]
+TINY = [
+    "model.d_model=8", "model.num_heads=2", "model.perceiver_layers=1", "model.decoder_layers=1",
+    "model.streamer_dim=4", "data.window_len=4", "data.min_viewers=1", "train.epochs=1",
+    "loss.num_negatives=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `contentctr` with words; exit code, standard output and standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["contentctr", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, out, err
+
+    return run
+
+
+def ok(result: tuple[int, str, str]) -> str:
+    code, out, err = result
+    assert code == 0, err
+    return out
+
+
+def test_version_and_help(command: Command) -> None:
+    assert ok(command("--version")).strip() == f"contentctr {__version__}"
+    listed = ok(command("--help"))
+    for name in ("simulate", "prepare", "encode", "train", "evaluate", "report", "predict", "demo"):
+        assert name in listed
+        assert name in ok(command(name, "-h"))
+
+
+def test_dry_run_says_how_big_the_papers_model_is(command: Command) -> None:
+    out = ok(command("train", "paper", "--dry-run"))
+    found = re.search(r"parameters\s*│\s*([\d.]+) M", out)
+    assert found, out
+    assert abs(float(found[1]) - 20) <= 1
+    small = re.search(r"parameters\s*│\s*([\d.]+) M", ok(command("train", "small", "--dry-run")))
+    assert small and float(small[1]) < 2
+
+
+def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    cases: list[tuple[list[object], str]] = [
+        (
+            ["train", "papr", "--dry-run"],
+            "recipe must be one of highlights, highlights_small, paper, small, tables, not 'papr'",
+        ),
+        (["train", "small", "model.d_modl=8", "--dry-run"], "d_model"),
+        (["train", "small", "model.d_model=x", "--dry-run"], "model.d_model must be a number"),
+        (["train", "small"], "train needs --data FOLDER and --out FOLDER"),
+        (["train", "small", "-d", folder, "-o", tmp_path / "r"], "not a prepared folder"),
+        (["prepare", tmp_path / "none", tmp_path / "d"], "none"),
+        (["prepare", folder, tmp_path / "d"], "empty"),
+        (["encode", folder], "not a prepared folder"),
+        (["evaluate", folder, folder, "-o", tmp_path / "e"], "not a checkpoint"),
+        (["predict", folder, folder, "-o", tmp_path / "p"], "not a checkpoint"),
+        (["report", folder], "empty"),
+        (["simulate", tmp_path / "s", "--rooms", 0], "num_rooms must be at least 1, not 0"),
+    ]
+    for words, message in cases:
+        code, out, err = command(*words)
+        assert code == 2 and out == "", words
+        lines = err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), err
+        assert message in lines[0], (words, err)
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_wrong_words_are_exit_code_2(command: Command, tmp_path: Path) -> None:
+    for words in (["nonsense"], ["evaluate"], ["simulate", tmp_path / "s", "--rooms", "many"]):
+        code, _, err = command(*words)
+        assert code == 2 and "Traceback" not in err, err
+
+
+def test_an_interrupt_is_exit_code_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt("stopped at step 4")
+
+    monkeypatch.setattr("contentctr.train.loop.train_model", stop)
+    code, _, err = command("train", "small", "-d", "data", "-o", "run")
+    assert code == 130 and "interrupted" in err and "Traceback" not in err
+
+
+def test_a_loss_that_is_not_finite_is_exit_code_1(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contentctr.train.loop import NonFiniteLossError
+
+    def stop(*_: object, **__: object) -> None:
+        raise NonFiniteLossError("step 5: a loss is not finite")
+
+    monkeypatch.setattr("contentctr.train.loop.train_model", stop)
+    code, _, err = command("train", "small", "-d", "data", "-o", "run")
+    assert code == 1 and err.strip() == "error: step 5: a loss is not finite"
+
+
+def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> None:
+    data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "e"
+    words = ["--rooms", 20, "--streamers", 3, "--features"]
+    assert "20 simulated rooms" in ok(command("simulate", data, *words))
+    shown = ok(command("train", "small", *TINY, "--data", data, "--dry-run"))
+    assert "training windows" in shown and "3 streamers" in shown
+    code, _, err = command("encode", data)
+    assert code == 2 and "nothing to encode" in err
+    assert "best checkpoint" in ok(command("train", "small", *TINY, "-d", data, "-o", run))
+    code, _, err = command("train", "small", *TINY, "-d", data, "-o", run)
+    assert code == 2 and "must be new or empty" in err
+    ok(command("train", "small", *TINY, "train.epochs=2", "-d", data, "-o", run, "--resume"))
+    shown = ok(command("evaluate", run, data, "-o", out))
+    assert "simulated rooms" in shown and "kendall_tau of oracle" in shown
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert str(out / "report.html") in ok(command("report", out, "--max-rooms", 1))
+    assert len((out / "report.html").read_text()) < len(page)
+    code, _, err = command("evaluate", run, data, "-o", out, "--split", "vall")
+    assert code == 2 and "vall" in err and len(err.strip().splitlines()) == 1
+
+
+def test_room_folders_to_a_prediction(command: Command, tmp_path: Path) -> None:
+    rooms, data, run = tmp_path / "rooms", tmp_path / "data", tmp_path / "run"
+    config = SimulatorConfig(num_rooms=4, num_streamers=2, min_segments=6, max_segments=7,
+                             rooms_without_video=0.0)  # fmt: skip
+    folders = write_room_folders(config, rooms, video_share=1.0, show_progress=False)
+    shares = ["--val", 0.25, "--test", 0.25]
+    assert "train 2, val 1, test 1" in ok(command("prepare", rooms, data, *shares))
+    models = ["--visual", make_tiny_swin(tmp_path / "swin"),
+              "--text", make_tiny_bert(tmp_path / "bert")]  # fmt: skip
+    ok(command("encode", data, *models))
+    ok(command("train", "small", *TINY, "-d", data, "-o", run))
+    ok(command("evaluate", run, data, "-o", tmp_path / "e"))
+    shown = ok(command("predict", run, folders[0], "-o", tmp_path / "p", "--clips", "--top", 2))
+    assert shown.startswith("1. ") and "3. " not in shown and "curve.csv" in shown
+    assert list((tmp_path / "p" / "clips").iterdir())
+    assert 6 <= pl.read_csv(tmp_path / "p" / "curve.csv").height <= 7
+    alone = shutil.copy(folders[0] / "video.mp4", tmp_path / "alone.mp4")
+    code, _, err = command("predict", run, alone, "-o", tmp_path / "p", "--streamer", "nobody")
+    assert code == 0 and "warning: no comments: taken as missing" in err
+
+
+def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None:
+    for number in range(3):
+        folder = tmp_path / "rooms" / f"r{number}"
+        folder.mkdir(parents=True)
+        (folder / "room.json").write_text(
+            f'{{"room_id": "r{number}", "streamer_id": "s", "duration_s": 65, '
+            f'"started_at": "2024-05-0{number + 1}T20:00:00Z"}}'
+        )
+        (folder / "comments.csv").write_text("t,user_id,text\n1,a,hello\n31,a,one\n")
+    code, _, err = command("prepare", tmp_path / "rooms", tmp_path / "data")
+    assert code == 0 and "warning: no segment has the target 'ctr'" in err
+    (tmp_path / "rooms" / "r1" / "comments.csv").write_text("t,user_id\n")
+    code, _, err = command("prepare", tmp_path / "rooms", tmp_path / "data")
+    assert code == 2 and "r1/comments.csv, line 1" in err
+    words = ["--target", "comment_rate", "--skip-bad-rooms"]
+    code, out, err = command("prepare", tmp_path / "rooms", tmp_path / "data", *words)
+    assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)

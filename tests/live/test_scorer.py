@@ -1,0 +1,465 @@
+"""RoomScorer against scoring.score_segments, the offline windows, and its defined results."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from contentctr.config import Config, DataConfig, DataSpec, InputError, ModelConfig
+from contentctr.live.scorer import RoomScorer
+from contentctr.live.scorer_decoders import LookbackDecoder, Ring, WindowDecoder
+from contentctr.live.scorer_segments import LiveSegment
+from contentctr.models.contentctr import ContentCTR
+from contentctr.models.registry import MODELS, build_model
+from contentctr.score import checkpoint
+from contentctr.score.rooms import score_segments
+from contentctr.vocabulary import Vocabulary
+from contentctr.windows.segment_data import from_arrays
+from make import make_table
+
+V, T, N = 6, 4, 8
+SPEC = DataSpec(visual_dim=V, text_dim=T)
+KNOWN = Vocabulary(streamers=["a", "b"])
+STREAMERS = ("a", "b", "new")
+SIZES = ModelConfig(
+    d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
+)
+CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
+CONTENT = [kind for kind in CTR if issubclass(MODELS[kind], ContentCTR)]
+OTHERS = [kind for kind in CTR if kind not in CONTENT]
+
+
+def make_config(kind="contentctr", horizon=0, **sizes):
+    sizes = dataclasses.replace(SIZES, kind=kind, **sizes)
+    return Config(data=DataConfig(window_len=N, horizon=horizon), model=sizes)
+
+
+def make_scorer(config=None, seed=0, **options):
+    config = config or make_config()
+    torch.manual_seed(seed)
+    model = build_model(config, SPEC, KNOWN)
+    with torch.no_grad():  # far from the start, so that scores and attention differ
+        for parameter in model.parameters():
+            parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
+    return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
+
+
+def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
+    """SegmentData of rooms with missing parts, and the same as LiveSegments, by room."""
+    rng = np.random.default_rng(seed)
+    table = make_table(lengths, streamers=STREAMERS)
+    count = table.height
+    flags = torch.from_numpy(rng.random((3, count)) > gone)
+    data = from_arrays(
+        table, KNOWN, horizon=horizon, has_visual_S=flags[0], has_speech_S=flags[1],
+        has_comments_S=flags[2],
+        visual_SV=torch.from_numpy(rng.normal(size=(count, V)).astype(np.float16)),
+        text_ST=torch.from_numpy(rng.normal(size=(count, T)).astype(np.float16)),
+    )  # fmt: skip
+    rooms = {}
+    for s, (room_id, streamer_id, index) in enumerate(
+        table.select("room_id", "streamer_id", "segment").iter_rows()
+    ):
+        rooms.setdefault(room_id, []).append(
+            LiveSegment(
+                room_id=room_id, streamer_id=streamer_id, index=index,
+                visual=data.visual_SV[s].numpy() if flags[0, s] else None,
+                text=data.text_ST[s].numpy() if flags[1, s] or flags[2, s] else None,
+                has_speech=bool(flags[1, s]), has_comments=bool(flags[2, s]),
+            )
+        )  # fmt: skip
+    return data, rooms
+
+
+def play(scorer, rooms, apart=0):
+    """Scores by room, one call a moment; each room starts `apart` moments after the one before."""
+    found = {room_id: [] for room_id in rooms}
+    starts = [number * apart for number in range(len(rooms))]
+    ends = [start + len(room) for start, room in zip(starts, rooms.values(), strict=True)]
+    for moment in range(max(ends)):
+        segments = [
+            room[moment - start]
+            for start, room in zip(starts, rooms.values(), strict=True)
+            if 0 <= moment - start < len(room)
+        ]
+        for result in scorer.score(segments):
+            assert result.status == "scored"
+            found[result.room_id].append(result.score)
+    return found
+
+
+def offline(scorer, data, horizon=0):
+    return score_segments(scorer._model, data, window_len=N, horizon=horizon)
+
+
+def only(scorer, segment):
+    [result] = scorer.score([segment])
+    return result
+
+
+def changed(segment, **values):
+    return dataclasses.replace(segment, **values)
+
+
+@pytest.mark.parametrize(
+    ("rotary", "lookback"), [(False, ""), (True, ""), (False, "2,1,3"), (True, "3,4,3")]
+)
+@pytest.mark.parametrize("kind", CONTENT)
+def test_every_score_is_the_offline_windows(kind, rotary, lookback):
+    scorer = make_scorer(make_config(kind, rotary=rotary, decoder_lookback=lookback))
+    assert isinstance(scorer._decoder, LookbackDecoder if lookback else WindowDecoder)
+    data, rooms = make_rooms([30, 1, 7, 8, 9, 2])
+    found = np.concatenate(list(play(scorer, rooms, apart=2).values()))
+    expected = offline(scorer, data)
+    assert np.ptp(expected) > 0.1
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("lookback", ["", "7,7,8"])
+def test_windows_of_20_in_rooms_of_1_to_60(lookback):
+    config = Config(model=dataclasses.replace(SIZES, rotary=True, decoder_lookback=lookback))
+    scorer = make_scorer(config, max_rooms=60, batch_size=16)
+    data, rooms = make_rooms(range(1, 61))
+    found = np.concatenate(list(play(scorer, rooms).values()))
+    expected = score_segments(scorer._model, data, window_len=20)
+    assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_fewer_decoder_layers(layers):
+    scorer = make_scorer(make_config(decoder_layers=layers, rotary=True))
+    data, rooms = make_rooms([20, 3])
+    found = np.concatenate(list(play(scorer, rooms).values()))
+    assert np.abs(found - offline(scorer, data)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+def test_a_room_joined_late_begins_there(lookback):
+    config = make_config(rotary=True, decoder_lookback=lookback)
+    data, rooms = make_rooms([20])
+    shifted = [changed(s, index=s.index + 2_000_000_000) for s in rooms["room000"]]
+    scorer = make_scorer(config)
+    found = play(scorer, {"room000": shifted})["room000"]
+    assert np.abs(np.array(found) - offline(scorer, data)).max() <= 1e-6
+
+
+def test_the_horizon_says_which_segment_a_score_is_of():
+    data, rooms = make_rooms([12], horizon=1)
+    scorer = make_scorer(make_config(horizon=1))
+    results = [only(scorer, segment) for segment in rooms["room000"]]
+    assert [r.target_index for r in results] == list(range(1, 13))
+    expected = offline(scorer, data, horizon=1)
+    for result in results[:-1]:
+        assert abs(result.score - expected[result.target_index]) <= 1e-6
+
+
+def without(data, rows):
+    """The data, with nothing in some rows."""
+    flags = {}
+    for name in ("has_visual_S", "has_speech_S", "has_comments_S"):
+        flags[name] = getattr(data, name).clone()
+        flags[name][rows] = False
+    return dataclasses.replace(data, **flags)
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+@pytest.mark.parametrize("gap", [[1], [3, 4, 9], range(5, 12), range(2, 9), range(4, 26)])
+def test_skipped_segments_are_those_of_which_nothing_is_there(gap, lookback, together):
+    scorer = make_scorer(make_config(rotary=True, decoder_lookback=lookback))
+    data, rooms = make_rooms([40])
+    kept = [s for s in rooms["room000"] if s.index not in gap]
+    results = scorer.score(kept) if together else [only(scorer, s) for s in kept]
+    expected = offline(scorer, without(data, list(gap)))
+    assert np.abs(expected - offline(scorer, data)).max() > 1e-3
+    for result in results:
+        assert result.status == "scored"
+        assert abs(result.score - expected[result.index]) <= 1e-6
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+def test_a_repeated_segment_gets_its_score_again_and_changes_nothing(lookback):
+    config = make_config(decoder_lookback=lookback)
+    _, rooms = make_rooms([12])
+    plain = play(make_scorer(config), rooms)["room000"]
+    scorer = make_scorer(config)
+    other = make_rooms([12], seed=1)[1]["room000"]
+    for moment, segment in enumerate(rooms["room000"]):
+        assert only(scorer, segment).score == plain[moment]
+        for earlier in range(max(0, moment - N + 1), moment + 1):
+            for again in (rooms["room000"][earlier], other[earlier]):
+                result = only(scorer, again)
+                assert (result.status, result.score) == ("repeated", plain[earlier])
+    old = only(scorer, rooms["room000"][12 - N - 1])
+    assert (old.status, old.score) == ("late", None)
+
+
+def test_repeats_in_one_call():
+    _, rooms = make_rooms([12])
+    segments = rooms["room000"]
+    other = make_rooms([12], seed=1)[1]["room000"]
+    plain = play(make_scorer(), rooms)["room000"]
+    scorer = make_scorer()
+    scorer.score(segments[:3])
+    call = [segments[0], segments[3], other[3], *segments[4:], other[2], segments[5]]
+    results = scorer.score(call)
+    again = {0, 2, len(call) - 2, len(call) - 1}
+    for k, (segment, result) in enumerate(zip(call, results, strict=True)):
+        assert result.status == ("repeated" if k in again else "scored")
+        assert abs(result.score - plain[segment.index]) <= 1e-6
+
+
+def test_a_late_segment_is_left_out_and_its_place_stays_missing():
+    data, rooms = make_rooms([14])
+    segments = rooms["room000"]
+    scorer = make_scorer()
+    results = [only(scorer, s) for s in segments[:4] + segments[6:10]]
+    late = [only(scorer, segments[k]) for k in (4, 5)]
+    assert all((r.status, r.score) == ("late", None) for r in late)
+    results += [only(scorer, s) for s in segments[10:]]
+    expected = offline(scorer, without(data, [4, 5]))
+    assert all(abs(r.score - expected[r.index]) <= 1e-6 for r in results)
+
+
+def test_before_a_rooms_first_segment_is_late():
+    _, rooms = make_rooms([5])
+    scorer = make_scorer()
+    only(scorer, rooms["room000"][2])
+    result = only(scorer, rooms["room000"][1])
+    assert (result.status, result.score) == ("late", None)
+
+
+def test_segments_of_one_call_are_taken_in_the_order_of_their_numbers():
+    data, rooms = make_rooms([20, 11])
+    segments = [s for room in rooms.values() for s in room]
+    order = np.random.default_rng(0).permutation(len(segments))
+    scorer = make_scorer()
+    results = scorer.score([segments[k] for k in order])
+    expected = offline(scorer, data)
+    for k, result in zip(order, results, strict=True):
+        assert (result.room_id, result.index) == (segments[k].room_id, segments[k].index)
+        assert abs(result.score - expected[k]) <= 1e-6
+    assert scorer.rooms == {"room000": 19, "room001": 10}
+    assert scorer.score([]) == []
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+def test_a_place_that_another_room_left_does_not_show(lookback):
+    config = make_config(decoder_lookback=lookback)
+    _, rooms = make_rooms([12, 5])
+    alone = play(make_scorer(config, max_rooms=1), {"room001": rooms["room001"]})
+    scorer = make_scorer(config, max_rooms=1)
+    play(scorer, {"room000": rooms["room000"]})
+    assert scorer.forget("room000") and not scorer.forget("room000")
+    assert len(scorer) == 0
+    assert play(scorer, {"room001": rooms["room001"]}) == alone
+    result = only(scorer, changed(rooms["room001"][0], index=6))
+    assert only(scorer, changed(rooms["room001"][0], index=5)).status == "late"
+    assert result.status == "scored"
+
+
+BAD = {
+    "visual must be 6 numbers, of shape .6,., not .5,.": {"visual": np.zeros(5, np.float32)},
+    "visual must be an array of floats, not int64": {"visual": np.zeros(6, np.int64)},
+    "visual must be an array of floats, not list": {"visual": [0.0] * 6},
+    r"text must be 4 numbers, of shape .4,., not .1, 4.": {"text": np.zeros((1, 4))},
+    r"text\[2\] must be finite and at most 65504 in size, not nan": {
+        "text": np.array([0, 0, np.nan, 0])
+    },
+    r"visual\[0\] must be finite.* not -?inf": {"visual": np.full(6, -np.inf, np.float32)},
+    r"visual\[1\] must be finite.* not 70000": {"visual": np.array([0, 7e4, 0, 0, 0, 0])},
+    "text must be there, as the segment has speech": {"text": None},
+    "index must be a whole number from 0 to 2147483647, not -1": {"index": -1},
+    "index must be a whole number from 0 to 2147483647, not 2147483648": {"index": 2**31},
+    "index must be a whole number from 0 to 2147483647, not 1.5": {"index": 1.5},
+    "index must be a whole number from 0 to 2147483647, not True": {"index": True},
+    "has_speech must be true or false, not 1": {"has_speech": 1},
+    "room_id must be text, and not empty": {"room_id": ""},
+    "streamer_id must be text, not None": {"streamer_id": None},
+    "streamer_id must be 'a', as in the room's first segment, not 'b'": {"streamer_id": "b"},
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_is_wrong_is_named_and_nothing_changes(message):
+    _, rooms = make_rooms([10, 10], gone=0.0)
+    scorer, plain = make_scorer(), make_scorer()
+    for each in (scorer, plain):
+        each.score([room[0] for room in rooms.values()])
+    before = scorer.save()
+    bad = changed(rooms["room000"][1], **BAD[message])
+    with pytest.raises(InputError, match=message) as error:
+        scorer.score([rooms["room001"][1], bad])
+    assert repr(bad.room_id) in str(error.value) and str(bad.index) in str(error.value)
+    assert scorer.save() == before
+    rest = {room_id: room[1:] for room_id, room in rooms.items()}
+    assert play(scorer, rest) == play(plain, rest)
+
+
+def test_too_many_rooms_change_nothing():
+    _, rooms = make_rooms([2] * 4)
+    scorer = make_scorer(max_rooms=3)
+    scorer.score([room[0] for room in list(rooms.values())[:2]])
+    before = scorer.save()
+    with pytest.raises(InputError, match="live rooms must be at most 3 .max_rooms., not 4"):
+        scorer.score([room[1] for room in rooms.values()])
+    assert scorer.save() == before and len(scorer) == 2
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+@pytest.mark.parametrize("moment", [1, 5, 8, 13])
+def test_a_restored_room_goes_on_with_the_same_bits(moment, lookback):
+    config = make_config(rotary=True, decoder_lookback=lookback)
+    _, rooms = make_rooms([20, 20, 20])
+    start = {room_id: room[:moment] for room_id, room in rooms.items()}
+    rest = {room_id: room[moment:] for room_id, room in rooms.items()}
+    scorer = make_scorer(config)
+    play(scorer, start)
+    whole, single = scorer.save(), scorer.save(["room001"])
+    expected = play(scorer, rest)
+
+    other = make_scorer(config)
+    play(other, {"x": [changed(s, room_id="x", streamer_id="b") for s in rooms["room002"]]})
+    other.forget("x")  # what a place holds must not show
+    assert other.restore(whole) == list(rooms)
+    assert other.save() == whole
+    assert play(other, rest) == expected
+
+    alone = make_scorer(config, max_rooms=1)
+    assert alone.restore(single) == ["room001"] and alone.save() == single
+    again = only(alone, rooms["room001"][moment - 1])
+    assert again.status == "repeated"
+    found = play(alone, {"room001": rest["room001"]})["room001"]
+    assert np.allclose(found, expected["room001"], rtol=0, atol=1e-6)
+    scorer.restore(single)
+    assert scorer.rooms["room001"] == moment - 1
+
+
+def test_rooms_of_different_ages_in_one_state():
+    _, rooms = make_rooms([3, 20])
+    scorer, other = make_scorer(), make_scorer()
+    play(scorer, rooms)
+    other.restore(scorer.save())
+    later = [changed(room[-1], index=room[-1].index + 1) for room in rooms.values()]
+    assert other.score(later) == scorer.score(later)
+    assert other.restore(make_scorer().save()) == []
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    _, rooms = make_rooms([3, 3])
+    scorer = make_scorer()
+    play(scorer, rooms)
+    state = scorer.save()
+    with pytest.raises(InputError, match="revision must be"):
+        make_scorer(seed=1).restore(state)
+    with pytest.raises(InputError, match="revision must be"):
+        make_scorer(make_config(horizon=1)).restore(state)
+    with pytest.raises(InputError, match="not readable safetensors"):
+        scorer.restore(state[:-5])
+    with pytest.raises(InputError, match="not readable safetensors"):
+        scorer.restore(b"")
+    with pytest.raises(InputError, match="format must be 'contentctr-rooms-1'"):
+        scorer.restore(state.replace(b"contentctr-rooms-1", b"contentctr-rooms-9"))
+    with pytest.raises(InputError, match="list of rooms is damaged"):
+        scorer.restore(state.replace(b"first", b"fisrt"))
+    with pytest.raises(InputError, match="'.*' must be .*, not "):
+        scorer.restore(state.replace(b'"key"', b'"kez"'))
+    spoilt = bytearray(state)
+    spoilt[-4:] = np.float32(np.nan).tobytes()
+    with pytest.raises(InputError, match="must be finite"):
+        scorer.restore(bytes(spoilt))
+    with pytest.raises(InputError, match="at most 1 .max_rooms., not 2"):
+        make_scorer(max_rooms=1).restore(state)
+    with pytest.raises(InputError, match="room 'nobody': must be one of the 2 live rooms"):
+        scorer.save(["nobody"])
+    assert scorer.save() == state
+
+
+def test_an_interrupted_call_can_be_made_again(monkeypatch):
+    _, rooms = make_rooms([20, 20])
+    segments = [s for room in rooms.values() for s in room]
+    expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
+    scorer = make_scorer(batch_size=1)
+    step, calls = scorer._decoder.step, []
+
+    def breaks(*values):
+        calls.append(1)
+        if len(calls) == 25:
+            raise KeyboardInterrupt
+        return step(*values)
+
+    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.score(segments)
+    done = {room_id: last for room_id, last in scorer.rooms.items()}
+    assert done == {"room000": 11, "room001": 11}
+    results = scorer.score(segments)
+    assert {r.status for r in results} == {"scored", "repeated", "late"}
+    for result in results:
+        if result.status != "late":  # older than the last n when the call was made again
+            assert result.score == expected[result.room_id, result.index]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_models_are_refused(kind):
+    with pytest.raises(InputError, match=f"model.kind must be .*contentctr.*, not '{kind}'"):
+        make_scorer(make_config(kind))
+
+
+def test_a_scorer_has_room():
+    with pytest.raises(InputError, match="max_rooms must be at least 1, not 0"):
+        make_scorer(max_rooms=0)
+
+
+def test_a_scorer_of_a_checkpoint(tmp_path):
+    scorer = make_scorer()
+    checkpoint.save(
+        tmp_path / "c", scorer._model, config=make_config(), spec=SPEC, vocabulary=KNOWN, info={}
+    )
+    other = RoomScorer.from_checkpoint(tmp_path / "c", max_rooms=8, batch_size=3)
+    assert other.revision == scorer.revision
+    _, rooms = make_rooms([9, 4])
+    assert play(other, rooms) == play(scorer, rooms)
+
+
+def test_a_ring_keeps_the_last_entries_of_each_slot():
+    ring = Ring(2, 3, (1,))
+    slot = torch.tensor([0, 1])
+    for index in range(5):
+        value = torch.tensor([[float(index)], [10.0 + index]])
+        ring.write(slot, torch.tensor([index, index]), value)
+    assert ring.read(slot, torch.tensor([4, 4]), 3)[..., 0].tolist() == [[2, 3, 4], [12, 13, 14]]
+    assert ring.read(slot[1:], torch.tensor([4]), 2)[..., 0].tolist() == [[13, 14]]
+
+
+def test_only_what_is_new_is_computed():
+    rows = {}
+
+    def count(name):
+        def hook(module, inputs, output):
+            rows[name] = rows.get(name, 0) + inputs[0].numel() // inputs[0].shape[-1]
+
+        return hook
+
+    for lookback, expected in (
+        ("", {"text": 1, "block": 1, "key0": 1, "ff0": N, "key2": N, "query2": 1, "ff2": 1}),
+        ("3,4,3", {"text": 1, "block": 1, "key0": 1, "ff0": 1, "key2": 1, "query2": 1, "ff2": 1}),
+    ):
+        scorer = make_scorer(make_config(decoder_lookback=lookback))
+        _, rooms = make_rooms([20], gone=0.0)
+        play(scorer, {"room000": rooms["room000"][:-1]})
+        model = scorer._model
+        for name, module in {
+            "text": model.fusion.text,
+            "block": model.block.layers[0].feed_forward,
+            "key0": model.decoder[0].attention.key,
+            "ff0": model.decoder[0].feed_forward,
+            "key2": model.decoder[2].attention.key,
+            "query2": model.decoder[2].attention.query,
+            "ff2": model.decoder[2].feed_forward,
+        }.items():
+            module.register_forward_hook(count(name))
+        rows.clear()
+        only(scorer, rooms["room000"][-1])
+        assert rows == expected

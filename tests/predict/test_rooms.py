@@ -1,0 +1,202 @@
+"""From a recording to its curve, highlights and clips."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.torch import load_file, save_file
+
+from contentctr.errors import InputError
+from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.predict.rooms import predict_recording
+from contentctr.score import checkpoint as checkpoints
+from contentctr.store.rooms import Prepared
+from contentctr.train.loop import train_model
+from tiny_models import make_tiny_swin
+from training import with_train
+from videos import make_video
+from world import World, check, make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = make_world(tmp_path_factory.mktemp("world"))
+    sharpen(made, made.run.parent / "scores")
+    return made
+
+
+def sharpen(world: World, out: Path, factor: float = 30.0) -> None:
+    """Spread the run's scores, so that they differ by far more than rounding to float16 does."""
+    evaluate_model(world.run, world.data, out, split="all", show_progress=False)
+    scores = pl.read_parquet(out / "predictions.parquet")["score"].to_numpy()
+    middle = float(np.log(scores / (1 - scores)).mean())
+    path = checkpoints.load(world.run).folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["head.bias"] = -factor * (middle - tensors["head.bias"])
+    tensors["head.weight"] = factor * tensors["head.weight"]
+    save_file(tensors, path)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 200 s: six segments, and a tail of 20 s that makes a seventh."""
+    path = tmp_path_factory.mktemp("video") / "v.mp4"
+    make_video(path, seconds=200, rate=2, gop=4)
+    return path
+
+
+def stored_scores(world: World, out: Path, room: str) -> np.ndarray:
+    evaluate_model(world.run, world.data, out, split="all", show_progress=False)
+    table = pl.read_parquet(out / "predictions.parquet")
+    return table.filter(pl.col("room_id") == room)["score"].to_numpy()
+
+
+def test_a_room_folder_scores_as_its_stored_features_do(world: World, tmp_path: Path) -> None:
+    for room in (world.rooms[0], world.rooms[-1]):
+        found = predict_recording(world.run, room, tmp_path / "p", show_progress=False)
+        curve = check(found, tmp_path / "p")
+        own = world.data.segments().filter(pl.col("room_id") == found_room(tmp_path))
+        expected = stored_scores(world, tmp_path / "e", found_room(tmp_path))
+        facts = json.loads((tmp_path / "p" / "prediction.json").read_text())
+        assert facts["simulated"] is True
+        assert np.ptp(expected) > 0.01  # not all alike
+        np.testing.assert_allclose(curve["score"].to_numpy(), expected, atol=1e-3)
+        np.testing.assert_allclose(curve["ctr"].to_numpy(), own["ctr"].to_numpy())
+        assert curve["viewers"].to_list() == own["viewers"].to_list()
+
+
+def found_room(tmp_path: Path) -> str:
+    room: str = json.loads((tmp_path / "p" / "prediction.json").read_text())["room_id"]
+    return room
+
+
+def parts(folder: Path) -> dict[str, list[Path]]:
+    names = {"video": ("video", "frames"), "comments": ("comments",), "speech": ("speech",),
+             "events": ("events", "truth")}  # fmt: skip
+    return {k: [p for p in folder.iterdir() if p.stem in v] for k, v in names.items()}
+
+
+@pytest.mark.parametrize("part", ["comments", "speech", "video", "events"])
+def test_a_part_may_be_missing(world: World, tmp_path: Path, part: str) -> None:
+    room = tmp_path / "room"
+    shutil.copytree(world.rooms[0], room)
+    gone = parts(room)[part]
+    assert gone
+    for path in gone:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found = predict_recording(world.run, room, tmp_path / "p", show_progress=False)
+    curve = check(found, tmp_path / "p")
+    whole = stored_scores(world, tmp_path / "e", found_room(tmp_path))
+    if part == "events":
+        assert "ctr" not in curve.columns
+        np.testing.assert_allclose(curve["score"].to_numpy(), whole, atol=1e-3)
+        return
+    name = "pictures" if part == "video" else part
+    assert f"no {name}: taken as missing" in found.warnings
+    assert np.abs(curve["score"].to_numpy() - whole).max() > 1e-4
+
+
+def test_a_room_with_nothing_but_its_length(world: World, tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    head = {"room_id": "r", "streamer_id": "nobody", "duration_s": 95,
+            "started_at": "2024-05-01T20:00:00Z"}  # fmt: skip
+    (room / "room.json").write_text(json.dumps(head))
+    found = predict_recording(world.run, room, tmp_path / "p", show_progress=False)
+    assert check(found, tmp_path / "p").height == 3
+    assert len([w for w in found.warnings if "taken as missing" in w]) == 3
+    assert any("'nobody' is not known" in w for w in found.warnings)
+
+
+def test_a_bare_video(world: World, video: Path, tmp_path: Path) -> None:
+    found = predict_recording(world.run, video, tmp_path / "p", show_progress=False)
+    curve = check(found, tmp_path / "p")
+    assert curve.height == 7 and curve["end_s"][-1] == pytest.approx(200, abs=1)
+    assert "ctr" not in curve.columns
+    assert any("the streamer is not known" in w for w in found.warnings)
+    assert json.loads((tmp_path / "p" / "prediction.json").read_text())["simulated"] is False
+    chat, subtitles = tmp_path / "chat.csv", tmp_path / "said.srt"
+    chat.write_text("t,user_id,text\n1,a,wow love you\n40,b,dance more\n")
+    subtitles.write_text("1\n00:00:01,000 --> 00:00:05,000\nhello everyone\n")
+    events = tmp_path / "log.csv"
+    events.write_text("user_id,t,kind\na,1,exposure\na,2,click\nb,40,exposure\n")
+    known = Prepared(world.data.root).segments()["streamer_id"][0]
+    more = predict_recording(
+        world.run, video, tmp_path / "p", comments=chat, speech=subtitles, events=events,
+        streamer_id=known, top_k=1, show_progress=False,
+    )  # fmt: skip
+    full = check(more, tmp_path / "p")
+    assert full["ctr"].to_list()[:3] == [1.0, 0.0, None]
+    assert not [w for w in more.warnings if "missing" in w or "not known" in w]
+    assert len(more.highlights) <= 1
+    assert np.abs(full["score"].to_numpy() - curve["score"].to_numpy()).max() > 1e-4
+
+
+def test_clips_play(world: World, video: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # the second removes the clips of the first
+        (tmp_path / "p" / "clips").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / "clips" / "old.mp4").touch()
+        found = predict_recording(world.run, video, tmp_path / "p", clips=True, show_progress=False)
+    check(found, tmp_path / "p")
+    rows = pl.read_csv(tmp_path / "p" / "highlights.csv").to_dicts()
+    made = [p for p in found.files if p.parent.name == "clips"]
+    assert rows and [row["clip"] for row in rows] == [p.name for p in made]
+    assert {p.name for p in (tmp_path / "p" / "clips").iterdir()} == {p.name for p in made}
+    for row, path in zip(rows, made, strict=True):
+        with av.open(str(path)) as container:
+            times = [f.time for f in container.decode(video=0)]
+        length = row["clip_end_s"] - row["clip_start_s"]
+        assert length == pytest.approx(row["end_s"] - row["start_s"], abs=4)
+        assert times[-1] - times[0] == pytest.approx(length, abs=1)
+        assert len(times) == pytest.approx(2 * length, abs=2)
+
+
+def test_wrong_use(world: World, video: Path, tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    shutil.copytree(world.rooms[0], room)
+    for path in parts(room)["video"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    short = tmp_path / "short.mp4"
+    make_video(short, seconds=10, rate=2)
+    cases: list[tuple[Path, dict[str, object], str]] = [
+        (room, {"clips": True}, "clips can be cut from a video only"),
+        (room, {"comments": video}, "--comments is for a video file"),
+        (room, {"streamer_id": "s"}, "--streamer is for a video file"),
+        (short, {}, r"short\.mp4: too short: 10\.\d s, less than half of a segment of 30 s"),
+        (tmp_path / "none.mp4", {}, r"none\.mp4: no such file or folder"),
+        (world.run / "config.json", {}, r"config\.json"),
+        (video, {"top_k": 0}, "top_k must be at least 1, not 0"),
+        (video, {"comments": tmp_path / "none.csv"}, r"none\.csv: no such file"),
+    ]
+    for source, options, message in cases:
+        with pytest.raises(InputError, match=message):
+            predict_recording(world.run, source, tmp_path / "p", show_progress=False, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_horizon_leaves_the_first_segment_without_a_score(world: World, tmp_path: Path) -> None:
+    config = with_train(epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, horizon=1))
+    train_model(config, world.data, tmp_path / "run", show_progress=False)
+    found = predict_recording(tmp_path / "run", world.rooms[0], tmp_path / "p", show_progress=False)
+    curve = pl.read_csv(tmp_path / "p" / "curve.csv")
+    assert curve["score"][0] is None and curve["score"].null_count() == 1
+    assert not curve["highlight"][0] and found.highlights
+
+
+def test_another_encoder_than_trained_with(world: World, video: Path, tmp_path: Path) -> None:
+    swin = world.run.parent / "swin"
+    shutil.copytree(swin, tmp_path / "kept")
+    try:
+        shutil.rmtree(swin)
+        make_tiny_swin(swin, seed=1)
+        with pytest.raises(InputError, match="the visual encoder .* must have revision"):
+            predict_recording(world.run, video, tmp_path / "p", show_progress=False)
+    finally:
+        shutil.rmtree(swin)
+        shutil.copytree(tmp_path / "kept", swin)

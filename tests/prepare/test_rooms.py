@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.prepare import rooms as module
+from contentctr.prepare.rooms import prepare_rooms
+from contentctr.store import rooms as prepared
+from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
+
+
+def make(root: Path, number: int, *, head: dict[str, object] | None = None, **files: str) -> Path:
+    """Room `number`, of 65 s, started on day `number` of May."""
+    folder = root / f"room{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    record: dict[str, object] = {
+        "room_id": f"r{number}",
+        "streamer_id": "s",
+        "started_at": f"2024-05-{number:02}T20:00:00Z",
+        "duration_s": 65,
+        **(head or {}),
+    }
+    (folder / "room.json").write_text(json.dumps(record))
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return folder
+
+
+EVENTS = "user_id,t,kind\na,1,exposure\nb,2,exposure\nb,3,click\nc,31,exposure\nd,64,click\n"
+CHAT = "t,user_id,text\n1,a,hello\n31,a,one\n32,b,two\n"
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in out.iterdir()} if out.exists() else {}
+
+
+def test_rooms_to_prepared_by_hand(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, events_csv=EVENTS, comments_csv=CHAT)
+    (tmp_path / "in" / "room1" / "columns.csv").write_text("t,gmv\n1,2\n2,4\n")
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    rooms, segments = data.rooms(), data.segments()
+    assert dict(rooms.schema) == ROOMS_SCHEMA
+    assert rooms["split"].to_list() == ["train", "val", "test"]
+    assert rooms["num_segments"].to_list() == [2, 2, 2]
+    assert dict(segments.schema) == {**SEGMENTS_SCHEMA, "gmv": pl.Float64}
+    one = segments.filter(pl.col("room_id") == "r1")
+    assert one["target"].to_list() == [0.5, 0.0]
+    assert one["gmv"].to_list() == [3.0, None]
+    assert one["comments"].to_list() == ["hello", "one\ntwo"]
+    assert segments["split"].to_list() == ["train"] * 2 + ["val"] * 2 + ["test"] * 2
+    manifest = data.manifest()
+    assert manifest["counts"] == {
+        "clicks_without_exposure": 3,
+        "events_outside": 3,
+        "rooms": 3,
+        "segments": 6,
+        "segments_with_target": 6,
+        "rooms_by_split": {"train": 1, "val": 1, "test": 1},
+    }
+    assert {k: manifest[k] for k in ("target", "comment_lag", "segment_seconds")} == {
+        "target": "ctr",
+        "comment_lag": 0,
+        "segment_seconds": 30.0,
+    }
+    assert manifest["simulated"] is False
+    assert manifest["frames_per_segment"] == 3
+    assert len(manifest["warnings"]) == 3
+    assert data.truth() is None
+
+
+def test_chunks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 8):
+        make(tmp_path / "in", number, events_csv=EVENTS, comments_csv=CHAT)
+    (tmp_path / "in" / "room6" / "columns.csv").write_text("t,gmv\n1,2\n")
+    prepare_rooms(tmp_path / "in", tmp_path / "a", show_progress=False)
+    monkeypatch.setattr(module, "_CHUNK_ROOMS", 2)
+    prepare_rooms(tmp_path / "in", tmp_path / "b", show_progress=False)
+    monkeypatch.setattr(module, "_CHUNK_EVENTS", 4)
+    prepare_rooms(tmp_path / "in", tmp_path / "c", show_progress=False)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") == contents(tmp_path / "c")
+
+
+def test_targets_without_click_logs(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, comments_csv=CHAT, columns_csv="t,gmv\n1,5\n31,4\n")
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", target="comment_rate", show_progress=False
+    )
+    assert data.segments()["target"].to_list() == [0.0, 1.0] * 3
+    assert data.manifest()["comment_lag"] == 1
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", target="gmv", show_progress=False)
+    assert data.segments()["target"].to_list() == [1.0, 0.0] * 3
+    assert data.manifest()["comment_lag"] == 0
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    assert data.manifest()["warnings"] == [
+        "no segment has the target 'ctr'; rooms without click logs can use comment_rate"
+    ]
+    with pytest.raises(InputError, match="comment_lag must be at least 1 with target 'comment_rat"):
+        prepare_rooms(tmp_path / "in", tmp_path / "out", target="comment_rate", comment_lag=0)
+    with pytest.raises(InputError, match="target must be comment_rate or one of .*gmv; not 'gmw'"):
+        prepare_rooms(tmp_path / "in", tmp_path / "out", target="gmw", show_progress=False)
+
+
+def test_truth_and_simulated(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        folder = make(tmp_path / "in", number, head={"simulated": True}, events_csv=EVENTS)
+        pl.DataFrame(
+            {
+                "room_id": [f"r{number}"] * 2,
+                "segment": [0, 1],
+                "click_probability": [0.1, 0.2],
+                "activity": ["idle", "dancing"],
+            }
+        ).write_parquet(folder / "truth.parquet")
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    truth = data.truth()
+    assert truth is not None
+    assert truth.height == 6
+    assert data.manifest()["simulated"] is True
+    # Segments of another length have no truth, and the old one does not stay.
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", segment_seconds=10, show_progress=False)
+    assert data.truth() is None
+    assert "it does not have the 7 segments of 10 s of room 'r1'" in data.manifest()["warnings"][1]
+    make(tmp_path / "in", 4, head={"simulated": False})
+    manifest = prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False).manifest()
+    assert manifest["simulated"] is True
+    assert "3 of 4 rooms are simulated" in manifest["warnings"][-1]
+
+
+def test_broken_rooms_stop_or_are_skipped(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, events_csv=EVENTS)
+    prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    before = contents(tmp_path / "out")
+    broken = make(tmp_path / "in", 4, comments_csv="t,user_id\n")
+    with pytest.raises(InputError, match="room4/comments.csv, line 1: must name the column 'text'"):
+        prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    assert contents(tmp_path / "out") == before
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", skip_bad_rooms=True, show_progress=False
+    )
+    assert data.rooms().height == 3
+    manifest = data.manifest()
+    assert manifest["counts"]["rooms_skipped"] == 1
+    assert any(w.startswith(f"{broken}: left out: {broken}/comm") for w in manifest["warnings"])
+
+
+def test_rooms_too_short_and_too_few(tmp_path: Path) -> None:
+    make(tmp_path / "in", 1, events_csv=EVENTS)
+    short = make(tmp_path / "in", 2, head={"duration_s": 14.5})
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    assert data.rooms()["room_id"].to_list() == ["r1"]
+    assert data.manifest()["counts"]["rooms_too_short"] == 1
+    assert data.manifest()["warnings"][-3:] == [
+        f"{short}: left out: 14.5 s is less than half a segment",
+        "there is no val room: 1 rooms with 1 different starts are too few",
+        "there is no test room: 1 rooms with 1 different starts are too few",
+    ]
+    with pytest.raises(InputError, match="room2: no room left: .* 14.5 s is less than half a seg"):
+        prepare_rooms(short, tmp_path / "other", show_progress=False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_wrong_calls(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    first = make(root, 1, events_csv=EVENTS)
+    for arguments, message in (
+        ({"segment_seconds": 0}, "segment_seconds must be above 0"),
+        ({"frames_per_segment": 0}, "frames_per_segment must be at least 1, not 0"),
+        ({"val": 0.9, "test": 0.1}, "val and test must be"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare_rooms(root, tmp_path / "out", show_progress=False, **arguments)  # type: ignore[arg-type]
+    for out in (root, first):
+        with pytest.raises(InputError, match="the prepared folder must be another than those"):
+            prepare_rooms(root, out, show_progress=False)
+    with pytest.raises(InputError, match="room.json: must be a folder, or not there yet"):
+        prepare_rooms(root, first / "room.json", show_progress=False)
+    second = make(root, 2, head={"room_id": "r1"})
+    with pytest.raises(InputError, match=f"room_id 'r1' is in both {first} and {second}; give"):
+        prepare_rooms(root, tmp_path / "out", show_progress=False)
+    make(root, 2, head={"started_at": None})
+    with pytest.raises(InputError, match="room 'r2' has no started_at, which the split by time"):
+        prepare_rooms(root, tmp_path / "out", show_progress=False)
+    data = prepare_rooms(root, tmp_path / "out", val=0, test=0, show_progress=False)
+    assert data.rooms()["split"].to_list() == ["train", "train"]
+
+
+def test_a_kill_while_writing_leaves_nothing_that_reads_as_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    make(root, 1, events_csv=EVENTS)
+    prepare_rooms(root, out, show_progress=False)
+    (out / "features").mkdir()
+
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "file_sha256", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_rooms(root, out, show_progress=False)
+    with pytest.raises(InputError, match="not a prepared folder"):
+        prepared.Prepared(out).manifest()
+    assert prepare_rooms(root, out, show_progress=False).segments().height == 2
+    assert (out / "features").is_dir()
+    assert not [p for p in out.iterdir() if p.name.endswith(".tmp")]

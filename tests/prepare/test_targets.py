@@ -1,0 +1,213 @@
+import datetime as dt
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from contentctr.errors import InputError
+from contentctr.prepare.segments import segment_rooms
+from contentctr.prepare.targets import (
+    assign_splits,
+    check_comment_lag,
+    default_comment_lag,
+    set_target,
+)
+from contentctr.rooms.room import Room
+from contentctr.store.rooms import encoder_texts
+
+
+def table(values: dict[str, list[object]], rooms: list[str] | None = None) -> pl.DataFrame:
+    size = len(next(iter(values.values())))
+    base = {
+        "room_id": rooms or ["r"] * size,
+        "segment": list(range(size)),
+        "start_s": [30.0 * i for i in range(size)],
+        "end_s": [30.0 * (i + 1) for i in range(size)],
+        "ctr": [None] * size,
+        "comment_count": [None] * size,
+    }
+    casts = {"ctr": pl.Float64, "comment_count": pl.UInt32}
+    return pl.DataFrame({**base, **values}, schema_overrides=casts)
+
+
+def test_ctr_is_taken_as_it_is() -> None:
+    assert set_target(table({"ctr": [0.25, None, 1.0]}), "ctr")["target"].to_list() == [
+        0.25,
+        None,
+        1,
+    ]
+
+
+def test_ranks_worked_by_hand() -> None:
+    values = [10, 30, None, 30, 20, 7, 7, 7, 4, None]
+    rooms = ["a"] * 5 + ["b"] * 3 + ["c", "d"]
+    found = set_target(table({"gmv": values}, rooms), "gmv")["target"].to_list()
+    # Room a: ranks 1, 3.5, -, 3.5, 2 of four values.
+    assert found == pytest.approx(
+        [0, 2.5 / 3, None, 2.5 / 3, 1 / 3, 0.5, 0.5, 0.5, 0.5, None], nan_ok=True
+    )
+
+
+def test_comment_rate_is_by_second() -> None:
+    segments = table({"comment_count": [6, 4, 5, None]})
+    # The third is a short last segment: 5 in 15 s is more than 6 in 30 s.
+    segments = segments.with_columns(end_s=pl.Series([30.0, 60.0, 75.0, 120.0]))
+    assert set_target(segments, "comment_rate")["target"].to_list() == [0.5, 0.0, 1.0, None]
+    assert set_target(segments, "comment_count")["target"].to_list() == [1.0, 0.0, 0.5, None]
+
+
+def test_equal_counts_stay_equal_where_lengths_differ_in_the_last_digit() -> None:
+    rooms = [
+        Room(
+            room_id="r",
+            streamer_id="",
+            started_at=None,
+            duration_s=29.97 * 40,
+            comments=pl.DataFrame({"t": [29.97 * k + 1 for k in range(40)]}).with_columns(
+                user_id=pl.lit("u"), text=pl.lit("x")
+            ),
+        )
+    ]
+    segments = segment_rooms(rooms, segment_seconds=29.97)
+    assert (segments["end_s"] - segments["start_s"]).n_unique() > 1
+    assert set(set_target(segments, "comment_rate")["target"]) == {0.5}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.none() | st.integers(-3, 3) | st.just(float("nan")), min_size=1, max_size=20))
+def test_ranks_are_those_of_scipy(values: list[float | None]) -> None:
+    segments = table({"gmv": pl.Series(values, dtype=pl.Float64, strict=False)})  # type: ignore[dict-item]
+    found = set_target(segments, "gmv")["target"].to_list()
+    known = [v for v in values if v is not None and v == v]
+    ranks = iter(rankdata(known) if known else [])
+    for value, target in zip(values, found, strict=True):
+        if value is None or value != value:
+            assert target is None
+        else:
+            wanted = (next(ranks) - 1) / (len(known) - 1) if len(known) > 1 else 0.5
+            assert target == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gmw", "speech", "segment", "target", "room_id"])
+def test_unknown_target_lists_those_there_are(name: str) -> None:
+    segments = table({"gmv": [1.0], "speech": ["x"], "target": [0.5]})
+    with pytest.raises(
+        InputError,
+        match=f"comment_rate or one of the numeric columns ctr, comment_count, gmv; not '{name}'",
+    ):
+        set_target(segments, name)
+
+
+def test_comment_targets_need_a_lag() -> None:
+    assert [default_comment_lag(t) for t in ("ctr", "comment_rate", "comment_count", "gmv")] == [
+        0,
+        1,
+        1,
+        0,
+    ]
+    for target in ("comment_rate", "comment_count"):
+        check_comment_lag(target, 1)
+        with pytest.raises(InputError, match="comment_lag must be at least 1 .*own comments"):
+            check_comment_lag(target, 0)
+    check_comment_lag("ctr", 0)
+    with pytest.raises(InputError, match="comment_lag must be at least 0 .*; not -1"):
+        check_comment_lag("ctr", -1)
+
+
+def test_a_comment_target_is_never_in_its_own_input() -> None:
+    """Whatever is said in segment j changes no text given to segments up to j."""
+    rows = [(30.0 * k + 1, "u", f"word{k}") for k in range(6)]
+
+    def texts(comments: list[tuple[float, str, str]]) -> list[str]:
+        schema = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
+        log = pl.DataFrame(comments, schema=schema, orient="row").sort("t")
+        one = Room(room_id="r", streamer_id="", started_at=None, duration_s=180, comments=log)
+        segments = segment_rooms([one])
+        return encoder_texts(segments, default_comment_lag("comment_rate"))["comments"].to_list()
+
+    before = texts(rows)
+    assert before == ["", "word0", "word1", "word2", "word3", "word4"]
+    for j in range(6):
+        after = texts([*rows, (30.0 * j + 2, "v", "new"), (30.0 * j + 29.999, "v", "new")])
+        assert after[: j + 1] == before[: j + 1]
+
+
+def rooms(starts: list[int | None]) -> pl.DataFrame:
+    zero = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    times = [None if s is None else zero + dt.timedelta(hours=s) for s in starts]
+    return pl.DataFrame(
+        {"room_id": [f"r{i}" for i in range(len(starts))], "started_at": times},
+        schema={"room_id": pl.String, "started_at": pl.Datetime("us", "UTC")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("starts", "val", "test", "wanted"),
+    [
+        ([3, 1, 2], 0.1, 0.1, ["test", "train", "val"]),
+        ([2, 1], 0.1, 0.1, ["test", "train"]),
+        ([2, 1], 0.1, 0.0, ["val", "train"]),
+        ([1], 0.1, 0.1, ["train"]),
+        ([1, 1, 1], 0.3, 0.3, ["train"] * 3),
+        ([1, 2, 2, 2], 0.0, 0.25, ["train", "test", "test", "test"]),
+        (
+            [5, 5, 1, 2, 3, 4, 5, 5, 5, 5],
+            0.1,
+            0.2,
+            ["test"] * 2 + ["train"] * 3 + ["val"] + ["test"] * 4,
+        ),
+        (list(range(10)), 0.0, 0.0, ["train"] * 10),
+        (list(range(10)), 0.2, 0.3, ["train"] * 5 + ["val"] * 2 + ["test"] * 3),
+        (list(range(4)), 0.05, 0.9, ["train", "val", "test", "test"]),
+        ([None, 1], 0.0, 0.0, ["train", "train"]),
+    ],
+)
+def test_splits_worked_by_hand(
+    starts: list[int | None], val: float, test: float, wanted: list[str]
+) -> None:
+    table = rooms(starts)
+    found = assign_splits(table, val=val, test=test)
+    assert found["split"].to_list() == wanted
+    assert found["room_id"].to_list() == table["room_id"].to_list()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=30),
+    st.sampled_from([0.0, 0.1, 0.4]),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_splits_never_share_a_start_nor_go_back(starts: list[int], val: float, test: float) -> None:
+    found = assign_splits(rooms(starts).with_columns(split=pl.lit("old")), val=val, test=test)
+    hours = {
+        split: [h for h, s in zip(starts, found["split"], strict=True) if s == split]
+        for split in ("train", "val", "test")
+    }
+    assert hours["train"]
+    assert sum(map(len, hours.values())) == len(starts)
+    order = [hours[s] for s in ("train", "val", "test") if hours[s]]
+    assert all(max(a) < min(b) for a, b in zip(order, order[1:], strict=False))
+    distinct = len(set(starts))
+    wanted = (val > 0) + (test > 0)
+    assert bool(hours["val"]) + bool(hours["test"]) == min(wanted, distinct - 1)
+
+
+def test_shares_are_met_nearly() -> None:
+    starts = list(range(1000))
+    random.Random(0).shuffle(starts)
+    counts = assign_splits(rooms(starts), val=0.1, test=0.15)["split"].value_counts()
+    assert dict(counts.iter_rows()) == {"train": 750, "val": 100, "test": 150}
+
+
+def test_wrong_splits() -> None:
+    for val, test in ((-0.1, 0.1), (0.5, 0.5), (np.nan, 0.1)):
+        with pytest.raises(InputError, match="val and test must be at least 0 and sum to less"):
+            assign_splits(rooms([1]), val=val, test=test)
+    with pytest.raises(
+        InputError, match=r"room 'r1' has no started_at.* \(1 of 2 rooms\); give it"
+    ):
+        assign_splits(rooms([1, None]), val=0.1, test=0.1)

@@ -1,0 +1,320 @@
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from contentctr.errors import InputError
+from contentctr.metrics.ctr import summary
+from contentctr.report import figures, write_report
+from contentctr.report.room_sections import choose_rooms
+from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA, read_evaluation
+from contentctr.score.highlights import find_highlights
+from html_page import Page
+
+ROOM_IDS = ("room-0", "<b>直播间</b> & \"x'", "room-2", "room-3", "room-4")
+
+
+def make_predictions(simulated, seed=0):
+    """Rooms of 24 segments whose scores follow the true probability less and less."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, room_id in enumerate(ROOM_IDS):
+        truth = 1 / (1 + np.exp(2.5 - np.repeat(rng.normal(0, 0.8, 4), 6)))
+        viewers = rng.integers(5, 200, 24)
+        targets = rng.binomial(viewers, truth) / viewers
+        scores = np.clip(truth + rng.normal(0, 0.02 * number, 24), 0.001, 0.999)
+        for i in range(24):
+            known = i != 10
+            rows.append({
+                "room_id": room_id, "streamer_id": f"streamer-{number % 2}", "segment": i,
+                "start_s": 30.0 * i, "end_s": 30.0 * i + 30,
+                "target": targets[i] if known else None, "score": None if i == 3 else scores[i],
+                "viewers": viewers[i] if known else None,
+                "is_sample": bool(known and viewers[i] >= 10 and i >= 4),
+                "truth": truth[i] if simulated else None,
+            })  # fmt: skip
+    return pl.DataFrame(rows, schema=PREDICTIONS_SCHEMA)
+
+
+def make_evaluation(folder, simulated=True, **changes):
+    """An evaluation folder; a keyword replaces a field of metrics.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = make_predictions(simulated)
+    table.write_parquet(folder / "predictions.parquet")
+    samples = table.filter("is_sample")
+    groups, targets = samples["room_id"].to_numpy(), samples["target"].to_numpy()
+    references = {"streamer_mean": {"kendall_tau": 0.125}, "global_mean": {"kendall_tau": None}}
+    if simulated:
+        references["oracle"] = summary(samples["truth"].to_numpy(), targets, groups)
+    metrics = {
+        "simulated": simulated, "split": "test", "target": "ctr", "horizon": 0,
+        "metrics": summary(samples["score"].to_numpy(), targets, groups),
+        "references": references, "counts": {"rooms": 5, "segments": table.height},
+        "config": {"model": {"kind": "contentctr"}, "train": {"epochs": 12}},
+        "data_spec": {"text_encoder": "<script>alert(1)</script>"},
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics | changes))
+    return folder
+
+
+def write_log(folder, steps=30):
+    with (folder / "training_log.jsonl").open("w") as handle:
+        for step in range(1, steps + 1):
+            losses = {"point": 1 / step, "pair": 0.7, "align": 0.0, "total": 1.2 / step}
+            row = {"step": step, "epoch": step / 10, "split": "train", **losses}
+            handle.write(json.dumps(row) + "\n")
+            if step % 10 == 0:
+                row = {"step": step, "split": "val", "kendall_tau": step / 100, "point": 0.4}
+                handle.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = make_evaluation(tmp_path_factory.mktemp("report") / "evaluation")
+    write_log(folder)
+    path = write_report(folder, max_rooms=4)
+    return folder, path, path.read_text("utf-8")
+
+
+def test_page_is_one_file_that_asks_no_host(report):
+    folder, path, text = report
+    assert path == folder / "report.html"
+    page = Page(text)
+    page.assert_asks_no_host()
+    addresses = set(re.findall(r"https?://[^\s\"'<]+", text))
+    assert addresses <= {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_ids_are_unique_and_links_lead_somewhere(report):
+    page = Page(report[2])
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids)) > 50
+    links = [attrs.get("href") or attrs.get("xlink:href") for _, attrs in page.tags]
+    links = [link[1:] for link in links if link] + re.findall(r"url\(#([^)]+)\)", report[2])
+    assert links and set(links) <= set(ids)
+
+
+def test_figures_have_alternative_texts_and_follow_the_theme(report):
+    svgs = [attrs for tag, attrs in Page(report[2]).tags if tag == "svg"]
+    # Four rooms in two widths, two of the fit, and total, point, pair and tau of the training;
+    # the alignment loss was off.
+    assert len(svgs) == 4 * 2 + 2 + 4
+    assert all(s["role"] == "img" and len(s["aria-label"]) > 20 for s in svgs)
+    drawings = "".join(re.findall(r"<svg.*?</svg>", report[2], flags=re.DOTALL))
+    assert "var(--predicted)" in drawings and "#" + "c2402a" not in drawings
+    assert set(re.findall(r"#[0-9a-f]{6}\b", drawings)) <= {"#000000"}
+
+
+def test_page_says_that_rooms_are_simulated_and_shows_counts(report):
+    folder, _, text = report
+    page, found = Page(text), read_evaluation(folder).metrics
+    assert text.count("<small>simulated</small></h2>") == 6
+    block = found["metrics"]
+    assert "Simulated rooms:" in page.text
+    assert "Predicted CTR on simulated test rooms" in page.text
+    assert f"{block['kendall_tau']:.3f}" in page.text
+    assert f"{block['counts']['samples']:,} segments of 5 rooms" in page.text
+    oracle = found["references"]["oracle"]["kendall_tau"]
+    assert f"reaches {100 * block['kendall_tau'] / oracle:.0f} % of the oracle's tau" in page.text
+    assert f"{block['kendall_tau'] - 0.125:.3f} above the streamer mean" in page.text
+    assert "Global mean says the training rooms' mean for every segment undefined" in page.text
+
+
+def test_all_text_is_escaped(report):
+    text = report[2]
+    assert "<b>直" not in text and "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    evaluation = read_evaluation(report[0])
+    shown = [room.room_id for _, room in choose_rooms(evaluation.predictions, 4)]
+    page = Page(text)
+    assert all(f"Room {room_id}" in page.text for room_id in shown)
+
+
+def test_pngs_are_written_and_old_ones_removed(report):
+    folder = report[0]
+    names = {path.name for path in (folder / "report").iterdir()}
+    curves = {"curve-best.png", "curve-median.png", "curve-worst.png", "curve-04.png"}
+    assert names == curves | {"against.png", "calibration.png", "training.png"}
+    for name in names:
+        with Image.open(folder / "report" / name) as image:
+            image.verify()
+            assert image.format == "PNG"
+    (folder / "report" / "mine.png").write_bytes(b"kept")
+    write_report(folder, max_rooms=1)
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert names & curves == {"curve-best.png"} and "mine.png" in names
+
+
+def test_same_files_give_the_same_page(report, tmp_path):
+    folder = report[0]
+    first = write_report(folder, tmp_path / "a.html", max_rooms=1).read_text("utf-8")
+    second = write_report(folder, tmp_path / "b.html", max_rooms=1).read_text("utf-8")
+    assert first.replace("<code>a/", "<code>b/") == second
+    assert (tmp_path / "a" / "curve-best.png").is_file()
+
+
+def test_real_rooms_without_a_log(tmp_path):
+    folder = make_evaluation(
+        tmp_path, simulated=False, target="comment_rate", horizon=1, trained_on_simulated=True
+    )
+    page = Page(write_report(folder, max_rooms=1).read_text("utf-8"))
+    assert "Simulated rooms:" not in page.text and "click probability" not in page.text
+    assert "Trained on simulated rooms" in page.text
+    assert "comment rate of one segment of a live room 1 segment ahead" in page.text
+    assert "Training batches" not in page.text
+
+
+def test_rooms_are_best_median_worst_then_spread():
+    table = make_predictions(simulated=True)
+    chosen = choose_rooms(table, 12)
+    assert [label for label, _ in chosen] == [
+        "Best of 5", "Median of 5", "Worst of 5", "Rank 2 of 5", "Rank 4 of 5",
+    ]  # fmt: skip
+    taus = [room.tau for _, room in chosen]
+    assert taus[0] > taus[3] > taus[1] > taus[4] > taus[2]
+    assert [label for label, _ in choose_rooms(table, 2)] == ["Best of 5", "Median of 5"]
+    constant = table.with_columns(score=pl.lit(0.5))
+    assert [label for label, _ in choose_rooms(constant, 2)] == ["Tau undefined"] * 2
+
+
+def test_one_room_of_one_segment(tmp_path):
+    folder = make_evaluation(tmp_path)
+    table = make_predictions(True).head(1).with_columns(is_sample=True, score=0.5)
+    table.write_parquet(folder / "predictions.parquet")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["metrics"] = summary([0.5], [0.25], ["room-0"])
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    page = Page(write_report(folder).read_text("utf-8"))
+    assert "tau undefined over 1 segment" in page.text
+
+
+def test_draw_curve_writes_a_png_whatever_the_title(tmp_path):
+    starts = np.arange(10) * 30.0
+    scores = np.array([0.1, 0.2, np.nan, 0.4, np.nan, 0.1, 0.1, 0.9, 0.1, 0.1])
+    path = tmp_path / "curve.tmp"
+    figures.draw_curve(
+        path, starts, starts + 30, scores, targets=scores, label="simulated",
+        highlights=find_highlights(scores, starts, starts + 30), title="直播\n$x_ \t{ <&>",
+    )  # fmt: skip
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.width > image.height > 400
+    figures.draw_curve(path, [], [], [])
+
+
+def test_svg_is_well_formed_and_breaks_lines_at_holes():
+    figure, axes = figures.new_figure(300, 200)
+    starts = np.array([0.0, 30.0, 120.0, 150.0, 180.0])
+    figures.draw_curve(axes[0], starts, starts + 30, [0.1, 0.2, 0.3, np.nan, 0.5], legend=False)
+    line, dots = axes[0].lines
+    assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, True, False]
+    assert dots.get_xdata().tolist() == [135.0, 195.0]
+    text = figures.to_svg(figure, 'a "b" <c>', "p", "wide")
+    root = ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://x" ', 1))
+    assert root.attrib["aria-label"] == 'a "b" <c>'
+    assert root.attrib["viewBox"] == "0 0 300 200"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop("score"), "column 'score' is missing"),
+        (lambda t: t.with_columns(pl.col("segment").cast(pl.Int64)), "column 'segment' must be"),
+        (lambda t: t.head(0), "at least one row"),
+        (lambda t: t.with_columns(score=pl.lit(1.5)), r"score must be in \[0, 1\] or null, not"),
+        (lambda t: t.with_columns(segment=pl.lit(0, pl.Int32)), "segment must be once in a room"),
+        (lambda t: t.with_columns(end_s=pl.col("start_s")), "end_s must be finite and after"),
+        (lambda t: t.with_columns(end_s=pl.col("end_s") + 1), "start_s must be at or after"),
+        (lambda t: t.with_columns(is_sample=pl.lit(None, pl.Boolean)), "is_sample must be not nu"),
+    ],
+)
+def test_bad_predictions_name_file_and_field(tmp_path, change, message):
+    folder = make_evaluation(tmp_path)
+    change(make_predictions(True)).write_parquet(folder / "predictions.parquet")
+    with pytest.raises(InputError, match=r"predictions\.parquet: .*" + message):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "highlights"}, "field 'trained_on_simulated' is missing"),
+        ({"task": "ranking"}, "task must be one of ctr, highlights, not 'ranking'"),
+        ({"simulated": "yes"}, "simulated must be true or false, not 'yes'"),
+        ({"horizon": True}, "horizon must be a whole number"),
+        ({"metrics": {}}, "field 'metrics.kendall_tau' is missing"),
+        ({"references": {"oracle": 3}}, "references.oracle must be an object, not 3"),
+        ({"references": {"x": {"kendall_tau": "a"}}}, "references.x.kendall_tau must be a number"),
+    ],
+)
+def test_bad_metrics_name_file_and_field(tmp_path, changes, message):
+    folder = make_evaluation(tmp_path, **changes)
+    with pytest.raises(InputError, match=r"metrics\.json: " + re.escape(message)):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("log_loss", "x", "metrics.log_loss must be a number or null, not 'x'"),
+        ("calibration", [{"mean_score": 2}], "metrics.calibration[0].mean_score must be a number"),
+        ("counts", {"samples": -1}, "metrics.counts.samples must be a whole number from 0 on"),
+        ("counts", {}, "field 'metrics.counts.samples' is missing"),
+    ],
+)
+def test_bad_summary_names_the_field(tmp_path, name, value, message):
+    folder = make_evaluation(tmp_path)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["metrics"][name] = value
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(InputError, match=re.escape(message)):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2: not JSON"),
+        ("3", "line 2: must be a JSON object"),
+        ('{"split": "train"}', "line 2: step must be a whole number, not None"),
+        ('{"step": 1, "split": "dev"}', "line 2: split must be train or val, not 'dev'"),
+        ('{"step": 1, "split": "val", "total": NaN}', "line 2: total must be a finite number"),
+    ],
+)
+def test_bad_log_names_the_line(tmp_path, line, message):
+    folder = make_evaluation(tmp_path)
+    good = '{"step": 0, "split": "train", "total": 1.0}\n'
+    (folder / "training_log.jsonl").write_text(good + line + "\n")
+    with pytest.raises(InputError, match=re.escape(message)):
+        write_report(folder)
+
+
+def test_a_resumed_log_counts_its_later_lines(tmp_path):
+    folder = make_evaluation(tmp_path)
+    rows = [{"step": s, "split": "train", "total": t} for s, t in [(1, 3), (2, 2), (1, 9), (2, 8)]]
+    (folder / "training_log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    log = read_evaluation(folder).log
+    assert log["step"].to_list() == [1, 2] and log["total"].to_list() == [9, 8]
+
+
+def test_missing_files_and_bad_arguments(tmp_path):
+    with pytest.raises(InputError, match=r"metrics\.json: no such file"):
+        write_report(tmp_path)
+    folder = make_evaluation(tmp_path)
+    (folder / "predictions.parquet").rename(folder / "elsewhere")
+    with pytest.raises(InputError, match=r"predictions\.parquet: no such file"):
+        write_report(folder)
+    (folder / "elsewhere").rename(folder / "predictions.parquet")
+    with pytest.raises(InputError, match="max_rooms must be at least 1, not 0"):
+        write_report(folder, max_rooms=0)
+    with pytest.raises(InputError, match="must be an HTML file"):
+        write_report(folder, tmp_path / "report")
+    (folder / "predictions.parquet").write_bytes(b"no")
+    with pytest.raises(InputError, match="not a readable Parquet"):
+        write_report(folder)

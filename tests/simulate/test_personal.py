@@ -1,0 +1,223 @@
+"""Simulated users with tastes: the mechanism, the stored folder, and what the truth tells."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contentctr.encode.personal import encode_videos, wanted_frames
+from contentctr.errors import InputError
+from contentctr.metrics.average_precision import mean_over_users
+from contentctr.simulate import truth
+from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.simulate.tastes import (
+    HISTORY_LENGTH,
+    LEVELS,
+    SELECTION_S,
+    TARGET_HIGHLIGHTS,
+    TARGET_VIDEO_S,
+    Tastes,
+    World,
+)
+from contentctr.simulate.truth import oracle_scores
+from contentctr.store.personal import TASTES_FILE, HighlightData, count_frames, frame_labels
+from contentctr.windows.personal import UserSample, UserSamples
+from make_phd import make_data
+
+SMALL = HighlightSimulation(
+    num_users=60, num_topics=8, max_video_s=200.0, visual_dim=8, text_dim=5, seed=3
+)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> HighlightData:
+    return write_simulated(SMALL, tmp_path_factory.mktemp("simulated") / "data")
+
+
+def tastes(data: HighlightData) -> dict[str, tuple[set[int], set[int]]]:
+    table = pl.read_parquet(data.root / TASTES_FILE)
+    return {user: (set(likes), set(skips)) for user, likes, skips in table.iter_rows()}
+
+
+def topics_of(world: World, video_id: str, start: float, end: float) -> set[int]:
+    """Topics of the scenes that a span lies in."""
+    spans = world.videos[video_id].spans()
+    return {topic for a, b, topic in spans if min(end, b) - max(start, a) > 1e-9}
+
+
+def test_same_seed_same_bytes(simulated: HighlightData, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    again = write_simulated(SMALL, tmp_path / "again")
+    for path in sorted(simulated.root.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (again.root / path.relative_to(simulated.root)).read_bytes()
+
+
+def test_it_is_labelled_and_not_encoded(simulated: HighlightData) -> None:
+    assert simulated.manifest()["simulated"] and UserSamples(simulated).spec.simulated
+    assert simulated.manifest()["simulation"]["num_users"] == 60
+    spans = simulated.selections().filter("is_target").sort("user_id", "start_s")
+    ends = spans.with_columns(before=pl.col("end_s").shift().over("user_id"))
+    assert (ends["before"].drop_nulls() < ends.filter(pl.col("before") >= 0)["start_s"]).all()
+    assert spans.height > 60
+    with pytest.raises(InputError, match="nothing to encode"):
+        encode_videos(simulated)
+    with pytest.raises(InputError, match="exists already"):
+        write_simulated(SMALL, simulated.root)
+
+
+def test_pairs_share_a_target_and_have_opposite_tastes(simulated: HighlightData) -> None:
+    known = tastes(simulated)
+    users = simulated.users().sort("user_id")
+    for first, second in zip(*(users[i::2].iter_rows(named=True) for i in (0, 1)), strict=True):
+        assert first["video_id"] == second["video_id"] and first["split"] == second["split"]
+        likes, skips = known[first["user_id"]]
+        assert known[second["user_id"]] == (skips, likes)
+        assert len(likes) == len(skips) == 2 and not likes & skips
+    # Two of the eight topics nobody likes.
+    assert set().union(*(likes for likes, _ in known.values())) == set(range(6))
+    samples = UserSamples(simulated)
+    for user in range(0, len(samples), 2):
+        shared = np.flatnonzero(samples.labels(user) & samples.labels(user + 1))
+        # No more than a frame between two scenes.
+        assert (np.diff(shared) > 1).all()
+
+
+def test_selections_are_of_liked_topics_but_for_the_strays() -> None:
+    world = World(Tastes(num_users=200, num_topics=8, max_video_s=200.0))
+    known = {user: set(likes) for user, likes, _ in world._tastes}
+    liked: dict[bool, list[bool]] = {True: [], False: []}
+    for user_id, video_id, start, end, is_target in world.selections:
+        assert 0 <= start < end <= world.videos[video_id].end_s + 1e-9
+        topics = topics_of(world, video_id, start, end)
+        assert len(topics) == 1
+        liked[is_target].append(topics <= known[user_id])
+    assert all(liked[True])
+    # A stray clip is liked by chance in a quarter of the scenes or a little more.
+    assert 0.11 < 1 - np.mean(liked[False]) < 0.16
+    straight = World(Tastes(num_users=20, strays=0.0, seed=1))
+    known = {user: set(likes) for user, likes, _ in straight._tastes}
+    for user_id, video_id, start, end, _ in straight.selections:
+        assert topics_of(straight, video_id, start, end) <= known[user_id]
+
+
+def test_the_own_history_tells_and_the_opposite_one_misleads(simulated: HighlightData) -> None:
+    samples = list(UserSamples(simulated))
+    labels = [sample.label_T for sample in samples]
+    centred = [s.visual_TV.astype(np.float32) - s.visual_TV.mean(0) for s in samples]
+    rng = np.random.default_rng(0)
+
+    def score(shift: int) -> float:
+        scores = [c @ samples[i ^ shift].history_KV.mean(0) for i, c in enumerate(centred)]
+        return float(mean_over_users(labels, scores, frame_rate=1.0)["map"])
+
+    random = [[rng.random(len(s)) for s in samples] for _ in range(5)]
+    chance = np.mean([mean_over_users(labels, r, frame_rate=1.0)["map"] for r in random])
+    oracle = oracle_scores(simulated, [sample.user_id for sample in samples])
+    assert oracle is not None
+    known = float(mean_over_users(labels, oracle, frame_rate=1.0)["map"])
+    assert score(1) < chance < 0.6 * score(0) < 0.5 * known
+
+
+def test_stored_are_the_frames_that_are_needed(simulated: HighlightData) -> None:
+    wanted, videos = wanted_frames(simulated), simulated.videos()
+    assert set(wanted) == set(videos["video_id"])
+    targets = videos.filter("is_target")
+    for video_id, count in targets.select("video_id", "num_frames").iter_rows():
+        assert len(wanted[video_id]) == count
+    clips = sum(len(v) for k, v in wanted.items() if not k.startswith("target"))
+    assert clips < 0.1 * videos.filter(~pl.col("is_target"))["num_frames"].sum()
+
+
+def test_counts_and_lengths_follow_the_tables() -> None:
+    world = World(HighlightSimulation(num_users=300))
+    at = LEVELS.index(0.5)
+    rows = world.selections_table()
+    history = rows.filter(~pl.col("is_target"))
+    clips = history.group_by("user_id").len()["len"]
+    assert clips.median() == pytest.approx(HISTORY_LENGTH[at], rel=0.2) and clips.max() == 20
+    targets = [world.videos[video_id].end_s for _, video_id in world.users]
+    assert np.median(targets) == pytest.approx(TARGET_VIDEO_S[at], rel=0.25)
+    lengths = history["end_s"] - history["start_s"]
+    assert lengths.median() == pytest.approx(SELECTION_S[at], rel=0.15)
+    assert lengths.min() >= SELECTION_S[0] - 1e-9 and lengths.max() <= SELECTION_S[-1] + 1e-9
+    short = World(HighlightSimulation(num_users=20, max_history=4)).selections_table()
+    assert short.filter(~pl.col("is_target")).group_by("user_id").len()["len"].max() == 4
+
+
+def test_settings_are_checked() -> None:
+    for wrong, message in (
+        ({"num_users": 3}, "even"), ({"num_topics": 4}, "num_topics"), ({"likes": 0}, "likes"),
+        ({"likes": 7}, "7 liked"), ({"strays": 1.5}, "strays"), ({"with_captions": -1}, "with_c"),
+        ({"scene_s": (3.0, 2.0)}, "ascend"), ({"max_video_s": 9.0}, "max_video_s"),
+        ({"max_history": 0}, "max_history"), ({"seed": -1}, "seed"), ({"visual_dim": 0}, "visual"),
+        ({"noise": -1.0}, "noise"), ({"frame_rate": 0.0}, "frame_rate"), ({"test": 0.95}, "test"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            HighlightSimulation(**wrong)  # type: ignore[arg-type]
+
+
+def drawn(world: World, likes: list[int], frame_rate: float, number: int) -> Iterator[np.ndarray]:
+    """Labels of a user who selects in the first target again and again."""
+    _, video_id = world.users[0]
+    frames = count_frames(world.videos[video_id].end_s, frame_rate)
+    for _ in range(number):
+        count = round(world._draw(TARGET_HIGHLIGHTS))
+        spans = [world._select(video_id, likes) for _ in range(count)]
+        yield frame_labels(spans, frame_rate, frames)
+
+
+@pytest.mark.parametrize(("frame_rate", "scene_s"), [(1.0, (6.0, 24.0)), (0.3, (2.0, 4.0))])
+def test_the_oracle_is_the_mechanisms_own_chance(
+    frame_rate: float, scene_s: tuple[float, float]
+) -> None:
+    world = World(Tastes(num_users=2, num_topics=8, seed=1, max_video_s=100.0, scene_s=scene_s))
+    likes = world._tastes[0][1]
+    scenes = [s[:2] for s in world.videos[world.users[0][1]].spans() if s[2] in likes]
+    number = 4000
+    found_T = np.mean(list(drawn(world, likes, frame_rate, number)), axis=0)
+    chance_T = truth._selected_T(scenes, frame_rate, len(found_T))
+    error_T = np.sqrt(chance_T * (1 - chance_T) / number)
+    assert (np.abs(found_T - chance_T) <= 4 * error_T).all()
+    assert 0 < chance_T.max() < 1
+
+
+def test_the_oracle_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One selection of 2 s in a scene from 3 s to 6 s: its middle is evenly in [4, 5]."""
+    monkeypatch.setattr(truth, "SELECTION_S", [2.0] * len(LEVELS))
+    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [1.0] * len(LEVELS))
+    one = [0, 0, 0, 0.5, 1, 0.5, 0, 0]
+    np.testing.assert_allclose(truth._selected_T([(3.0, 6.0)], 1.0, 8), one)
+    # A scene as short as the selection is taken whole; each scene is as likely as the other.
+    two = [0.5, 0.5, 0, 0.25, 0.5, 0.25, 0, 0]
+    np.testing.assert_allclose(truth._selected_T([(3.0, 6.0), (0.0, 2.0)], 1.0, 8), two)
+    # Two selections: 1 - (1 - p) ** 2.
+    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [2.0] * len(LEVELS))
+    np.testing.assert_allclose(
+        truth._selected_T([(3.0, 6.0)], 1.0, 8), [0, 0, 0, 0.75, 1, 0.75, 0, 0]
+    )
+    # Shorter than a frame: the frame that its middle is in.
+    monkeypatch.setattr(truth, "SELECTION_S", [1e-9] * len(LEVELS))
+    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [1.0] * len(LEVELS))
+    np.testing.assert_allclose(
+        truth._selected_T([(2.0, 4.0)], 1.0, 5), [0, 0, 0.5, 0.5, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(truth._selected_T([(2.0, 4.4)], 1.0, 4)[-1], 1.4 / 2.4, atol=1e-6)
+
+
+def test_the_oracle_is_asked_by_user(simulated: HighlightData, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    samples: list[UserSample] = list(UserSamples(simulated))
+    scores = oracle_scores(simulated, [s.user_id for s in samples])
+    assert scores is not None
+    for sample, score_T in zip(samples, scores, strict=True):
+        assert len(score_T) == len(sample) and (score_T[sample.label_T] > 0).all()
+    # As many frames as expected are selected.
+    assert sum(s.label_T.sum() for s in samples) == pytest.approx(sum(map(np.sum, scores)), rel=0.2)
+    last = oracle_scores(simulated, [samples[-1].user_id])
+    assert last is not None and np.array_equal(last[0], scores[-1])
+    real = make_data(tmp_path)
+    assert oracle_scores(real, ["ann"]) is None
+    for name in ("truth.parquet", "truth_scenes.parquet"):
+        (real.root / name).write_bytes((simulated.root / name).read_bytes())
+    with pytest.raises(InputError, match="knows nothing of user 'ann'"):
+        oracle_scores(real, ["ann"])

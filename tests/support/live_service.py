@@ -1,0 +1,84 @@
+"""A tiny engine, and a service around it, that the tests of live rooms share."""
+
+from __future__ import annotations
+
+import base64
+import io
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+
+from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
+from contentctr.live.engine import Engine
+from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.server import make_server, serving
+from contentctr.models.registry import build_model
+from contentctr.vocabulary import Vocabulary
+
+V, T, N = 6, 4, 8
+SPEC = DataSpec(visual_dim=V, text_dim=T, segment_seconds=30.0, simulated=True)
+KNOWN = Vocabulary(streamers=["a", "b"])
+
+
+def make_config(kind="contentctr", **sizes):
+    sizes = {"d_model": 16, "num_heads": 2, "perceiver_layers": 2, "decoder_layers": 2,
+             "streamer_dim": 4, **sizes}  # fmt: skip
+    return Config(data=DataConfig(window_len=N, horizon=0), model=ModelConfig(kind=kind, **sizes))
+
+
+def make_model(kind="contentctr", spec=SPEC, **sizes):
+    torch.manual_seed(0)
+    config = make_config(kind, **sizes)
+    model = build_model(config, spec, KNOWN)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
+    return model, config
+
+
+def make_engine(kind="contentctr", spec=SPEC, **options):
+    model, config = make_model(kind, spec)
+    return Engine(model, config, spec, KNOWN, **{"max_rooms": 16, "batch_size": 8, **options})
+
+
+def half(values):
+    return base64.b64encode(np.asarray(values, "<f2").tobytes()).decode()
+
+
+def make_post(room="r1", index=0, *, seed=None, **fields):
+    """A segment's features by (room, index), as numbers that float16 holds."""
+    rng = np.random.default_rng([index, *room.encode()] if seed is None else seed)
+    visual, text = (rng.normal(size=n).astype(np.float16).astype(float).tolist() for n in (V, T))
+    post = {"room_id": room, "streamer_id": "a", "index": index, "visual": visual, "text": text,
+            "has_speech": True, "has_comments": False}  # fmt: skip
+    return {**post, **fields}
+
+
+def make_picture(kind="PNG", size=(8, 8), color=(200, 30, 30)):
+    data = io.BytesIO()
+    Image.new("RGB", size, color).save(data, kind)
+    return data.getvalue()
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+@contextmanager
+def running(engine=None, *, settings=None, encoder=None, clock=None, port=0, **options):
+    """A service on a free port, or on `port`: (client, backend)."""
+    engine = engine or make_engine()
+    clocks = {} if clock is None else {"clock": clock}
+    backend = LocalBackend(engine, encoder=encoder, **clocks, **options)
+    served = Served(config=engine.config, spec=engine.spec, has_shares=engine.has_shares,
+                    check=engine.check, encoder=encoder)  # fmt: skip
+    settings = settings or ServiceSettings(max_rooms=engine.scorer.max_rooms)
+    app = create_app(backend, served, settings, **clocks)
+    server = make_server(app, backend, port=port)
+    with httpx.Client() as client, serving(server) as url:  # the client sees the service's end
+        client.base_url = url
+        yield client, backend

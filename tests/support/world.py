@@ -1,0 +1,77 @@
+"""What several tests share, taken out of test_predict."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from contentctr.encode.rooms import encode_rooms
+from contentctr.predict.rooms import Prediction
+from contentctr.prepare.rooms import prepare_rooms
+from contentctr.report.figures import clock
+from contentctr.score.highlights import highlight_mask
+from contentctr.simulate.mechanism import SimulatorConfig
+from contentctr.simulate.rooms import write_room_folders
+from contentctr.store.rooms import Prepared
+from contentctr.train.loop import train_model
+from tiny_models import make_tiny_bert, make_tiny_swin
+from training import with_train
+
+NAMES = {"curve.csv", "curve.png", "highlights.csv", "prediction.json"}
+
+
+ROOMS = SimulatorConfig(
+    num_rooms=5, num_streamers=2, min_segments=6, max_segments=8, rooms_without_video=0.0,
+    rooms_without_speech=0.0, rooms_without_comments=0.0,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """Simulated rooms, prepared and encoded with tiny encoders, and a run on them."""
+
+    rooms: list[Path]
+    data: Prepared
+    run: Path
+
+
+def make_world(folder: Path, *, finetune: bool = False, **train: object) -> World:
+    rooms = write_room_folders(ROOMS, folder / "rooms", video_share=0.8, show_progress=False)
+    data = prepare_rooms(folder / "rooms", folder / "data", val=0.2, test=0.2, show_progress=False)
+    visual, text = make_tiny_swin(folder / "swin"), make_tiny_bert(folder / "bert")
+    encode_rooms(data, visual=str(visual), text=str(text), inputs=finetune, show_progress=False)
+    config = with_train(finetune_encoders=finetune, **{"epochs": 2, **train})
+    train_model(config, data, folder / "run", show_progress=False)
+    return World(rooms=rooms, data=data, run=folder / "run")
+
+
+def check(found: Prediction, out: Path) -> pl.DataFrame:
+    """Files, table, picture and highlights agree; the curve is returned."""
+    assert {p.name for p in out.iterdir()} - {"clips"} == NAMES
+    assert {p.name for p in found.files if p.parent == out} == NAMES
+    assert all(path.is_file() for path in found.files)
+    curve = pl.read_csv(out / "curve.csv")
+    assert curve.columns[:5] == ["segment", "start_s", "end_s", "score", "highlight"]
+    scores = curve["score"].to_numpy()
+    np.testing.assert_allclose(scores, found.curve["score"].to_numpy(), rtol=1e-6)
+    assert ((scores > 0) & (scores < 1)).all()
+    assert curve["segment"].to_list() == list(range(curve.height))
+    assert curve["highlight"].to_list() == highlight_mask(found.curve["score"]).tolist()
+    assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
+    rows = pl.read_csv(out / "highlights.csv").to_dicts()
+    assert len(rows) == len(found.highlights)
+    for rank, (row, h) in enumerate(zip(rows, found.highlights, strict=True), 1):
+        assert row["rank"] == rank and row["score"] == pytest.approx(h.score)
+        assert (row["start_s"], row["end_s"]) == (h.start_s, h.end_s)
+        assert (row["start"], row["end"]) == (clock(h.start_s), clock(h.end_s))
+        inside = curve.filter((pl.col("start_s") >= h.start_s) & (pl.col("end_s") <= h.end_s))
+        marked = inside["highlight"].to_list()
+        assert marked[0] and marked[-1] and sum(marked) >= len(marked) / 2
+        assert inside["score"].mean() == pytest.approx(h.score)
+    facts = json.loads((out / "prediction.json").read_text())
+    assert facts["warnings"] == found.warnings and facts["target"] == "ctr"
+    assert facts["trained_on_simulated"] is True
+    return curve
