@@ -35,12 +35,11 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from contentctr.batch import Batch
-from contentctr.config import Config, DataSpec, IdConfig, LossConfig, TrainConfig
+from contentctr.batch import Batch, DataSpec, Vocabulary
+from contentctr.config import Config, IdConfig, LossConfig, TrainConfig
 from contentctr.models.id_baselines import DCNM, DIFM, DeepFM, IdBaseline, WideDeep
 from contentctr.models.id_fields import NUM_COUNTS, dense_values, sparse_ids
 from contentctr.train.loop import make_optimizer, train_step
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.rooms import WindowLoader, Windows
 from contentctr.windows.segment_data import SegmentData
 

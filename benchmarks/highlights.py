@@ -31,13 +31,13 @@ from loader import drop_cache
 from numpy.typing import NDArray
 from torch import nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.models.registry import MODELS, build_model
 from contentctr.recipes import recipe
 from contentctr.score.personal import score_videos
 from contentctr.simulate.personal import HighlightSimulation, write_simulated
 from contentctr.train.loop import make_optimizer, train_step
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.personal import Frames, Segment, UserSamples, training_segments, whole_video
 from contentctr.windows.personal_batches import SegmentLoader, Videos
 

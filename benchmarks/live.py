@@ -21,13 +21,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from contentctr.batch import Batch
-from contentctr.config import Config, DataSpec
+from contentctr.batch import Batch, DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.vocabulary import Vocabulary
 
 SPEC = DataSpec(visual_dim=1024, text_dim=1024)
 KNOWN = Vocabulary(streamers=[f"streamer{i}" for i in range(1000)])

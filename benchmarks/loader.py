@@ -29,7 +29,8 @@ from accelerate import Accelerator
 from safetensors.numpy import save_file
 from torch import nn
 
-from contentctr.config import Config, DataSpec, override
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, override
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper, recipe
 from contentctr.simulate.mechanism import SimulatorConfig
@@ -37,7 +38,6 @@ from contentctr.simulate.rooms import write_features
 from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
 from contentctr.train.loop import make_optimizer, train_model, train_step
 from contentctr.train.run_folder import read_log
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.prefetch import prefetched
 from contentctr.windows.rooms import WindowLoader, Windows, curve_windows
 from contentctr.windows.segment_data import SegmentData

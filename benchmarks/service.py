@@ -30,14 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import Served, ServiceSettings, create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.vocabulary import Vocabulary
 
 WIDTH, QUEUE, CONNECTIONS, ROOM_SEGMENTS = 1024, 128, 32, 40
 TIMEOUT_S = 30.0

@@ -20,13 +20,12 @@ import torch
 from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
-from contentctr.batch import Batch, Output
-from contentctr.config import Config, DataSpec
+from contentctr.batch import Batch, DataSpec, Output, Vocabulary
+from contentctr.config import Config
 from contentctr.models.losses import align_sum
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
 from contentctr.train.loop import make_optimizer, train_step
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.loader import shuffles
 
 

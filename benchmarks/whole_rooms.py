@@ -17,13 +17,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from contentctr.batch import Batch
-from contentctr.config import DataSpec
+from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
 from contentctr.train.loop import make_optimizer, train_step
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.loader import shuffles
 from contentctr.windows.rooms import WindowLoader, Windows, gather
 from contentctr.windows.segment_data import SegmentData

@@ -27,7 +27,8 @@ import polars as pl
 import torch
 from redis.exceptions import RedisError
 
-from contentctr.config import COUNT_COLUMNS, Config, DataConfig, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import COUNT_COLUMNS, Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis import store as redis_store
@@ -37,7 +38,6 @@ from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.registry import build_model
 from contentctr.score.rooms import score_segments
 from contentctr.store.rooms import SEGMENTS_SCHEMA
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.segment_data import from_arrays
 
 V = T = 16

@@ -3,15 +3,8 @@ import json
 
 import pytest
 
-from contentctr.config import (
-    Config,
-    DataConfig,
-    DataSpec,
-    ModelConfig,
-    from_dict,
-    override,
-    to_dict,
-)
+from contentctr.batch import DataSpec
+from contentctr.config import Config, DataConfig, ModelConfig, from_dict, override, to_dict
 from contentctr.errors import InputError
 from contentctr.recipes import RECIPES, paper, recipe
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from contentctr.config import Config, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, ModelConfig
 from contentctr.score.rooms import score_segments
-from contentctr.vocabulary import Vocabulary
 from make import make_batch, make_segments
 
 PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"

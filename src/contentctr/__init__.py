@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from contentctr.batch import Batch as Batch
+    from contentctr.batch import DataSpec as DataSpec
     from contentctr.batch import Output as Output
     from contentctr.config import Config as Config
-    from contentctr.config import DataSpec as DataSpec
     from contentctr.config import override as override
     from contentctr.encode.personal import encode_videos as encode_videos
     from contentctr.encode.rooms import encode_rooms as encode_rooms
@@ -47,7 +47,7 @@ _WHERE = {
     "load_checkpoint": ("score.checkpoint", "load"),
     "Config": ("config", "Config"),
     "ContentCTR": ("models.contentctr", "ContentCTR"),
-    "DataSpec": ("config", "DataSpec"),
+    "DataSpec": ("batch", "DataSpec"),
     "InputError": ("errors", "InputError"),
     "Output": ("batch", "Output"),
     "Prepared": ("store.rooms", "Prepared"),

@@ -1,4 +1,4 @@
-"""Batch and Output: the only contract between data, model and losses.
+"""Batch, Output, DataSpec, Vocabulary: the only contract between data, model and losses.
 
 Shape suffixes, here and in every other file:
   B windows in a batch     N segments in a window     D model width
@@ -10,13 +10,17 @@ Shape suffixes, here and in every other file:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from contentctr.errors import require
 
 
 @dataclass(frozen=True)
@@ -183,3 +187,58 @@ class Output:
     def scores_BN(self) -> Tensor:
         """Predicted CTR s in (0, 1)."""
         return torch.sigmoid(self.logits_BN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """What a model must know of the data it was trained on, to be used on other data."""
+
+    segment_seconds: float = 30.0
+    """Length of a segment in seconds."""
+    frames_per_segment: int = 3
+    """Frames per segment, each at the middle of its share of the segment."""
+    target: str = "ctr"
+    """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    comment_lag: int = 0
+    """A segment's text holds the comments of the segment so many before it."""
+    simulated: bool = False
+    """Whether the rooms are simulated; every number from them is labelled so."""
+    visual_encoder: str = ""
+    """Name or folder of the visual encoder f; "embedded" for the one of the extra `embedded`."""
+    visual_revision: str = ""
+    """Hash of its weights and settings."""
+    visual_dim: int = 1024
+    """V, width of its features."""
+    text_encoder: str = ""
+    """Name or folder of the text encoder g."""
+    text_revision: str = ""
+    """Hash of its weights and settings."""
+    text_dim: int = 1024
+    """T, width of its features."""
+    text_pooling: str = "cls"
+    """How a text's tokens become one feature: cls (the paper) or mean."""
+    max_text_tokens: int = 128
+    """Longer texts are cut to so many tokens."""
+
+    def __post_init__(self) -> None:
+        require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)
+        require(self.frames_per_segment >= 1, "frames_per_segment", ">= 1", self.frames_per_segment)
+        require(self.comment_lag >= 0, "comment_lag", "at least 0", self.comment_lag)
+        require(
+            self.text_pooling in ("cls", "mean"), "text_pooling", "cls or mean", self.text_pooling
+        )
+        for name in ("visual_dim", "text_dim", "max_text_tokens"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Known ids: row i + 1 of a model's table belongs to entry i, row 0 to the unknown one."""
+
+    streamers: Sequence[str]
+    """Streamers of the training rooms, or of an imported table; sorted."""
+    rooms: Sequence[str] = ()
+    """Training rooms (live ids), sorted; only the ID baselines have a table of them."""
+    vectors_UE: npt.NDArray[np.float32] | None = None
+    """Imported streamers' vectors, one row a streamer; None for a learned table, and where a
+    checkpoint's weights hold them already."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from contentctr.errors import InputError
+from contentctr.errors import InputError, require
 
 COUNT_COLUMNS = (
     "exposures",
@@ -37,11 +37,6 @@ CountValues = Literal["buckets", "dense"]
 CrossKind = Literal["mixture", "low_rank", "matrix"]
 
 
-def _require(ok: bool, name: str, rule: str, value: object) -> None:
-    if not ok:
-        raise InputError(f"{name} must be {rule}, not {value!r}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which windows of the prepared data are samples (Section 4.1.1).
@@ -62,10 +57,10 @@ class DataConfig:
     """Also use rooms shorter than `window_len`, as one window padded on the right."""
 
     def __post_init__(self) -> None:
-        _require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
-        _require(self.stride >= 1, "data.stride", "at least 1", self.stride)
-        _require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
-        _require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
+        require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
+        require(self.stride >= 1, "data.stride", "at least 1", self.stride)
+        require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
+        require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,23 +99,23 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
-            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
         for name in ("perceiver_layers", "decoder_layers"):
-            _require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        _require(
+            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        require(
             self.d_model % self.num_heads == 0,
             "model.d_model",
             f"a multiple of model.num_heads ({self.num_heads})",
             self.d_model,
         )
-        _require(
+        require(
             not self.rotary or self.d_model // self.num_heads % 2 == 0,
             "model.d_model / model.num_heads",
             "even with model.rotary",
             self.d_model // self.num_heads,
         )
         if self.decoder_lookback:
-            _require(
+            require(
                 len(self.lookbacks) == self.decoder_layers and min(self.lookbacks) >= 1,
                 "model.decoder_lookback",
                 f"{self.decoder_layers} numbers of at least 1 (one a decoder layer) with commas "
@@ -129,7 +124,7 @@ class ModelConfig:
             )
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
-            _require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
+            require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
 
     @property
     def lookbacks(self) -> tuple[int, ...]:
@@ -178,8 +173,8 @@ class IdConfig:
             "embedding_dim", "hidden_dim", "attention_dim", "attention_heads", "cross_layers",
             "rank", "num_experts", "hidden_layers",
         ):  # fmt: skip
-            _require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
-        _require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
+            require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
+        require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,10 +200,10 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name in ("point_weight", "align_weight", "pair_weight"):
-            _require(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
-        _require(self.sigma > 0, "loss.sigma", "above 0", self.sigma)
-        _require(self.temperature > 0, "loss.temperature", "above 0", self.temperature)
-        _require(self.num_negatives >= 1, "loss.num_negatives", "at least 1", self.num_negatives)
+            require(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+        require(self.sigma > 0, "loss.sigma", "above 0", self.sigma)
+        require(self.temperature > 0, "loss.temperature", "above 0", self.temperature)
+        require(self.num_negatives >= 1, "loss.num_negatives", "at least 1", self.num_negatives)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +249,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "block"):
-            _require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
         for name in (
             "micro_batch_size",
             "weight_decay",
@@ -265,11 +260,11 @@ class TrainConfig:
             "save_every",
             "seed",
         ):
-            _require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        _require(self.learning_rate > 0, "train.learning_rate", "above 0", self.learning_rate)
+            require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
+        require(self.learning_rate > 0, "train.learning_rate", "above 0", self.learning_rate)
         for name in ("hide_streamers", "hide_rooms"):
             share = getattr(self, name)
-            _require(0 <= share < 1, f"train.{name}", "in [0, 1)", share)
+            require(0 <= share < 1, f"train.{name}", "in [0, 1)", share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,56 +279,12 @@ class Config:
 
     def __post_init__(self) -> None:
         field_len = self.model.receptive_field
-        _require(
+        require(
             not field_len or field_len <= self.data.window_len,
             "1 + the sum of (each of model.decoder_lookback - 1)",
             f"at most data.window_len ({self.data.window_len})",
             field_len,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """What a model must know of the data it was trained on, to be used on other data."""
-
-    segment_seconds: float = 30.0
-    """Length of a segment in seconds."""
-    frames_per_segment: int = 3
-    """Frames per segment, each at the middle of its share of the segment."""
-    target: str = "ctr"
-    """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
-    comment_lag: int = 0
-    """A segment's text holds the comments of the segment so many before it."""
-    simulated: bool = False
-    """Whether the rooms are simulated; every number from them is labelled so."""
-    visual_encoder: str = ""
-    """Name or folder of the visual encoder f; "embedded" for the one of the extra `embedded`."""
-    visual_revision: str = ""
-    """Hash of its weights and settings."""
-    visual_dim: int = 1024
-    """V, width of its features."""
-    text_encoder: str = ""
-    """Name or folder of the text encoder g."""
-    text_revision: str = ""
-    """Hash of its weights and settings."""
-    text_dim: int = 1024
-    """T, width of its features."""
-    text_pooling: str = "cls"
-    """How a text's tokens become one feature: cls (the paper) or mean."""
-    max_text_tokens: int = 128
-    """Longer texts are cut to so many tokens."""
-
-    def __post_init__(self) -> None:
-        _require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)
-        _require(
-            self.frames_per_segment >= 1, "frames_per_segment", ">= 1", self.frames_per_segment
-        )
-        _require(self.comment_lag >= 0, "comment_lag", "at least 0", self.comment_lag)
-        _require(
-            self.text_pooling in ("cls", "mean"), "text_pooling", "cls or mean", self.text_pooling
-        )
-        for name in ("visual_dim", "text_dim", "max_text_tokens"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -348,7 +299,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config")
         InputError: names `where`, the field, what it must be and its value.
     """
     hints = get_type_hints(cls)
-    _require(isinstance(values, Mapping), where, "an object of settings", values)
+    require(isinstance(values, Mapping), where, "an object of settings", values)
     unknown = set(values) - set(hints)
     if unknown:
         raise InputError(f"{where} has no setting {sorted(unknown)[0]!r}{_near(unknown, hints)}")
@@ -371,7 +322,7 @@ def override(config: Config, words: Sequence[str]) -> Config:
     keys = {f"{part}.{name}": (part, name) for part, block in values.items() for name in block}
     for word in words:
         key, equals, text = word.partition("=")
-        _require(bool(equals and key), "a setting", "of the form key=value", word)
+        require(bool(equals and key), "a setting", "of the form key=value", word)
         matches = [k for k in keys if k == key or k.split(".")[1] == key]
         if len(matches) > 1:
             raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
@@ -392,28 +343,28 @@ def _near(wrong: Sequence[str] | set[str], known: Mapping[str, Any]) -> str:
 def _coerce(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind`; text is parsed, since the command line knows nothing else."""
     if get_origin(kind) is Literal:
-        _require(value in get_args(kind), where, f"one of {', '.join(get_args(kind))}", value)
+        require(value in get_args(kind), where, f"one of {', '.join(get_args(kind))}", value)
         return value
     if get_origin(kind) in (typing.Union, types.UnionType):
         if value is None or value == "none":
             return None
         kind = next(k for k in get_args(kind) if k is not type(None))
     if kind is str:
-        _require(isinstance(value, str), where, "text", value)
+        require(isinstance(value, str), where, "text", value)
         return value
     if kind is bool:
         if isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
-        _require(isinstance(value, bool), where, "true or false", value)
+        require(isinstance(value, bool), where, "true or false", value)
         return value
     if kind not in (int, float):
         raise TypeError(f"{where}: settings of type {kind} are not supported")
     try:
-        _require(not isinstance(value, bool), where, f"a number ({kind.__name__})", value)
+        require(not isinstance(value, bool), where, f"a number ({kind.__name__})", value)
         number = kind(value)
     except (TypeError, ValueError, OverflowError):
         number = None
     exact = number is not None and (isinstance(value, str) or number == value)
     finite = number is not None and number == number and abs(number) != float("inf")
-    _require(exact and finite, where, f"a number ({kind.__name__})", value)
+    require(exact and finite, where, f"a number ({kind.__name__})", value)
     return number

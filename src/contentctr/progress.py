@@ -1,10 +1,12 @@
-"""One progress bar, on standard error, and none where that is not a terminal."""
+"""What a long command shows and listens to: a progress bar on a terminal, signals to stop."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
@@ -47,3 +49,25 @@ def progress_bar(what: str, total: int, *, show: bool = True) -> Iterator[Progre
     off = not show or not sys.stderr.isatty()
     with RichProgress(*columns, console=console, disable=off, transient=True) as bar:
         yield Progress(bar, what, total)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM, so that the step in progress is finished and saved."""
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    try:
+        old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are not ours
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

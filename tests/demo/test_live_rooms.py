@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.demo import live as demo_live
 from contentctr.demo.live_rooms import LiveSettings, live_segments, play_rooms
 from contentctr.errors import InputError
@@ -28,7 +29,6 @@ from contentctr.simulate.features import SimulatedEncoders
 from contentctr.simulate.mechanism import SimulatorConfig, draw_room
 from contentctr.simulate.rooms import MECHANISM, write_features
 from contentctr.store.vectors import data_spec
-from contentctr.vocabulary import Vocabulary
 
 SIMULATOR = SimulatorConfig(num_streamers=3, min_segments=4, max_segments=6)
 V, T = 6, 5

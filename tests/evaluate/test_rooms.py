@@ -11,8 +11,7 @@ import torch
 from scipy.stats import kendalltau
 from sklearn.metrics import average_precision_score
 
-from contentctr.batch import Batch
-from contentctr.config import DataSpec
+from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
@@ -28,7 +27,6 @@ from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
 from contentctr.store.rooms import Prepared
 from contentctr.train.loop import train_model
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.segment_data import SegmentData, from_arrays
 from make import make_table, write_data
 from tiny_models import TINY_WORDS, make_tiny_bert, make_tiny_swin

@@ -9,7 +9,7 @@ import sys
 import httpx
 import pytest
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode import encoders
 from contentctr.score import checkpoint
 from live_service import KNOWN, b64, make_model, make_picture, make_post

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from browser import Browser, find_browser
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec
+from contentctr.config import Config
 from contentctr.live.engine import Taken
 from contentctr.live.known_rooms import NewScore, Shown
 from contentctr.live.scorer_segments import Scored

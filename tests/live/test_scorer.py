@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from contentctr.config import Config, DataConfig, DataSpec, InputError, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, DataConfig, InputError, ModelConfig
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_decoders import LookbackDecoder, Ring, WindowDecoder
 from contentctr.live.scorer_segments import LiveSegment
@@ -14,7 +15,6 @@ from contentctr.models.contentctr import ContentCTR
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score import checkpoint
 from contentctr.score.rooms import score_segments
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.segment_data import from_arrays
 from make import make_table
 

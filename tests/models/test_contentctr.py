@@ -3,15 +3,14 @@ import dataclasses
 import pytest
 import torch
 
-from contentctr.batch import Batch, EncoderInputs
-from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig, TrainConfig
+from contentctr.batch import Batch, DataSpec, EncoderInputs, Vocabulary
+from contentctr.config import Config, InputError, LossConfig, ModelConfig, TrainConfig
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.layers import Attention, apply_rotary, causal_mask
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import MODELS, build_model
 from contentctr.recipes import paper
-from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch
 
 SPEC = DataSpec(visual_dim=6, text_dim=4)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from contentctr.batch import Batch, History, Output
-from contentctr.config import Config, DataSpec, InputError, LossConfig, ModelConfig
+from contentctr.batch import Batch, DataSpec, History, Output, Vocabulary
+from contentctr.config import Config, InputError, LossConfig, ModelConfig
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.contentctr_hl import mean_of_clips
 from contentctr.models.highlight_rivals import MINI_HISTORY, TEMPERATURE, adaptive_norm
@@ -16,7 +16,6 @@ from contentctr.models.losses import loss_counts, loss_sums, ordered_pairs, tota
 from contentctr.models.registry import MODELS, build_model, require_task
 from contentctr.models.size import model_size
 from contentctr.recipes import paper
-from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch
 
 SPEC = DataSpec(visual_dim=6, text_dim=4)

@@ -7,10 +7,10 @@ import types
 import pytest
 import torch
 
-from contentctr.config import Config, DataSpec, IdConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, IdConfig
 from contentctr.models.id_baselines import DCNM, DIFM, DeepFM, WideDeep
 from contentctr.models.id_fields import dense_values, sparse_ids
-from contentctr.vocabulary import Vocabulary
 from make import make_batch
 
 if importlib.util.find_spec("deepctr_torch") is None:

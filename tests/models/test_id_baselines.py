@@ -4,8 +4,8 @@ import math
 import pytest
 import torch
 
-from contentctr.batch import Batch, IdFeatures
-from contentctr.config import Config, DataSpec, IdConfig, LossConfig
+from contentctr.batch import Batch, DataSpec, IdFeatures, Vocabulary
+from contentctr.config import Config, IdConfig, LossConfig
 from contentctr.models.id_baselines import DCNM, DIFM, DeepFM, WideDeep
 from contentctr.models.id_layers import (
     CROSSES,
@@ -18,7 +18,6 @@ from contentctr.models.id_layers import (
     factorization_machine,
 )
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
-from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch
 
 SMALL = IdConfig(embedding_dim=4, hidden_dim=16, attention_dim=2, attention_heads=3, rank=3,

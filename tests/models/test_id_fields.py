@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from contentctr.batch import Batch, IdFeatures
+from contentctr.batch import Batch, IdFeatures, Vocabulary
 from contentctr.config import IdConfig
 from contentctr.models.id_fields import (
     BUCKET_STARTS,
@@ -14,7 +14,6 @@ from contentctr.models.id_fields import (
     field_sizes,
     sparse_ids,
 )
-from contentctr.vocabulary import Vocabulary
 from make import make_batch
 
 VOCABULARY = Vocabulary(streamers=["a", "b"], rooms=["r", "s", "t"])

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 import torch
 
-from contentctr.config import COUNT_COLUMNS, Config, DataConfig, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import COUNT_COLUMNS, Config, DataConfig, ModelConfig
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score.rooms import score_segments
-from contentctr.vocabulary import Vocabulary
 from make import make_segments, make_table
 
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=1, decoder_layers=1, streamer_dim=4)

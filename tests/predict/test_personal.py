@@ -13,6 +13,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from contentctr.batch import Vocabulary
 from contentctr.cli import highlights as commands
 from contentctr.config import override
 from contentctr.encode.personal import encode_videos
@@ -29,7 +30,6 @@ from contentctr.rooms.media import probe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.highlights import clock, find_highlights, highlight_mask
 from contentctr.score.personal import score_videos
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.personal import Segment, UserSamples
 from phd_csv import write_csv
 from tiny_models import make_tiny_bert, make_tiny_swin

@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec, Vocabulary
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.models.registry import build_model
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.train.loop import train_model
-from contentctr.vocabulary import Vocabulary
 from make import make_batch, write_data
 from training import TINY, same, with_train
 

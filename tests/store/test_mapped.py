@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from contentctr.batch import Vocabulary
 from contentctr.errors import InputError
 from contentctr.store import mapped
 from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.rooms import WindowLoader, curve_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 from make import write_data

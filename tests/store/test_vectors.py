@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.store import rooms as prepared
 from contentctr.store.vectors import (

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from contentctr.config import Config, DataConfig, DataSpec, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import Served, ServiceSettings, create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.models.registry import build_model
-from contentctr.vocabulary import Vocabulary
 
 V, T, N = 6, 4, 8
 SPEC = DataSpec(visual_dim=V, text_dim=T, segment_seconds=30.0, simulated=True)

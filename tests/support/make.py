@@ -8,12 +8,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from contentctr.batch import Batch, History, IdFeatures
-from contentctr.config import COUNT_COLUMNS, DataSpec
+from contentctr.batch import Batch, DataSpec, History, IdFeatures, Vocabulary
+from contentctr.config import COUNT_COLUMNS
 from contentctr.store import rooms as prepared
 from contentctr.store import vectors as features
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.segment_data import from_arrays
 
 

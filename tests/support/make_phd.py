@@ -5,7 +5,7 @@ import json
 import numpy as np
 import polars as pl
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.store import personal as folder
 from contentctr.store.personal import HighlightData
 from contentctr.store.vectors import StoredRoom, write_manifest, write_shard

@@ -6,10 +6,10 @@ import sys
 import torch
 from accelerate import Accelerator
 
-from contentctr.config import Config, DataConfig, DataSpec, LossConfig, ModelConfig, TrainConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from contentctr.models.registry import build_model
 from contentctr.train.loop import train_step
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.rooms import WindowLoader, sample_windows
 from make import make_segments
 

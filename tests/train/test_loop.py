@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from contentctr.batch import Vocabulary
 from contentctr.config import TrainConfig
 from contentctr.errors import InputError
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
@@ -25,7 +26,6 @@ from contentctr.train.loop import (
     train_step,
 )
 from contentctr.train.run_folder import read_log
-from contentctr.vocabulary import Vocabulary
 from make import cut, make_batch, write_data
 from training import TINY, same, weights, with_train
 
@@ -230,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_moves():
 
 def fresh(dropout=0.0):
     torch.manual_seed(0)
-    from contentctr.config import DataSpec
+    from contentctr.batch import DataSpec
 
     config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, dropout=dropout))
     known = Vocabulary(streamers=["a", "b", "c"])

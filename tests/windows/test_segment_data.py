@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 import torch
 
+from contentctr.batch import Vocabulary
 from contentctr.config import COUNT_COLUMNS, DataConfig
 from contentctr.store.rooms import SEGMENTS_SCHEMA
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.rooms import gather, sample_windows
 from contentctr.windows.segment_data import known_ids, load_segments
 from make import make_segments, make_table, write_data

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from contentctr.config import Config, DataSpec, LossConfig, ModelConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, LossConfig, ModelConfig
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score.rooms import score_segments
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.loader import shuffles
 from contentctr.windows.rooms import Windows, curve_windows, gather
 from make import make_segments

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from contentctr.abtest.logs import LOG_SCHEMA
 from contentctr.abtest.platform import Floats, Ints, Platform, Scores, air_rooms, load_platform
-from contentctr.errors import InputError
+from contentctr.errors import InputError, require
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.live.ranking import RankSettings, content_part, fade
 from contentctr.progress import progress_bar
@@ -74,16 +74,16 @@ class ReplaySettings:
 
     def __post_init__(self) -> None:
         for name in ("days", "users", "shown"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("requests", "live_rooms", "stay_segments"):
             value = getattr(self, name)
-            _require(math.isfinite(value) and value > 0, name, "above 0", value)
+            require(math.isfinite(value) and value > 0, name, "above 0", value)
         for name in ("affinity_sd", "stay_power", "seed"):
             value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0, name, "at least 0", value)
+            require(math.isfinite(value) and value >= 0, name, "at least 0", value)
         share = self.treatment_share
-        _require(0 < share < 1, "treatment_share", "between 0 and 1", share)
-        _require(math.isfinite(self.weight), "weight", "finite", self.weight)
+        require(0 < share < 1, "treatment_share", "between 0 and 1", share)
+        require(math.isfinite(self.weight), "weight", "finite", self.weight)
 
 
 def replay_test(
@@ -364,8 +364,3 @@ def _table(parts: list[dict[str, Any]], users: _Users, platform: Platform) -> pl
 
 def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
-
-
-def _require(ok: bool, name: str, rule: str, value: object) -> None:
-    if not ok:
-        raise InputError(f"replay setting {name} must be {rule}, not {value!r}")

@@ -110,10 +110,10 @@ def worker(
     require_extra()
     from redis.exceptions import RedisError
 
-    from contentctr.interrupts import stop_signals
     from contentctr.live.engine import Engine
     from contentctr.live.redis.messages import Keys, connect
     from contentctr.live.redis.worker import Worker
+    from contentctr.progress import stop_signals
 
     engine = Engine.from_checkpoint(
         checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
@@ -184,12 +184,12 @@ def watch(
     require_extra()
     import json
 
-    from contentctr.interrupts import stop_signals
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.watch.video import GrowingChat
     from contentctr.live.watch.video import watch as run
     from contentctr.live.watch.watcher import Watcher, score_at, score_here
+    from contentctr.progress import stop_signals
     from contentctr.score.checkpoint import load_for
     from contentctr.score.highlights import clock
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from contentctr.batch import DataSpec
 from contentctr.cli.common import (
     Device,
     Out,
@@ -18,7 +19,7 @@ from contentctr.cli.common import (
     print_warnings,
     training_exits,
 )
-from contentctr.config import Config, DataSpec, override
+from contentctr.config import Config, override
 from contentctr.errors import InputError
 from contentctr.recipes import RECIPES, recipe
 
@@ -51,9 +52,9 @@ def train(
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
+    from contentctr.batch import Vocabulary
     from contentctr.models.registry import require_task
     from contentctr.models.size import model_size
-    from contentctr.vocabulary import Vocabulary
 
     spec, vocabulary = DataSpec(), Vocabulary(streamers=["one"], rooms=["one"])
     rows: dict[str, object] = {}

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec
+from contentctr.config import Config
 from contentctr.demo.live_rooms import LiveSettings, play_rooms
 from contentctr.errors import InputError
 from contentctr.files import digest
-from contentctr.interrupts import stop_signals
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import Served, ServiceSettings, create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.live.watch.client import Client
+from contentctr.progress import stop_signals
 from contentctr.recipes import small
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.checkpoint import Checkpoint

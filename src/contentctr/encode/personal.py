@@ -23,7 +23,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
 from contentctr.encode.personal_encoders import load_frame_encoder

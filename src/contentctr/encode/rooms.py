@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode import encoders
 from contentctr.encode.segments import (
     Pair,

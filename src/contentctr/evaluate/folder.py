@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from contentctr.config import DataSpec, to_dict
+from contentctr.batch import DataSpec
+from contentctr.config import to_dict
 from contentctr.files import atomic, write_json
 from contentctr.score.checkpoint import Checkpoint
 

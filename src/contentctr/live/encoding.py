@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
 from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
 from contentctr.live.scorer_segments import LiveSegment

@@ -10,14 +10,14 @@ from typing import Self
 import torch
 from torch import nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.vocabulary import Vocabulary
 
 
 class RoomsFullError(Exception):

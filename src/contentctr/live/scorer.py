@@ -26,14 +26,14 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.vocabulary import Vocabulary
 
 T = TypeVar("T")
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contentctr.batch import Batch
-from contentctr.config import DataSpec
+from contentctr.batch import Batch, DataSpec
 from contentctr.errors import InputError
 
 Status = Literal["scored", "repeated", "late"]

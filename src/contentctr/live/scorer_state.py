@@ -14,11 +14,11 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from contentctr.config import Config, DataSpec, to_dict
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, to_dict
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.live.scorer_segments import MAX_INDEX
-from contentctr.vocabulary import Vocabulary
 
 FORMAT = "contentctr-rooms-1"
 ABOUT = "contentctr"

@@ -10,11 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, Output
-from contentctr.config import Config, DataSpec, ModelConfig
+from contentctr.batch import Batch, DataSpec, Output, Vocabulary
+from contentctr.config import Config, ModelConfig
 from contentctr.models.layers import Attention, FeedForward, causal_mask
 from contentctr.models.streamers import streamer_embedding
-from contentctr.vocabulary import Vocabulary
 
 
 class FeatureFusion(nn.Module):

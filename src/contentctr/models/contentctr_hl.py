@@ -11,13 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, History
-from contentctr.config import Config, DataSpec, ModelConfig
+from contentctr.batch import Batch, DataSpec, History, Vocabulary
+from contentctr.config import Config, ModelConfig
 from contentctr.errors import InputError
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.layers import FeedForward
 from contentctr.models.streamers import NoStreamer, OneForAll
-from contentctr.vocabulary import Vocabulary
 
 
 def history_of(batch: Batch) -> History:

@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, History, Output
-from contentctr.config import Config, DataSpec
+from contentctr.batch import Batch, DataSpec, History, Output, Vocabulary
+from contentctr.config import Config
 from contentctr.models.contentctr import DecoderLayer, FeatureFusion
 from contentctr.models.contentctr_hl import history_of, mean_of_clips
 from contentctr.models.layers import Attention, FeedForward
 from contentctr.models.losses import ordered_pairs
-from contentctr.vocabulary import Vocabulary
 
 TEMPERATURE = 0.1
 """PR-Net: cosines are divided by it; our choice."""

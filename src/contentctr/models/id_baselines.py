@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, Output
-from contentctr.config import Config, DataSpec
+from contentctr.batch import Batch, DataSpec, Output, Vocabulary
+from contentctr.config import Config
 from contentctr.models.id_fields import FieldValues, IdFields
 from contentctr.models.id_layers import (
     CROSSES,
@@ -20,7 +20,6 @@ from contentctr.models.id_layers import (
     Linear,
     factorization_machine,
 )
-from contentctr.vocabulary import Vocabulary
 
 
 class IdBaseline(nn.Module):

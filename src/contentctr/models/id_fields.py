@@ -13,9 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, take_rows
+from contentctr.batch import Batch, Vocabulary, take_rows
 from contentctr.config import COUNT_COLUMNS, IdConfig
-from contentctr.vocabulary import Vocabulary
 
 _MAX_OCTAVE = 20
 BUCKET_STARTS: tuple[int, ...] = (

@@ -13,11 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, Output
-from contentctr.config import Config, DataSpec, ModelConfig
+from contentctr.batch import Batch, DataSpec, Output, Vocabulary
+from contentctr.config import Config, ModelConfig
 from contentctr.models.contentctr import DecoderLayer, FeatureFusion
 from contentctr.models.layers import FeedForward, causal_mask
-from contentctr.vocabulary import Vocabulary
 
 CHUNK = 5
 """Segments of a chunk of the hierarchical transformer; our choice."""

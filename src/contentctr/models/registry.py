@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.models import contentctr_hl as highlight
 from contentctr.models import highlight_rivals, id_baselines, variants
 from contentctr.models import klm3_baselines as benchmark
 from contentctr.models.contentctr import ContentCTR
-from contentctr.vocabulary import Vocabulary
 
 
 class ModelType(Protocol):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contentctr.batch import Batch, History, IdFeatures
-from contentctr.config import COUNT_COLUMNS, Config, DataSpec
+from contentctr.batch import Batch, DataSpec, History, IdFeatures, Vocabulary
+from contentctr.config import COUNT_COLUMNS, Config
 from contentctr.models.registry import build_model
-from contentctr.vocabulary import Vocabulary
 
 
 def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[str, float]:

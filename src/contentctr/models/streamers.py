@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
-from contentctr.vocabulary import Vocabulary
 
 
 class LearnedStreamers(nn.Module):

@@ -12,11 +12,11 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from contentctr.batch import Vocabulary
 from contentctr.config import Config, ModelConfig
 from contentctr.models.contentctr import ContentCTR, DecoderLayer, PerceiverLayer
 from contentctr.models.layers import FeedForward
 from contentctr.models.streamers import NoStreamer, OneForAll
-from contentctr.vocabulary import Vocabulary
 
 
 class OneKeyLayer(nn.Module):

@@ -1,1 +1,1 @@
-"""Personalized video highlight detection: PHD's published annotations, and simulated ones."""
+"""From a recording to its curve, its highlights and its clips."""

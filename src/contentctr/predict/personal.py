@@ -20,7 +20,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_text
 from contentctr.encode.personal_encoders import load_frame_encoder
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts

@@ -31,8 +31,7 @@ from torch import Tensor, nn
 from contentctr.config import Precision
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import atomic, read_json, write_json, write_text
-from contentctr.interrupts import stop_signals
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score.checkpoint import load_optimizer, point_to, save_optimizer
 from contentctr.train.run_folder import read_log, require_new
 

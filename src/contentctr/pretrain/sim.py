@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contentctr.errors import InputError
+from contentctr.errors import require
 from contentctr.pretrain.watch_logs import NUM_GAPS, WatchBatch
 
 Search = Literal["soft", "hard"]
@@ -73,14 +73,14 @@ class SimSettings:
             "dim", "category_dim", "num_heads", "head_dim", "top_k", "max_history", "hidden_dim",
             "epochs", "batch_size",
         ):  # fmt: skip
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("general_weight", "exact_weight", "save_every", "seed"):
-            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("held_out", "hide_streamers"):
-            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
-        _require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
-        _require(self.search in ("soft", "hard"), "search", "soft or hard", self.search)
-        _require(self.exact_weight > 0, "exact_weight", "above 0", self.exact_weight)
+            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        require(self.search in ("soft", "hard"), "search", "soft or hard", self.search)
+        require(self.exact_weight > 0, "exact_weight", "above 0", self.exact_weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,8 +239,3 @@ def sim_loss(output: SimOutput, clicked_B: Tensor, settings: SimSettings) -> Ten
 
 def _classifier(width: int, hidden_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, 1))
-
-
-def _require(ok: bool, name: str, rule: str, value: object) -> None:
-    if not ok:
-        raise InputError(f"pre-training setting {name} must be {rule}, not {value!r}")

@@ -29,7 +29,6 @@ from torch import nn
 
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import atomic, file_sha256, read_json, write_json
-from contentctr.interrupts import stop_signals
 from contentctr.pretrain.loop import check_run, generator
 from contentctr.pretrain.sim import Sim, SimSettings, sim_loss
 from contentctr.pretrain.streamer_metrics import click_metrics, popularity, table_purity
@@ -41,7 +40,7 @@ from contentctr.pretrain.watch_logs import (
     read_pairs,
     read_watch_logs,
 )
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score.checkpoint import load_optimizer, load_weights, point_to, save_optimizer
 from contentctr.store.streamer_table import write_streamer_table
 

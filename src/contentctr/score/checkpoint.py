@@ -24,13 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from contentctr.config import Config, DataSpec, from_dict, to_dict
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, from_dict, to_dict
 from contentctr.encode import encoders
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type
-from contentctr.vocabulary import Vocabulary
 
 FORMAT = 2
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contentctr.errors import InputError
+from contentctr.errors import require
 from contentctr.simulate import tables
 from contentctr.simulate.tables import ACTIVITIES, TYPES
 
@@ -106,23 +105,23 @@ class SimulatorConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_rooms", "num_streamers", "min_segments", "days"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
-        _require(
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
+        require(
             self.max_segments >= self.min_segments,
             "max_segments",
             f"at least min_segments ({self.min_segments})",
             self.max_segments,
         )
-        _require(self.num_users >= 10 * self.viewers, "num_users", ">= 10 viewers", self.num_users)
+        require(self.num_users >= 10 * self.viewers, "num_users", ">= 10 viewers", self.num_users)
         for name in ("viewers", "viewers_shape"):
-            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         for name, kind in self.__annotations__.items():
             value = getattr(self, name)
             if name.endswith(("_sd", "_spread")) or name in ("drift", "seed"):
-                _require(value >= 0, name, "at least 0", value)
+                require(value >= 0, name, "at least 0", value)
             if name.startswith(("plain", "misleading", "missing", "off_topic", "rooms_without")):
-                _require(0 <= value <= 1, name, "in [0, 1]", value)
+                require(0 <= value <= 1, name, "in [0, 1]", value)
             assert kind in ("int", "float"), name
 
 
@@ -368,8 +367,3 @@ def _delay_people(people_SK: Ints) -> Ints:
     for k in range(num_lags):
         acting_S[k : k + size] += people_SK[:, k]
     return acting_S[:size]
-
-
-def _require(ok: bool, name: str, rule: str, value: Any) -> None:
-    if not ok:
-        raise InputError(f"simulator setting {name} must be {rule}, not {value!r}")

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode.personal import wanted_frames
 from contentctr.errors import InputError
 from contentctr.files import digest

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest, read_json, write_json
 from contentctr.prepare.targets import assign_splits, check_shares, set_target

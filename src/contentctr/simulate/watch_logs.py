@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.errors import InputError
+from contentctr.errors import InputError, require
 from contentctr.files import atomic, write_json
 from contentctr.progress import progress_bar
 from contentctr.simulate.mechanism import (
@@ -78,12 +78,12 @@ class WatchConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_streamers", "num_users", "days", "impressions"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        _require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
         for name in ("impressions_spread", "noise_sd", "seed"):
-            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("mixed_users", "changing_users", "misfiled"):
-            _require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
+            require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +195,3 @@ def _affinity(config: WatchConfig, mixed: bool, rng: np.random.Generator) -> Flo
 
 def _stream(config: WatchConfig, key: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(key, index)))
-
-
-def _require(ok: bool, name: str, rule: str, value: object) -> None:
-    if not ok:
-        raise InputError(f"watch-log setting {name} must be {rule}, not {value!r}")

@@ -34,7 +34,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from contentctr.config import DataSpec, from_dict, to_dict
+from contentctr.batch import DataSpec
+from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.store.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets

@@ -1,1 +1,1 @@
-"""What is trained on what: each kind of prepared folder behind one Protocol, for the one loop."""
+"""Training: the one loop, its run folder, and what a kind of data tells it."""

@@ -18,14 +18,14 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from contentctr.config import Config, DataSpec, TrainConfig
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, TrainConfig
 from contentctr.encode import encoders
 from contentctr.errors import InputError, NonFiniteLossError
-from contentctr.interrupts import stop_signals
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model, model_type, require_task
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score import checkpoint as checkpoints
 from contentctr.train.opened import Data, open_task
 from contentctr.train.run_folder import (
@@ -37,7 +37,6 @@ from contentctr.train.run_folder import (
     resumable,
 )
 from contentctr.train.task import Process, Task, Validation
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.loader import EpochLoader
 from contentctr.windows.prefetch import prefetched
 

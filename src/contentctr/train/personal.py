@@ -9,14 +9,14 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import HighlightData
 from contentctr.train.task import Process, loader_settings
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.personal import UserSamples, training_segments
 from contentctr.windows.personal_batches import SegmentLoader
 

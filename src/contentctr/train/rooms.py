@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
 from contentctr.metrics.ctr import kendall_tau, log_loss
@@ -22,7 +23,6 @@ from contentctr.store.rooms import Prepared
 from contentctr.store.streamer_table import read_streamer_table
 from contentctr.store.vectors import data_spec
 from contentctr.train.task import Process, loader_settings
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.rooms import WindowLoader, is_sample, require_windows, sample_windows
 from contentctr.windows.segment_data import SegmentData, known_ids, load_segments
 

@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from contentctr.config import Config, DataSpec, from_dict, to_dict
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config, from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import write_json, write_text
 from contentctr.score import checkpoint as checkpoints
-from contentctr.vocabulary import Vocabulary
 
 MAY_CHANGE = ("epochs", "patience", "save_every", "micro_batch_size")
 """Settings of `train` that a resumed run may set anew."""

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from contentctr.config import Config, DataSpec
-from contentctr.vocabulary import Vocabulary
+from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import Config
 from contentctr.windows.loader import EpochLoader
 
 

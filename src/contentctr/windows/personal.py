@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.store.personal import SPLITS, HighlightData, frame_labels, span_frames
 from contentctr.store.vectors import read_entry, read_index, read_manifest

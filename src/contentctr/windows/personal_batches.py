@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contentctr.batch import Batch, History
-from contentctr.config import DataSpec
+from contentctr.batch import Batch, DataSpec, History
 from contentctr.windows.loader import EpochLoader, IntArray
 from contentctr.windows.personal import Frames, Segment
 

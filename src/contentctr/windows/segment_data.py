@@ -14,11 +14,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from contentctr.batch import Vocabulary
 from contentctr.errors import InputError
 from contentctr.store.mapped import MappedFeatures, MappedRows
 from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, Prepared
 from contentctr.store.vectors import FeatureStore, InputStore, SegmentFeatures
-from contentctr.vocabulary import Vocabulary
 
 IntArray = npt.NDArray[np.int64]
 _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "target")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.encode import encoders
 from contentctr.encode.segments import encode_segments
 from contentctr.errors import InputError

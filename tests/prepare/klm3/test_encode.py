@@ -5,13 +5,13 @@ import polars as pl
 import pytest
 
 from contentctr import cli
+from contentctr.batch import Vocabulary
 from contentctr.encode import rooms as encode
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.prepare.klm3.prepare import prepare_klm3
 from contentctr.store.vectors import FeatureStore, data_spec, read_entry, read_index
-from contentctr.vocabulary import Vocabulary
 from contentctr.windows.segment_data import load_segments
 from klm3_data import write_klm3
 from tiny_models import make_tiny_bert

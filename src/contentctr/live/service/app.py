@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
-from contentctr.config import Config, DataSpec
+from contentctr.batch import DataSpec
+from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.known_rooms import rank_rooms

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import av
 from PIL import Image
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.rooms.lines import BadLine, identifier, seconds, string
 from contentctr.rooms.media import frame_times

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from contentctr.config import DataSpec
+from contentctr.batch import DataSpec
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.prepare.klm3.files import NUM_SHARDS, TABLES, VISUAL_DIM
 from contentctr.prepare.klm3.segments import CLICK

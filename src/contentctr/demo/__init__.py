@@ -1,0 +1,1 @@
+"""What `make demo` and `contentctr demo --live` run."""

@@ -1,0 +1,1 @@
+"""Scores on many machines: Redis Streams, leases and the worker."""

@@ -1,0 +1,1 @@
+"""Scores over HTTP: the application, its limits, its batches."""

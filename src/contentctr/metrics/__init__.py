@@ -1,0 +1,1 @@
+"""Metrics of a curve: agreement of ranks, calibration, average precision."""

@@ -1,0 +1,1 @@
+"""PHD as it is published: its annotations, its videos and their captions."""

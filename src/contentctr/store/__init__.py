@@ -1,0 +1,1 @@
+"""The prepared folder on disk: tables, stored features, and the manifest that vouches for them."""

@@ -1,0 +1,1 @@
+"""From a prepared folder to Batches: windows of segments, and users' samples of videos."""
