@@ -13,11 +13,11 @@ class NonFiniteLossError(RuntimeError):
     """A loss was NaN or infinite; the optimiser has not moved, and `last` holds that state."""
 
 
-def require(ok: bool, name: str, rule: str, value: object) -> None:
-    """A setting keeps its rule.
+def require(ok: bool, name: str, rule: str, value: object, *, of: str = "") -> None:
+    """A setting keeps its rule; `of` says before its name whose setting it is.
 
     Raises:
         InputError: it does not: names the setting, the rule and the value.
     """
     if not ok:
-        raise InputError(f"{name} must be {rule}, not {value!r}")
+        raise InputError(f"{of} {name} must be {rule}, not {value!r}".strip())

@@ -19,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from contentctr.files import atomic, file_sha256, write_json
 from contentctr.live.ranking import RankSettings, content_part, fade
 from contentctr.progress import progress_bar
 from contentctr.store.rooms import Prepared
+
+_require = partial(require, of="replay setting")
 
 CONTROL, TREATMENT = "control", "content"
 TASTES = 4
@@ -74,16 +77,16 @@ class ReplaySettings:
 
     def __post_init__(self) -> None:
         for name in ("days", "users", "shown"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("requests", "live_rooms", "stay_segments"):
             value = getattr(self, name)
-            require(math.isfinite(value) and value > 0, name, "above 0", value)
+            _require(math.isfinite(value) and value > 0, name, "above 0", value)
         for name in ("affinity_sd", "stay_power", "seed"):
             value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, name, "at least 0", value)
+            _require(math.isfinite(value) and value >= 0, name, "at least 0", value)
         share = self.treatment_share
-        require(0 < share < 1, "treatment_share", "between 0 and 1", share)
-        require(math.isfinite(self.weight), "weight", "finite", self.weight)
+        _require(0 < share < 1, "treatment_share", "between 0 and 1", share)
+        _require(math.isfinite(self.weight), "weight", "finite", self.weight)
 
 
 def replay_test(

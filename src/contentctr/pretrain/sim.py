@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 
 from contentctr.errors import require
 from contentctr.pretrain.watch_logs import NUM_GAPS, WatchBatch
+
+_require = partial(require, of="pre-training setting")
 
 Search = Literal["soft", "hard"]
 
@@ -73,14 +76,14 @@ class SimSettings:
             "dim", "category_dim", "num_heads", "head_dim", "top_k", "max_history", "hidden_dim",
             "epochs", "batch_size",
         ):  # fmt: skip
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("general_weight", "exact_weight", "save_every", "seed"):
-            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("held_out", "hide_streamers"):
-            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
-        require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
-        require(self.search in ("soft", "hard"), "search", "soft or hard", self.search)
-        require(self.exact_weight > 0, "exact_weight", "above 0", self.exact_weight)
+            _require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        _require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        _require(self.search in ("soft", "hard"), "search", "soft or hard", self.search)
+        _require(self.exact_weight > 0, "exact_weight", "above 0", self.exact_weight)
 
 
 @dataclass(frozen=True, kw_only=True)

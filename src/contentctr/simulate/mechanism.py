@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from contentctr.errors import require
 from contentctr.simulate import tables
 from contentctr.simulate.tables import ACTIVITIES, TYPES
+
+_require = partial(require, of="simulator setting")
 
 FRAMES = 3
 """Frames of a segment."""
@@ -105,23 +108,23 @@ class SimulatorConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_rooms", "num_streamers", "min_segments", "days"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
-        require(
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
+        _require(
             self.max_segments >= self.min_segments,
             "max_segments",
             f"at least min_segments ({self.min_segments})",
             self.max_segments,
         )
-        require(self.num_users >= 10 * self.viewers, "num_users", ">= 10 viewers", self.num_users)
+        _require(self.num_users >= 10 * self.viewers, "num_users", ">= 10 viewers", self.num_users)
         for name in ("viewers", "viewers_shape"):
-            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         for name, kind in self.__annotations__.items():
             value = getattr(self, name)
             if name.endswith(("_sd", "_spread")) or name in ("drift", "seed"):
-                require(value >= 0, name, "at least 0", value)
+                _require(value >= 0, name, "at least 0", value)
             if name.startswith(("plain", "misleading", "missing", "off_topic", "rooms_without")):
-                require(0 <= value <= 1, name, "in [0, 1]", value)
+                _require(0 <= value <= 1, name, "in [0, 1]", value)
             assert kind in ("int", "float"), name
 
 

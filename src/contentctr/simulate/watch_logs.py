@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from contentctr.simulate.mechanism import (
     draw_streamer,
 )
 from contentctr.simulate.tables import TYPES
+
+_require = partial(require, of="watch-log setting")
 
 LOGS_FILE = "watch_logs.parquet"
 STREAMERS_FILE = "streamers.parquet"
@@ -78,12 +81,12 @@ class WatchConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_streamers", "num_users", "days", "impressions"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        _require(1 <= self.num_types <= len(TYPES), "num_types", "1 to 5", self.num_types)
         for name in ("impressions_spread", "noise_sd", "seed"):
-            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("mixed_users", "changing_users", "misfiled"):
-            require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
+            _require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
