@@ -61,9 +61,15 @@ Work = Callable[[], object]
 def make_config(counts: Any) -> Config:
     """Sizes that both packages can have, and the log loss alone."""
     ids = IdConfig(
-        embedding_dim=EMBEDDING, hidden_dim=HIDDEN, hidden_layers=2, counts=counts, rank=RANK,
-        attention_heads=HEADS, attention_dim=EMBEDDING // HEADS, num_experts=EXPERTS,
-    )  # fmt: skip
+        embedding_dim=EMBEDDING,
+        hidden_dim=HIDDEN,
+        hidden_layers=2,
+        counts=counts,
+        rank=RANK,
+        attention_heads=HEADS,
+        attention_dim=EMBEDDING // HEADS,
+        num_experts=EXPERTS,
+    )
     loss = LossConfig(point_weight=1.0, align_weight=0.0, pair_weight=0.0)
     return Config(ids=ids, loss=loss, train=TrainConfig(batch_size=BATCH, learning_rate=1e-3))
 
@@ -80,7 +86,9 @@ def make_data() -> SegmentData:
     return SegmentData(
         visual_SV=torch.zeros(rows, 0, dtype=torch.float16),
         text_ST=torch.zeros(rows, 0, dtype=torch.float16),
-        has_visual_S=none, has_speech_S=none, has_comments_S=none,
+        has_visual_S=none,
+        has_speech_S=none,
+        has_comments_S=none,
         streamer_S=torch.from_numpy(rng.integers(0, STREAMERS + 1, ROOMS)[room_S]),
         known_room_S=torch.from_numpy(room_S + 1),
         hour_S=torch.from_numpy(rng.integers(1, 25, rows)),
@@ -90,17 +98,20 @@ def make_data() -> SegmentData:
         viewers_S=torch.full((rows,), 100.0),
         room_S=room_S,
         table=pl.DataFrame(),
-    )  # fmt: skip
+    )
 
 
 def make_loader(data: SegmentData, config: Config) -> WindowLoader:
     """Windows beside each other, so that every row is trained on once an epoch."""
     first_W = np.arange(0, len(data), WINDOW_LEN)
     return WindowLoader(
-        data=data, windows=Windows(first_W, np.full(len(first_W), WINDOW_LEN)),
-        window_len=WINDOW_LEN, batch_size=config.train.batch_size,
-        hide_streamers=config.train.hide_streamers, hide_rooms=config.train.hide_rooms,
-    )  # fmt: skip
+        data=data,
+        windows=Windows(first_W, np.full(len(first_W), WINDOW_LEN)),
+        window_len=WINDOW_LEN,
+        batch_size=config.train.batch_size,
+        hide_streamers=config.train.hide_streamers,
+        hide_rooms=config.train.hide_rooms,
+    )
 
 
 def our_works(made: type[IdBaseline], config: Config, loader: WindowLoader) -> dict[str, Work]:
@@ -119,8 +130,15 @@ def our_works(made: type[IdBaseline], config: Config, loader: WindowLoader) -> d
 
     def loop() -> None:
         for step, pieces in enumerate(loader.epoch(0)):
-            train_step(model, optimizer, pieces, config, step=step, total_steps=loader.steps,
-                       accelerator=accelerator)  # fmt: skip
+            train_step(
+                model,
+                optimizer,
+                pieces,
+                config,
+                step=step,
+                total_steps=loader.steps,
+                accelerator=accelerator,
+            )
 
     return {"our step": steps, "our loop": loop}
 
@@ -151,9 +169,13 @@ def peer_works(
         columns += [peer.inputs.DenseFeat(f"d{i}", 1) for i in range(NUM_COUNTS)]
         columns.append(peer.inputs.DenseFeat("missing", NUM_COUNTS))
     model = getattr(peer.models, name)(
-        columns, columns, dnn_hidden_units=(HIDDEN, HIDDEN), l2_reg_linear=0.0,
-        l2_reg_embedding=0.0, **options,
-    )  # fmt: skip
+        columns,
+        columns,
+        dnn_hidden_units=(HIDDEN, HIDDEN),
+        l2_reg_linear=0.0,
+        l2_reg_embedding=0.0,
+        **options,
+    )
     model.compile("adam", "binary_crossentropy")
     all_inputs, all_targets = torch.cat(inputs).numpy(), torch.cat(targets).numpy()
     bounds = [(at, at + 1) for at in range(len(sizes))]
@@ -210,23 +232,33 @@ def main() -> None:
     # The peer's batches show every id: it has no loader that hides some.
     shown = dataclasses.replace(loader, hide_streamers=0.0, hide_rooms=0.0)
     batches = [pieces[0] for pieces in shown.epoch(0)]
-    print(f"1 thread, {len(data):,} made-up rows, {BATCH * WINDOW_LEN:,} a step, "
-          f"{len(made_sizes(config))} sparse fields, counts {args.counts}")  # fmt: skip
+    print(
+        f"1 thread, {len(data):,} made-up rows, {BATCH * WINDOW_LEN:,} a step, "
+        f"{len(made_sizes(config))} sparse fields, counts {args.counts}"
+    )
     names = ("peer fit", "peer step", "our step", "our loop")
     ratios = ("step/step", "loop/step", "loop/fit")
     print(f"{'rows a second':14}" + "".join(f"{name:>11}" for name in (*names, *ratios)))
     for title, (made, name, options) in PAIRS.items():
-        works = {**peer_works(peer, name, options, config, batches),
-                 **our_works(made, config, loader)}  # fmt: skip
+        works = {
+            **peer_works(peer, name, options, config, batches),
+            **our_works(made, config, loader),
+        }
         times = measure(works, args.repeats)
         rates = [len(data) / min(times[work]) for work in names]
         found = [
             statistics.median(a / b for a, b in zip(times[theirs], times[ours], strict=True))
-            for theirs, ours in (("peer step", "our step"), ("peer step", "our loop"),
-                                 ("peer fit", "our loop"))
-        ]  # fmt: skip
-        print(f"{title:14}" + "".join(f"{rate:11,.0f}" for rate in rates)
-              + "".join(f"{ratio:11.2f}" for ratio in found))  # fmt: skip
+            for theirs, ours in (
+                ("peer step", "our step"),
+                ("peer step", "our loop"),
+                ("peer fit", "our loop"),
+            )
+        ]
+        print(
+            f"{title:14}"
+            + "".join(f"{rate:11,.0f}" for rate in rates)
+            + "".join(f"{ratio:11.2f}" for ratio in found)
+        )
     print("wanted: loop/step at least 1, loop/fit at least 2")
 
 

@@ -50,8 +50,13 @@ Work = Callable[[], object]
 class MadeUp:
     """Users who share one video of an hour at a frame a second, with random features."""
 
-    spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH, target="highlight", frames_per_segment=1,
-                    segment_seconds=1.0)  # fmt: skip
+    spec = DataSpec(
+        visual_dim=WIDTH,
+        text_dim=WIDTH,
+        target="highlight",
+        frames_per_segment=1,
+        segment_seconds=1.0,
+    )
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -69,8 +74,12 @@ class MadeUp:
         """A stretch of it."""
         here = slice(segment.start, segment.stop)
         there = np.ones(segment.stop - segment.start, np.bool_)
-        return Frames(visual_TV=self.visual_TV[here], text_TC=self.text_TC[here],
-                      has_visual_T=there, has_text_T=there)  # fmt: skip
+        return Frames(
+            visual_TV=self.visual_TV[here],
+            text_TC=self.text_TC[here],
+            has_visual_T=there,
+            has_text_T=there,
+        )
 
     def labels(self, user: int) -> NDArray[np.bool_]:
         """One frame in twenty."""
@@ -84,10 +93,13 @@ class MadeUp:
 def make_loader(videos: Videos, segments: list[Segment], config: Config) -> SegmentLoader:
     """As training makes it."""
     return SegmentLoader(
-        videos=videos, segments=segments, window_len=config.data.window_len,
-        batch_size=config.train.batch_size, seed=config.train.seed,
+        videos=videos,
+        segments=segments,
+        window_len=config.data.window_len,
+        batch_size=config.train.batch_size,
+        seed=config.train.seed,
         num_negatives=config.loss.num_negatives if config.loss.align_weight else 0,
-    )  # fmt: skip
+    )
 
 
 def make_model(config: Config, kind: str, spec: DataSpec) -> tuple[nn.Module, Callable[..., Work]]:
@@ -138,15 +150,19 @@ def compare_models(config: Config, kinds: list[str], repeats: int) -> None:
             score_videos(model, videos, [0], window_len=length, batch_size=config.train.batch_size)
         )
     print(f"{'':32} {'parameters':>11} {'training steps':>20} {'an hour of video':>26}")
-    print(f"{'model':32} {'M':>11} {'a second':>11} {'ratio':>8} {'time, ratio':>13} "
-          f"{'of real time':>12}")  # fmt: skip
+    print(
+        f"{'model':32} {'M':>11} {'a second':>11} {'ratio':>8} {'time, ratio':>13} "
+        f"{'of real time':>12}"
+    )
     step_s, hour_s = measure(steps, repeats), measure(scorings, repeats)
     for kind in kinds:
         faster = statistics.median(np.divide(step_s[BASE], step_s[kind]))
         longer = statistics.median(np.divide(hour_s[kind], hour_s[BASE]))
-        print(f"{kind:32} {sizes[kind] / 1e6:11.2f} {1 / statistics.median(step_s[kind]):11.2f} "
-              f"{faster:8.2f} {longer:13.2f} "
-              f"{statistics.median(hour_s[kind]) / HOUR_S:12.4%}")  # fmt: skip
+        print(
+            f"{kind:32} {sizes[kind] / 1e6:11.2f} {1 / statistics.median(step_s[kind]):11.2f} "
+            f"{faster:8.2f} {longer:13.2f} "
+            f"{statistics.median(hour_s[kind]) / HOUR_S:12.4%}"
+        )
 
 
 def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None:
@@ -159,8 +175,10 @@ def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None
     steps = min(steps, loader.steps)
     _, step = make_model(config, BASE, samples.spec)
     gigabytes = sum(path.stat().st_size for path in files) / 1e9
-    print(f"\nsimulated store: {users} users, {gigabytes:.2f} GB, {len(loader)} training segments; "
-          f"{steps} steps of {config.train.batch_size}")  # fmt: skip
+    print(
+        f"\nsimulated store: {users} users, {gigabytes:.2f} GB, {len(loader)} training segments; "
+        f"{steps} steps of {config.train.batch_size}"
+    )
     timed(step(next(loader.epoch(0))))
     for what, cold in (("out of cache", True), ("in cache", False)):
         if cold:
@@ -171,8 +189,10 @@ def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None
             pieces = next(batches)
             loads.append(time.perf_counter() - start)
             works.append(timed(step(pieces)))
-        print(f"files {what:12}: the loader alone takes {sum(loads) / sum(works):.1%} of the "
-              f"training steps' time")  # fmt: skip
+        print(
+            f"files {what:12}: the loader alone takes {sum(loads) / sum(works):.1%} of the "
+            f"training steps' time"
+        )
 
 
 def main() -> None:
@@ -189,10 +209,12 @@ def main() -> None:
     options = parser.parse_args()
     config = recipe(options.recipe)
     kinds = list(dict.fromkeys(itertools.chain([BASE], options.models)))
-    print(f"threads {torch.get_num_threads()}; recipe {options.recipe}: d_model "
-          f"{config.model.d_model}, batch {config.train.batch_size} segments of "
-          f"{config.data.window_len} frames, {CLIPS} clips, random features 2 x {WIDTH}; "
-          f"{options.repeats} rounds")  # fmt: skip
+    print(
+        f"threads {torch.get_num_threads()}; recipe {options.recipe}: d_model "
+        f"{config.model.d_model}, batch {config.train.batch_size} segments of "
+        f"{config.data.window_len} frames, {CLIPS} clips, random features 2 x {WIDTH}; "
+        f"{options.repeats} rounds"
+    )
     compare_models(config, kinds, options.repeats)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         compare_loader(config, options.users, options.steps, Path(folder))

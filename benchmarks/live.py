@@ -48,11 +48,16 @@ def make_segments(rooms: int, index: int) -> list[LiveSegment]:
     features = rng.standard_normal((2, rooms, SPEC.visual_dim), np.float32)
     return [
         LiveSegment(
-            room_id=f"room{k}", streamer_id=KNOWN.streamers[k % 1000], index=index,
-            visual=features[0, k], text=features[1, k], has_speech=True, has_comments=True,
+            room_id=f"room{k}",
+            streamer_id=KNOWN.streamers[k % 1000],
+            index=index,
+            visual=features[0, k],
+            text=features[1, k],
+            has_speech=True,
+            has_comments=True,
         )
         for k in range(rooms)
-    ]  # fmt: skip
+    ]
 
 
 def windows(moments: list[list[LiveSegment]]) -> Batch:
@@ -65,11 +70,16 @@ def windows(moments: list[list[LiveSegment]]) -> Batch:
 
     there = torch.ones(b, n, dtype=torch.bool)
     return Batch(
-        visual_BNV=stacked("visual"), text_BNT=stacked("text"), has_visual_BN=there,
-        has_speech_BN=there, has_comments_BN=there, valid_BN=there,
+        visual_BNV=stacked("visual"),
+        text_BNT=stacked("text"),
+        has_visual_BN=there,
+        has_speech_BN=there,
+        has_comments_BN=there,
+        valid_BN=there,
         streamer_B=torch.tensor([1 + k % 1000 for k in range(b)]),
-        target_BN=torch.full((b, n), torch.nan), window_B=torch.arange(b),
-    )  # fmt: skip
+        target_BN=torch.full((b, n), torch.nan),
+        window_B=torch.arange(b),
+    )
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -82,9 +92,13 @@ def make_scorer(lookback: str, rooms: int, batch_size: int) -> RoomScorer:
     config = make_config(lookback)
     torch.manual_seed(0)
     return RoomScorer(
-        build_model(config, SPEC, KNOWN), config, SPEC, KNOWN, max_rooms=rooms,
+        build_model(config, SPEC, KNOWN),
+        config,
+        SPEC,
+        KNOWN,
+        max_rooms=rooms,
         batch_size=batch_size,
-    )  # fmt: skip
+    )
 
 
 @torch.inference_mode()
@@ -114,12 +128,16 @@ def compare(repeats: int, batch_size: int) -> dict[str, float]:
             ratios[name].append(live_s / full_s)
             least[name] = min(least[name], live_s)
     print(f"New segments of {BATCH} rooms, {repeats} repeats, {batch_size} rooms at once:")
-    print(f"{'decoder':20} {'live/full':>10} {'least':>7} {'target':>7} {'max diff':>9} "
-          f"{'rooms a core':>13}")  # fmt: skip
+    print(
+        f"{'decoder':20} {'live/full':>10} {'least':>7} {'target':>7} {'max diff':>9} "
+        f"{'rooms a core':>13}"
+    )
     for name, ratio in ratios.items():
         rooms = SEGMENT_SECONDS / (least[name] / BATCH)
-        print(f"{name:20} {statistics.median(ratio):10.3f} {min(ratio):7.3f} "
-              f"{TARGETS[name]:7.2f} {worst[name]:9.1e} {rooms:13,.0f}")  # fmt: skip
+        print(
+            f"{name:20} {statistics.median(ratio):10.3f} {min(ratio):7.3f} "
+            f"{TARGETS[name]:7.2f} {worst[name]:9.1e} {rooms:13,.0f}"
+        )
         assert worst[name] <= 1e-6
     return {name: value / BATCH for name, value in least.items()}
 
@@ -127,8 +145,10 @@ def compare(repeats: int, batch_size: int) -> dict[str, float]:
 def many(rooms: int, ticks: int, batch_size: int, least: dict[str, float]) -> None:
     """Print the time until all rooms' new segments are scored."""
     print(f"\nNew segments of {rooms:,} rooms at once, {ticks} times:")
-    print(f"{'decoder':20} {'p50 s':>7} {'p99 s':>7} {'p50 / (rooms x least)':>22} "
-          f"{'MB of state':>12} {'kB to save one':>15}")  # fmt: skip
+    print(
+        f"{'decoder':20} {'p50 s':>7} {'p99 s':>7} {'p50 / (rooms x least)':>22} "
+        f"{'MB of state':>12} {'kB to save one':>15}"
+    )
     for name, lookback in LOOKBACKS.items():
         scorer = make_scorer(lookback, rooms, batch_size)
         n = scorer.window_len
@@ -138,8 +158,10 @@ def many(rooms: int, ticks: int, batch_size: int, least: dict[str, float]) -> No
         taken = [timed(lambda: scorer.score(moment)) for moment in segments]  # noqa: B023
         p50, p99 = np.percentile(taken, (50, 99))
         size = sum(ring.entries.nbytes for ring in scorer._rings.values())
-        print(f"{name:20} {p50:7.2f} {p99:7.2f} {p50 / (rooms * least[name]):22.2f} "
-              f"{size / 1e6:12,.0f} {len(scorer.save(['room0'])) / 1e3:15,.0f}")  # fmt: skip
+        print(
+            f"{name:20} {p50:7.2f} {p99:7.2f} {p50 / (rooms * least[name]):22.2f} "
+            f"{size / 1e6:12,.0f} {len(scorer.save(['room0'])) / 1e3:15,.0f}"
+        )
 
 
 def main() -> None:

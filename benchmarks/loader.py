@@ -72,12 +72,21 @@ def make_data(paths: list[Path]) -> SegmentData:
     }
     there, zero = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.long)
     return SegmentData(
-        visual_SV=mapped["visual"], text_ST=mapped["text"], has_visual_S=there, has_speech_S=there,
-        has_comments_S=there, streamer_S=zero, known_room_S=zero, hour_S=zero, next_position_S=zero,
-        counts_SA=torch.zeros(count, 10), viewers_S=torch.full((count,), 20.0),
+        visual_SV=mapped["visual"],
+        text_ST=mapped["text"],
+        has_visual_S=there,
+        has_speech_S=there,
+        has_comments_S=there,
+        streamer_S=zero,
+        known_room_S=zero,
+        hour_S=zero,
+        next_position_S=zero,
+        counts_SA=torch.zeros(count, 10),
+        viewers_S=torch.full((count,), 20.0),
         target_S=torch.rand(count, generator=torch.Generator().manual_seed(0)),
-        room_S=np.repeat(np.arange(len(paths)), ROOM), table=None,
-    )  # fmt: skip
+        room_S=np.repeat(np.arange(len(paths)), ROOM),
+        table=None,
+    )
 
 
 def drop_cache(paths: list[Path]) -> None:
@@ -110,8 +119,15 @@ class Trainer:
                 start = time.perf_counter()
                 pieces = next(batches)
                 middle = time.perf_counter()
-                train_step(self.model, self.optimizer, pieces, self.config, step=number,
-                           total_steps=steps, accelerator=self.accelerator)  # fmt: skip
+                train_step(
+                    self.model,
+                    self.optimizer,
+                    pieces,
+                    self.config,
+                    step=number,
+                    total_steps=steps,
+                    accelerator=self.accelerator,
+                )
                 waits.append(middle - start)
                 works.append(time.perf_counter() - middle)
         total = sum(waits) + sum(works)
@@ -125,8 +141,13 @@ def waiting(folder: Path, gigabytes: float, steps: int) -> None:
     data = make_data(paths)
     windows, _ = curve_windows(data, 20)
     config = paper()
-    loader = WindowLoader(data=data, windows=windows, window_len=20, batch_size=48,
-                          num_negatives=config.loss.num_negatives)  # fmt: skip
+    loader = WindowLoader(
+        data=data,
+        windows=windows,
+        window_len=20,
+        batch_size=48,
+        num_negatives=config.loss.num_negatives,
+    )
     # In memory: as many rows as the steps read, so that any machine holds them.
     few = make_data(paths[: max(2, rooms // 10)])
     every = torch.arange(len(few))
@@ -134,12 +155,17 @@ def waiting(folder: Path, gigabytes: float, steps: int) -> None:
     memory = dataclasses.replace(loader, data=few, windows=curve_windows(few, 20)[0])
     trainer = Trainer(config)
     trainer.run(memory, 2, 0)
-    print(f"{rooms} files, {rooms * ROOM * WIDTH * 4 / 1e9:.1f} GB; {len(windows)} windows; "
-          f"threads {torch.get_num_threads()}; {steps} steps of 48 windows each")  # fmt: skip
+    print(
+        f"{rooms} files, {rooms * ROOM * WIDTH * 4 / 1e9:.1f} GB; {len(windows)} windows; "
+        f"threads {torch.get_num_threads()}; {steps} steps of 48 windows each"
+    )
     print(f"{'features':28} {'ahead':>6} {'waiting':>9} {'longest wait':>13} {'time/step':>10}")
     base = 0.0
-    for what, source, cold in (("in memory", memory, False), ("mapped, out of cache", loader, True),
-                               ("mapped, in cache", loader, False)):  # fmt: skip
+    for what, source, cold in (
+        ("in memory", memory, False),
+        ("mapped, out of cache", loader, True),
+        ("mapped, in cache", loader, False),
+    ):
         for ahead in (0, 2):
             drop_cache(paths) if cold else None
             if not cold and source is loader:
@@ -176,28 +202,40 @@ def order_table(folder: Path, blocks: list[int], seeds: int, rooms: int, epochs:
     from contentctr.windows.rooms import sample_windows
     from contentctr.windows.segment_data import known_ids, load_segments
 
-    prepared = write_features(SimulatorConfig(num_rooms=rooms), folder / "rooms",
-                              show_progress=False)  # fmt: skip
+    prepared = write_features(
+        SimulatorConfig(num_rooms=rooms), folder / "rooms", show_progress=False
+    )
     small = override(recipe("small"), [f"epochs={epochs}", "stride=1"])
     data = load_segments(prepared, known_ids(prepared.segments()), split="train", horizon=0)
     windows: Windows = sample_windows(data, small.data, "ctr")
-    print(f"\nsimulated: {rooms} rooms, {len(windows)} training windows at stride 1, batch "
-          f"{small.train.batch_size}, {epochs} epochs, {seeds} seeds")  # fmt: skip
+    print(
+        f"\nsimulated: {rooms} rooms, {len(windows)} training windows at stride 1, batch "
+        f"{small.train.batch_size}, {epochs} epochs, {seeds} seeds"
+    )
     print(f"{'block':>12} {'pairs again':>21} {'correlation':>12} {'val tau, best epoch':>24}")
     for block in blocks:
-        loader = WindowLoader(data=data, windows=windows, window_len=small.data.window_len,
-                              batch_size=small.train.batch_size, block=block)  # fmt: skip
+        loader = WindowLoader(
+            data=data,
+            windows=windows,
+            window_len=small.data.window_len,
+            batch_size=small.train.batch_size,
+            block=block,
+        )
         again, correlation = together(loader)
         taus = []
         for seed in range(seeds):
             run = folder / f"run-{block}-{seed}"
             config = override(small, [f"seed={seed}", f"block={block}"])
             train_model(config, prepared, run, show_progress=False)
-            taus.append(max(r["kendall_tau"] for r in read_log(run / "log.jsonl")
-                            if r["split"] == "val"))  # fmt: skip
+            taus.append(
+                max(r["kendall_tau"] for r in read_log(run / "log.jsonl") if r["split"] == "val")
+            )
         name = "whole rooms" if block == 1000 else str(block)
-        print(f"{name:>12} {again:21.2%} {correlation:12.3f} {statistics.mean(taus):15.4f} "
-              f"(+- {statistics.stdev(taus) if seeds > 1 else 0:.4f})", flush=True)  # fmt: skip
+        print(
+            f"{name:>12} {again:21.2%} {correlation:12.3f} {statistics.mean(taus):15.4f} "
+            f"(+- {statistics.stdev(taus) if seeds > 1 else 0:.4f})",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -30,8 +30,18 @@ import numpy as np
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 SEGMENTS_A_ROOM = 50
 TOLERANCE = 1e-12
-OURS = ("entered", "stayed", "likes", "comment_count", "comments", "viewers", "clickers", "ctr",
-        "highlight_score", "highlight_label")  # fmt: skip
+OURS = (
+    "entered",
+    "stayed",
+    "likes",
+    "comment_count",
+    "comments",
+    "viewers",
+    "clickers",
+    "ctr",
+    "highlight_score",
+    "highlight_label",
+)
 
 
 def write(folder: Path, segments: int, events: int) -> None:
@@ -40,10 +50,16 @@ def write(folder: Path, segments: int, events: int) -> None:
 
     rate = events / segments
     write_klm3(
-        folder, rooms=segments // SEGMENTS_A_ROOM, segments=SEGMENTS_A_ROOM, users=22_000,
-        authors=2_000, sessions=0.2 * rate, shows=0.4 * rate, likes=0.3 * rate,
+        folder,
+        rooms=segments // SEGMENTS_A_ROOM,
+        segments=SEGMENTS_A_ROOM,
+        users=22_000,
+        authors=2_000,
+        sessions=0.2 * rate,
+        shows=0.4 * rate,
+        likes=0.3 * rate,
         comments=0.1 * rate,
-    )  # fmt: skip
+    )
 
 
 def prepare(source: Path, out: Path) -> dict[str, Any]:
@@ -66,8 +82,14 @@ def plain_pandas(source: Path, room_ids: list[int]) -> dict[str, Any]:
     grid = pd.concat([pd.read_parquet(p, columns=fields) for p in shards])
     grid = grid.drop_duplicates(["live_stream_id", "timestamp"])
     grid["live_stream_id"] = grid["live_stream_id"].astype(int)
-    fields = ["live_id", "user_id", "live_play_start_timestamp", "live_play_end_timestamp",
-              "play_duration", "enter_live_action"]  # fmt: skip
+    fields = [
+        "live_id",
+        "user_id",
+        "live_play_start_timestamp",
+        "live_play_end_timestamp",
+        "play_duration",
+        "enter_live_action",
+    ]
     sessions = pd.read_csv(source / "live_interaction.csv", usecols=fields).drop_duplicates()
     sessions["end"] = sessions["live_play_end_timestamp"].fillna(
         sessions["live_play_start_timestamp"] + sessions["play_duration"]

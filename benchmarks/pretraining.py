@@ -76,10 +76,15 @@ def main() -> None:
             for seed in range(seeds):
                 before, after = measure(data, Path(name) / f"{part}-{seed}", seed)
                 gains.append(after.accuracy - before.accuracy)
-                print(f"{part:8} {seed:4} {after.majority:9.3f} {before.accuracy:10.3f} "
-                      f"{after.accuracy:12.3f} {gains[-1]:+7.3f}", flush=True)  # fmt: skip
-            print(f"{part:8} {'mean':>4} {'':9} {'':10} {'':12} {statistics.mean(gains):+7.3f} "
-                  f"({after.test_segments} test segments)")  # fmt: skip
+                print(
+                    f"{part:8} {seed:4} {after.majority:9.3f} {before.accuracy:10.3f} "
+                    f"{after.accuracy:12.3f} {gains[-1]:+7.3f}",
+                    flush=True,
+                )
+            print(
+                f"{part:8} {'mean':>4} {'':9} {'':10} {'':12} {statistics.mean(gains):+7.3f} "
+                f"({after.test_segments} test segments)"
+            )
 
 
 if __name__ == "__main__":

@@ -91,9 +91,15 @@ class Connection:
             await self.request("DELETE", f"/v1/rooms/{name}")
             self.room, self.index = self.room + 1, 0
             return await self.next()
-        post = {"room_id": name, "streamer_id": "a", "index": self.index,
-                "visual": self.features[0], "text": self.features[1], "has_speech": True,
-                "has_comments": True}  # fmt: skip
+        post = {
+            "room_id": name,
+            "streamer_id": "a",
+            "index": self.index,
+            "visual": self.features[0],
+            "text": self.features[1],
+            "has_speech": True,
+            "has_comments": True,
+        }
         status = await self.request("POST", "/v1/segments", json.dumps(post).encode())
         if status == 200:
             self.index += 1
@@ -149,9 +155,11 @@ def show(title: str, tally: Tally, seconds: float) -> float:
     rate = tally.codes[200] / seconds
     assert tally.seconds, tally.codes
     p50, p99 = np.percentile(tally.seconds, (50, 99))
-    print(f"{title}: {rate:,.0f} scored/s of {sum(tally.codes.values()) / seconds:,.0f} sent/s; "
-          f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, longest answer of any kind "
-          f"{tally.worst * 1000:.0f} ms; {dict(tally.codes)}")  # fmt: skip
+    print(
+        f"{title}: {rate:,.0f} scored/s of {sum(tally.codes.values()) / seconds:,.0f} sent/s; "
+        f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, longest answer of any kind "
+        f"{tally.worst * 1000:.0f} ms; {dict(tally.codes)}"
+    )
     return rate
 
 
@@ -185,8 +193,10 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
     show(f"{minutes:g} minutes at twice", tally, 60 * minutes)
     half = len(samples) // 2
     print(f"memory of the server, MB, every minute: {[round(s) for s in samples[::12]]}")
-    print(f"mean of the second half / mean of the first: "
-          f"{np.mean(samples[half:]) / np.mean(samples[:half]):.3f}")  # fmt: skip
+    print(
+        f"mean of the second half / mean of the first: "
+        f"{np.mean(samples[half:]) / np.mean(samples[:half]):.3f}"
+    )
     assert set(tally.codes) <= {200, 429, 503}, tally.codes
 
 

@@ -39,11 +39,15 @@ def make_batch(config: Config, spec: DataSpec) -> Batch:
     return Batch(
         visual_BNV=torch.randn(b, n, spec.visual_dim, generator=generator),
         text_BNT=torch.randn(b, n, spec.text_dim, generator=generator),
-        has_visual_BN=there, has_speech_BN=there, has_comments_BN=there,
-        streamer_B=torch.zeros(b, dtype=torch.long), valid_BN=there,
-        target_BN=torch.rand(b, n, generator=generator), window_B=torch.arange(b),
+        has_visual_BN=there,
+        has_speech_BN=there,
+        has_comments_BN=there,
+        streamer_B=torch.zeros(b, dtype=torch.long),
+        valid_BN=there,
+        target_BN=torch.rand(b, n, generator=generator),
+        window_B=torch.arange(b),
         shuffles_BKN=torch.from_numpy(orders),
-    )  # fmt: skip
+    )
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -89,8 +93,12 @@ def main() -> None:
         align_sum(output, batch).backward()
 
     multiply, multiply_flops = matmul_work()
-    works = {"matmul": multiply, "step": step(config), "step without L_align": step(without),
-             "L_align alone, forward and backward": align}  # fmt: skip
+    works = {
+        "matmul": multiply,
+        "step": step(config),
+        "step without L_align": step(without),
+        "L_align alone, forward and backward": align,
+    }
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -100,15 +108,21 @@ def main() -> None:
     best = {name: min(values) for name, values in times.items()}
     middle = {name: statistics.median(values) for name, values in times.items()}
     rate = multiply_flops / best["matmul"]
-    print(f"threads {torch.get_num_threads()}, batch {config.train.batch_size} windows, "
-          f"{flops / 1e9:.1f} GFLOP a step (forward and backward)")  # fmt: skip
+    print(
+        f"threads {torch.get_num_threads()}, batch {config.train.batch_size} windows, "
+        f"{flops / 1e9:.1f} GFLOP a step (forward and backward)"
+    )
     print(f"{'':38} {'best s':>9} {'median s':>9} {'ratio':>7}")
-    print(f"{'matmul, for the flops of a step':38} {flops / rate:9.3f} "
-          f"{flops / multiply_flops * middle['matmul']:9.3f} {1:7.2f}")  # fmt: skip
+    print(
+        f"{'matmul, for the flops of a step':38} {flops / rate:9.3f} "
+        f"{flops / multiply_flops * middle['matmul']:9.3f} {1:7.2f}"
+    )
     for name in list(works)[1:]:
         share = flops / rate / best[name]
-        print(f"{name:38} {best[name]:9.3f} {middle[name]:9.3f} "
-              + (f"{share:7.2f}" if name.startswith("step") else ""))  # fmt: skip
+        print(
+            f"{name:38} {best[name]:9.3f} {middle[name]:9.3f} "
+            + (f"{share:7.2f}" if name.startswith("step") else "")
+        )
     print(
         f"rate of a training step / matmul rate: {flops / best['step'] / rate:.2f} (at least 0.75)"
     )

@@ -35,12 +35,20 @@ def make_data() -> SegmentData:
     there, zero = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.long)
     return SegmentData(
         visual_SV=torch.randn(count, WIDTH, generator=g).half(),
-        text_ST=torch.randn(count, WIDTH, generator=g).half(), has_visual_S=there,
-        has_speech_S=there, has_comments_S=there, streamer_S=zero, known_room_S=zero, hour_S=zero,
-        next_position_S=zero, counts_SA=torch.zeros(count, 10),
-        target_S=torch.rand(count, generator=g), viewers_S=torch.full((count,), 20.0),
-        room_S=np.repeat(np.arange(ROOMS), ROOM), table=None,
-    )  # fmt: skip
+        text_ST=torch.randn(count, WIDTH, generator=g).half(),
+        has_visual_S=there,
+        has_speech_S=there,
+        has_comments_S=there,
+        streamer_S=zero,
+        known_room_S=zero,
+        hour_S=zero,
+        next_position_S=zero,
+        counts_SA=torch.zeros(count, 10),
+        target_S=torch.rand(count, generator=g),
+        viewers_S=torch.full((count,), 20.0),
+        room_S=np.repeat(np.arange(ROOMS), ROOM),
+        table=None,
+    )
 
 
 def main() -> None:
@@ -53,8 +61,9 @@ def main() -> None:
     first = np.flatnonzero(np.arange(len(data)) % ROOM <= ROOM - n)
     windows = Windows(first, np.full(len(first), n))
     torch.manual_seed(0)
-    model = build_model(config, DataSpec(visual_dim=WIDTH, text_dim=WIDTH),
-                        Vocabulary(streamers=["a"]))  # fmt: skip
+    model = build_model(
+        config, DataSpec(visual_dim=WIDTH, text_dim=WIDTH), Vocabulary(streamers=["a"])
+    )
     optimizer, accelerator = make_optimizer(model, config.train), Accelerator(cpu=True)
 
     # Equality: one batch of 48 consecutive windows, both ways, without dropout.
@@ -73,35 +82,48 @@ def main() -> None:
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         results.append((output.logits_BN.detach(), gradients))
     (logits, gradients), (logits_shared, gradients_shared) = results
-    print(f"largest difference: logits {(logits - logits_shared).abs().max():.1e}, gradients "
-          f"{(gradients - gradients_shared).abs().max():.1e} (largest gradient "
-          f"{gradients.abs().max():.1e})")  # fmt: skip
+    print(
+        f"largest difference: logits {(logits - logits_shared).abs().max():.1e}, gradients "
+        f"{(gradients - gradients_shared).abs().max():.1e} (largest gradient "
+        f"{gradients.abs().max():.1e})"
+    )
 
     model.train()
     times: dict[int, list[float]] = {block: [] for block in options.blocks}
     distinct: dict[int, list[int]] = {block: [] for block in options.blocks}
     loaders = {
-        block: WindowLoader(data=data, windows=windows, window_len=n, batch_size=size, block=block,
-                            num_negatives=config.loss.num_negatives).epoch(0)
+        block: WindowLoader(
+            data=data,
+            windows=windows,
+            window_len=n,
+            batch_size=size,
+            block=block,
+            num_negatives=config.loss.num_negatives,
+        ).epoch(0)
         for block in options.blocks
-    }  # fmt: skip
+    }
     for repeat in range(options.repeats + 1):
         for block, loader in loaders.items():
             start = time.perf_counter()
             pieces = next(loader)
-            train_step(model, optimizer, pieces, config, step=0, total_steps=1,
-                       accelerator=accelerator)  # fmt: skip
+            train_step(
+                model, optimizer, pieces, config, step=0, total_steps=1, accelerator=accelerator
+            )
             if repeat:
                 times[block].append(time.perf_counter() - start)
                 rows = pieces[0].distinct
                 distinct[block].append(size * n if rows is None else len(rows))
-    print(f"threads {torch.get_num_threads()}; training samples a second, relative to block "
-          f"{options.blocks[0]} (best of {options.repeats}; median)")  # fmt: skip
+    print(
+        f"threads {torch.get_num_threads()}; training samples a second, relative to block "
+        f"{options.blocks[0]} (best of {options.repeats}; median)"
+    )
     base = times[options.blocks[0]]
     for block in options.blocks:
-        print(f"block {block:4}: {min(base) / min(times[block]):6.2f} "
-              f"{statistics.median(base) / statistics.median(times[block]):6.2f}   segments in "
-              f"the Perceiver: {statistics.mean(distinct[block]):.0f}")  # fmt: skip
+        print(
+            f"block {block:4}: {min(base) / min(times[block]):6.2f} "
+            f"{statistics.median(base) / statistics.median(times[block]):6.2f}   segments in "
+            f"the Perceiver: {statistics.mean(distinct[block]):.0f}"
+        )
 
 
 if __name__ == "__main__":

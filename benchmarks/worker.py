@@ -44,9 +44,10 @@ V = T = 16
 SPEC, KNOWN = DataSpec(visual_dim=V, text_dim=T), Vocabulary(streamers=["a", "b"])
 CONFIG = Config(
     data=DataConfig(window_len=20),
-    model=ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3,
-                      streamer_dim=4, rotary=True),
-)  # fmt: skip
+    model=ModelConfig(
+        d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, rotary=True
+    ),
+)
 KEYS = Keys("bench")
 
 
@@ -64,8 +65,14 @@ def work(url: str) -> None:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
     engine = Engine(make_model(), CONFIG, SPEC, KNOWN, max_rooms=1024)
-    Worker(connect(url), engine, keys=KEYS, lease_s=2.0, poll_s=0.02,
-           report=lambda line: print(f"  {line}", flush=True)).run(lambda: ended)  # fmt: skip
+    Worker(
+        connect(url),
+        engine,
+        keys=KEYS,
+        lease_s=2.0,
+        poll_s=0.02,
+        report=lambda line: print(f"  {line}", flush=True),
+    ).run(lambda: ended)
 
 
 class Redis:
@@ -80,9 +87,21 @@ class Redis:
     def start(self) -> None:
         """Start it on the file that it had, and wait until it answers."""
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--save", "", "--appendonly", "yes",
-             "--appendfsync", "always", "--dir", self.folder], stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                "redis-server",
+                "--port",
+                str(self.port),
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--dir",
+                self.folder,
+            ],
+            stdout=subprocess.DEVNULL,
+        )
         while True:
             try:
                 connect(self.url).ping()
@@ -113,14 +132,22 @@ def make_data(rooms: int, length: int):
     flags = rng.random((3, count)) > 0.3
     rows = [
         {
-            "room_id": f"room{s // length:04d}", "streamer_id": "ab"[(s // length) % 2],
-            "segment": s % length, "start_s": 30.0 * (s % length),
-            "end_s": 30.0 * (s % length + 1), "speech": "", "comments": "", "viewers": 0,
-            "clickers": 0, "ctr": None, **dict.fromkeys(COUNT_COLUMNS, 0), "target": 0.5,
+            "room_id": f"room{s // length:04d}",
+            "streamer_id": "ab"[(s // length) % 2],
+            "segment": s % length,
+            "start_s": 30.0 * (s % length),
+            "end_s": 30.0 * (s % length + 1),
+            "speech": "",
+            "comments": "",
+            "viewers": 0,
+            "clickers": 0,
+            "ctr": None,
+            **dict.fromkeys(COUNT_COLUMNS, 0),
+            "target": 0.5,
             "split": "test",
         }
         for s in range(count)
-    ]  # fmt: skip
+    ]
     table = pl.DataFrame(rows, schema=SEGMENTS_SCHEMA)
     return table, visual, text, flags
 
@@ -128,10 +155,15 @@ def make_data(rooms: int, length: int):
 def offline(table, visual, text, flags) -> np.ndarray:
     """The offline windows' scores of all segments."""
     data = from_arrays(
-        table, KNOWN, horizon=0, has_visual_S=torch.from_numpy(flags[0]),
-        has_speech_S=torch.from_numpy(flags[1]), has_comments_S=torch.from_numpy(flags[2]),
-        visual_SV=torch.from_numpy(visual), text_ST=torch.from_numpy(text),
-    )  # fmt: skip
+        table,
+        KNOWN,
+        horizon=0,
+        has_visual_S=torch.from_numpy(flags[0]),
+        has_speech_S=torch.from_numpy(flags[1]),
+        has_comments_S=torch.from_numpy(flags[2]),
+        visual_SV=torch.from_numpy(visual),
+        text_ST=torch.from_numpy(text),
+    )
     return score_segments(make_model(), data, window_len=20, horizon=0)
 
 
@@ -174,11 +206,14 @@ def run(redis, workers, arrays, expected, rooms: int, length: int) -> None:
         for room in range(rooms):
             s = room * length + moment
             segment = LiveSegment(
-                room_id=names[s], streamer_id=streamers[s], index=moment,
+                room_id=names[s],
+                streamer_id=streamers[s],
+                index=moment,
                 visual=visual[s] if flags[0, s] else None,
                 text=text[s] if flags[1, s] or flags[2, s] else None,
-                has_speech=bool(flags[1, s]), has_comments=bool(flags[2, s]),
-            )  # fmt: skip
+                has_speech=bool(flags[1, s]),
+                has_comments=bool(flags[2, s]),
+            )
             shown = Shown(ended_at=float(moment))
             insist(lambda: add_segment(client, KEYS, partitions, segment, shown))  # noqa: B023
         sent = (moment + 1) * rooms
@@ -216,8 +251,10 @@ def check(client, names, expected, rooms: int, length: int) -> None:
         scores = np.array([score for _, score in found.curve])
         worst = max(worst, np.abs(scores - expected[room * length : (room + 1) * length]).max())
     rejected = client.xlen(KEYS.rejected)
-    print(f"{once:,} of {rooms * length:,} segments have exactly one score; largest difference "
-          f"from the offline scores {worst:.1e}; {rejected} messages put aside")  # fmt: skip
+    print(
+        f"{once:,} of {rooms * length:,} segments have exactly one score; largest difference "
+        f"from the offline scores {worst:.1e}; {rejected} messages put aside"
+    )
     assert once == rooms * length and worst <= 1e-6 and not rejected
 
 

@@ -15,8 +15,11 @@ def test_the_paper_recipe_holds_the_papers_numbers():
     assert (c.model.perceiver_layers, c.model.decoder_layers) == (3, 3)
     assert (c.loss.point_weight, c.loss.align_weight, c.loss.pair_weight) == (0.65, 0.15, 0.20)
     assert (c.loss.sigma, c.loss.num_negatives, c.loss.pair, c.loss.align) == (
-        10, 8, "L1", "distance",
-    )  # fmt: skip
+        10,
+        8,
+        "L1",
+        "distance",
+    )
     assert (c.train.epochs, c.train.batch_size, c.train.learning_rate) == (12, 48, 5e-5)
 
 

@@ -27,9 +27,11 @@ pytestmark = pytest.mark.slow
 def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "contentctr", *arguments], stdout=out, stderr=out,
+            [sys.executable, "-m", "contentctr", *arguments],
+            stdout=out,
+            stderr=out,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
 
 
 def changed(path: Path, before: tuple[int, int]) -> bool:
@@ -53,9 +55,14 @@ def undisturbed(arguments: list[str], begun: Path, log: Path) -> float:
 
 
 def kill_and_finish(
-    arguments: Callable[[], list[str]], begun: Path, log: Path, *, early_s: float,
-    progress: Callable[[], int], total: int,
-) -> int:  # fmt: skip
+    arguments: Callable[[], list[str]],
+    begun: Path,
+    log: Path,
+    *,
+    early_s: float,
+    progress: Callable[[], int],
+    total: int,
+) -> int:
     """Kill ten runs, then let one end; returns how many had made progress when they were killed.
 
     The moments are counted in work done, for the time of a start says little on a busy machine.
@@ -95,13 +102,21 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_encode(tmp_path):
     texts = {
         f"room{number:02d}": (
-            ["hello this song", f"dance {number}", "two"], [None, "love you", f"wow {number}"]
+            ["hello this song", f"dance {number}", "two"],
+            [None, "love you", f"wow {number}"],
         )
         for number in range(ROOMS)
-    }  # fmt: skip
-    models = ["--visual", str(make_tiny_swin(tmp_path / "swin")), "--text",
-              str(make_tiny_bert(tmp_path / "bert")), "--batch-size", "1",
-              "--device", "cpu"]  # fmt: skip
+    }
+    models = [
+        "--visual",
+        str(make_tiny_swin(tmp_path / "swin")),
+        "--text",
+        str(make_tiny_bert(tmp_path / "bert")),
+        "--batch-size",
+        "1",
+        "--device",
+        "cpu",
+    ]
     whole, killed = (
         make_data(tmp_path / name, {"frames": texts["room00"], "video": texts["room01"], **texts})
         for name in ("whole", "killed")
@@ -114,9 +129,13 @@ def test_encode(tmp_path):
     manifests = [data.features_dir / "manifest.json" for data in (whole, killed)]
     early_s = undisturbed(["encode", str(whole.root), *models], manifests[0], log)
     fruitful = kill_and_finish(
-        lambda: ["encode", str(killed.root), *models], manifests[1], log, early_s=early_s,
-        progress=lambda: len(list(killed.features_dir.glob("*.safetensors"))), total=ROOMS + 2,
-    )  # fmt: skip
+        lambda: ["encode", str(killed.root), *models],
+        manifests[1],
+        log,
+        early_s=early_s,
+        progress=lambda: len(list(killed.features_dir.glob("*.safetensors"))),
+        total=ROOMS + 2,
+    )
     assert fruitful >= KILLS // 2
     found, expected = (
         {**files(manifest.parent), "manifest.json": lasting(manifest)} for manifest in manifests
@@ -135,8 +154,17 @@ def lasting(manifest: Path) -> dict[str, object]:
 
 def test_train(tmp_path):
     data = write_data(tmp_path / "data", rooms=40, length=16)
-    settings = ["small", "epochs=3", "window_len=8", "d_model=32", "batch_size=8", "min_viewers=1",
-                "save_every=3", "--data", str(data.root)]  # fmt: skip
+    settings = [
+        "small",
+        "epochs=3",
+        "window_len=8",
+        "d_model=32",
+        "batch_size=8",
+        "min_viewers=1",
+        "save_every=3",
+        "--data",
+        str(data.root),
+    ]
     whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log.txt"
     train = ["train", *settings, "--out"]
     early_s = undisturbed([*train, str(whole)], whole / "config.json", log)

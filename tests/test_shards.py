@@ -117,8 +117,10 @@ def test_features_of_a_room_do_not_depend_on_the_rooms_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rooms share texts here, and the batch that a text is in decides about its last bits."""
-    models = {"visual": str(make_tiny_swin(tmp_path / "v")),
-              "text": str(make_tiny_bert(tmp_path / "t"))}  # fmt: skip
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "v")),
+        "text": str(make_tiny_bert(tmp_path / "t")),
+    }
     data = write_tiny_rooms(tmp_path / "data")
     batches: list[list[str]] = []
     tokenize = TextPairEncoder.tokenize
@@ -142,8 +144,10 @@ def test_a_room_that_is_there_is_not_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Ray does when a worker dies after its work: the same item once more."""
-    models = {"visual": str(make_tiny_swin(tmp_path / "v")),
-              "text": str(make_tiny_bert(tmp_path / "t"))}  # fmt: skip
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "v")),
+        "text": str(make_tiny_bert(tmp_path / "t")),
+    }
     data = write_tiny_rooms(tmp_path / "data")
     written: Counter[str] = Counter()
     write = encode.write_shard
@@ -164,8 +168,10 @@ def test_a_room_that_is_there_is_not_written_again(
 def test_a_worker_with_other_encoders_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models = {"visual": str(make_tiny_swin(tmp_path / "v")),
-              "text": str(make_tiny_bert(tmp_path / "t"))}  # fmt: skip
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "v")),
+        "text": str(make_tiny_bert(tmp_path / "t")),
+    }
     data = write_tiny_rooms(tmp_path / "data")
 
     def elsewhere(tasks, make, **options):  # type: ignore[no-untyped-def]
@@ -199,8 +205,13 @@ def two_workers():  # type: ignore[no-untyped-def]
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    ray.init(address="local", num_cpus=2, object_store_memory=200 * 2**20,
-             include_dashboard=False, log_to_driver=False)  # fmt: skip
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=200 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     yield ray
     ray.shutdown()
     torch.set_num_threads(threads)
@@ -332,8 +343,10 @@ def test_prepare(two_workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @slow
 @pytest.mark.filterwarnings("default")
 def test_encode_with_a_worker_killed(two_workers, tmp_path: Path) -> None:
-    models = {"visual": str(make_tiny_swin(tmp_path / "v")),
-              "text": str(make_tiny_bert(tmp_path / "t"))}  # fmt: skip
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "v")),
+        "text": str(make_tiny_bert(tmp_path / "t")),
+    }
     data = write_tiny_rooms(tmp_path / "data", splits=("train",) * 24, length=20)
     encode_rooms(data, **models, show_progress=False)
     expected = files(data.features_dir)

@@ -170,9 +170,15 @@ class IdConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "embedding_dim", "hidden_dim", "attention_dim", "attention_heads", "cross_layers",
-            "rank", "num_experts", "hidden_layers",
-        ):  # fmt: skip
+            "embedding_dim",
+            "hidden_dim",
+            "attention_dim",
+            "attention_heads",
+            "cross_layers",
+            "rank",
+            "num_experts",
+            "hidden_layers",
+        ):
             require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
         require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
 

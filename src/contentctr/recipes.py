@@ -72,14 +72,23 @@ def highlights_small() -> Config:
     return dataclasses.replace(
         base,
         model=dataclasses.replace(
-            base.model, d_model=64, num_heads=4, perceiver_layers=1, decoder_layers=2,
-            dropout=0.1, feature_dropout=0.1,
+            base.model,
+            d_model=64,
+            num_heads=4,
+            perceiver_layers=1,
+            decoder_layers=2,
+            dropout=0.1,
+            feature_dropout=0.1,
         ),
         train=dataclasses.replace(
-            base.train, epochs=15, learning_rate=1e-3, weight_decay=0.01, warmup_steps=50,
+            base.train,
+            epochs=15,
+            learning_rate=1e-3,
+            weight_decay=0.01,
+            warmup_steps=50,
             max_grad_norm=1.0,
         ),
-    )  # fmt: skip
+    )
 
 
 RECIPES: dict[str, Callable[[], Config]] = {

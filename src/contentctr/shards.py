@@ -150,8 +150,10 @@ def _cluster(address: str) -> Iterator[Any]:
         return
     _require_reachable(address)
     options: dict[str, Any] = {
-        "address": address, "log_to_driver": False, "logging_level": logging.ERROR
-    }  # fmt: skip
+        "address": address,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:

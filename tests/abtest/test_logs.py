@@ -15,14 +15,16 @@ def make_log(users=40, rows=600, seed=0):
     user = rng.integers(users, size=rows)
     clicked = rng.random(rows) < 0.3
     days = [date(2026, 1, 5) + timedelta(int(d)) for d in rng.integers(3, size=rows)]
-    return pl.DataFrame({
-        "user_id": [f"u{n}" for n in user],
-        "arm": np.where(user % 2 == 0, "control", "content").tolist(),
-        "day": pl.Series(days),
-        "room_id": [f"room{n}" for n in rng.integers(9, size=rows)],
-        "clicked": clicked,
-        "play_s": np.where(clicked, rng.integers(1, 600, rows), 0).astype(float),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in user],
+            "arm": np.where(user % 2 == 0, "control", "content").tolist(),
+            "day": pl.Series(days),
+            "room_id": [f"room{n}" for n in rng.integers(9, size=rows)],
+            "clicked": clicked,
+            "play_s": np.where(clicked, rng.integers(1, 600, rows), 0).astype(float),
+        }
+    )
 
 
 def write(path, table):
@@ -83,9 +85,8 @@ def test_time_stands_for_its_utc_day(tmp_path):
 
 def test_days_may_be_numbers_and_users_too(tmp_path):
     table = make_log(rows=24).with_columns(
-        day=pl.Series([2, 10] * 12), user_id=pl.Series(range(24)),
-        arm=pl.Series(["a", "b"] * 12),
-    )  # fmt: skip
+        day=pl.Series([2, 10] * 12), user_id=pl.Series(range(24)), arm=pl.Series(["a", "b"] * 12)
+    )
     for name in ("log.parquet", "log.csv"):
         log = read_logs(write(tmp_path / name, table))
         assert log.days == ["2", "10"]

@@ -220,10 +220,17 @@ def test_aa_replays_reject_at_the_stated_rate(platform, metric):
 def write_evaluation(folder, data, *, horizon=0, split="test", **changes):
     table = data.segments().join(data.truth(), on=["room_id", "segment"]).filter(split=split)
     table = table.select(
-        "room_id", "streamer_id", "segment", "start_s", "end_s", "target",
-        (pl.col("click_probability") * 0.9).alias("score"), "viewers", is_sample=True,
+        "room_id",
+        "streamer_id",
+        "segment",
+        "start_s",
+        "end_s",
+        "target",
+        (pl.col("click_probability") * 0.9).alias("score"),
+        "viewers",
+        is_sample=True,
         truth="click_probability",
-    )  # fmt: skip
+    )
     folder.mkdir()
     table = table.with_columns(**changes.pop("columns", {}))
     table.select(pl.col(k).cast(v) for k, v in PREDICTIONS_SCHEMA.items()).write_parquet(
@@ -232,9 +239,16 @@ def write_evaluation(folder, data, *, horizon=0, split="test", **changes):
     known = table.filter(pl.col("target").is_not_null())
     block = summary(*(known[c].to_numpy() for c in ("score", "target", "room_id")))
     metrics = {
-        "simulated": True, "split": split, "target": "ctr", "horizon": horizon, "metrics": block,
-        "references": {}, "counts": {}, "config": {}, "data_spec": {},
-    }  # fmt: skip
+        "simulated": True,
+        "split": split,
+        "target": "ctr",
+        "horizon": horizon,
+        "metrics": block,
+        "references": {},
+        "counts": {},
+        "config": {},
+        "data_spec": {},
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics | changes))
     return Scores(evaluation=folder)
 
@@ -290,9 +304,17 @@ def test_scores_come_from_one_place(scores):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"days": 0}, {"users": 0}, {"shown": 0}, {"requests": 0.0}, {"live_rooms": float("inf")},
-     {"treatment_share": 1.0}, {"affinity_sd": -1.0}, {"weight": float("nan")}],
-)  # fmt: skip
+    [
+        {"days": 0},
+        {"users": 0},
+        {"shown": 0},
+        {"requests": 0.0},
+        {"live_rooms": float("inf")},
+        {"treatment_share": 1.0},
+        {"affinity_sd": -1.0},
+        {"weight": float("nan")},
+    ],
+)
 def test_settings_are_checked(bad):
     with pytest.raises(InputError, match=f"replay setting {next(iter(bad))} must be"):
         ReplaySettings(**bad)

@@ -14,20 +14,25 @@ FAST = TestSettings(bootstrap=100)
 VOID = {"meta", "br", "link"}
 
 
-def write_log(folder, *, arms=("control", "content"), users=300, days=3, simulated=False, seed=0,
-              shares=None):  # fmt: skip
+def write_log(
+    folder, *, arms=("control", "content"), users=300, days=3, simulated=False, seed=0, shares=None
+):
     rng = np.random.default_rng(seed)
     rows = users * days * 4
     user = rng.integers(users, size=rows)
     arm = rng.choice(len(arms), users, p=shares)[user]
     clicked = rng.random(rows) < 0.2 + 0.1 * arm
     folder.mkdir()
-    pl.DataFrame({
-        "user_id": [f"u{n}" for n in user], "arm": [arms[a] for a in arm],
-        "day": rng.integers(days, size=rows), "clicked": clicked,
-        "play_s": np.where(clicked, rng.exponential(60, rows), 0.0),
-        "simulated": np.full(rows, simulated),
-    }).write_parquet(folder / "log.parquet")  # fmt: skip
+    pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in user],
+            "arm": [arms[a] for a in arm],
+            "day": rng.integers(days, size=rows),
+            "clicked": clicked,
+            "play_s": np.where(clicked, rng.exponential(60, rows), 0.0),
+            "simulated": np.full(rows, simulated),
+        }
+    ).write_parquet(folder / "log.parquet")
     return folder
 
 

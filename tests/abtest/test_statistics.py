@@ -30,16 +30,18 @@ def make_arm(users, rng, rate=0.2, spread=1.0):
     own = rng.beta(rate / spread * 3, (1 - rate) / spread * 3, users) / np.sqrt(exposures)
     clicks = rng.binomial(exposures, own)
     return ArmSums(
-        clicks_U=clicks.astype(float), exposures_U=exposures.astype(float),
+        clicks_U=clicks.astype(float),
+        exposures_U=exposures.astype(float),
         play_s_U=clicks * rng.exponential(60, users),
-    )  # fmt: skip
+    )
 
 
 def by_hand():
     return ArmSums(
-        clicks_U=np.array([1.0, 0.0, 2.0]), exposures_U=np.array([2.0, 1.0, 3.0]),
+        clicks_U=np.array([1.0, 0.0, 2.0]),
+        exposures_U=np.array([2.0, 1.0, 3.0]),
         play_s_U=np.array([30.0, 0.0, 60.0]),
-    )  # fmt: skip
+    )
 
 
 def test_estimates_by_hand():

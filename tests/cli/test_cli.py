@@ -16,10 +16,16 @@ from tiny_models import make_tiny_bert, make_tiny_swin
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = [
-    "model.d_model=8", "model.num_heads=2", "model.perceiver_layers=1", "model.decoder_layers=1",
-    "model.streamer_dim=4", "data.window_len=4", "data.min_viewers=1", "train.epochs=1",
+    "model.d_model=8",
+    "model.num_heads=2",
+    "model.perceiver_layers=1",
+    "model.decoder_layers=1",
+    "model.streamer_dim=4",
+    "data.window_len=4",
+    "data.min_viewers=1",
+    "train.epochs=1",
     "loss.num_negatives=2",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -143,13 +149,18 @@ def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> Non
 
 def test_room_folders_to_a_prediction(command: Command, tmp_path: Path) -> None:
     rooms, data, run = tmp_path / "rooms", tmp_path / "data", tmp_path / "run"
-    config = SimulatorConfig(num_rooms=4, num_streamers=2, min_segments=6, max_segments=7,
-                             rooms_without_video=0.0)  # fmt: skip
+    config = SimulatorConfig(
+        num_rooms=4, num_streamers=2, min_segments=6, max_segments=7, rooms_without_video=0.0
+    )
     folders = write_room_folders(config, rooms, video_share=1.0, show_progress=False)
     shares = ["--val", 0.25, "--test", 0.25]
     assert "train 2, val 1, test 1" in ok(command("prepare", rooms, data, *shares))
-    models = ["--visual", make_tiny_swin(tmp_path / "swin"),
-              "--text", make_tiny_bert(tmp_path / "bert")]  # fmt: skip
+    models = [
+        "--visual",
+        make_tiny_swin(tmp_path / "swin"),
+        "--text",
+        make_tiny_bert(tmp_path / "bert"),
+    ]
     ok(command("encode", data, *models))
     ok(command("train", "small", *TINY, "-d", data, "-o", run))
     ok(command("evaluate", run, data, "-o", tmp_path / "e"))

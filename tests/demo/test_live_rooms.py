@@ -40,9 +40,10 @@ def service(port=0, simulated=True):
         data=DataConfig(window_len=4),
         model=ModelConfig(d_model=8, num_heads=2, perceiver_layers=1, decoder_layers=1),
     )
-    spec, vocabulary = DataSpec(visual_dim=V, text_dim=T, simulated=simulated), Vocabulary(
-        streamers=["streamer0000"]
-    )  # fmt: skip
+    spec, vocabulary = (
+        DataSpec(visual_dim=V, text_dim=T, simulated=simulated),
+        Vocabulary(streamers=["streamer0000"]),
+    )
     torch.manual_seed(0)
     engine = Engine(build_model(config, spec, vocabulary), config, spec, vocabulary)
     backend = LocalBackend(engine)
@@ -187,8 +188,10 @@ def test_a_busy_service_is_asked_again_and_a_refusal_is_told(monkeypatch):
         client, said = Client(url, api_key="secret"), []
         assert client.post("/v1/segments", {"index": 1}, say=said.append)
         assert asked == [("secret", b'{"index": 1}')] * 3
-        assert said == [f"{url}: 503: 512 segments wait; trying again",
-                        f"{url}: takes segments again"]  # fmt: skip
+        assert said == [
+            f"{url}: 503: 512 segments wait; trying again",
+            f"{url}: takes segments again",
+        ]
         with pytest.raises(InputError, match="422: index: no"):
             client.post("/v1/segments", {"index": 1})
         client.close()

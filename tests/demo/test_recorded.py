@@ -28,12 +28,15 @@ def test_a_recording_of_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "SCENES", SHORT)
     make_recording(tmp_path / "r")
     assert {p.name for p in (tmp_path / "r").iterdir()} == {
-        "video.mp4", "comments.jsonl", "speech.srt",
-    }  # fmt: skip
+        "video.mp4",
+        "comments.jsonl",
+        "speech.srt",
+    }
     room = room_from_video(
-        tmp_path / "r" / "video.mp4", comments=tmp_path / "r" / "comments.jsonl",
+        tmp_path / "r" / "video.mp4",
+        comments=tmp_path / "r" / "comments.jsonl",
         speech=tmp_path / "r" / "speech.srt",
-    )  # fmt: skip
+    )
     assert room.duration_s == pytest.approx(21, abs=0.2) and room.warnings == []
     assert room.comments is not None and room.speech is not None
     assert room.comments["t"].to_list() == [8.5, 13.5, 19.5]
@@ -53,9 +56,10 @@ def test_a_recording_of_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_the_whole_recording(tmp_path: Path) -> None:
     make_recording(tmp_path / "r")
     room = room_from_video(
-        tmp_path / "r" / "video.mp4", comments=tmp_path / "r" / "comments.jsonl",
+        tmp_path / "r" / "video.mp4",
+        comments=tmp_path / "r" / "comments.jsonl",
         speech=tmp_path / "r" / "speech.srt",
-    )  # fmt: skip
+    )
     assert room.duration_s == pytest.approx(sum(s for _, s in SCENES), abs=0.2)
     assert room.warnings == [] and room.speech is not None and room.comments is not None
     assert room.speech.height == len(SCENES) and room.comments.height > 40
@@ -80,14 +84,26 @@ def test_the_folder_must_be_empty(tmp_path: Path) -> None:
     [(0.40, 0.20, 0.50, True), (0.29, 0.20, 0.35, False), (0.35, 0.20, 0.50, False)],
 )
 def test_the_promise(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    model: float, mean: float, oracle: float, kept: bool,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: float,
+    mean: float,
+    oracle: float,
+    kept: bool,
+) -> None:
     (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps({
-        "metrics": {"kendall_tau": model}, "counts": {"samples": 12},
-        "references": {"streamer_mean": {"kendall_tau": mean}, "oracle": {"kendall_tau": oracle}},
-    }))  # fmt: skip
+    (tmp_path / "evaluation" / "metrics.json").write_text(
+        json.dumps(
+            {
+                "metrics": {"kendall_tau": model},
+                "counts": {"samples": 12},
+                "references": {
+                    "streamer_mean": {"kendall_tau": mean},
+                    "oracle": {"kendall_tau": oracle},
+                },
+            }
+        )
+    )
     found = module._tell(tmp_path, 3.0)
     assert found["as_promised"] is kept
     assert found["above_streamer_mean"] == pytest.approx(model - mean)

@@ -146,19 +146,35 @@ class TestWithRuntime:
         path.write_bytes(b"nothing")
         with pytest.raises(InputError, match="ONNX Runtime cannot load it"):
             load_yolo(path)
-        write_onnx(path, inputs={"x": ["n", 5]}, outputs=["y"],
-                   nodes=[("Relu", ["x"], "y", {})], constants={})  # fmt: skip
+        write_onnx(
+            path,
+            inputs={"x": ["n", 5]},
+            outputs=["y"],
+            nodes=[("Relu", ["x"], "y", {})],
+            constants={},
+        )
         with pytest.raises(InputError, match=r"one input of pictures \[N, 3, H, W\]"):
             load_yolo(path)
-        write_onnx(path, inputs={"x": ["n", 3, 8, 8]}, outputs=["y"],
-                   nodes=[("Squeeze", ["x", "axis"], "z", {}), ("Flatten", ["x"], "y", {"axis": 0}),
-                          ("Reshape", ["x", "shape"], "w", {})],
-                   constants={"axis": np.array([9]), "shape": np.array([-1, 8, 4])})  # fmt: skip
+        write_onnx(
+            path,
+            inputs={"x": ["n", 3, 8, 8]},
+            outputs=["y"],
+            nodes=[
+                ("Squeeze", ["x", "axis"], "z", {}),
+                ("Flatten", ["x"], "y", {"axis": 0}),
+                ("Reshape", ["x", "shape"], "w", {}),
+            ],
+            constants={"axis": np.array([9]), "shape": np.array([-1, 8, 4])},
+        )
         with pytest.raises(InputError, match="ONNX Runtime cannot load it"):
             load_yolo(path)
-        write_onnx(path, inputs={"x": ["n", 3, 8, 8]}, outputs=["w"],
-                   nodes=[("Reshape", ["x", "shape"], "w", {})],
-                   constants={"shape": np.array([-1, 8, 4])})  # fmt: skip
+        write_onnx(
+            path,
+            inputs={"x": ["n", 3, 8, 8]},
+            outputs=["w"],
+            nodes=[("Reshape", ["x", "shape"], "w", {})],
+            constants={"shape": np.array([-1, 8, 4])},
+        )
         with pytest.raises(InputError, match="an output must be a map"):
             load_yolo(path)
         if not torch.cuda.is_available():

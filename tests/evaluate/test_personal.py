@@ -27,17 +27,32 @@ from make_phd import copy_with
 
 TINY = override(
     recipe("highlights_small"),
-    ["d_model=16", "num_heads=2", "decoder_layers=1", "epochs=12", "window_len=24", "rotary=true",
-     "learning_rate=1e-2", "num_negatives=2", "feature_dropout=0", "align_weight=0"],
-)  # fmt: skip
+    [
+        "d_model=16",
+        "num_heads=2",
+        "decoder_layers=1",
+        "epochs=12",
+        "window_len=24",
+        "rotary=true",
+        "learning_rate=1e-2",
+        "num_negatives=2",
+        "feature_dropout=0",
+        "align_weight=0",
+    ],
+)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     config = HighlightSimulation(
-        num_users=60, max_video_s=120.0, visual_dim=8, text_dim=4, noise=0.3, test=0.2,
+        num_users=60,
+        max_video_s=120.0,
+        visual_dim=8,
+        text_dim=4,
+        noise=0.3,
+        test=0.2,
         frame_rate=0.5,
-    )  # fmt: skip
+    )
     return write_simulated(config, tmp_path_factory.mktemp("phd") / "data", show_progress=False)
 
 
@@ -197,8 +212,11 @@ def test_a_damaged_store_names_its_file(data, run, tmp_path, damage):
         rooms.append(StoredRoom(room_id=video_id, tensors=tensors))
     path.unlink()
     write_shard(copy.features_dir, path.stem, rooms)
-    message = {"width": "visual must have width 8, not .7,.", "nan": "visual must be finite",
-               "short": "must have .* stored frames"}[damage]  # fmt: skip
+    message = {
+        "width": "visual must have width 8, not .7,.",
+        "nan": "visual must be finite",
+        "short": "must have .* stored frames",
+    }[damage]
     with pytest.raises(InputError, match=f"{path.name}: .*{message}|{path.name}: {message}"):
         evaluate_model(run, copy, tmp_path / "out", split="all", show_progress=False)
     assert not (tmp_path / "out").exists()

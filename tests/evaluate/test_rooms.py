@@ -50,11 +50,15 @@ def segments() -> SegmentData:
     g, count = torch.Generator().manual_seed(1), table.height
     flags = torch.rand(3, count, generator=g) < 0.7
     return from_arrays(
-        table, Vocabulary(streamers=["a", "b"]),
+        table,
+        Vocabulary(streamers=["a", "b"]),
         visual_SV=torch.randn(count, 6, generator=g).half(),
-        text_ST=torch.randn(count, 4, generator=g).half(), has_visual_S=flags[0],
-        has_speech_S=flags[1], has_comments_S=flags[2], horizon=0,
-    )  # fmt: skip
+        text_ST=torch.randn(count, 4, generator=g).half(),
+        has_visual_S=flags[0],
+        has_speech_S=flags[1],
+        has_comments_S=flags[2],
+        horizon=0,
+    )
 
 
 def alone(model: torch.nn.Module, data: SegmentData, row: int) -> float:
@@ -62,12 +66,16 @@ def alone(model: torch.nn.Module, data: SegmentData, row: int) -> float:
     room = np.flatnonzero(data.room_S == data.room_S[row])
     rows = torch.arange(max(int(room[0]), row - WINDOW + 1), row + 1)
     batch = Batch(
-        visual_BNV=data.visual_SV[None, rows].float(), text_BNT=data.text_ST[None, rows].float(),
-        has_visual_BN=data.has_visual_S[None, rows], has_speech_BN=data.has_speech_S[None, rows],
-        has_comments_BN=data.has_comments_S[None, rows], streamer_B=data.streamer_S[rows[:1]],
-        valid_BN=torch.ones(1, len(rows), dtype=torch.bool), window_B=torch.zeros(1).long(),
+        visual_BNV=data.visual_SV[None, rows].float(),
+        text_BNT=data.text_ST[None, rows].float(),
+        has_visual_BN=data.has_visual_S[None, rows],
+        has_speech_BN=data.has_speech_S[None, rows],
+        has_comments_BN=data.has_comments_S[None, rows],
+        streamer_B=data.streamer_S[rows[:1]],
+        valid_BN=torch.ones(1, len(rows), dtype=torch.bool),
+        window_B=torch.zeros(1).long(),
         target_BN=data.target_S[None, rows],
-    )  # fmt: skip
+    )
     with torch.inference_mode():
         return float(model(batch).scores_BN[0, -1])
 
@@ -118,9 +126,17 @@ def test_metrics_come_from_the_predictions(simulated: tuple[Prepared, Path], tmp
     assert metrics == json.loads(json.dumps(returned))
     table = pl.read_parquet(tmp_path / "predictions.parquet")
     assert table.columns == [
-        "room_id", "streamer_id", "segment", "start_s", "end_s", "target", "score", "viewers",
-        "is_sample", "truth",
-    ]  # fmt: skip
+        "room_id",
+        "streamer_id",
+        "segment",
+        "start_s",
+        "end_s",
+        "target",
+        "score",
+        "viewers",
+        "is_sample",
+        "truth",
+    ]
     own = data.segments()
     for name in ("room_id", "segment", "target", "viewers"):
         assert table[name].to_list() == own[name].to_list()
@@ -140,9 +156,12 @@ def test_metrics_come_from_the_predictions(simulated: tuple[Prepared, Path], tmp
     oracle = kendalltau(rows["truth"].to_numpy(), y).statistic
     assert metrics["references"]["oracle"]["kendall_tau"] == pytest.approx(oracle)
     assert metrics["counts"] == {
-        "rooms": 12, "segments": own.height, "segments_with_target": int(own["target"].count()),
-        "samples": rows.height, "rooms_with_samples": rows["room_id"].n_unique(),
-    }  # fmt: skip
+        "rooms": 12,
+        "segments": own.height,
+        "segments_with_target": int(own["target"].count()),
+        "samples": rows.height,
+        "rooms_with_samples": rows["room_id"].n_unique(),
+    }
     assert metrics["simulated"] and metrics["trained_on_simulated"]
     log = (tmp_path / "training_log.jsonl").read_bytes()
     assert log == (run / "log.jsonl").read_bytes()
@@ -285,8 +304,12 @@ def write_chat_rooms(root: Path, *, changed: bool = False) -> Path:
     for number in range(4):
         folder = root / f"room{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        head = {"room_id": f"r{number}", "streamer_id": "s", "duration_s": 30 * SEGMENTS,
-                "started_at": f"2024-05-{number + 1:02}T20:00:00Z"}  # fmt: skip
+        head = {
+            "room_id": f"r{number}",
+            "streamer_id": "s",
+            "duration_s": 30 * SEGMENTS,
+            "started_at": f"2024-05-{number + 1:02}T20:00:00Z",
+        }
         (folder / "room.json").write_text(json.dumps(head))
         lines = ["t,user_id,text"]
         for segment in range(SEGMENTS):

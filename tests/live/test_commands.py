@@ -26,10 +26,15 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkpoint")
     swin, bert = str(make_tiny_swin(root / "swin")), str(make_tiny_bert(root / "bert"))
     spec = DataSpec(
-        visual_dim=16, text_dim=16, segment_seconds=6.0, simulated=True, visual_encoder=swin,
-        text_encoder=bert, visual_revision=encoders.load_visual(swin).revision,
+        visual_dim=16,
+        text_dim=16,
+        segment_seconds=6.0,
+        simulated=True,
+        visual_encoder=swin,
+        text_encoder=bert,
+        visual_revision=encoders.load_visual(swin).revision,
         text_revision=encoders.load_text(bert, pooling="cls", max_tokens=128).revision,
-    )  # fmt: skip
+    )
     model, config = make_model(spec=spec)
     checkpoint.save(root / "best", model, config=config, spec=spec, vocabulary=KNOWN, info={})
     return root / "best"
@@ -40,10 +45,12 @@ class Command:
 
     def __init__(self, *arguments, **environment):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "contentctr", *map(str, arguments)], text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-m", "contentctr", *map(str, arguments)],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )  # fmt: skip
+        )
 
     def __enter__(self):
         return self

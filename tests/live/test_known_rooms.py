@@ -11,7 +11,7 @@ from contentctr.live.known_rooms import (
     Shown,
     rank_rooms,
     with_score,
-)  # fmt: skip
+)
 from contentctr.live.ranking import RankSettings
 from contentctr.live.redis.messages import Keys, connect, partition_of, settle_partitions
 from contentctr.live.redis.store import RedisStore, end_commands, score_commands
@@ -68,9 +68,14 @@ def store(request):
 
 def new(room="x", index=0, score=0.125, ended_at=100.0, **shown):
     return NewScore(
-        room_id=room, streamer_id="a", index=index, target_index=index + 1, score=score,
-        shares=SHARES, shown=Shown(ended_at=ended_at, **shown),
-    )  # fmt: skip
+        room_id=room,
+        streamer_id="a",
+        index=index,
+        target_index=index + 1,
+        score=score,
+        shares=SHARES,
+        shown=Shown(ended_at=ended_at, **shown),
+    )
 
 
 def test_a_room_is_what_its_segments_said(store):

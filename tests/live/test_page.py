@@ -54,10 +54,12 @@ class Pretended:
         late = segment.index <= self.last.get(segment.room_id, -1)
         self.last[segment.room_id] = max(segment.index, self.last.get(segment.room_id, -1))
         scored = Scored(
-            room_id=segment.room_id, index=segment.index, target_index=segment.index,
+            room_id=segment.room_id,
+            index=segment.index,
+            target_index=segment.index,
             score=None if late else float(segment.visual[0]),
             status="late" if late else "scored",
-        )  # fmt: skip
+        )
         return Taken(scored=scored, shares=SHARES)
 
 
@@ -309,9 +311,7 @@ def test_by_keyboard_alone(browser):
         browser.press("Enter", 13, text="\r")
         browser.until(f"{text('#title')} === 'room7'")
         assert browser.run("document.activeElement.id") == "title"
-        assert browser.run(
-            "document.querySelector('[aria-selected=true]').dataset.room"
-        ) == "room7"  # fmt: skip
+        assert browser.run("document.querySelector('[aria-selected=true]').dataset.room") == "room7"
         browser.press("Tab", 9, shift=True)
         assert browser.run("document.activeElement.id") == "list"
         browser.press("Tab", 9, shift=True)
@@ -371,10 +371,18 @@ def test_a_key_is_asked_for_and_sent(browser):
 def test_a_thousand_rooms_do_not_stop_the_page(browser):
     now = time.time()
     rooms = [
-        NewScore(room_id=f"room{n:04d}", streamer_id="s", index=i, target_index=i,
-                 score=0.1 + n / 10_000, shares=SHARES, shown=Shown(ended_at=now))
-        for n in range(1000) for i in range(30)
-    ]  # fmt: skip
+        NewScore(
+            room_id=f"room{n:04d}",
+            streamer_id="s",
+            index=i,
+            target_index=i,
+            score=0.1 + n / 10_000,
+            shares=SHARES,
+            shown=Shown(ended_at=now),
+        )
+        for n in range(1000)
+        for i in range(30)
+    ]
     with service(rooms=rooms) as (url, client, _):
         browser.open(url + "/")
         browser.until(f"{ORDER}.startsWith('room0999,room0998,')")

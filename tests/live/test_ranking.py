@@ -36,8 +36,9 @@ def test_eq_16_by_hand():
         RankSettings(content_weight=2.0, base_weights={"lvtr": 0.5}),
     )
     assert [(r.position, r.room_id) for r in found] == [(1, "c"), (2, "b"), (3, "a")]
-    assert [r.total for r in found] == pytest.approx([0.05 + 0.025 + 1.2, 0.2 + 0.075 + 0.4,
-                                                      0.1 + 0.15 + 0.2])  # fmt: skip
+    assert [r.total for r in found] == pytest.approx(
+        [0.05 + 0.025 + 1.2, 0.2 + 0.075 + 0.4, 0.1 + 0.15 + 0.2]
+    )
     assert found[0].parts == pytest.approx({"ctr": 0.05, "lvtr": 0.025, CONTENT: 1.2})
     assert list(found[0].parts) == ["ctr", "lvtr", CONTENT]
     assert (found[0].score, found[0].age_s, found[0].fade, found[0].absent) == (0.6, 0, 1, None)
@@ -54,10 +55,17 @@ def test_without_our_scores_the_base_ranker_decides():
 @pytest.mark.parametrize(
     ("age_s", "share", "absent"),
     [
-        (-30, 1, None), (-31, 0, FROM_THE_FUTURE), (0, 1, None), (29.9, 1, None), (60, 1, None),
-        (75, 0.5, None), (84, 0.2, None), (90, 0, TOO_OLD), (1e9, 0, TOO_OLD),
+        (-30, 1, None),
+        (-31, 0, FROM_THE_FUTURE),
+        (0, 1, None),
+        (29.9, 1, None),
+        (60, 1, None),
+        (75, 0.5, None),
+        (84, 0.2, None),
+        (90, 0, TOO_OLD),
+        (1e9, 0, TOO_OLD),
     ],
-)  # fmt: skip
+)
 def test_scores_fade_with_age(age_s, share, absent):
     (found,) = rank(candidates(a=(0.1, 0.0)), {"a": score(0.4, age_s)}, NOW)
     assert found.fade == pytest.approx(share)
@@ -155,9 +163,14 @@ def test_candidates_must_fit_each_other():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"segment_seconds": 0}, {"full_age": 0.5}, {"gone_age": 2.0}, {"gone_age": math.inf},
-     {"neutral_score": math.nan}],
-)  # fmt: skip
+    [
+        {"segment_seconds": 0},
+        {"full_age": 0.5},
+        {"gone_age": 2.0},
+        {"gone_age": math.inf},
+        {"neutral_score": math.nan},
+    ],
+)
 def test_settings_are_checked(settings):
     with pytest.raises(InputError, match=next(iter(settings))):
         RankSettings(**settings)

@@ -52,23 +52,30 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     count = table.height
     flags = torch.from_numpy(rng.random((3, count)) > gone)
     data = from_arrays(
-        table, KNOWN, horizon=horizon, has_visual_S=flags[0], has_speech_S=flags[1],
+        table,
+        KNOWN,
+        horizon=horizon,
+        has_visual_S=flags[0],
+        has_speech_S=flags[1],
         has_comments_S=flags[2],
         visual_SV=torch.from_numpy(rng.normal(size=(count, V)).astype(np.float16)),
         text_ST=torch.from_numpy(rng.normal(size=(count, T)).astype(np.float16)),
-    )  # fmt: skip
+    )
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
     ):
         rooms.setdefault(room_id, []).append(
             LiveSegment(
-                room_id=room_id, streamer_id=streamer_id, index=index,
+                room_id=room_id,
+                streamer_id=streamer_id,
+                index=index,
                 visual=data.visual_SV[s].numpy() if flags[0, s] else None,
                 text=data.text_ST[s].numpy() if flags[1, s] or flags[2, s] else None,
-                has_speech=bool(flags[1, s]), has_comments=bool(flags[2, s]),
+                has_speech=bool(flags[1, s]),
+                has_comments=bool(flags[2, s]),
             )
-        )  # fmt: skip
+        )
     return data, rooms
 
 

@@ -41,8 +41,9 @@ def test_interpolated_is_the_best_precision_at_each_distinct_recall(seed, length
     labels, scores = drawn(seed, length, ties)
     precision, recall, _ = precision_recall_curve(labels, scores)
     recalls = sorted({r for r in recall if r > 0})
-    expected = np.mean([max(p for p, r in zip(precision, recall, strict=True) if r >= level)
-                        for level in recalls])  # fmt: skip
+    expected = np.mean(
+        [max(p for p, r in zip(precision, recall, strict=True) if r >= level) for level in recalls]
+    )
     assert interpolated_average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
 
 

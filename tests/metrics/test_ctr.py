@@ -206,9 +206,10 @@ def test_summary_does_not_depend_on_the_order():
     scores, targets = np.round(rng.random((2, 300)), 1)
     groups = rng.integers(9, size=300)
     order = rng.permutation(300)
-    first, second = summary(scores, targets, groups), summary(*(
-        v[order] for v in (scores, targets, groups)
-    ))  # fmt: skip
+    first, second = (
+        summary(scores, targets, groups),
+        summary(*(v[order] for v in (scores, targets, groups))),
+    )
     assert first["counts"] == second["counts"]
     for name in ("kendall_tau", "kendall_tau_in_rooms", "calibration_error", "precision_at_top"):
         assert first[name] == pytest.approx(second[name], abs=1e-12)

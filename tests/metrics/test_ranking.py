@@ -129,10 +129,14 @@ def test_by_hand():
     # Above 0.4: 0.9 - 0.5 is 0.4 itself: (0.9, 0), (0.5, 0), (0.8, 0) remain; b has none.
     assert found["kendall_above_0.4"] == pytest.approx(1.0)
     assert found["counts"] == {
-        "rooms": 2, "rooms_without_mean_ap": 1, "rooms_without_f1_at_50": 1,
-        "rooms_without_spearman": 0, "rooms_without_kendall": 0,
-        "rooms_without_kendall_above_0.2": 0, "rooms_without_kendall_above_0.4": 1,
-    }  # fmt: skip
+        "rooms": 2,
+        "rooms_without_mean_ap": 1,
+        "rooms_without_f1_at_50": 1,
+        "rooms_without_spearman": 0,
+        "rooms_without_kendall": 0,
+        "rooms_without_kendall_above_0.2": 0,
+        "rooms_without_kendall_above_0.4": 1,
+    }
     json.dumps(found, allow_nan=False)
 
 

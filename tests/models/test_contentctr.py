@@ -96,12 +96,22 @@ def test_with_lookback_a_score_depends_on_the_receptive_field_alone(rotary):
         keep = torch.zeros(8, dtype=torch.bool)
         keep[first : last + 1] = True
         part = dataclasses.replace(
-            batch, shuffles_BKN=None, ids=None, **{
-                name: getattr(batch, name)[:, keep] for name in (
-                    "visual_BNV", "text_BNT", "has_visual_BN", "has_speech_BN",
-                    "has_comments_BN", "valid_BN", "target_BN")
+            batch,
+            shuffles_BKN=None,
+            ids=None,
+            **{
+                name: getattr(batch, name)[:, keep]
+                for name in (
+                    "visual_BNV",
+                    "text_BNT",
+                    "has_visual_BN",
+                    "has_speech_BN",
+                    "has_comments_BN",
+                    "valid_BN",
+                    "target_BN",
+                )
             },
-        )  # fmt: skip
+        )
         assert torch.allclose(model(part).logits_BN[:, -1], whole[:, last], atol=1e-6)
     values = batch.visual_BNV.clone()
     values[:, 0] *= -1.0
@@ -131,9 +141,24 @@ def test_a_padded_window_scores_as_the_short_one_alone():
     model = make_model().eval()
     whole = make_batch(b=2, n=8, missing=False, seed=2)
     keep = torch.arange(8) < 5
-    short = Batch(**{**vars(cut(changed(whole, streamer_B=whole.valid_BN, window_B=whole.valid_BN,
-                                        shuffles_BKN=None, ids=None), (slice(None), keep))),
-                     "streamer_B": whole.streamer_B, "window_B": whole.window_B})  # fmt: skip
+    short = Batch(
+        **{
+            **vars(
+                cut(
+                    changed(
+                        whole,
+                        streamer_B=whole.valid_BN,
+                        window_B=whole.valid_BN,
+                        shuffles_BKN=None,
+                        ids=None,
+                    ),
+                    (slice(None), keep),
+                )
+            ),
+            "streamer_B": whole.streamer_B,
+            "window_B": whole.window_B,
+        }
+    )
     assert torch.allclose(model(whole).logits_BN[:, :5], model(short).logits_BN, atol=1e-6)
 
 
@@ -204,8 +229,9 @@ def test_the_papers_size():
 
 def test_core_gradcheck():
     torch.manual_seed(0)
-    sizes = ModelConfig(d_model=4, num_heads=2, perceiver_layers=1, decoder_layers=1,
-                        streamer_dim=2, ff_mult=2)  # fmt: skip
+    sizes = ModelConfig(
+        d_model=4, num_heads=2, perceiver_layers=1, decoder_layers=1, streamer_dim=2, ff_mult=2
+    )
     config = Config(model=sizes)
     model = ContentCTR(config, DataSpec(visual_dim=3, text_dim=2), KNOWN).double().eval()
     batch = make_batch(b=2, n=3, v=3, t=2, seed=5)

@@ -166,8 +166,15 @@ def test_padded_frames_change_nothing(kind, length):
     model, batch = stir(make_model(kind)), make_highlights(n=8, seed=7, missing=False)
     valid = torch.arange(8).expand(4, 8) < length
     padded = dataclasses.replace(batch, valid_BN=valid, visual_BNV=batch.visual_BNV * 3)
-    names = ("visual_BNV", "text_BNT", "has_visual_BN", "has_speech_BN", "has_comments_BN",
-             "valid_BN", "target_BN")  # fmt: skip
+    names = (
+        "visual_BNV",
+        "text_BNT",
+        "has_visual_BN",
+        "has_speech_BN",
+        "has_comments_BN",
+        "valid_BN",
+        "target_BN",
+    )
     alone = dataclasses.replace(
         padded, shuffles_BKN=None, **{name: getattr(padded, name)[:, :length] for name in names}
     )

@@ -45,9 +45,17 @@ PAIRS = {
 def make_ours(made, counts):
     torch.manual_seed(0)
     ids = IdConfig(
-        embedding_dim=E, hidden_dim=HIDDEN, hidden_layers=2, counts=counts, attention_heads=HEADS,
-        attention_dim=E // HEADS, cross="mixture", cross_layers=2, rank=3, num_experts=3,
-    )  # fmt: skip
+        embedding_dim=E,
+        hidden_dim=HIDDEN,
+        hidden_layers=2,
+        counts=counts,
+        attention_heads=HEADS,
+        attention_dim=E // HEADS,
+        cross="mixture",
+        cross_layers=2,
+        rank=3,
+        num_experts=3,
+    )
     model = made(Config(ids=ids), DataSpec(), VOCABULARY).double()
     with torch.no_grad():
         for parameter in model.parameters():  # biases too, and large enough to tell

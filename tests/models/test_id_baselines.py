@@ -20,19 +20,26 @@ from contentctr.models.id_layers import (
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from make import cut, make_batch
 
-SMALL = IdConfig(embedding_dim=4, hidden_dim=16, attention_dim=2, attention_heads=3, rank=3,
-                 num_experts=3)  # fmt: skip
+SMALL = IdConfig(
+    embedding_dim=4, hidden_dim=16, attention_dim=2, attention_heads=3, rank=3, num_experts=3
+)
 VOCABULARY = Vocabulary(streamers=["a", "b"], rooms=["r", "s", "t"])
 LOSS = LossConfig(align_weight=0.0)
 BASELINES = [
-    (WideDeep, {}), (DeepFM, {}), (DIFM, {}), (DCNM, {}), (DCNM, {"cross": "low_rank"}),
+    (WideDeep, {}),
+    (DeepFM, {}),
+    (DIFM, {}),
+    (DCNM, {}),
+    (DCNM, {"cross": "low_rank"}),
     (DCNM, {"cross": "matrix"}),
-]  # fmt: skip
+]
 CASES = [
-    pytest.param(made, {**changes, "counts": counts}, id="-".join(
-        (made.__name__, *changes.values(), counts)))
-    for made, changes in BASELINES for counts in ("buckets", "dense")
-]  # fmt: skip
+    pytest.param(
+        made, {**changes, "counts": counts}, id="-".join((made.__name__, *changes.values(), counts))
+    )
+    for made, changes in BASELINES
+    for counts in ("buckets", "dense")
+]
 
 
 def id_batch(b=3, n=5) -> Batch:
@@ -279,8 +286,13 @@ def test_baselines_look_at_no_content():
     for made, _ in BASELINES:
         assert made.reads_content is False
         model, batch = make(made), id_batch()
-        other = Batch(**{**vars(batch), "visual_BNV": torch.randn(3, 5, 7),
-                         "has_speech_BN": ~batch.has_speech_BN})  # fmt: skip
+        other = Batch(
+            **{
+                **vars(batch),
+                "visual_BNV": torch.randn(3, 5, 7),
+                "has_speech_BN": ~batch.has_speech_BN,
+            }
+        )
         assert torch.equal(model(batch).logits_BN, model(other).logits_BN)
 
 

@@ -30,8 +30,12 @@ def id_batch() -> Batch:
 def one_row(**values) -> Batch:
     """A batch of one window of one segment."""
     zero = torch.tensor([[0]])
-    ids = {"room_B": zero[0], "hour_BN": zero, "position_BN": zero,
-           "counts_BNA": torch.zeros(1, 1, NUM_COUNTS)}  # fmt: skip
+    ids = {
+        "room_B": zero[0],
+        "hour_BN": zero,
+        "position_BN": zero,
+        "counts_BNA": torch.zeros(1, 1, NUM_COUNTS),
+    }
     streamer = values.pop("streamer_B", torch.tensor([0]))
     batch = make_batch(1, 1, v=0, t=0, missing=False)
     ids = IdFeatures(**{**ids, **values})
@@ -69,8 +73,10 @@ def test_rows_are_segments_in_order_and_windows_lend_streamer_and_room():
         for n in range(5):
             row = id_RF[5 * b + n]
             assert row[:3].tolist() == [
-                batch.streamer_B[b], batch.ids.room_B[b], batch.ids.hour_BN[b, n]
-            ]  # fmt: skip
+                batch.streamer_B[b],
+                batch.ids.room_B[b],
+                batch.ids.hour_BN[b, n],
+            ]
     assert id_RF[:5, 3].tolist() == [0, 1, 2, 3, 4]  # positions 0 to 4
     assert id_RF[5:10, 3].tolist() == [5, 6, 6, 6, 6]  # positions 7 to 11
     assert (id_RF[::5, 4:] == 0).all() and (id_RF[1::5, 4:] > 0).all()

@@ -31,15 +31,19 @@ def test_a_segments_actions_and_target_do_not_reach_its_score(kind, horizon):
     table = make_table([9], streamers=("a",))
     names = (*COUNT_COLUMNS, "viewers", "clickers", "ctr", "target")
     other = table.with_columns(
-        pl.when(own).then(pl.col(n) / 2 if n in ("ctr", "target") else pl.col(n) * 9)
-        .otherwise(pl.col(n)).cast(table.schema[n]).alias(n)
+        pl.when(own)
+        .then(pl.col(n) / 2 if n in ("ctr", "target") else pl.col(n) * 9)
+        .otherwise(pl.col(n))
+        .cast(table.schema[n])
+        .alias(n)
         for n in names
-    )  # fmt: skip
+    )
     before, after = (
-        score_segments(model, make_segments([9], table=t, horizon=horizon), window_len=4,
-                       horizon=horizon)
+        score_segments(
+            model, make_segments([9], table=t, horizon=horizon), window_len=4, horizon=horizon
+        )
         for t in (table, other)
-    )  # fmt: skip
+    )
     assert np.isfinite(before[horizon:]).all() and np.isfinite(after[horizon:]).all()
     moved = np.flatnonzero(np.nan_to_num(before) != np.nan_to_num(after)).tolist()
     # Earlier counts reach the ID baselines alone, and there the next segment's score.

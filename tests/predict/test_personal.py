@@ -352,9 +352,11 @@ def test_other_encoders_than_trained_with(world: World, tmp_path: Path) -> None:
         spec = dataclasses.replace(saved.spec, **{f"{part}_revision": "another"})
         with pytest.raises(InputError, match=f"the {part} encoder .* must have revision another"):
             pick_highlights(
-                dataclasses.replace(saved, spec=spec), world.target, tmp_path / "out",
+                dataclasses.replace(saved, spec=spec),
+                world.target,
+                tmp_path / "out",
                 show_progress=False,
-            )  # fmt: skip
+            )
     assert not (tmp_path / "out").exists()
 
 

@@ -76,8 +76,12 @@ def found_room(tmp_path: Path) -> str:
 
 
 def parts(folder: Path) -> dict[str, list[Path]]:
-    names = {"video": ("video", "frames"), "comments": ("comments",), "speech": ("speech",),
-             "events": ("events", "truth")}  # fmt: skip
+    names = {
+        "video": ("video", "frames"),
+        "comments": ("comments",),
+        "speech": ("speech",),
+        "events": ("events", "truth"),
+    }
     return {k: [p for p in folder.iterdir() if p.stem in v] for k, v in names.items()}
 
 
@@ -104,8 +108,12 @@ def test_a_part_may_be_missing(world: World, tmp_path: Path, part: str) -> None:
 def test_a_room_with_nothing_but_its_length(world: World, tmp_path: Path) -> None:
     room = tmp_path / "room"
     room.mkdir()
-    head = {"room_id": "r", "streamer_id": "nobody", "duration_s": 95,
-            "started_at": "2024-05-01T20:00:00Z"}  # fmt: skip
+    head = {
+        "room_id": "r",
+        "streamer_id": "nobody",
+        "duration_s": 95,
+        "started_at": "2024-05-01T20:00:00Z",
+    }
     (room / "room.json").write_text(json.dumps(head))
     found = predict_recording(world.run, room, tmp_path / "p", show_progress=False)
     assert check(found, tmp_path / "p").height == 3
@@ -127,9 +135,16 @@ def test_a_bare_video(world: World, video: Path, tmp_path: Path) -> None:
     events.write_text("user_id,t,kind\na,1,exposure\na,2,click\nb,40,exposure\n")
     known = Prepared(world.data.root).segments()["streamer_id"][0]
     more = predict_recording(
-        world.run, video, tmp_path / "p", comments=chat, speech=subtitles, events=events,
-        streamer_id=known, top_k=1, show_progress=False,
-    )  # fmt: skip
+        world.run,
+        video,
+        tmp_path / "p",
+        comments=chat,
+        speech=subtitles,
+        events=events,
+        streamer_id=known,
+        top_k=1,
+        show_progress=False,
+    )
     full = check(more, tmp_path / "p")
     assert full["ctr"].to_list()[:3] == [1.0, 0.0, None]
     assert not [w for w in more.warnings if "missing" in w or "not known" in w]

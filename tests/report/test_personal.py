@@ -51,19 +51,30 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
     labels, scores = users or make_users()
     frame = np.concatenate([np.arange(len(label_T)) for label_T in labels])
     which = np.repeat(np.arange(len(labels)), [len(label_T) for label_T in labels])
-    predictions = pl.DataFrame({
-        "user_id": [NAMES[i] for i in which], "video_id": [f"video-{i // 2}" for i in which],
-        "frame": frame, "start_s": frame * 1.0, "end_s": frame + 1.0,
-        "score": np.concatenate(scores), "selected": np.concatenate(labels),
-    }, schema=PREDICTIONS_SCHEMA)  # fmt: skip
+    predictions = pl.DataFrame(
+        {
+            "user_id": [NAMES[i] for i in which],
+            "video_id": [f"video-{i // 2}" for i in which],
+            "frame": frame,
+            "start_s": frame * 1.0,
+            "end_s": frame + 1.0,
+            "score": np.concatenate(scores),
+            "selected": np.concatenate(labels),
+        },
+        schema=PREDICTIONS_SCHEMA,
+    )
     rows = [
         {
-            "user_id": NAMES[i], "video_id": f"video-{i // 2}", "history": HISTORY[i],
-            "captions": i < 2, "frames": len(labels[i]), "highlight_frames": int(labels[i].sum()),
+            "user_id": NAMES[i],
+            "video_id": f"video-{i // 2}",
+            "history": HISTORY[i],
+            "captions": i < 2,
+            "frames": len(labels[i]),
+            "highlight_frames": int(labels[i].sum()),
             **user_metrics(labels[i], scores[i], frame_rate=1.0),
         }
         for i in range(len(labels))
-    ]  # fmt: skip
+    ]
     people = pl.DataFrame(rows, schema=USERS_SCHEMA).fill_nan(None)
     predictions.write_parquet(folder / "predictions.parquet")
     people.write_parquet(folder / "users.parquet")
@@ -76,16 +87,26 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
         for first in (0.125, 0.925)
     )
     metrics = {
-        "task": "highlights", "simulated": simulated, "trained_on_simulated": simulated,
-        "split": "test", "target": "highlight", "parameters": 1234567, "metrics": block,
+        "task": "highlights",
+        "simulated": simulated,
+        "trained_on_simulated": simulated,
+        "split": "test",
+        "target": "highlight",
+        "parameters": 1234567,
+        "metrics": block,
         "references": {"random": by_chance} | ({"oracle": oracle} if simulated else {}),
         "counts": {
-            "users": len(labels), "videos": 3, "frames": len(frame), "highlight_frames": 40,
-            "users_without_history": 1, "users_with_captions": 2,
+            "users": len(labels),
+            "videos": 3,
+            "frames": len(frame),
+            "highlight_frames": 40,
+            "users_without_history": 1,
+            "users_with_captions": 2,
         },
         "config": {"model": {"kind": "contentctr_hl"}, "train": {"epochs": 12}},
-        "data_spec": {"text_encoder": "<script>alert(1)</script>"}, "checkpoint": {},
-    }  # fmt: skip
+        "data_spec": {"text_encoder": "<script>alert(1)</script>"},
+        "checkpoint": {},
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics | changes))
     return folder
 
@@ -114,8 +135,12 @@ def test_page_shows_the_metrics_beside_their_references(report):
     page, found = Page(text), read_highlights(folder).metrics
     block, references = found["metrics"], found["references"]
     assert "Personalized highlights of simulated test users" in page.text
-    titles = {"map": "mAP", "map_published": "mAP as published",
-              "map_segments": "mAP over segments", "map_top5": "Top-5 mAP"}  # fmt: skip
+    titles = {
+        "map": "mAP",
+        "map_published": "mAP as published",
+        "map_segments": "mAP over segments",
+        "map_top5": "Top-5 mAP",
+    }
     for name, title in titles.items():
         card = page.text[page.text.index(f"{title} (simulated)") :]
         numbers = re.findall(r"\d\.\d{3}", card)[:3]
@@ -214,29 +239,45 @@ def test_groups_are_means_of_their_users(report):
     table = text[text.index('aria-label="mAP of groups of users"') :]
     table = table[: table.index("</table>")]
     rows = [re.findall(r">([^<]+)</t[hd]>", row) for row in table.split("<tr>")[2:]]
-    names = ["All users", "History of 0 clips", "History of 1 to 4 clips",
-             "History of 5 to 9 clips", "History of 10 to 14 clips",
-             "History of 20 clips or more", "With captions", "Without captions"]  # fmt: skip
+    names = [
+        "All users",
+        "History of 0 clips",
+        "History of 1 to 4 clips",
+        "History of 5 to 9 clips",
+        "History of 10 to 14 clips",
+        "History of 20 clips or more",
+        "With captions",
+        "Without captions",
+    ]
     assert [row[0] for row in rows] == names
     assert [row[1] for row in rows] == ["5", "1", "1", "1", "1", "1", "2", "3"]
     captions = users.filter("captions")
     gain = (captions["ap"] - captions["chance"]).mean()
     assert rows[6][2:] == [
-        f"{captions['ap'].mean():.3f}", f"{captions['chance'].mean():.3f}", f"{gain:+.3f}",
-    ]  # fmt: skip
+        f"{captions['ap'].mean():.3f}",
+        f"{captions['chance'].mean():.3f}",
+        f"{gain:+.3f}",
+    ]
     one = users.row(by_predicate=pl.col("history") == 12, named=True)
     assert rows[4][2] == f"{one['ap']:.3f}"
 
 
 def test_users_are_best_median_worst_then_spread():
-    users = pl.DataFrame({
-        "user_id": list("abcdef"), "frames": [9] * 6, "highlight_frames": [9, 3, 3, 3, 3, 3],
-        "ap": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5],
-    })  # fmt: skip
+    users = pl.DataFrame(
+        {
+            "user_id": list("abcdef"),
+            "frames": [9] * 6,
+            "highlight_frames": [9, 3, 3, 3, 3, 3],
+            "ap": [1.0, 0.9, 0.8, 0.7, 0.6, 0.5],
+        }
+    )
     assert choose_users(users, 12) == [
-        ("Best of 5", "b"), ("Median of 5", "d"), ("Worst of 5", "f"),
-        ("Rank 2 of 5", "c"), ("Rank 4 of 5", "e"),
-    ]  # fmt: skip
+        ("Best of 5", "b"),
+        ("Median of 5", "d"),
+        ("Worst of 5", "f"),
+        ("Rank 2 of 5", "c"),
+        ("Rank 4 of 5", "e"),
+    ]
     assert choose_users(users, 2) == [("Best of 5", "b"), ("Median of 5", "d")]
     assert choose_users(users.head(2), 3) == [("The only user to tell", "b")]
     assert choose_users(users.head(1), 3) == [("Precision tells nothing", "a")]
@@ -258,8 +299,9 @@ def test_selections_are_shaded_without_ranks():
     starts = np.arange(10.0)
     spans = [(2.0, 4.0), (7.0, 8.0)]
     figures.draw_curve(axes[0], starts, starts + 1, starts / 10, selections=spans, legend=False)
-    boxes = [patch.get_extents().transformed(axes[0].transData.inverted()) for patch in
-             axes[0].patches]  # fmt: skip
+    boxes = [
+        patch.get_extents().transformed(axes[0].transData.inverted()) for patch in axes[0].patches
+    ]
     assert [(round(box.x0, 6), round(box.x1, 6)) for box in boxes] == spans
     assert not axes[0].texts
 
@@ -298,10 +340,12 @@ def test_nobody_has_a_precision(tmp_path):
         (lambda t: t.with_columns(frame=pl.lit(0, pl.Int32)), "frame must be once for each user"),
         (lambda t: t.with_columns(end_s=pl.col("start_s")), "end_s must be finite and after"),
         (lambda t: t.with_columns(end_s=pl.col("end_s") + 1), "at or after the end of the frame"),
-        (lambda t: t.with_columns(video_id=pl.col("frame").cast(pl.String)),
-         "video_id must be the same in all rows of a user"),
+        (
+            lambda t: t.with_columns(video_id=pl.col("frame").cast(pl.String)),
+            "video_id must be the same in all rows of a user",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_predictions_name_file_and_field(tmp_path, change, message):
     folder = make_evaluation(tmp_path)
     path = folder / "predictions.parquet"
@@ -321,13 +365,17 @@ def test_bad_predictions_name_file_and_field(tmp_path, change, message):
         (lambda t: pl.concat([t, t]), "user_id must be once in the table"),
         (lambda t: t.head(3), "must have a row of each user and video of predictions.parquet"),
         (lambda t: t.with_columns(video_id=pl.lit("v")), "must have a row of each user and video"),
-        (lambda t: t.with_columns(frames=pl.col("frames") + 1),
-         r"frames must be the number of the user's rows in predictions\.parquet, not 61"),
-        (lambda t: t.with_columns(highlight_frames=pl.col("highlight_frames") - 1),
-         "highlight_frames must be the number of the user's selected rows"),
+        (
+            lambda t: t.with_columns(frames=pl.col("frames") + 1),
+            r"frames must be the number of the user's rows in predictions\.parquet, not 61",
+        ),
+        (
+            lambda t: t.with_columns(highlight_frames=pl.col("highlight_frames") - 1),
+            "highlight_frames must be the number of the user's selected rows",
+        ),
         (lambda t: t.with_columns(ap=pl.lit(None, pl.Float64)), "ap must be null where"),
     ],
-)  # fmt: skip
+)
 def test_bad_users_name_file_and_field(tmp_path, change, message):
     folder = make_evaluation(tmp_path)
     path = folder / "users.parquet"

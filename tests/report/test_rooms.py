@@ -29,14 +29,20 @@ def make_predictions(simulated, seed=0):
         scores = np.clip(truth + rng.normal(0, 0.02 * number, 24), 0.001, 0.999)
         for i in range(24):
             known = i != 10
-            rows.append({
-                "room_id": room_id, "streamer_id": f"streamer-{number % 2}", "segment": i,
-                "start_s": 30.0 * i, "end_s": 30.0 * i + 30,
-                "target": targets[i] if known else None, "score": None if i == 3 else scores[i],
-                "viewers": viewers[i] if known else None,
-                "is_sample": bool(known and viewers[i] >= 10 and i >= 4),
-                "truth": truth[i] if simulated else None,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "room_id": room_id,
+                    "streamer_id": f"streamer-{number % 2}",
+                    "segment": i,
+                    "start_s": 30.0 * i,
+                    "end_s": 30.0 * i + 30,
+                    "target": targets[i] if known else None,
+                    "score": None if i == 3 else scores[i],
+                    "viewers": viewers[i] if known else None,
+                    "is_sample": bool(known and viewers[i] >= 10 and i >= 4),
+                    "truth": truth[i] if simulated else None,
+                }
+            )
     return pl.DataFrame(rows, schema=PREDICTIONS_SCHEMA)
 
 
@@ -51,12 +57,16 @@ def make_evaluation(folder, simulated=True, **changes):
     if simulated:
         references["oracle"] = summary(samples["truth"].to_numpy(), targets, groups)
     metrics = {
-        "simulated": simulated, "split": "test", "target": "ctr", "horizon": 0,
+        "simulated": simulated,
+        "split": "test",
+        "target": "ctr",
+        "horizon": 0,
         "metrics": summary(samples["score"].to_numpy(), targets, groups),
-        "references": references, "counts": {"rooms": 5, "segments": table.height},
+        "references": references,
+        "counts": {"rooms": 5, "segments": table.height},
         "config": {"model": {"kind": "contentctr"}, "train": {"epochs": 12}},
         "data_spec": {"text_encoder": "<script>alert(1)</script>"},
-    }  # fmt: skip
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics | changes))
     return folder
 
@@ -174,8 +184,12 @@ def test_rooms_are_best_median_worst_then_spread():
     table = make_predictions(simulated=True)
     chosen = choose_rooms(table, 12)
     assert [label for label, _ in chosen] == [
-        "Best of 5", "Median of 5", "Worst of 5", "Rank 2 of 5", "Rank 4 of 5",
-    ]  # fmt: skip
+        "Best of 5",
+        "Median of 5",
+        "Worst of 5",
+        "Rank 2 of 5",
+        "Rank 4 of 5",
+    ]
     taus = [room.tau for _, room in chosen]
     assert taus[0] > taus[3] > taus[1] > taus[4] > taus[2]
     assert [label for label, _ in choose_rooms(table, 2)] == ["Best of 5", "Median of 5"]
@@ -199,9 +213,15 @@ def test_draw_curve_writes_a_png_whatever_the_title(tmp_path):
     scores = np.array([0.1, 0.2, np.nan, 0.4, np.nan, 0.1, 0.1, 0.9, 0.1, 0.1])
     path = tmp_path / "curve.tmp"
     figures.draw_curve(
-        path, starts, starts + 30, scores, targets=scores, label="simulated",
-        highlights=find_highlights(scores, starts, starts + 30), title="直播\n$x_ \t{ <&>",
-    )  # fmt: skip
+        path,
+        starts,
+        starts + 30,
+        scores,
+        targets=scores,
+        label="simulated",
+        highlights=find_highlights(scores, starts, starts + 30),
+        title="直播\n$x_ \t{ <&>",
+    )
     with Image.open(path) as image:
         assert image.format == "PNG" and image.width > image.height > 400
     figures.draw_curve(path, [], [], [])

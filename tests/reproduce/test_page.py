@@ -28,8 +28,17 @@ from contentctr.store.personal import HighlightData
 from contentctr.windows.rooms import Windows
 from make import make_segments, write_data
 
-TINY = ("d_model=8", "num_heads=2", "perceiver_layers=1", "decoder_layers=1", "streamer_dim=4",
-        "window_len=4", "min_viewers=1", "epochs=2", "num_negatives=2")  # fmt: skip
+TINY = (
+    "d_model=8",
+    "num_heads=2",
+    "perceiver_layers=1",
+    "decoder_layers=1",
+    "streamer_dim=4",
+    "window_len=4",
+    "min_viewers=1",
+    "epochs=2",
+    "num_negatives=2",
+)
 
 
 def measured(label, paper, taus, run=None):
@@ -47,8 +56,12 @@ def save_metrics(study, run, taus, ratio=1.5):
     for seed, tau in taus.items():
         folder = study.job(run, seed).evaluation
         folder.mkdir(parents=True)
-        block = {"kendall_tau": tau, "kendall_tau_in_rooms": None, "mean_ratio": ratio,
-                 "counts": {"samples": 77}}  # fmt: skip
+        block = {
+            "kendall_tau": tau,
+            "kendall_tau_in_rooms": None,
+            "mean_ratio": ratio,
+            "counts": {"samples": 77},
+        }
         spec = {f"{part}_{of}": 1 for part in ("visual", "text") for of in ("encoder", "dim")}
         found = {"metrics": block, "references": {"streamer_mean": {"kendall_tau": 0.1234}}}
         (folder / "metrics.json").write_text(json.dumps({**found, "data_spec": spec}))
@@ -122,8 +135,9 @@ def test_agreement_by_hand():
     assert "opposite way in 1, and too close to tell in 3" in first.text
     assert "9 more lack two seeds" in first.text and "With 2 seeds that rule is loose" in first.text
     assert [block.lines[0] for block in lists] == [
-        "mid above low in the paper", "odd above low in the paper",
-    ]  # fmt: skip
+        "mid above low in the paper",
+        "odd above low in the paper",
+    ]
 
 
 def test_one_seed_tells_no_order():
@@ -150,8 +164,13 @@ def test_tables_say_ours_beside_the_papers(data, tmp_path):
     cells = [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in cells]
     at = cells.index("ContentCTR w/o item")
     assert cells[at + 1 : at + 7] == [
-        "0.2500 ± 0.0707", "0.5868", "−0.1500 ± 0.0707", "−0.0051", "–", "2 of 3",
-    ]  # fmt: skip
+        "0.2500 ± 0.0707",
+        "0.5868",
+        "−0.1500 ± 0.0707",
+        "−0.0051",
+        "–",
+        "2 of 3",
+    ]
     at = cells.index("ContentCTR w/o text")
     assert cells[at + 1 : at + 7] == ["missing", "0.5718", "–", "−0.0201", "–", "0 of 3"]
     assert "without_text seed 1: no &lt;memory&gt; &amp; no time" in text
@@ -174,9 +193,15 @@ def test_table_4_has_mean_s_over_y_and_both_readings(data, tmp_path):
     text = page.write_page(study, {}).with_suffix(".md").read_text()
     line = next(row for row in text.splitlines() if row.startswith("| Model4"))
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "Model4: point, pair L2", "0.5000", "0.5256", "+0.0000", "−0.0663", "1.7500", "1.3414",
+        "Model4: point, pair L2",
+        "0.5000",
+        "0.5256",
+        "+0.0000",
+        "−0.0663",
+        "1.7500",
+        "1.3414",
         "1 of 1",
-    ]  # fmt: skip
+    ]
     assert "align as written (similarity) | 0.5000 | – | +0.0000 | – | 1.7500 | – |" in text
 
 
@@ -233,8 +258,13 @@ def highlights_study(data, out, what="table2", seeds=3):
     )
 
 
-COUNTS = {"users": 40, "users_without_history": 3, "users_with_captions": 12,
-          "frames": 1000, "highlight_frames": 55}  # fmt: skip
+COUNTS = {
+    "users": 40,
+    "users_without_history": 3,
+    "users_with_captions": 12,
+    "frames": 1000,
+    "highlight_frames": 55,
+}
 HL_SPEC = {"visual_encoder": "v", "visual_dim": 6, "text_encoder": "t", "text_dim": 4}
 
 
@@ -245,9 +275,14 @@ def save_map(study, run, maps, oracle=0.9, published=0.25):
         references = {"random": {"map": 0.05, "map_published": 0.07}}
         if oracle:
             references["oracle"] = {"map": oracle, "map_published": None}
-        found = {"task": "highlights", "parameters": 1_234_567, "counts": COUNTS,
-                 "metrics": {"map": value, "map_published": published}, "data_spec": HL_SPEC,
-                 "references": references}  # fmt: skip
+        found = {
+            "task": "highlights",
+            "parameters": 1_234_567,
+            "counts": COUNTS,
+            "metrics": {"map": value, "map_published": published},
+            "data_spec": HL_SPEC,
+            "references": references,
+        }
         (folder / "metrics.json").write_text(json.dumps(found))
 
 
@@ -268,16 +303,35 @@ def test_table_2_has_per_cents_parameters_and_what_needs_no_training(highlights,
     save_map(study, run_of(plan.TABLE_2, "PAC-Net"), {0: 0.15, 2: 0.22}, published=None)
     rows, text = lines_of(page.write_page(study, {}))
     assert rows["Model"] == [
-        "Ours: mAP % (simulated)", "Paper: mAP %", "Ours: minus ContentCTR-HL (simulated)",
-        "Paper: minus ContentCTR-HL", "Ours: mAP % as published (simulated)",
-        "Ours: parameters, M", "Paper: parameters, M", "Seeds",
-    ]  # fmt: skip
+        "Ours: mAP % (simulated)",
+        "Paper: mAP %",
+        "Ours: minus ContentCTR-HL (simulated)",
+        "Paper: minus ContentCTR-HL",
+        "Ours: mAP % as published (simulated)",
+        "Ours: parameters, M",
+        "Paper: parameters, M",
+        "Seeds",
+    ]
     assert rows["ContentCTR-HL"] == [
-        "25.00 ± 5.00", "21.89", "", "", "25.00 ± 0.00", "1.23", "66.35", "3 of 3",
-    ]  # fmt: skip
+        "25.00 ± 5.00",
+        "21.89",
+        "",
+        "",
+        "25.00 ± 0.00",
+        "1.23",
+        "66.35",
+        "3 of 3",
+    ]
     assert rows["PAC-Net"] == [
-        "18.50 ± 4.95", "17.51", "−4.00 ± 1.41", "−4.38", "–", "1.23", "5.89", "2 of 3",
-    ]  # fmt: skip
+        "18.50 ± 4.95",
+        "17.51",
+        "−4.00 ± 1.41",
+        "−4.38",
+        "–",
+        "1.23",
+        "5.89",
+        "2 of 3",
+    ]
     assert rows["PR-Net"] == ["missing", "18.66", "–", "−3.23", "–", "–", "–", "0 of 3"]
     # A reference is the same at every seed; the difference to it is not.
     assert rows["Random"][:5] == ["5.00", "–", "−20.00 ± 5.00", "–", "7.00"]

@@ -19,8 +19,15 @@ from make import write_data
 
 
 def study(out=Path("out"), **changes):
-    values = {"items": plan.choose("all", plan.CTR), "data": Prepared(Path("data")), "out": out,
-              "recipe": "small", "settings": (), "seeds": (0, 1), "data_key": "d"}  # fmt: skip
+    values = {
+        "items": plan.choose("all", plan.CTR),
+        "data": Prepared(Path("data")),
+        "out": out,
+        "recipe": "small",
+        "settings": (),
+        "seeds": (0, 1),
+        "data_key": "d",
+    }
     return Study(**{**values, **changes})
 
 
@@ -80,8 +87,15 @@ def test_every_run_on_highlights_resolves_to_what_its_row_says(name):
         assert resolved[f"contentctr_hl_{frames}"] == dataclasses.replace(ours, data=data)
     loss = dataclasses.replace(ours.loss, align_weight=0.0)
     assert resolved["contentctr_hl_without_dtw"] == dataclasses.replace(ours, loss=loss)
-    same = ("adaptive_h_fcsn", "pr_net", "pac_net", "showme", "highlight_average",
-            "contentctr_hl_without_history", "contentctr_hl_without_captions")  # fmt: skip
+    same = (
+        "adaptive_h_fcsn",
+        "pr_net",
+        "pac_net",
+        "showme",
+        "highlight_average",
+        "contentctr_hl_without_history",
+        "contentctr_hl_without_captions",
+    )
     for kind in same:
         assert resolved[kind] == with_kind(ours, kind)
     # Of pairwise losses only PR-Net's own is on: `none` is of Eq. 10-13's.
@@ -98,39 +112,67 @@ def test_the_numbers_are_the_papers():
         return {row.run.name: row.paper[key] for row in table.trained if key in row.paper}
 
     assert papers(plan.TABLE_1, "kendall_tau") == {
-        "wide_deep": 0.5619, "deepfm": 0.5542, "difm": 0.5697, "dcn_m": 0.5629,
-        "self_attention_plain": 0.5868, "self_attention_input": 0.5718,
-        "cross_attention_q": 0.5909, "cross_attention_kv": 0.5780, "cross_attention_qkv": 0.5883,
+        "wide_deep": 0.5619,
+        "deepfm": 0.5542,
+        "difm": 0.5697,
+        "dcn_m": 0.5629,
+        "self_attention_plain": 0.5868,
+        "self_attention_input": 0.5718,
+        "cross_attention_q": 0.5909,
+        "cross_attention_kv": 0.5780,
+        "cross_attention_qkv": 0.5883,
         "contentctr": 0.5919,
-    }  # fmt: skip
+    }
     assert papers(plan.TABLE_3, "kendall_tau") == {
-        "contentctr": 0.5919, "without_item": 0.5868, "without_text": 0.5718,
-        "without_visual": 0.5447,
-    }  # fmt: skip
-    assert papers(plan.TABLE_4, "kendall_tau") == {
-        "model1": 0.5761, "model2": 0.5857, "model3": 0.5872, "model4": 0.5256, "model5": 0.5824,
         "contentctr": 0.5919,
-    }  # fmt: skip
+        "without_item": 0.5868,
+        "without_text": 0.5718,
+        "without_visual": 0.5447,
+    }
+    assert papers(plan.TABLE_4, "kendall_tau") == {
+        "model1": 0.5761,
+        "model2": 0.5857,
+        "model3": 0.5872,
+        "model4": 0.5256,
+        "model5": 0.5824,
+        "contentctr": 0.5919,
+    }
     assert papers(plan.TABLE_4, "mean_ratio") == {
-        "model1": 1.2789, "model2": 1.3164, "model3": 1.3021, "model4": 1.3414, "model5": 1.2194,
+        "model1": 1.2789,
+        "model2": 1.3164,
+        "model3": 1.3021,
+        "model4": 1.3414,
+        "model5": 1.2194,
         "contentctr": 1.3011,
-    }  # fmt: skip
+    }
     assert papers(plan.TABLE_2, "map") == {
-        "adaptive_h_fcsn": 0.1565, "pr_net": 0.1866, "pac_net": 0.1751, "showme": 0.1640,
+        "adaptive_h_fcsn": 0.1565,
+        "pr_net": 0.1866,
+        "pac_net": 0.1751,
+        "showme": 0.1640,
         "contentctr_hl": 0.2189,
-    }  # fmt: skip
+    }
     assert papers(plan.TABLE_2, "parameters") == {
-        "adaptive_h_fcsn": 197.35e6, "pac_net": 5.89e6, "contentctr_hl": 66.35e6,
-    }  # fmt: skip
+        "adaptive_h_fcsn": 197.35e6,
+        "pac_net": 5.89e6,
+        "contentctr_hl": 66.35e6,
+    }
     assert papers(plan.TABLE_5, "map") == {
-        "contentctr_hl": 0.2189, "contentctr_hl_96": 0.2159, "contentctr_hl_64": 0.1954,
-        "contentctr_hl_32": 0.1829, "contentctr_hl_without_history": 0.1955,
-        "contentctr_hl_without_captions": 0.2006, "contentctr_hl_without_dtw": 0.2175,
-    }  # fmt: skip
+        "contentctr_hl": 0.2189,
+        "contentctr_hl_96": 0.2159,
+        "contentctr_hl_64": 0.1954,
+        "contentctr_hl_32": 0.1829,
+        "contentctr_hl_without_history": 0.1955,
+        "contentctr_hl_without_captions": 0.2006,
+        "contentctr_hl_without_dtw": 0.2175,
+    }
 
 
-@pytest.mark.parametrize("table", [i for i in plan.ITEMS.values() if isinstance(i, plan.Table)],
-                         ids=lambda table: table.key)  # fmt: skip
+@pytest.mark.parametrize(
+    "table",
+    [i for i in plan.ITEMS.values() if isinstance(i, plan.Table)],
+    ids=lambda table: table.key,
+)
 def test_a_tables_own_model_and_floors_are_among_its_rows(table):
     assert table.task.ours in table.runs
     assert set(table.floors) <= {row.label for row in table.rows}
@@ -151,9 +193,7 @@ def test_a_folder_stands_for_settings_and_data():
         return study(**changes).job(plan.OURS, 0).folder
 
     assert folder() == folder(seeds=(5,)) == folder(settings=("train.epochs=8",))
-    others = [
-        folder(settings=("train.epochs=9",)), folder(recipe="paper"), folder(data_key="e"),
-    ]  # fmt: skip
+    others = [folder(settings=("train.epochs=9",)), folder(recipe="paper"), folder(data_key="e")]
     assert len({folder(), *others}) == 4
 
 
@@ -207,8 +247,9 @@ def test_out_belongs_to_its_data(tmp_path):
     wishes = {"recipe_name": "small", "settings": (), "seeds": 1}
     a = open_study("table1", first.root, tmp_path / "out", **wishes)
     assert json.loads((tmp_path / "out" / "data.json").read_text()) == {
-        "data": str(first.root), "segments_sha256": file_sha256(first.root / "segments.parquet"),
-    }  # fmt: skip
+        "data": str(first.root),
+        "segments_sha256": file_sha256(first.root / "segments.parquet"),
+    }
     b = open_study("table3", first.root, tmp_path / "out", **{**wishes, "recipe_name": "paper"})
     assert a.data_key == b.data_key
     with pytest.raises(InputError, match="was begun with other data .*one"):

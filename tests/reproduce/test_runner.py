@@ -18,8 +18,17 @@ from contentctr.train.loop import train_model
 from contentctr.train.run_folder import read_log
 from make import write_data
 
-TINY = ("d_model=8", "num_heads=2", "perceiver_layers=1", "decoder_layers=1", "streamer_dim=4",
-        "window_len=4", "min_viewers=1", "epochs=2", "num_negatives=2")  # fmt: skip
+TINY = (
+    "d_model=8",
+    "num_heads=2",
+    "perceiver_layers=1",
+    "decoder_layers=1",
+    "streamer_dim=4",
+    "window_len=4",
+    "min_viewers=1",
+    "epochs=2",
+    "num_negatives=2",
+)
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,14 @@ def make_checkpoint(folder: Path, *, seed: int = 0, adam: bool = False) -> torch
         model(make_batch()).logits_BN.sum().backward()
         optimizer.step()
     checkpoints.save(
-        folder, model, config=TINY, spec=SPEC, vocabulary=KNOWN, info={"position": {"step": 7}},
+        folder,
+        model,
+        config=TINY,
+        spec=SPEC,
+        vocabulary=KNOWN,
+        info={"position": {"step": 7}},
         optimizer=optimizer,
-    )  # fmt: skip
+    )
     return model
 
 
@@ -97,9 +102,12 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     )
     files = [p for p in best.resolve().rglob("*") if p.is_file()]
     assert {p.name for p in files} == {
-        "checkpoint.json", "vocabulary.json", "model.safetensors",
-        "optimizer.json", "optimizer.safetensors",
-    }  # fmt: skip
+        "checkpoint.json",
+        "vocabulary.json",
+        "model.safetensors",
+        "optimizer.json",
+        "optimizer.safetensors",
+    }
     for path in files:
         if path.suffix == ".json":
             assert isinstance(json.loads(path.read_text()), dict)

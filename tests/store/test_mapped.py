@@ -140,10 +140,17 @@ def test_batches_are_those_of_features_in_memory(tmp_path, block):
     assert isinstance(stored.visual_SV, MappedRows) and isinstance(stored.text_ST, MappedRows)
     windows, _ = curve_windows(stored, 4)
     loaders = [
-        WindowLoader(data=d, windows=windows, window_len=4, batch_size=5, block=block,
-                     num_negatives=2, hide_streamers=0.3)
+        WindowLoader(
+            data=d,
+            windows=windows,
+            window_len=4,
+            batch_size=5,
+            block=block,
+            num_negatives=2,
+            hide_streamers=0.3,
+        )
         for d in (stored, in_memory(stored))
-    ]  # fmt: skip
+    ]
     for one, two in zip(*(loader.epoch(1) for loader in loaders), strict=True):
         for a, b in zip(one, two, strict=True):
             for inner in (lambda x: x, lambda x: x.distinct):

@@ -118,8 +118,9 @@ def test_damaged_shards_are_named(store: Path) -> None:
     save_file({"visual": np.zeros((4, 5), np.float16)}, path)
     with pytest.raises(InputError, match="does not say which rooms"):
         FeatureStore(store)
-    rooms = [{"room_id": "a", "start": 0, "stop": 9, "visual_fingerprint": "",
-              "text_fingerprint": ""}]  # fmt: skip
+    rooms = [
+        {"room_id": "a", "start": 0, "stop": 9, "visual_fingerprint": "", "text_fingerprint": ""}
+    ]
     save_file(feature_tensors(made(4)), path, {"rooms": json.dumps(rooms)})
     with pytest.raises(InputError, match="has 4 rows, not 9"):
         FeatureStore(store).load({"a": 9})
@@ -185,13 +186,26 @@ def test_data_spec_joins_both_manifests(tmp_path: Path) -> None:
         room_id=pl.lit("a"), started_at=started, split=pl.lit("train")
     )
     segments = pl.DataFrame(schema=prepared.SEGMENTS_SCHEMA)
-    manifest = {"source": "folder", "simulated": True, "segment_seconds": 20, "target": "likes",
-                "frames_per_segment": 2, "comment_lag": 1}  # fmt: skip
+    manifest = {
+        "source": "folder",
+        "simulated": True,
+        "segment_seconds": 20,
+        "target": "likes",
+        "frames_per_segment": 2,
+        "comment_lag": 1,
+    }
     data = prepared.write(tmp_path, rooms=rooms, segments=segments, manifest=manifest)
     with pytest.raises(InputError, match="nothing is encoded yet.*encode --inputs"):
         data_spec(data, inputs=True)
-    spec = DataSpec(segment_seconds=20.0, frames_per_segment=2, comment_lag=1, visual_encoder="v",
-                    visual_dim=5, text_dim=3, text_pooling="mean")  # fmt: skip
+    spec = DataSpec(
+        segment_seconds=20.0,
+        frames_per_segment=2,
+        comment_lag=1,
+        visual_encoder="v",
+        visual_dim=5,
+        text_dim=3,
+        text_pooling="mean",
+    )
     known = data.manifest()["hashes"]["segments.parquet"]
     write_manifest(data.features_dir, spec, counts={}, segments_hash=known)
     found = data_spec(data)

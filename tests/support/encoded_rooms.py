@@ -51,8 +51,14 @@ def make_data(root: Path, texts: dict = TEXTS, *, lag: int = 0) -> Prepared:
         start_s=pl.col("segment") * 6.0, end_s=pl.col("segment") * 6.0 + 6, split=pl.lit("train")
     )
     absent = [pl.lit(None).alias(c) for c in prepared.SEGMENTS_SCHEMA if c not in segments.columns]
-    manifest = {"source": "folder", "simulated": False, "segment_seconds": 6.0, "target": "ctr",
-                "frames_per_segment": 3, "comment_lag": lag}  # fmt: skip
+    manifest = {
+        "source": "folder",
+        "simulated": False,
+        "segment_seconds": 6.0,
+        "target": "ctr",
+        "frames_per_segment": 3,
+        "comment_lag": lag,
+    }
     return prepared.write(
         root / "data", rooms=rooms, segments=segments.with_columns(absent), manifest=manifest
     )

@@ -20,8 +20,14 @@ ACTIONS = ("click", "slide up/down", "re-enter", "auto-enter", "unknown")
 IDS = ("live_id", "live_stream_id", "user_id", "author_id")
 _START_MS = 1_746_057_600_000
 _BLOCK_ROOMS = 4_000
-_ZEROS = ("send_gift_cnt", "send_gift_num", "follow_author_cnt", "cancel_follow_author_cnt",
-          "share_cnt", "report_live_cnt")  # fmt: skip
+_ZEROS = (
+    "send_gift_cnt",
+    "send_gift_num",
+    "follow_author_cnt",
+    "cancel_follow_author_cnt",
+    "share_cnt",
+    "report_live_cnt",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +43,23 @@ class Form:
 
 
 def write_klm3(
-    root: Path, *, rooms: int = 40, segments: int = 12, sessions: float = 3.0, shows: float = 4.0,
-    likes: float = 2.0, comments: float = 1.0, users: int = 2_000, authors: int = 10,
-    dirt: bool = True, seed: int = 0, form: Form | None = None, leave_out: tuple[str, ...] = (),
-    whole_seconds: bool = False, shards: int = SHARDS,
-) -> None:  # fmt: skip
+    root: Path,
+    *,
+    rooms: int = 40,
+    segments: int = 12,
+    sessions: float = 3.0,
+    shows: float = 4.0,
+    likes: float = 2.0,
+    comments: float = 1.0,
+    users: int = 2_000,
+    authors: int = 10,
+    dirt: bool = True,
+    seed: int = 0,
+    form: Form | None = None,
+    leave_out: tuple[str, ...] = (),
+    whole_seconds: bool = False,
+    shards: int = SHARDS,
+) -> None:
     """Write all files.
 
     Args:
@@ -65,23 +83,39 @@ def write_klm3(
     writer = _Writer(root, form, leave_out, whole_seconds, shards)
     for first in range(0, rooms, _BLOCK_ROOMS):
         rng = np.random.default_rng((seed, first))
-        block = _block(rng, first, min(_BLOCK_ROOMS, rooms - first), segments, rates, users,
-                       authors, dirt)  # fmt: skip
+        block = _block(
+            rng, first, min(_BLOCK_ROOMS, rooms - first), segments, rates, users, authors, dirt
+        )
         for name, table in block.items():
             writer.add(name, table)
     people = pl.DataFrame({"user_id": np.arange(1, users + 1)})
     writer.add("user_id_set", people)
-    writer.add("author_profile", pl.DataFrame({
-        "author_id": np.arange(1, authors + 1), "is_photo_author": 0, "is_live_author": 1,
-        "gender": "F", "age_segment": "24-30", "fans_user_num": "10k-100k",
-    }))  # fmt: skip
+    writer.add(
+        "author_profile",
+        pl.DataFrame(
+            {
+                "author_id": np.arange(1, authors + 1),
+                "is_photo_author": 0,
+                "is_live_author": 1,
+                "gender": "F",
+                "age_segment": "24-30",
+                "fans_user_num": "10k-100k",
+            }
+        ),
+    )
     writer.close()
 
 
 def _block(
-    rng: np.random.Generator, first: int, rooms: int, segments: int, rates: dict[str, float],
-    users: int, authors: int, dirt: bool,
-) -> dict[str, pl.DataFrame]:  # fmt: skip
+    rng: np.random.Generator,
+    first: int,
+    rooms: int,
+    segments: int,
+    rates: dict[str, float],
+    users: int,
+    authors: int,
+    dirt: bool,
+) -> dict[str, pl.DataFrame]:
     live_R = np.arange(first + 1, first + rooms + 1)
     author_R = rng.integers(1, authors + 1, rooms)
     start_R = _START_MS + rng.integers(0, 30 * 86_400, rooms) * 1000
@@ -105,8 +139,11 @@ def _block(
             t = np.where(late, last_R[room_S[at]] + rng.integers(0, 10**6, len(at)), t)
         return at, rng.integers(1, users + 1, len(at)), t
 
-    drawn = {name: draw(rate * np.exp(0.6 * appeal_S - 0.18)) for name, rate in rates.items()
-             if name != "shows"}  # fmt: skip
+    drawn = {
+        name: draw(rate * np.exp(0.6 * appeal_S - 0.18))
+        for name, rate in rates.items()
+        if name != "shows"
+    }
     drawn["shows"] = draw(rates["shows"] * np.exp(-0.3 * appeal_S))
     tables = {
         "live_interaction": _sessions(rng, live_R, author_R, room_S, appeal_S, drawn["sessions"]),
@@ -121,19 +158,23 @@ def _block(
     vector_SD = rng.normal(size=(len(room_S), 128)).astype(np.float32)
     vector_SD[:, 0] = appeal_S
     keep_S = (rng.random(rooms) >= 0.05 * dirt)[room_S] & (rng.random(len(room_S)) >= 0.03 * dirt)
-    vectors = pl.DataFrame({
-        "live_stream_id": live_R[room_S].astype(str),
-        "segment_id": np.arange(len(room_S)).astype(str),
-        "feature_128": vector_SD, "timestamp": end_S,
-    })  # fmt: skip
+    vectors = pl.DataFrame(
+        {
+            "live_stream_id": live_R[room_S].astype(str),
+            "segment_id": np.arange(len(room_S)).astype(str),
+            "feature_128": vector_SD,
+            "timestamp": end_S,
+        }
+    )
     order = rng.permutation(np.flatnonzero(keep_S))
     tables["live_emb_128_ts"] = _repeat(rng, vectors[order], 0.005 * dirt)
-    tables["live_emb_64"] = pl.DataFrame({
-        "live_id": live_R, "embedding": rng.normal(size=(rooms, 64)).astype(np.float32),
-    })  # fmt: skip
+    tables["live_emb_64"] = pl.DataFrame(
+        {"live_id": live_R, "embedding": rng.normal(size=(rooms, 64)).astype(np.float32)}
+    )
     for name in ("live_interaction", "live_show", "live_like", "live_comment"):
-        tables[name] = _repeat(rng, tables[name].sample(fraction=1, shuffle=True, seed=first),
-                               0.01 * dirt)  # fmt: skip
+        tables[name] = _repeat(
+            rng, tables[name].sample(fraction=1, shuffle=True, seed=first), 0.01 * dirt
+        )
     if dirt:
         lost = pl.Series(rng.random(tables["live_interaction"].height) < 0.02)
         none = rng.random(len(lost)) < 0.5
@@ -159,14 +200,25 @@ def _sessions(
     click = rng.random(len(at)) < 1 / (1 + np.exp(-appeal_S[at]))
     action = np.where(click, 0, rng.integers(1, len(ACTIONS), len(at)))
     room = room_S[at]
-    return pl.DataFrame({
-        "user_id": user, "author_id": author_R[room], "live_id": live_R[room],
-        "live_play_start_timestamp": t, "live_play_end_timestamp": t + stay,
-        "p_date": 20250501, "live_source_category": "feed",
-        "enter_live_action": np.array(ACTIONS)[action], "is_auto_play": 0, "is_follow_enter": 0,
-        "is_follow_leave": 0, "play_duration": stay, "like_cnt": 0, "comment_cnt": 0,
-        **dict.fromkeys(_ZEROS, 0),
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "user_id": user,
+            "author_id": author_R[room],
+            "live_id": live_R[room],
+            "live_play_start_timestamp": t,
+            "live_play_end_timestamp": t + stay,
+            "p_date": 20250501,
+            "live_source_category": "feed",
+            "enter_live_action": np.array(ACTIONS)[action],
+            "is_auto_play": 0,
+            "is_follow_enter": 0,
+            "is_follow_leave": 0,
+            "play_duration": stay,
+            "like_cnt": 0,
+            "comment_cnt": 0,
+            **dict.fromkeys(_ZEROS, 0),
+        }
+    )
 
 
 def _log(live_R: Any, author_R: Any, room_S: Any, drawn: Any, time: str) -> pl.DataFrame:
@@ -183,20 +235,31 @@ def _comments(
     word = np.clip(np.round(appeal_S[at] + 1 + rng.normal(0, 0.5, len(at))), 0, 3).astype(int)
     word[rng.random(len(at)) < 0.02] = 4
     room = room_S[at]
-    return pl.DataFrame({
-        "live_stream_id": live_R[room], "user_id": user, "author_id": author_R[room],
-        "content": words[word], "comment_ts": t,
-    })  # fmt: skip
+    return pl.DataFrame(
+        {
+            "live_stream_id": live_R[room],
+            "user_id": user,
+            "author_id": author_R[room],
+            "content": words[word],
+            "comment_ts": t,
+        }
+    )
 
 
 def _meta(
     rng: Any, live_R: Any, author_R: Any, start_R: Any, last_R: Any, dirt: bool
 ) -> pl.DataFrame:
     live_now = pl.Series(rng.random(len(live_R)) < 0.03 * dirt)
-    return pl.DataFrame({
-        "live_id": live_R, "author_id": author_R, "live_name": "", "start_timestamp": start_R,
-        "end_timestamp": last_R + 5_000, "live_duration": last_R + 5_000 - start_R,
-    }).with_columns(end_timestamp=pl.when(~live_now).then("end_timestamp"))  # fmt: skip
+    return pl.DataFrame(
+        {
+            "live_id": live_R,
+            "author_id": author_R,
+            "live_name": "",
+            "start_timestamp": start_R,
+            "end_timestamp": last_R + 5_000,
+            "live_duration": last_R + 5_000 - start_R,
+        }
+    ).with_columns(end_timestamp=pl.when(~live_now).then("end_timestamp"))
 
 
 def _repeat(rng: Any, table: pl.DataFrame, share: float) -> pl.DataFrame:

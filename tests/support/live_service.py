@@ -25,8 +25,14 @@ KNOWN = Vocabulary(streamers=["a", "b"])
 
 
 def make_config(kind="contentctr", **sizes):
-    sizes = {"d_model": 16, "num_heads": 2, "perceiver_layers": 2, "decoder_layers": 2,
-             "streamer_dim": 4, **sizes}  # fmt: skip
+    sizes = {
+        "d_model": 16,
+        "num_heads": 2,
+        "perceiver_layers": 2,
+        "decoder_layers": 2,
+        "streamer_dim": 4,
+        **sizes,
+    }
     return Config(data=DataConfig(window_len=N, horizon=0), model=ModelConfig(kind=kind, **sizes))
 
 
@@ -53,8 +59,15 @@ def make_post(room="r1", index=0, *, seed=None, **fields):
     """A segment's features by (room, index), as numbers that float16 holds."""
     rng = np.random.default_rng([index, *room.encode()] if seed is None else seed)
     visual, text = (rng.normal(size=n).astype(np.float16).astype(float).tolist() for n in (V, T))
-    post = {"room_id": room, "streamer_id": "a", "index": index, "visual": visual, "text": text,
-            "has_speech": True, "has_comments": False}  # fmt: skip
+    post = {
+        "room_id": room,
+        "streamer_id": "a",
+        "index": index,
+        "visual": visual,
+        "text": text,
+        "has_speech": True,
+        "has_comments": False,
+    }
     return {**post, **fields}
 
 
@@ -74,8 +87,13 @@ def running(engine=None, *, settings=None, encoder=None, clock=None, port=0, **o
     engine = engine or make_engine()
     clocks = {} if clock is None else {"clock": clock}
     backend = LocalBackend(engine, encoder=encoder, **clocks, **options)
-    served = Served(config=engine.config, spec=engine.spec, has_shares=engine.has_shares,
-                    check=engine.check, encoder=encoder)  # fmt: skip
+    served = Served(
+        config=engine.config,
+        spec=engine.spec,
+        has_shares=engine.has_shares,
+        check=engine.check,
+        encoder=encoder,
+    )
     settings = settings or ServiceSettings(max_rooms=engine.scorer.max_rooms)
     app = create_app(backend, served, settings, **clocks)
     server = make_server(app, backend, port=port)

@@ -17,9 +17,16 @@ from contentctr.windows.segment_data import from_arrays
 
 
 def make_batch(
-    b: int = 3, n: int = 5, v: int = 6, t: int = 4, *, k: int = 3, seed: int = 0,
-    missing: bool = True, clips: int = 0,
-) -> Batch:  # fmt: skip
+    b: int = 3,
+    n: int = 5,
+    v: int = 6,
+    t: int = 4,
+    *,
+    k: int = 3,
+    seed: int = 0,
+    missing: bool = True,
+    clips: int = 0,
+) -> Batch:
     """Windows of `n` segments, the last one shorter, with missing parts and targets.
 
     With `clips` above 0 each window has a user's history of so many clips at most, the last none.
@@ -101,21 +108,23 @@ def make_table(lengths, *, seed=0, splits=None, streamers=("a", "b"), viewers=20
     for number, length in enumerate(lengths):
         for segment in range(length):
             target = float(rng.random()) if ctr is None else ctr
-            rows.append({
-                "room_id": f"room{number:03d}",
-                "streamer_id": streamers[number % len(streamers)],
-                "segment": segment,
-                "start_s": 30.0 * segment,
-                "end_s": 30.0 * (segment + 1),
-                "speech": f"word{segment}",
-                "comments": f"wow{segment}",
-                "viewers": viewers,
-                "clickers": round(viewers * target),
-                "ctr": target,
-                **dict.fromkeys(COUNT_COLUMNS, 1),
-                "target": target,
-                "split": splits[number] if splits else "train",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "room_id": f"room{number:03d}",
+                    "streamer_id": streamers[number % len(streamers)],
+                    "segment": segment,
+                    "start_s": 30.0 * segment,
+                    "end_s": 30.0 * (segment + 1),
+                    "speech": f"word{segment}",
+                    "comments": f"wow{segment}",
+                    "viewers": viewers,
+                    "clickers": round(viewers * target),
+                    "ctr": target,
+                    **dict.fromkeys(COUNT_COLUMNS, 1),
+                    "target": target,
+                    "split": splits[number] if splits else "train",
+                }
+            )
     return pl.DataFrame(rows, schema=SEGMENTS_SCHEMA)
 
 
@@ -127,9 +136,15 @@ def make_segments(lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None,
     there = torch.ones(count, dtype=torch.bool)
     known = Vocabulary(streamers=list(streamers), rooms=["room000"])
     return from_arrays(
-        table, known, visual_SV=row.repeat(1, v), text_ST=-row.repeat(1, t), has_visual_S=there,
-        has_speech_S=there, has_comments_S=there, horizon=horizon,
-    )  # fmt: skip
+        table,
+        known,
+        visual_SV=row.repeat(1, v),
+        text_ST=-row.repeat(1, t),
+        has_visual_S=there,
+        has_speech_S=there,
+        has_comments_S=there,
+        horizon=horizon,
+    )
 
 
 def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
@@ -144,17 +159,32 @@ def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
         table = table.with_columns(ctr=pl.Series(target), target=pl.Series(target))
     names = table["room_id"].unique(maintain_order=True)
     started = [datetime(2026, 1, 1 + i // 24, i % 24, tzinfo=UTC) for i in range(rooms)]
-    room_table = pl.DataFrame({
-        "room_id": names, "streamer_id": [("a", "b", "c")[i % 3] for i in range(rooms)],
-        "started_at": started, "duration_s": [30.0 * length] * rooms,
-        "num_segments": [length] * rooms, "split": splits, "media": [None] * rooms,
-        "media_kind": [None] * rooms,
-    }, schema=ROOMS_SCHEMA)  # fmt: skip
+    room_table = pl.DataFrame(
+        {
+            "room_id": names,
+            "streamer_id": [("a", "b", "c")[i % 3] for i in range(rooms)],
+            "started_at": started,
+            "duration_s": [30.0 * length] * rooms,
+            "num_segments": [length] * rooms,
+            "split": splits,
+            "media": [None] * rooms,
+            "media_kind": [None] * rooms,
+        },
+        schema=ROOMS_SCHEMA,
+    )
     data = prepared.write(
-        root, rooms=room_table, segments=table,
-        manifest={"source": "test", "simulated": True, "segment_seconds": 30.0,
-                  "frames_per_segment": 3, "target": "ctr", "comment_lag": 0},
-    )  # fmt: skip
+        root,
+        rooms=room_table,
+        segments=table,
+        manifest={
+            "source": "test",
+            "simulated": True,
+            "segment_seconds": 30.0,
+            "frames_per_segment": 3,
+            "target": "ctr",
+            "comment_lag": 0,
+        },
+    )
     half = {"visual": visual.astype(np.float16), "text": text.astype(np.float16)}
     flags = {name: np.ones(count, np.uint8) for name in features.FLAGS}
     stored = [
@@ -165,7 +195,13 @@ def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
         for i, name in enumerate(names)
     ]
     features.write_shard(data.features_dir, "all", stored)
-    spec = DataSpec(visual_encoder="test", visual_revision="1", visual_dim=v, text_encoder="test",
-                    text_revision="1", text_dim=t)  # fmt: skip
+    spec = DataSpec(
+        visual_encoder="test",
+        visual_revision="1",
+        visual_dim=v,
+        text_encoder="test",
+        text_revision="1",
+        text_dim=t,
+    )
     features.write_manifest(data.features_dir, spec, counts={"rooms": rooms})
     return data

@@ -19,13 +19,15 @@ def make_data(tmp_path, *, missing=()) -> HighlightData:  # type: ignore[no-unty
     """Video `t` of 10 frames, `h` of 8; a frame's feature is its video's number and its own."""
     users = [("ann", "t", "train", 2), ("bob", "t", "test", 1), ("cat", "h", "train", 0)]
     selections = [
-        ("ann", "t", 2.0, 4.0, True), ("ann", "t", 8.4, 9.0, True), ("ann", "h", 1.0, 3.0, False),
-        ("ann", "h", 6.0, 7.0, False), ("bob", "t", 5.0, 6.0, True), ("bob", "h", 2.0, 5.0, False),
+        ("ann", "t", 2.0, 4.0, True),
+        ("ann", "t", 8.4, 9.0, True),
+        ("ann", "h", 1.0, 3.0, False),
+        ("ann", "h", 6.0, 7.0, False),
+        ("bob", "t", 5.0, 6.0, True),
+        ("bob", "h", 2.0, 5.0, False),
         ("cat", "h", 0.0, 1.0, True),
-    ]  # fmt: skip
-    videos = [
-        ("h", None, None, 8.0, 8, True, False), ("t", None, None, 10.0, 10, True, True),
-    ]  # fmt: skip
+    ]
+    videos = [("h", None, None, 8.0, 8, True, False), ("t", None, None, 10.0, 10, True, True)]
     tables = {
         "users": pl.DataFrame(users, folder.USERS_SCHEMA, orient="row"),
         "selections": pl.DataFrame(selections, folder.SELECTIONS_SCHEMA, orient="row"),
@@ -38,10 +40,12 @@ def make_data(tmp_path, *, missing=()) -> HighlightData:  # type: ignore[no-unty
         frame = np.arange(length, dtype=np.int32)
         has_visual = (~np.isin(frame, missing)).astype(np.uint8)
         tensors = {
-            "frame": frame, "visual": visual(number, frame) * has_visual[:, None].astype("f2"),
-            "has_visual": has_visual, "text": np.ones((length, 2), np.float16),
+            "frame": frame,
+            "visual": visual(number, frame) * has_visual[:, None].astype("f2"),
+            "has_visual": has_visual,
+            "text": np.ones((length, 2), np.float16),
             "has_text": (frame % 2).astype(np.uint8),
-        }  # fmt: skip
+        }
         write_shard(data.features_dir, video_id, [StoredRoom(room_id=video_id, tensors=tensors)])
     write_manifest(data.features_dir, spec, counts={}, segments_hash=data.content_hash())
     return data

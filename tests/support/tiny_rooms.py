@@ -37,23 +37,47 @@ def write_tiny_rooms(
                 half = slice(0, 32) if activity == "song" else slice(32, 64)
                 pixels[:, half] += 150
                 Image.fromarray(pixels).save(folder / f"{30 * segment + 15}.png")
-            rows.append({
-                "room_id": room_id, "streamer_id": "a", "segment": segment,
-                "start_s": 30.0 * segment, "end_s": 30.0 * (segment + 1),
-                "speech": SAID[activity], "comments": ASKED[activity], "viewers": 10,
-                "clickers": 1, "ctr": 0.1, **dict.fromkeys(COUNT_COLUMNS, 1), "target": 0.1,
-                "split": split,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "room_id": room_id,
+                    "streamer_id": "a",
+                    "segment": segment,
+                    "start_s": 30.0 * segment,
+                    "end_s": 30.0 * (segment + 1),
+                    "speech": SAID[activity],
+                    "comments": ASKED[activity],
+                    "viewers": 10,
+                    "clickers": 1,
+                    "ctr": 0.1,
+                    **dict.fromkeys(COUNT_COLUMNS, 1),
+                    "target": 0.1,
+                    "split": split,
+                }
+            )
             known.append((room_id, segment, 0.1, activity))
-        rooms.append({
-            "room_id": room_id, "streamer_id": "a",
-            "started_at": datetime(2026, 1, 1, number, tzinfo=UTC), "duration_s": 30.0 * length,
-            "num_segments": length, "split": split, "media": str(folder) if frames else None,
-            "media_kind": "frames" if frames else None,
-        })  # fmt: skip
+        rooms.append(
+            {
+                "room_id": room_id,
+                "streamer_id": "a",
+                "started_at": datetime(2026, 1, 1, number, tzinfo=UTC),
+                "duration_s": 30.0 * length,
+                "num_segments": length,
+                "split": split,
+                "media": str(folder) if frames else None,
+                "media_kind": "frames" if frames else None,
+            }
+        )
     return prepared.write(
-        root, rooms=pl.DataFrame(rooms, ROOMS_SCHEMA), segments=pl.DataFrame(rows, SEGMENTS_SCHEMA),
+        root,
+        rooms=pl.DataFrame(rooms, ROOMS_SCHEMA),
+        segments=pl.DataFrame(rows, SEGMENTS_SCHEMA),
         truth=pl.DataFrame(known, prepared.TRUTH_SCHEMA, orient="row") if truth else None,
-        manifest={"source": "test", "simulated": True, "segment_seconds": 30.0,
-                  "frames_per_segment": 1, "target": "ctr", "comment_lag": 0},
-    )  # fmt: skip
+        manifest={
+            "source": "test",
+            "simulated": True,
+            "segment_seconds": 30.0,
+            "frames_per_segment": 1,
+            "target": "ctr",
+            "comment_lag": 0,
+        },
+    )

@@ -9,11 +9,12 @@ from contentctr.score import checkpoint as checkpoints
 
 TINY = Config(
     data=DataConfig(window_len=4, min_viewers=1),
-    model=ModelConfig(d_model=8, num_heads=2, perceiver_layers=1, decoder_layers=1,
-                      streamer_dim=4, dropout=0.1),
+    model=ModelConfig(
+        d_model=8, num_heads=2, perceiver_layers=1, decoder_layers=1, streamer_dim=4, dropout=0.1
+    ),
     loss=LossConfig(num_negatives=2),
     train=TrainConfig(epochs=2, batch_size=7, learning_rate=1e-2),
-)  # fmt: skip
+)
 
 
 def with_train(config=TINY, **changes):

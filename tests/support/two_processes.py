@@ -32,16 +32,30 @@ def make_pieces(rank, world):
     data.visual_SV[:] = torch.randn(
         data.visual_SV.shape, generator=torch.Generator().manual_seed(1)
     )
-    loader = WindowLoader(data=data, windows=sample_windows(data, CONFIG.data, "ctr"),
-                          window_len=4, batch_size=5, num_negatives=2, rank=rank, world=world,
-                          micro_batch_size=2)  # fmt: skip
+    loader = WindowLoader(
+        data=data,
+        windows=sample_windows(data, CONFIG.data, "ctr"),
+        window_len=4,
+        batch_size=5,
+        num_negatives=2,
+        rank=rank,
+        world=world,
+        micro_batch_size=2,
+    )
     return next(iter(loader.epoch(0)))
 
 
 def step(model, pieces, accelerator):
     groups = [{"params": list(model.parameters()), "lr": 0.0, "base_lr": 0.0}]
-    losses = train_step(model, torch.optim.SGD(groups), pieces, CONFIG, step=0, total_steps=1,
-                        accelerator=accelerator)  # fmt: skip
+    losses = train_step(
+        model,
+        torch.optim.SGD(groups),
+        pieces,
+        CONFIG,
+        step=0,
+        total_steps=1,
+        accelerator=accelerator,
+    )
     return losses, [p.grad.clone() for p in model.parameters()]
 
 
@@ -70,11 +84,15 @@ if accelerator.is_main_process:
     joined_losses, joined = step(make_model(), make_pieces(0, 1), _Alone())
     differences = [(a - b).abs().max().item() for a, b in zip(gradients, joined, strict=True)]
     with open(sys.argv[1], "w") as handle:
-        json.dump({
-            "world": world,
-            "largest_difference": max(differences),
-            "largest_gradient": max(g.abs().max().item() for g in joined),
-            "losses": losses, "joined_losses": joined_losses,
-        }, handle)  # fmt: skip
+        json.dump(
+            {
+                "world": world,
+                "largest_difference": max(differences),
+                "largest_gradient": max(g.abs().max().item() for g in joined),
+                "losses": losses,
+                "joined_losses": joined_losses,
+            },
+            handle,
+        )
 accelerator.wait_for_everyone()
 accelerator.end_training()

@@ -24,9 +24,14 @@ NAMES = {"curve.csv", "curve.png", "highlights.csv", "prediction.json"}
 
 
 ROOMS = SimulatorConfig(
-    num_rooms=5, num_streamers=2, min_segments=6, max_segments=8, rooms_without_video=0.0,
-    rooms_without_speech=0.0, rooms_without_comments=0.0,
-)  # fmt: skip
+    num_rooms=5,
+    num_streamers=2,
+    min_segments=6,
+    max_segments=8,
+    rooms_without_video=0.0,
+    rooms_without_speech=0.0,
+    rooms_without_comments=0.0,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,8 +48,13 @@ def test_training_learns_and_keeps_the_best(data, tmp_path):
     assert saved.info["position"]["epoch"] == top + 1
     assert saved.config == config and saved.vocabulary.streamers == ["a", "b", "c"]
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "best", "last", "checkpoints", "log.jsonl", "config.json", "tensorboard",
-    }  # fmt: skip
+        "best",
+        "last",
+        "checkpoints",
+        "log.jsonl",
+        "config.json",
+        "tensorboard",
+    }
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
 
 
@@ -223,8 +228,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimiser_moves():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(model, TINY.train)
     with pytest.raises(NonFiniteLossError, match="step 5: a loss is not finite.*windows of this"):
-        train_step(model, optimizer, [batch], TINY, step=5, total_steps=9,
-                   accelerator=Accelerator(cpu=True))  # fmt: skip
+        train_step(
+            model,
+            optimizer,
+            [batch],
+            TINY,
+            step=5,
+            total_steps=9,
+            accelerator=Accelerator(cpu=True),
+        )
     assert same(before, model.state_dict())
 
 
@@ -242,8 +254,15 @@ def test_pieces_give_the_gradient_of_the_whole_batch():
     gradients = []
     for pieces in ([batch], [cut(batch, slice(0, 1)), cut(batch, slice(1, 6))]):
         model = fresh()
-        train_step(model, torch.optim.SGD(_groups(model)), pieces, TINY, step=0, total_steps=1,
-                   accelerator=Accelerator(cpu=True))  # fmt: skip
+        train_step(
+            model,
+            torch.optim.SGD(_groups(model)),
+            pieces,
+            TINY,
+            step=0,
+            total_steps=1,
+            accelerator=Accelerator(cpu=True),
+        )
         gradients.append([p.grad for p in model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -257,8 +276,9 @@ def test_the_step_is_adams_on_the_papers_loss():
     batch, model, other = make_batch(b=4, n=5), fresh(), fresh()
     config = with_train(learning_rate=0.01)
     optimizer = make_optimizer(model, config.train)
-    losses = train_step(model, optimizer, [batch], config, step=0, total_steps=1,
-                        accelerator=Accelerator(cpu=True))  # fmt: skip
+    losses = train_step(
+        model, optimizer, [batch], config, step=0, total_steps=1, accelerator=Accelerator(cpu=True)
+    )
     output = other(batch)
     loss = total_loss(loss_sums(output, batch, config.loss), loss_counts(batch), config.loss)
     plain = torch.optim.Adam(other.parameters(), lr=0.01)
@@ -284,11 +304,30 @@ TWO = Path(__file__).parents[1] / "support" / "two_processes.py"
 
 def test_two_processes_have_the_gradient_of_the_joined_batch(tmp_path):
     out = tmp_path / "gradients.pt"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes",
-               "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-               "--main_process_port", "0", str(TWO), str(out)]  # fmt: skip
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
-           "PYTHONPATH": str(TWO.parent)}  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        str(TWO),
+        str(out),
+    ]
+    env = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(TWO.parent),
+    }
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(out.read_text())

@@ -25,8 +25,16 @@ from contentctr.windows.personal import UserSamples, training_segments
 from make import write_data
 from make_phd import copy_with
 
-WORDS = ["d_model=8", "num_heads=2", "decoder_layers=1", "epochs=2", "window_len=48",
-         "learning_rate=1e-2", "num_negatives=2", "feature_dropout=0"]  # fmt: skip
+WORDS = [
+    "d_model=8",
+    "num_heads=2",
+    "decoder_layers=1",
+    "epochs=2",
+    "window_len=48",
+    "learning_rate=1e-2",
+    "num_negatives=2",
+    "feature_dropout=0",
+]
 TINY = override(recipe("highlights_small"), WORDS)
 
 

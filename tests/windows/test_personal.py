@@ -31,8 +31,15 @@ def test_frames_of_a_span_are_those_whose_middle_lies_in_it() -> None:
 
 def test_labels_are_the_union_of_the_spans() -> None:
     assert frame_labels([(1, 3), (2, 4), (6.6, 6.7)], 1.0, 8).astype(int).tolist() == [
-        0, 1, 1, 1, 0, 0, 1, 0,
-    ]  # fmt: skip
+        0,
+        1,
+        1,
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
     assert not frame_labels([], 1.0, 3).any()
 
 

@@ -88,6 +88,7 @@ def test_leaving_early_ends_the_thread(error):
 def test_every_tensor_reaches_the_device():
     with prefetched(iter([[make_batch()]]), "meta") as steps:
         batch = next(steps)[0]
-    tensors = [x for part in (batch, batch.ids) for x in vars(part).values()
-               if isinstance(x, torch.Tensor)]  # fmt: skip
+    tensors = [
+        x for part in (batch, batch.ids) for x in vars(part).values() if isinstance(x, torch.Tensor)
+    ]
     assert len(tensors) > 10 and {x.device.type for x in tensors} == {"meta"}

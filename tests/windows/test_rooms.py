@@ -104,8 +104,13 @@ def test_vocabulary_is_of_training_rooms_alone():
 def make_loader(lengths=(9, 9, 9), **options):
     data = make_segments(list(lengths))
     windows = sample_windows(data, FOUR, "ctr")
-    defaults = {"data": data, "windows": windows, "window_len": 4, "batch_size": 5,
-                "num_negatives": 3}  # fmt: skip
+    defaults = {
+        "data": data,
+        "windows": windows,
+        "window_len": 4,
+        "batch_size": 5,
+        "num_negatives": 3,
+    }
     return WindowLoader(**{**defaults, **options})
 
 
@@ -137,9 +142,11 @@ def test_pieces_and_processes_share_out_the_same_windows_and_shuffles():
         pieces = [p for part in parts for p in part[step]]
         assert len(parts[0][step]) == len(parts[1][step])
         by_window = {
-            int(w): p.shuffles_BKN[i] for p in pieces for i, w in enumerate(p.window_B)
+            int(w): p.shuffles_BKN[i]
+            for p in pieces
+            for i, w in enumerate(p.window_B)
             if p.has_target_BN[i].any()
-        }  # fmt: skip
+        }
         assert sorted(by_window) == sorted(joined.window_B.tolist())
         for i, w in enumerate(joined.window_B.tolist()):
             assert torch.equal(by_window[w], joined.shuffles_BKN[i])
@@ -156,8 +163,14 @@ def test_rooms_are_hidden_apart_from_streamers():
     data = make_segments([9] * 60)
     data.known_room_S[:] = 7
     windows = sample_windows(data, FOUR, "ctr")
-    loader = WindowLoader(data=data, windows=windows, window_len=4, batch_size=len(windows),
-                          hide_rooms=0.5, hide_streamers=0.5)  # fmt: skip
+    loader = WindowLoader(
+        data=data,
+        windows=windows,
+        window_len=4,
+        batch_size=len(windows),
+        hide_rooms=0.5,
+        hide_streamers=0.5,
+    )
     batch = next(loader.epoch(0))[0]
     room, streamer = batch.ids.room_B == 0, batch.streamer_B == 0
     assert abs(room.float().mean() - 0.5) < 0.1
@@ -169,8 +182,9 @@ def test_rooms_are_hidden_apart_from_streamers():
 def test_hidden_streamers_are_about_the_share_asked_for():
     data = make_segments([400] * 4, streamers=("a", "b"))
     windows = sample_windows(data, FOUR, "ctr")
-    loader = WindowLoader(data=data, windows=windows, window_len=4, batch_size=64,
-                          hide_streamers=0.25)  # fmt: skip
+    loader = WindowLoader(
+        data=data, windows=windows, window_len=4, batch_size=64, hide_streamers=0.25
+    )
     hidden = [
         torch.cat([p.streamer_B for pieces in loader.epoch(e) for p in pieces]) == 0 for e in (0, 1)
     ]

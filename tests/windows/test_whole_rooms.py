@@ -63,8 +63,16 @@ def test_outputs_and_gradients_are_those_of_the_windows(kind):
         total_loss(loss_sums(output, batch, config), loss_counts(batch), config).backward()
         gradients = [p.grad for p in model.parameters()]
         valid = batch.valid_BN
-        results.append(([x[valid] for x in (output.logits_BN, output.visual_BND, output.text_BND)
-                         if x is not None], gradients))  # fmt: skip
+        results.append(
+            (
+                [
+                    x[valid]
+                    for x in (output.logits_BN, output.visual_BND, output.text_BND)
+                    if x is not None
+                ],
+                gradients,
+            )
+        )
     for windowed, shared in zip(*[outputs for outputs, _ in results], strict=True):
         assert torch.allclose(windowed, shared, atol=1e-6)
     for windowed, shared in zip(*[gradients for _, gradients in results], strict=True):

@@ -190,8 +190,9 @@ def _arm_block(arm: ArmSums, alpha: float) -> dict[str, Any]:
     for metric in METRICS:
         found = st.estimate(arm, metric)
         block["metrics"][metric] = {
-            "value": found.value, "interval": list(st.interval(found, alpha)),
-        }  # fmt: skip
+            "value": found.value,
+            "interval": list(st.interval(found, alpha)),
+        }
     return block
 
 

@@ -55,9 +55,13 @@ def day_figure(found: Mapping[str, Any], metric: str) -> str:
         for x, value in points:
             ax.plot([x, x], value["interval"], color=color, linewidth=2)
         ax.plot(
-            [x for x, _ in points], [v["value"] for _, v in points], "o-", color=color,
-            linewidth=1.2, markersize=6,
-        )  # fmt: skip
+            [x for x, _ in points],
+            [v["value"] for _, v in points],
+            "o-",
+            color=color,
+            linewidth=1.2,
+            markersize=6,
+        )
     _days(ax, [row["day"] for row in found["by_day"]])
     _percent(ax, "y")
     return to_svg(figure, f"{metric} of {', '.join(arms)} on each day", f"days-{metric}")

@@ -25,8 +25,19 @@ NAMES = {
 PAPER = (("CTR", "+2.9 %"), ("Live play duration", "+5.9 %"))
 """Section 4.9 of the paper: four days on its own platform, without intervals."""
 
-_FIELDS = ("simulated", "control", "settings", "counts", "days", "warnings", "sample_ratio",
-           "arms", "effects", "by_day", "manifest")  # fmt: skip
+_FIELDS = (
+    "simulated",
+    "control",
+    "settings",
+    "counts",
+    "days",
+    "warnings",
+    "sample_ratio",
+    "arms",
+    "effects",
+    "by_day",
+    "manifest",
+)
 
 
 def write_abtest_report(folder: Path | str) -> Path:
@@ -124,8 +135,14 @@ def _result(found: dict[str, Any]) -> str:
             ]
             for metric, effect in effects.items()
         ]
-        head = ["Metric", "Lift", f"{_level(found)} interval", "Difference",
-                f"{_level(found)} interval", "p"]  # fmt: skip
+        head = [
+            "Metric",
+            "Lift",
+            f"{_level(found)} interval",
+            "Difference",
+            f"{_level(found)} interval",
+            "p",
+        ]
         figure = lift_figure(effects, {k: n for k, (n, _) in NAMES.items()}, f"lift{number}")
         title = f"{escaped(arm)} against {escaped(found['control'])}{_mark(found)}"
         parts.append(
@@ -223,10 +240,13 @@ def _checks(found: dict[str, Any]) -> str:
             if effect["bootstrap"] is None or effect["lift_interval"] is None:
                 continue
             again = _interval(effect["bootstrap"]["lift_interval"], _share)
-            rows.append([
-                f"Bootstrap, {escaped(arm)}<small>{NAMES[metric][0]}, lift</small>", again,
-                f"delta method: {_interval(effect['lift_interval'], _share)}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"Bootstrap, {escaped(arm)}<small>{NAMES[metric][0]}, lift</small>",
+                    again,
+                    f"delta method: {_interval(effect['lift_interval'], _share)}",
+                ]
+            )
     rows += [["Warning", escaped(words), ""] for words in found["warnings"]]
     return (
         f"<p>The sample-ratio test asks whether chance explains the arms' sizes (chi-squared, "
@@ -249,14 +269,23 @@ def _power(found: dict[str, Any]) -> str:
             elif power["days_exponent"] is not None:
                 days += "<small>extrapolated</small>"
             smallest = power["detectable"]
-            rows.append([
-                f"{NAMES[metric][0]}<small>{escaped(arm)}</small>",
-                "undefined" if smallest is None else f"{100 * smallest:.2f} %",
-                f"{power['users']:,}", show_value(power["required_users"]), days,
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"{NAMES[metric][0]}<small>{escaped(arm)}</small>",
+                    "undefined" if smallest is None else f"{100 * smallest:.2f} %",
+                    f"{power['users']:,}",
+                    show_value(power["required_users"]),
+                    days,
+                ]
+            )
     wanted = f"{100 * settings['effect']:g} %"
-    head = ["Metric", "Smallest effect this test finds", "Users it had",
-            f"Users for {wanted}", f"Days for {wanted}"]  # fmt: skip
+    head = [
+        "Metric",
+        "Smallest effect this test finds",
+        "Users it had",
+        f"Users for {wanted}",
+        f"Days for {wanted}",
+    ]
     return (
         f"<p>With the variance that this test shows{_mark(found)}, at level {settings['alpha']:g} "
         f"and power {100 * settings['power']:g} %. Days beyond the test's own continue the course "

@@ -24,7 +24,7 @@ def abtest(
             metavar="ARM=SHARE",
             help="Planned share of users; again for each arm. \\[default: equal]",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     mde: Annotated[float, typer.Option(help="Smallest relative effect worth finding.")] = 0.01,
     alpha: Annotated[float, typer.Option(help="Level of the tests; intervals have 1 - it.")] = 0.05,
     power: Annotated[float, typer.Option(help="Probability of finding an effect of --mde.")] = 0.8,
@@ -64,9 +64,12 @@ def abtest_replay(
         days=days, users=users, live_rooms=live_rooms, shown=shown, weight=weight, seed=seed
     )
     replay_test(
-        data, out, Scores(evaluation=scores, stand_in_noise=stand_in), split=split,
+        data,
+        out,
+        Scores(evaluation=scores, stand_in_noise=stand_in),
+        split=split,
         settings=settings,
-    )  # fmt: skip
+    )
     _analyse(out, out)
 
 

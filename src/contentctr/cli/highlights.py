@@ -38,9 +38,14 @@ def prepare_phd(
     from contentctr.prepare.phd.annotations import describe, read_annotations
 
     settings = Settings(
-        frame_rate=frame_rate, max_history=max_history, min_history=min_history, val=val,
-        test=test, seed=seed, language=captions,
-    )  # fmt: skip
+        frame_rate=frame_rate,
+        max_history=max_history,
+        min_history=min_history,
+        val=val,
+        test=test,
+        seed=seed,
+        language=captions,
+    )
     for path in (csv, test_csv):
         if path is not None:
             found = describe(read_annotations(path), max_history=max_history)
@@ -82,9 +87,17 @@ def pick(
     from contentctr.score.highlights import clock
 
     found = run(
-        checkpoint, video, out, history=[*(history or []), *(more or [])], captions=captions,
-        top_k=top, share=share, max_length_s=max_length, clips=clips, device=device_name(device),
-    )  # fmt: skip
+        checkpoint,
+        video,
+        out,
+        history=[*(history or []), *(more or [])],
+        captions=captions,
+        top_k=top,
+        share=share,
+        max_length_s=max_length,
+        clips=clips,
+        device=device_name(device),
+    )
     print_warnings(found.warnings)
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):

@@ -65,9 +65,12 @@ def serve(
     backend: Backend
     if redis is None:
         backend = LocalBackend(
-            engine, encoder=encoder, queue_size=queue_size or (64 if encode else 512),
-            wait_s=wait_ms / 1000, forget_after_s=forget_after,
-        )  # fmt: skip
+            engine,
+            encoder=encoder,
+            queue_size=queue_size or (64 if encode else 512),
+            wait_s=wait_ms / 1000,
+            forget_after_s=forget_after,
+        )
     else:
         if encode and found.spec.comment_lag:
             raise InputError(
@@ -75,22 +78,37 @@ def serve(
                 f"{found.spec.comment_lag}), which services do not share; post features"
             )
         backend = _redis_backend(
-            redis, prefix, partitions, horizon=found.config.data.horizon, encoder=encoder,
-            queue_size=queue_size or 10_000, max_rooms=max_rooms,
-        )  # fmt: skip
+            redis,
+            prefix,
+            partitions,
+            horizon=found.config.data.horizon,
+            encoder=encoder,
+            queue_size=queue_size or 10_000,
+            max_rooms=max_rooms,
+        )
     served = Served(
-        config=found.config, spec=found.spec, has_shares=engine.has_shares, check=engine.check,
+        config=found.config,
+        spec=found.spec,
+        has_shares=engine.has_shares,
+        check=engine.check,
         encoder=encoder,
-    )  # fmt: skip
+    )
     settings = ServiceSettings(
-        api_key=_api_key(api_key_file), rate=rate, burst=max(1.0, 2 * rate), max_body=max_body,
-        max_listeners=max_listeners, max_rooms=max_rooms,
-    )  # fmt: skip
+        api_key=_api_key(api_key_file),
+        rate=rate,
+        burst=max(1.0, 2 * rate),
+        max_body=max_body,
+        max_listeners=max_listeners,
+        max_rooms=max_rooms,
+    )
     app = create_app(backend, served, settings)
     make_server(
-        app, backend, host=host, port=port,
+        app,
+        backend,
+        host=host,
+        port=port,
         report=lambda url: print(f"serving {found.folder} on {url}", flush=True),
-    ).run()  # fmt: skip
+    ).run()
 
 
 def worker(
@@ -121,9 +139,13 @@ def worker(
     with stop_signals() as caught:
         try:
             one = Worker(
-                connect(redis), engine, keys=Keys(prefix), partitions=partitions, lease_s=lease,
+                connect(redis),
+                engine,
+                keys=Keys(prefix),
+                partitions=partitions,
+                lease_s=lease,
                 forget_after_s=forget_after,
-            )  # fmt: skip
+            )
         except RedisError as error:
             raise InputError(f"--redis {redis}: does not answer ({error})") from None
         one.run(lambda: caught)
@@ -210,9 +232,12 @@ def watch(
                 file.write(json.dumps({"room_id": room, **result}) + "\n")
 
     watcher = Watcher(
-        LiveEncoder.from_checkpoint(found, place), score, room_id=room, streamer_id=streamer,
+        LiveEncoder.from_checkpoint(found, place),
+        score,
+        room_id=room,
+        streamer_id=streamer,
         report=report,
-    )  # fmt: skip
+    )
     chat = None if comments is None else GrowingChat(comments)
     with stop_signals() as caught:
         run(source, found.spec, watcher.take, chat=chat, idle_s=idle, stopped=lambda: caught)

@@ -96,9 +96,14 @@ def evaluate(
     from contentctr.report import write_report
 
     metrics = run(
-        checkpoint, data, out, split=split, batch_size=batch_size, device=device_name(device),
+        checkpoint,
+        data,
+        out,
+        split=split,
+        batch_size=batch_size,
+        device=device_name(device),
         ray=ray,
-    )  # fmt: skip
+    )
     page = write_report(out)
     highlights = metrics.get("task") == "highlights"
     what, score = ("videos", "map") if highlights else ("rooms", "kendall_tau")
@@ -141,9 +146,17 @@ def predict(
     from contentctr.predict.rooms import predict_recording as run
 
     found = run(
-        checkpoint, source, out, comments=comments, speech=speech, events=events,
-        streamer_id=streamer, top_k=top, clips=clips, device=device_name(device),
-    )  # fmt: skip
+        checkpoint,
+        source,
+        out,
+        comments=comments,
+        speech=speech,
+        events=events,
+        streamer_id=streamer,
+        top_k=top,
+        clips=clips,
+        device=device_name(device),
+    )
     print_warnings(found.warnings)
     from contentctr.score.highlights import clock
 
@@ -179,9 +192,14 @@ def demo(
         from contentctr.demo.live import demo_live
 
         demo_live(
-            out or "demo-live", rooms=rooms, speed=speed, checkpoint=checkpoint, url=url,
-            port=port, api_key=os.environ.get(KEY_VARIABLE),
-        )  # fmt: skip
+            out or "demo-live",
+            rooms=rooms,
+            speed=speed,
+            checkpoint=checkpoint,
+            url=url,
+            port=port,
+            api_key=os.environ.get(KEY_VARIABLE),
+        )
         return
     from contentctr.demo.recorded import demo as run
 

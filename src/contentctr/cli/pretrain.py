@@ -65,10 +65,19 @@ def text(
     from contentctr.pretrain.text import pretrain_text as run
 
     chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")
-    _pretrain("text", lambda: run(
-        data, base, out, config=config, max_tokens=max_tokens, mask_share=mask_share,
-        settings=chosen, resume=resume,
-    ))  # fmt: skip
+    _pretrain(
+        "text",
+        lambda: run(
+            data,
+            base,
+            out,
+            config=config,
+            max_tokens=max_tokens,
+            mask_share=mask_share,
+            settings=chosen,
+            resume=resume,
+        ),
+    )
 
 
 def vision(
@@ -89,10 +98,19 @@ def vision(
     from contentctr.pretrain.vision import pretrain_vision as run
 
     chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")
-    _pretrain("visual", lambda: run(
-        data, base, out, config=config, mask_ratio=mask_ratio, mask_patch_size=mask_patch_size,
-        settings=chosen, resume=resume,
-    ))  # fmt: skip
+    _pretrain(
+        "visual",
+        lambda: run(
+            data,
+            base,
+            out,
+            config=config,
+            mask_ratio=mask_ratio,
+            mask_patch_size=mask_patch_size,
+            settings=chosen,
+            resume=resume,
+        ),
+    )
 
 
 def _pretrain(option: str, work: Callable[[], Path]) -> None:

@@ -26,12 +26,18 @@ CommentLag = Annotated[
 _SIMULATED = {
     "rooms": ("rooms", "streamers", "min_segments", "max_segments", "seed"),
     "rooms --features": (
-        "rooms", "streamers", "min_segments", "max_segments", "seed", "features", "test",
+        "rooms",
+        "streamers",
+        "min_segments",
+        "max_segments",
+        "seed",
+        "features",
+        "test",
     ),
     "--watch-logs": ("watch_logs", "users", "streamers", "seed"),
     "--phd": ("phd", "users", "seed"),
     "--phd --features": ("phd", "users", "seed", "features", "test"),
-}  # fmt: skip
+}
 """The options of each thing that is simulated."""
 
 
@@ -87,9 +93,12 @@ def simulate(
     from contentctr.simulate.rooms import write_features, write_room_folders
 
     config = SimulatorConfig(
-        num_rooms=rooms, num_streamers=streamers, seed=seed, min_segments=min_segments,
+        num_rooms=rooms,
+        num_streamers=streamers,
+        seed=seed,
+        min_segments=min_segments,
         max_segments=max_segments,
-    )  # fmt: skip
+    )
     if features:
         write_features(config, out, test=0.1 if test is None else test)
     else:
@@ -153,10 +162,17 @@ def prepare_rooms(
     from contentctr.prepare.rooms import prepare_rooms as run
 
     data = run(
-        rooms, out, target=target, comment_lag=comment_lag, segment_seconds=segment_seconds,
-        frames_per_segment=frames_per_segment, val=val, test=test, skip_bad_rooms=skip_bad_rooms,
+        rooms,
+        out,
+        target=target,
+        comment_lag=comment_lag,
+        segment_seconds=segment_seconds,
+        frames_per_segment=frames_per_segment,
+        val=val,
+        test=test,
+        skip_bad_rooms=skip_bad_rooms,
         ray=ray,
-    )  # fmt: skip
+    )
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
     print_table(f"Prepared in {out}", manifest["counts"])
@@ -196,9 +212,16 @@ def prepare_klm3(
     from contentctr.prepare.klm3.prepare import prepare_klm3 as run
 
     data = run(
-        source, out, target=target, comment_lag=comment_lag, rooms=rooms, val=val, test=test,
-        zone=zone, ray=ray,
-    )  # fmt: skip
+        source,
+        out,
+        target=target,
+        comment_lag=comment_lag,
+        rooms=rooms,
+        val=val,
+        test=test,
+        zone=zone,
+        ray=ray,
+    )
     manifest = data.manifest()
     print_warnings(manifest["warnings"])
     print_table(f"Prepared in {out}", manifest["counts"])
@@ -242,18 +265,29 @@ def encode(
         from contentctr.encode.personal import encode_videos
 
         counts = encode_videos(
-            data, visual=visual, text=text, text_pooling=text_pooling,
-            max_text_tokens=max_text_tokens, batch_size=batch_size, device=device_name(device),
-        )  # fmt: skip
+            data,
+            visual=visual,
+            text=text,
+            text_pooling=text_pooling,
+            max_text_tokens=max_text_tokens,
+            batch_size=batch_size,
+            device=device_name(device),
+        )
         print_warnings(counts.pop("warnings", []))
         print_table(f"Encoded in {data}", counts)
         return
     from contentctr.encode.rooms import encode_rooms as run
 
     counts = run(
-        data, visual=visual, text=text, text_pooling=text_pooling,
-        max_text_tokens=max_text_tokens, batch_size=batch_size, inputs=inputs,
-        device=device_name(device), ray=ray,
-    )  # fmt: skip
+        data,
+        visual=visual,
+        text=text,
+        text_pooling=text_pooling,
+        max_text_tokens=max_text_tokens,
+        batch_size=batch_size,
+        inputs=inputs,
+        device=device_name(device),
+        ray=ray,
+    )
     print_warnings(counts.pop("warnings", []))
     print_table(f"Encoded in {data}", counts)

@@ -31,9 +31,15 @@ from contentctr.train.loop import train_model
 ROOMS = SimulatorConfig(num_rooms=66, num_streamers=8, min_segments=50, max_segments=70)
 """Some thousand segments: what the encoders take in two or three minutes on two cores."""
 SCENES = (
-    ("bigbuckbunny", 40), ("bikes", 35), ("carphone_pristine", 50), ("bikes", 25),
-    ("bigbuckbunny", 55), ("carphone_pristine", 30), ("bikes", 45), ("bigbuckbunny", 30),
-)  # fmt: skip
+    ("bigbuckbunny", 40),
+    ("bikes", 35),
+    ("carphone_pristine", 50),
+    ("bikes", 25),
+    ("bigbuckbunny", 55),
+    ("carphone_pristine", 30),
+    ("bikes", 45),
+    ("bigbuckbunny", 30),
+)
 """Clips of the demo's recording, and seconds that each is shown for (repeated from its start)."""
 SAID = {
     "bigbuckbunny": "look at this big rabbit, he is stretching, the birds are laughing at him",
@@ -66,15 +72,24 @@ def demo(out: Path | str) -> dict[str, Any]:
         ("prepare them", lambda: prepare_rooms(out / "rooms", out / "data", val=0.1, test=0.2)),
         ("encode frames and texts", lambda: encode_rooms(out / "data")),
         ("train the small recipe", lambda: train_model(small(), out / "data", out / "run")),
-        ("evaluate on held-out rooms", lambda: evaluate_model(
-            out / "run", out / "data", out / "evaluation")),
+        (
+            "evaluate on held-out rooms",
+            lambda: evaluate_model(out / "run", out / "data", out / "evaluation"),
+        ),
         ("write the report", lambda: write_report(out / "evaluation")),
         ("join real clips to a recording", lambda: make_recording(out / "recording")),
-        ("predict its curve and highlights", lambda: predict_recording(
-            out / "run", out / "recording" / "video.mp4", out / "prediction",
-            comments=out / "recording" / "comments.jsonl",
-            speech=out / "recording" / "speech.srt", clips=True)),
-    ]  # fmt: skip
+        (
+            "predict its curve and highlights",
+            lambda: predict_recording(
+                out / "run",
+                out / "recording" / "video.mp4",
+                out / "prediction",
+                comments=out / "recording" / "comments.jsonl",
+                speech=out / "recording" / "speech.srt",
+                clips=True,
+            ),
+        ),
+    ]
     for number, (what, work) in enumerate(steps, 1):
         started = time.monotonic()
         print(f"[{number}/{len(steps)}] {what} ...", flush=True)

@@ -258,9 +258,14 @@ class _Job:
     def _visual(self, task: _Task, bar: Progress) -> Tensors:
         spans = [(i / self.rate, (i + 1) / self.rate) for i in task.frame_S.tolist()]
         visual_SV, has_visual_S = encode_frames(
-            task.media, spans, self.visual, frames_per_segment=1, batch_size=self.batch_size,
-            warnings=self.warnings, progress=bar,
-        )  # fmt: skip
+            task.media,
+            spans,
+            self.visual,
+            frames_per_segment=1,
+            batch_size=self.batch_size,
+            warnings=self.warnings,
+            progress=bar,
+        )
         what = f"video {task.video_id!r}, visual encoder {self.visual.name!r}"
         return {"visual": to_half(visual_SV, what), "has_visual": has_visual_S.astype(np.uint8)}
 

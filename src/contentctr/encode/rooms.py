@@ -107,9 +107,16 @@ def encode_rooms(
             "there is nothing to encode"
         )
     source = _Source(
-        data.root, visual, text, text_pooling, max_text_tokens, batch_size, inputs,
-        device=torch.device(device), threads=torch.get_num_threads(),
-    )  # fmt: skip
+        data.root,
+        visual,
+        text,
+        text_pooling,
+        max_text_tokens,
+        batch_size,
+        inputs,
+        device=torch.device(device),
+        threads=torch.get_num_threads(),
+    )
     # On a cluster the encoders run elsewhere; here they only say which ones they are.
     encoder = source.load(torch.device("cpu") if ray else source.device)
     return _Job(data, source, encoder).run(ray, show_progress=show_progress)
@@ -252,9 +259,12 @@ class _Job:
 
     def _manifest(self, counts: dict[str, int], *, complete: bool) -> None:
         write_manifest(
-            self.folder, self.spec, counts=counts, complete=complete,
+            self.folder,
+            self.spec,
+            counts=counts,
+            complete=complete,
             segments_hash=self.segments_hash,
-        )  # fmt: skip
+        )
 
     def _tasks(self) -> Iterator[_Task]:
         segments = self.data.segments()
@@ -368,10 +378,13 @@ class _RoomEncoder:
         if isinstance(self.visual, StoredVectors):
             return self.visual.read(task.room_id, len(task.spans))
         visual_SV, has_visual_S = encode_frames(
-            task.media, task.spans, self.visual,
-            frames_per_segment=self.spec.frames_per_segment, batch_size=self.batch_size,
+            task.media,
+            task.spans,
+            self.visual,
+            frames_per_segment=self.spec.frames_per_segment,
+            batch_size=self.batch_size,
             warnings=warnings,
-        )  # fmt: skip
+        )
         what = f"room {task.room_id!r}, visual encoder {self.visual.name!r}"
         return {"visual": to_half(visual_SV, what), "has_visual": has_visual_S.astype(np.uint8)}
 

@@ -69,9 +69,14 @@ def encode_segments(
     """
     pairs = text_pairs(segments, comment_lag)
     visual_SV, has_visual_S = encode_frames(
-        media, segment_spans(segments), visual, frames_per_segment=frames_per_segment,
-        batch_size=batch_size, warnings=warnings, progress=progress,
-    )  # fmt: skip
+        media,
+        segment_spans(segments),
+        visual,
+        frames_per_segment=frames_per_segment,
+        batch_size=batch_size,
+        warnings=warnings,
+        progress=progress,
+    )
     text_ST = encode_texts(pairs, text, batch_size=batch_size)
     where = f"room {segments['room_id'][0]!r}" if segments.height else "room"
     return SegmentFeatures(

@@ -57,10 +57,21 @@ def evaluate_model(
         if ray is not None:
             raise InputError(f"{found.root}: --ray is not for personalized highlights")
         return evaluate_highlights(
-            load_for(checkpoint, "highlights"), found, out, split=split,
-            batch_size=batch_size or 8, device=device, show_progress=show_progress,
-        )  # fmt: skip
+            load_for(checkpoint, "highlights"),
+            found,
+            out,
+            split=split,
+            batch_size=batch_size or 8,
+            device=device,
+            show_progress=show_progress,
+        )
     return evaluate_rooms(
-        load_for(checkpoint, "ctr"), found, out, split=split, batch_size=batch_size or 64,
-        device=device, ray=ray, show_progress=show_progress,
-    )  # fmt: skip
+        load_for(checkpoint, "ctr"),
+        found,
+        out,
+        split=split,
+        batch_size=batch_size or 64,
+        device=device,
+        ray=ray,
+        show_progress=show_progress,
+    )

@@ -61,10 +61,15 @@ def evaluate_highlights(
     with progress_bar("evaluate", total, show=show_progress) as bar:
         scores = list(
             score_videos(
-                model, users, numbers, window_len=length, batch_size=batch_size, device=device,
+                model,
+                users,
+                numbers,
+                window_len=length,
+                batch_size=batch_size,
+                device=device,
                 progress=bar,
             )
-        )  # fmt: skip
+        )
     predictions, people = _predictions(users, scores, labels), _people(users, scores, labels)
     metrics = {
         "task": "highlights",
@@ -146,10 +151,11 @@ def _references(
         rng = np.random.default_rng(int(digest("random scorer", draw), 16))
         drawn.append(
             mean_over_users(
-                labels, [rng.random(len(label_T)) for label_T in labels],
+                labels,
+                [rng.random(len(label_T)) for label_T in labels],
                 frame_rate=users.frame_rate,
             )
-        )  # fmt: skip
+        )
     means = {name: float(np.mean([found[name] for found in drawn])) for name in drawn[0]}
     counts = {name: value for name, value in drawn[0].items() if name.startswith("users")}
     found = {"random": _json({**means, **counts})}

@@ -58,9 +58,13 @@ def evaluate_rooms(
     spec = data_spec(data, inputs=checkpoint.finetuned)
     checkpoint.require_fits(spec, data.root)
     segments = load_segments(
-        data, checkpoint.vocabulary, split=split, horizon=config.horizon,
-        inputs=checkpoint.finetuned, content=checkpoint.reads_content,
-    )  # fmt: skip
+        data,
+        checkpoint.vocabulary,
+        split=split,
+        horizon=config.horizon,
+        inputs=checkpoint.finetuned,
+        content=checkpoint.reads_content,
+    )
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
     )
@@ -97,19 +101,26 @@ class _Scoring:
     def segments(self) -> SegmentData:
         """The segments of the split."""
         return load_segments(
-            Prepared(self.root), self.checkpoint.vocabulary, split=self.split,
-            horizon=self.checkpoint.config.data.horizon, inputs=self.checkpoint.finetuned,
+            Prepared(self.root),
+            self.checkpoint.vocabulary,
+            split=self.split,
+            horizon=self.checkpoint.config.data.horizon,
+            inputs=self.checkpoint.finetuned,
             content=self.checkpoint.reads_content,
-        )  # fmt: skip
+        )
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:
         """The model, ready to score rooms of them."""
         checkpoint, config = self.checkpoint, self.checkpoint.config.data
         load = checkpoint.load_end_to_end if checkpoint.finetuned else checkpoint.load_model
         return RoomsScorer(
-            load(self.device), segments, window_len=config.window_len, horizon=config.horizon,
-            batch_size=self.batch_size, device=self.device,
-        )  # fmt: skip
+            load(self.device),
+            segments,
+            window_len=config.window_len,
+            horizon=config.horizon,
+            batch_size=self.batch_size,
+            device=self.device,
+        )
 
     def worker(self) -> RoomsScorer:
         """The same on a machine of a cluster, where Ray shows a worker its own GPU alone."""
@@ -147,9 +158,16 @@ def _predictions(
         # last segment of a room is never the end of such a window, so nothing rolls across rooms.
         sample_S = np.roll(sample_S, config.horizon)
     table = segments.table.select(
-        "room_id", "streamer_id", "segment", "start_s", "end_s", "target",
-        pl.Series("score", scores_S), "viewers", pl.Series("is_sample", sample_S),
-    )  # fmt: skip
+        "room_id",
+        "streamer_id",
+        "segment",
+        "start_s",
+        "end_s",
+        "target",
+        pl.Series("score", scores_S),
+        "viewers",
+        pl.Series("is_sample", sample_S),
+    )
     truth = data.truth()
     if truth is None:
         table = table.with_columns(truth=pl.lit(None, pl.Float64))

@@ -72,9 +72,14 @@ class Engine:
         shares: bool = True,
     ) -> None:
         self.scorer = RoomScorer(
-            model, config, spec, vocabulary, max_rooms=max_rooms, batch_size=batch_size,
+            model,
+            config,
+            spec,
+            vocabulary,
+            max_rooms=max_rooms,
+            batch_size=batch_size,
             device=device,
-        )  # fmt: skip
+        )
         assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
         self.has_shares = shares and has_shares(model)
@@ -98,10 +103,15 @@ class Engine:
         """
         checkpoint = load_for(checkpoint, "ctr")
         return cls(
-            checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
-            checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,
+            checkpoint.load_model(device),
+            checkpoint.config,
+            checkpoint.spec,
+            checkpoint.vocabulary,
+            max_rooms=max_rooms,
+            batch_size=batch_size,
+            device=device,
             shares=shares,
-        )  # fmt: skip
+        )
 
     def check(self, segment: LiveSegment) -> None:
         """Stop where a segment is not what the model takes; needs no turn with the engine.

@@ -165,9 +165,14 @@ class RoomScorer:
         """
         checkpoint = load_for(checkpoint, "ctr")
         return cls(
-            checkpoint.load_model(device), checkpoint.config, checkpoint.spec,
-            checkpoint.vocabulary, max_rooms=max_rooms, batch_size=batch_size, device=device,
-        )  # fmt: skip
+            checkpoint.load_model(device),
+            checkpoint.config,
+            checkpoint.spec,
+            checkpoint.vocabulary,
+            max_rooms=max_rooms,
+            batch_size=batch_size,
+            device=device,
+        )
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -284,9 +289,11 @@ class RoomScorer:
         wanted_R = torch.tensor([task.place is not None for task in tasks])
         to = self._device
         step = Step(
-            slot_R=slot_R.to(to), index_R=index_R.to(to), wanted_R=wanted_R.to(to),
+            slot_R=slot_R.to(to),
+            index_R=index_R.to(to),
+            wanted_R=wanted_R.to(to),
             count_R=(index_R - first_R + 1).to(to),
-        )  # fmt: skip
+        )
         logits = self._decoder.step(step, x_RD[row_R.to(to)])
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
@@ -308,9 +315,12 @@ class RoomScorer:
             status = "repeated" if k in plan.twins else "scored"
         index = int(segment.index)
         return Scored(
-            room_id=segment.room_id, index=index, target_index=index + self.horizon, score=score,
+            room_id=segment.room_id,
+            index=index,
+            target_index=index + self.horizon,
+            score=score,
             status=status,
-        )  # fmt: skip
+        )
 
     @property
     def _rings(self) -> dict[str, Ring]:
@@ -343,11 +353,14 @@ class RoomScorer:
         }
         return to_bytes(
             RoomState(
-                revision=self.revision, room_ids=names, tensors=tensors,
+                revision=self.revision,
+                room_ids=names,
+                tensors=tensors,
                 streamer_ids=[room.streamer_id for room in rooms],
-                first_R=first_R.tolist(), last_R=last_R.tolist(),
+                first_R=first_R.tolist(),
+                last_R=last_R.tolist(),
             )
-        )  # fmt: skip
+        )
 
     def restore(self, data: bytes) -> list[str]:
         """Go on with rooms that `save` kept, in place of rooms of the same names.

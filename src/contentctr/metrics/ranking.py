@@ -195,9 +195,11 @@ def ranking_summary(
         "f1_at_50": f1_at_top(scores, labels, groups),
         "spearman": spearman_by_group(scores, targets, groups),
         "kendall": kendall_by_group(scores, targets, groups),
-        **{f"kendall_above_{gap}": kendall_by_group(scores, targets, groups, gap=gap)
-           for gap in GAPS},
-    }  # fmt: skip
+        **{
+            f"kendall_above_{gap}": kendall_by_group(scores, targets, groups, gap=gap)
+            for gap in GAPS
+        },
+    }
     rooms = found["mean_ap"].defined + found["mean_ap"].undefined
     undefined = {f"rooms_without_{name}": value.undefined for name, value in found.items()}
     means = {name: None if math.isnan(v.mean) else v.mean for name, v in found.items()}

@@ -71,8 +71,11 @@ def sparse_ids(batch: Batch, config: IdConfig) -> Tensor:
     )
     starts = torch.tensor(BUCKET_STARTS, device=batch.streamer_B.device)
     position_R = torch.bucketize(batch.ids.position_BN.flatten(), starts, right=True)
-    parts = [per_window_BN2.reshape(rows, 2), batch.ids.hour_BN.reshape(rows, 1),
-             position_R[:, None]]  # fmt: skip
+    parts = [
+        per_window_BN2.reshape(rows, 2),
+        batch.ids.hour_BN.reshape(rows, 1),
+        position_R[:, None],
+    ]
     if config.counts == "buckets":
         counts_RA = batch.ids.counts_BNA.flatten(0, 1)
         missing_RA = counts_RA.isnan()

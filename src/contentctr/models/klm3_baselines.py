@@ -81,9 +81,12 @@ class GRU(nn.Module):
     def __init__(self, sizes: ModelConfig) -> None:
         super().__init__()
         self.gru = nn.GRU(
-            sizes.d_model, sizes.d_model, num_layers=sizes.decoder_layers, batch_first=True,
+            sizes.d_model,
+            sizes.d_model,
+            num_layers=sizes.decoder_layers,
+            batch_first=True,
             dropout=sizes.dropout if sizes.decoder_layers > 1 else 0.0,
-        )  # fmt: skip
+        )
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """[B, N, D], each position from itself and the past."""

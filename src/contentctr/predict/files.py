@@ -19,10 +19,16 @@ from contentctr.score.highlights import Highlight, clock
 
 NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
 _HIGHLIGHTS_SCHEMA = {
-    "rank": pl.Int64, "start": pl.String, "end": pl.String, "start_s": pl.Float64,
-    "end_s": pl.Float64, "score": pl.Float64, "clip": pl.String, "clip_start_s": pl.Float64,
+    "rank": pl.Int64,
+    "start": pl.String,
+    "end": pl.String,
+    "start_s": pl.Float64,
+    "end_s": pl.Float64,
+    "score": pl.Float64,
+    "clip": pl.String,
+    "clip_start_s": pl.Float64,
     "clip_end_s": pl.Float64,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +94,15 @@ def write_prediction(
         curve.write_csv(temporary)
     with atomic(out / "curve.png") as temporary:
         draw_curve(
-            temporary, curve["start_s"], curve["end_s"], line_S, targets=targets_S,
-            highlights=highlights, title=title, label=label,
-        )  # fmt: skip
+            temporary,
+            curve["start_s"],
+            curve["end_s"],
+            line_S,
+            targets=targets_S,
+            highlights=highlights,
+            title=title,
+            label=label,
+        )
     cut = [] if clips_from is None else _cut(out / "clips", clips_from, highlights)
     _write_highlights(out / "highlights.csv", highlights, cut or [None] * len(highlights))
     write_json(out / "prediction.json", {**facts, "warnings": warnings})

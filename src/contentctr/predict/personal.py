@@ -132,19 +132,27 @@ def pick_highlights(
     smoothed_T = smooth(scores_T, source.frame_rate)
     curve = _curve(source, scores_T, smoothed_T, share)
     highlights = find_highlights(
-        smoothed_T, curve["start_s"], curve["end_s"], top_k=top_k, share=share,
+        smoothed_T,
+        curve["start_s"],
+        curve["end_s"],
+        top_k=top_k,
+        share=share,
         max_length_s=max_length_s,
-    )  # fmt: skip
+    )
     if not highlights:
         source.warnings.append("all frames score alike: no part stands out")
     settings = {"smooth_s": SMOOTH_S, "share": share, "max_length_s": max_length_s}
     return write_prediction(
-        Path(out), curve=curve, line_S=smoothed_T, highlights=highlights,
+        Path(out),
+        curve=curve,
+        line_S=smoothed_T,
+        highlights=highlights,
         title=f"How likely each moment is picked: {source.path.name}",
         label="by a model of simulated videos" if checkpoint.spec.simulated else "",
-        facts={**_facts(source, checkpoint), **settings}, warnings=source.warnings,
+        facts={**_facts(source, checkpoint), **settings},
+        warnings=source.warnings,
         clips_from=source.path if clips else None,
-    )  # fmt: skip
+    )
 
 
 def _unread(model: Any, source: _Source) -> list[str]:
@@ -268,9 +276,14 @@ class _Camera:
         """Features [S, V] of a video's frames, ascending, and which can be decoded, [S]."""
         spans = [(i / self.frame_rate, (i + 1) / self.frame_rate) for i in frames]
         visual_SV, has_visual_S = encode_frames(
-            Media(path=path, kind="video"), spans, self.visual, frames_per_segment=1,
-            batch_size=self.batch_size, warnings=self.warnings, progress=self.bar,
-        )  # fmt: skip
+            Media(path=path, kind="video"),
+            spans,
+            self.visual,
+            frames_per_segment=1,
+            batch_size=self.batch_size,
+            warnings=self.warnings,
+            progress=self.bar,
+        )
         return to_half(visual_SV, f"{path}, visual encoder {self.visual.name!r}"), has_visual_S
 
 
@@ -281,9 +294,11 @@ def _load_encoders(
     spec = checkpoint.spec
     visual = load_frame_encoder(checkpoint.encoder_source("visual"), device=device)
     text = load_text(
-        checkpoint.encoder_source("text"), pooling=spec.text_pooling,
-        max_tokens=spec.max_text_tokens, device=device,
-    )  # fmt: skip
+        checkpoint.encoder_source("text"),
+        pooling=spec.text_pooling,
+        max_tokens=spec.max_text_tokens,
+        device=device,
+    )
     checkpoint.require_revisions(visual.revision, text.revision)
     return visual, text
 

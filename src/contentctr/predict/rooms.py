@@ -121,11 +121,16 @@ def _score(
     model = checkpoint.load_model(device)
     with progress_bar("encode", table.height, show=show_progress) as bar:
         found = encode_segments(
-            room.media, table, visual=visual, text=text,
+            room.media,
+            table,
+            visual=visual,
+            text=text,
             frames_per_segment=checkpoint.spec.frames_per_segment,
-            comment_lag=checkpoint.spec.comment_lag, batch_size=default_batch_size(device),
-            warnings=warnings, progress=bar,
-        )  # fmt: skip
+            comment_lag=checkpoint.spec.comment_lag,
+            batch_size=default_batch_size(device),
+            warnings=warnings,
+            progress=bar,
+        )
     config = checkpoint.config.data
     data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
     return score_segments(
@@ -152,11 +157,17 @@ def _write(
     if room.events is not None:
         curve = curve.with_columns(table["ctr"], table["viewers"])
     return write_prediction(
-        out, curve=curve, line_S=scores_S, highlights=highlights,
-        title="Predicted " + _target_name(checkpoint), label=_label(room, checkpoint),
-        facts=_facts(room, checkpoint), warnings=warnings, targets_S=_targets(table, checkpoint),
+        out,
+        curve=curve,
+        line_S=scores_S,
+        highlights=highlights,
+        title="Predicted " + _target_name(checkpoint),
+        label=_label(room, checkpoint),
+        facts=_facts(room, checkpoint),
+        warnings=warnings,
+        targets_S=_targets(table, checkpoint),
         clips_from=room.media.path if clips and room.media is not None else None,
-    )  # fmt: skip
+    )
 
 
 def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.float64] | None:

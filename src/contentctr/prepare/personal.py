@@ -313,11 +313,14 @@ def _tables(
     mine = users.filter(pl.col("split") == "")
     default = 0.0 if test_file else 0.1
     test = default if settings.test is None else settings.test
-    users = pl.concat([
-        split_by_target(mine, val=settings.val, test=test, seed=settings.seed)
-        .select(*folder.USERS_SCHEMA),
-        users.filter(pl.col("split") != ""),
-    ])  # fmt: skip
+    users = pl.concat(
+        [
+            split_by_target(mine, val=settings.val, test=test, seed=settings.seed).select(
+                *folder.USERS_SCHEMA
+            ),
+            users.filter(pl.col("split") != ""),
+        ]
+    )
     selections = pl.DataFrame(collected.selections, folder.SELECTIONS_SCHEMA, orient="row")
     targets = set(users["video_id"])
     captions = _captions(targets, downloads, collected)
@@ -383,9 +386,11 @@ def _count_videos(
 def _count_kept(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """What the folder holds."""
     users, videos, selections = tables["users"], tables["videos"], tables["selections"]
-    split = users.join(
-        selections.select("user_id", pl.col("video_id").alias("seen")), on="user_id"
-    ).group_by("split").agg(pl.col("seen").unique())  # fmt: skip
+    split = (
+        users.join(selections.select("user_id", pl.col("video_id").alias("seen")), on="user_id")
+        .group_by("split")
+        .agg(pl.col("seen").unique())
+    )
     seen = {name: set(ids) for name, ids in split.iter_rows()}
     return {
         "users": users.height,

@@ -117,9 +117,13 @@ def cache_frames(
 
 
 def _room(
-    room: dict[str, Any], spans: list[tuple[float, float]], per_segment: int, folder: Path,
-    settings: ImageSettings, bar: Progress,
-) -> list[_Stretch]:  # fmt: skip
+    room: dict[str, Any],
+    spans: list[tuple[float, float]],
+    per_segment: int,
+    folder: Path,
+    settings: ImageSettings,
+    bar: Progress,
+) -> list[_Stretch]:
     """Files of one room, made if they are not there."""
     media, name = room_media(room), room_file(room["room_id"])
     state = media_state(room["room_id"], media)
@@ -130,8 +134,9 @@ def _room(
         bar.advance(len(spans))
     else:
         counts = []
-        found = _pictures(segment_frames(media, spans, per_segment, None), per_segment,
-                          settings, bar)  # fmt: skip
+        found = _pictures(
+            segment_frames(media, spans, per_segment, None), per_segment, settings, bar
+        )
         while chunk := list(islice(found, CHUNK)):
             stored = StoredRoom(room_id=room["room_id"], tensors={"frames": np.stack(chunk)})
             write_shard(folder, f"{name}-{len(counts):04d}", [stored])

@@ -265,9 +265,15 @@ def _start(
         write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
     model, optimizer = accelerator.prepare(task.model, optimizer)
     return _Run(
-        task=task, settings=settings, out=out, accelerator=accelerator, model=model,
-        optimizer=optimizer, position=position, steps=max(1, task.sizes["train"] // size),
-    )  # fmt: skip
+        task=task,
+        settings=settings,
+        out=out,
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        position=position,
+        steps=max(1, task.sizes["train"] // size),
+    )
 
 
 def _is_past(row: Mapping[str, Any], position: Position) -> bool:

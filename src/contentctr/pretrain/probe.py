@@ -88,9 +88,13 @@ def fit_probe(
     weight = torch.zeros(inputs_SD.shape[1], num_classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=500, history_size=20, tolerance_grad=1e-7,
-        tolerance_change=1e-12, line_search_fn="strong_wolfe",
-    )  # fmt: skip
+        [weight, bias],
+        max_iter=500,
+        history_size=20,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -101,9 +105,8 @@ def fit_probe(
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return Probe(
-        mean_D=mean_D, std_D=std_D, weight_DK=weight.detach().numpy(),
-        bias_K=bias.detach().numpy(),
-    )  # fmt: skip
+        mean_D=mean_D, std_D=std_D, weight_DK=weight.detach().numpy(), bias_K=bias.detach().numpy()
+    )
 
 
 def probe_features(
@@ -161,9 +164,12 @@ def probe_visual(
     parts = []
     for room, segments in _rooms(data, show_progress):
         features_SD, has_S = encode_frames(
-            room_media(room), segment_spans(segments), encoder,
-            frames_per_segment=data.manifest()["frames_per_segment"], batch_size=_batch(encoder),
-        )  # fmt: skip
+            room_media(room),
+            segment_spans(segments),
+            encoder,
+            frames_per_segment=data.manifest()["frames_per_segment"],
+            batch_size=_batch(encoder),
+        )
         parts.append(_labelled(features_SD, has_S, segments))
     return _probe(data, parts)
 
@@ -189,8 +195,10 @@ def _rooms(data: Prepared, show: bool) -> Iterator[tuple[dict[str, Any], pl.Data
     labels = {name: k for k, name in enumerate(sorted(set(truth["activity"])))}
     table = data.segments().join(
         truth.select("room_id", "segment", pl.col("activity").replace_strict(labels)),
-        on=("room_id", "segment"), how="inner", maintain_order="left",
-    )  # fmt: skip
+        on=("room_id", "segment"),
+        how="inner",
+        maintain_order="left",
+    )
     with progress_bar("probe", data.rooms().height, show=show) as bar:
         for room in data.rooms().iter_rows(named=True):
             segments = table.filter(room_id=room["room_id"])

@@ -73,9 +73,16 @@ class SimSettings:
 
     def __post_init__(self) -> None:
         for name in (
-            "dim", "category_dim", "num_heads", "head_dim", "top_k", "max_history", "hidden_dim",
-            "epochs", "batch_size",
-        ):  # fmt: skip
+            "dim",
+            "category_dim",
+            "num_heads",
+            "head_dim",
+            "top_k",
+            "max_history",
+            "hidden_dim",
+            "epochs",
+            "batch_size",
+        ):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("general_weight", "exact_weight", "save_every", "seed"):
             _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))

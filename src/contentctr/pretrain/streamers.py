@@ -176,9 +176,12 @@ def load_watch_data(
     row_of = {name: row for row, name in enumerate(names, 1)}
     category_U = np.array([0] + [row_of.get(category_of.get(name, ""), 0) for name in streamers])
     return PretrainData(
-        logs=found, history=index_history(found, streamers, category_U), streamers=streamers,
-        categories=names, cutoff=cutoff,
-    )  # fmt: skip
+        logs=found,
+        history=index_history(found, streamers, category_U),
+        streamers=streamers,
+        categories=names,
+        cutoff=cutoff,
+    )
 
 
 def epoch_batches(data: PretrainData, settings: SimSettings, epoch: int) -> list[Ints]:
@@ -238,9 +241,14 @@ def _start(data: PretrainData, settings: SimSettings, out: Path, last: Path | No
         position = Position(**read_json(last / "position.json"))
     model, optimizer = accelerator.prepare(model, optimizer)
     return _Run(
-        data=data, settings=settings, out=out, accelerator=accelerator, model=model,
-        optimizer=optimizer, position=position,
-    )  # fmt: skip
+        data=data,
+        settings=settings,
+        out=out,
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        position=position,
+    )
 
 
 def _steps(run: _Run) -> int:

@@ -100,11 +100,17 @@ def pretrain_text(
         raise InputError("pre-training a text encoder needs a base, or a config to start without")
     pairs = split_pairs(data)
     described = {
-        "part": "text", "base": base, "config": _read_config(config), "pooling": pooling,
-        "max_tokens": max_tokens, "mask_share": mask_share, "vocab_size": vocab_size,
+        "part": "text",
+        "base": base,
+        "config": _read_config(config),
+        "pooling": pooling,
+        "max_tokens": max_tokens,
+        "mask_share": mask_share,
+        "vocab_size": vocab_size,
         "segments_sha256": file_sha256(data.root / "segments.parquet"),
-        "comment_lag": data.manifest()["comment_lag"], **asdict(settings),
-    }  # fmt: skip
+        "comment_lag": data.manifest()["comment_lag"],
+        **asdict(settings),
+    }
     last = check_run(out, described, resume=resume)
     torch.manual_seed(settings.seed)
     if last is not None:
@@ -166,9 +172,12 @@ class TextTask:
             draws = generator(self.seed, MASK, epoch, row)
             where = may_NL[place].nonzero().squeeze(1)
             new, chosen = mask_tokens(
-                ids_NL[place, where].numpy(), draws, self.mask_share,
-                mask_id=self.encoder.tokenizer.mask_token_id, words=self._words,
-            )  # fmt: skip
+                ids_NL[place, where].numpy(),
+                draws,
+                self.mask_share,
+                mask_id=self.encoder.tokenizer.mask_token_id,
+                words=self._words,
+            )
             masked_NL[place, where] = torch.from_numpy(new)
             places = where[torch.from_numpy(chosen)]
             labels_NL[place, places] = ids_NL[place, places]
@@ -312,9 +321,13 @@ def _read_config(config: str | None) -> dict[str, Any] | None:
 
 
 def _from_nothing(
-    pairs: dict[str, list[Pair]], base: str | None, config: str, pooling: Pooling | None,
-    max_tokens: int, vocab_size: int,
-) -> tuple[TextPairEncoder, Any]:  # fmt: skip
+    pairs: dict[str, list[Pair]],
+    base: str | None,
+    config: str,
+    pooling: Pooling | None,
+    max_tokens: int,
+    vocab_size: int,
+) -> tuple[TextPairEncoder, Any]:
     """A model with new weights, for the base's tokenizer or one made from the rooms."""
     if base is None:
         tokenizer = train_tokenizer(pairs["train"], vocab_size)

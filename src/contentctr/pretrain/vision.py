@@ -97,12 +97,16 @@ def pretrain_vision(
         raise InputError(f"mask_ratio must be above 0 and below 1, not {mask_ratio!r}")
     _require_pictures(data)
     described = {
-        "part": "visual", "base": base, "config": _read_config(config), "mask_ratio": mask_ratio,
+        "part": "visual",
+        "base": base,
+        "config": _read_config(config),
+        "mask_ratio": mask_ratio,
         "mask_patch_size": mask_patch_size,
         "segments_sha256": file_sha256(data.root / "segments.parquet"),
         "frames_per_segment": data.manifest()["frames_per_segment"],
-        "media": pictures_state(data), **asdict(settings),
-    }  # fmt: skip
+        "media": pictures_state(data),
+        **asdict(settings),
+    }
     last = check_run(out, described, resume=resume)
     torch.manual_seed(settings.seed)
     if last is None and config is not None:

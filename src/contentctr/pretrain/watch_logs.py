@@ -259,9 +259,8 @@ def _as_clicked(raw: RawTable) -> pl.Expr:
     """Boolean; null where it is neither."""
     text = pl.col("clicked").cast(pl.String).str.strip_chars().str.to_lowercase()
     return text.replace_strict(
-        {"0": False, "1": True, "false": False, "true": True}, default=None,
-        return_dtype=pl.Boolean,
-    )  # fmt: skip
+        {"0": False, "1": True, "false": False, "true": True}, default=None, return_dtype=pl.Boolean
+    )
 
 
 def _as_seconds(path: Path, given: pl.Series) -> pl.Series:

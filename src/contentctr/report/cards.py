@@ -65,9 +65,12 @@ def _card(card: CurveCard, thing: str, number: int, pictures: Path) -> str:
     word = card.label.split()[0].lower()
     name = word if word in ("best", "median", "worst") else f"{number:02d}"
     figures.draw_curve(
-        pictures / f"curve-{name}.png", *card.curve, title=card.png_title, label=card.png_label,
+        pictures / f"curve-{name}.png",
+        *card.curve,
+        title=card.png_title,
+        label=card.png_label,
         **card.style,
-    )  # fmt: skip
+    )
     return (
         f'<article class="card"><header><span class="badge">{escaped(card.label)}</span>'
         f"<h3>{escaped(card.heading)}</h3>"

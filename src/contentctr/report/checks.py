@@ -130,5 +130,6 @@ def refuse_times(path: Path, table: pl.DataFrame, group: str, keys: Mapping[str,
     times |= pl.col("end_s") <= pl.col("start_s")
     refuse(path, table, times, "end_s", "finite and after start_s", keys)
     early = pl.col("start_s") < pl.col("end_s").shift(1).over(group) - 1e-6
-    refuse(path, table, early, "start_s", f"at or after the end of the {list(keys)[-1]} before",
-           keys)  # fmt: skip
+    refuse(
+        path, table, early, "start_s", f"at or after the end of the {list(keys)[-1]} before", keys
+    )

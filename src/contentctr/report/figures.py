@@ -40,9 +40,7 @@ PALETTE = {
 """Colours by role, as in PNGs; in an SVG each becomes the CSS variable of that name."""
 
 _FONT = "DejaVu Sans"  # ships with matplotlib
-_TICK_SECONDS = (
-    1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400,
-)  # fmt: skip
+_TICK_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
 def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -86,9 +84,17 @@ def draw_curve(
     if not isinstance(where, Axes):
         figure, axes = new_figure(960, 300)
         draw_curve(
-            axes[0], starts, ends, scores, targets, highlights, title, label, truth=truth,
+            axes[0],
+            starts,
+            ends,
+            scores,
+            targets,
+            highlights,
+            title,
+            label,
+            truth=truth,
             selections=selections,
-        )  # fmt: skip
+        )
         save_png(figure, Path(where))
         return
     first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
@@ -106,9 +112,13 @@ def draw_curve(
     _headings(where, title, label, above=14 if highlights else 4)
     if legend:
         where.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False,
-            prop={"family": _FONT, "size": 11}, labelcolor=PALETTE["ink"],
-        )  # fmt: skip
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=4,
+            frameon=False,
+            prop={"family": _FONT, "size": 11},
+            labelcolor=PALETTE["ink"],
+        )
 
 
 def draw_against(ax: Axes, scores: Floats, targets: Floats) -> tuple[int, int]:
@@ -165,10 +175,18 @@ def draw_users(ax: Axes, values: Floats, by_chance: Floats) -> None:
     """
     number = np.arange(1, len(values) + 1)
     few = len(values) < 50
-    ax.plot(number, by_chance, "o", color=PALETTE["target"], markersize=5 if few else 2.5,
-            clip_on=False)  # fmt: skip
-    ax.plot(number, values, color=PALETTE["predicted"], linewidth=2.2, marker="o" if few else "",
-            markersize=5, clip_on=False)  # fmt: skip
+    ax.plot(
+        number, by_chance, "o", color=PALETTE["target"], markersize=5 if few else 2.5, clip_on=False
+    )
+    ax.plot(
+        number,
+        values,
+        color=PALETTE["predicted"],
+        linewidth=2.2,
+        marker="o" if few else "",
+        markersize=5,
+        clip_on=False,
+    )
     ax.set_ylim(0, 1.05 * max(float(values.max()), float(by_chance.max())))
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     _label(ax, "User, by rank", "Average precision")
@@ -255,10 +273,16 @@ def _shade(
         ax.axvspan(start_s, end_s, facecolor=color, linewidth=0, label=label)
         if ranked:
             ax.annotate(
-                str(rank), ((start_s + end_s) / 2, 1), xycoords=("data", "axes fraction"),
-                xytext=(0, 3), textcoords="offset points", ha="center", fontsize=11,
-                color=PALETTE["ink"], fontfamily=_FONT,
-            )  # fmt: skip
+                str(rank),
+                ((start_s + end_s) / 2, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=11,
+                color=PALETTE["ink"],
+                fontfamily=_FONT,
+            )
 
 
 def _line(

@@ -90,21 +90,37 @@ def _metrics_table(found: Evaluation) -> str:
     block = found.metrics["metrics"]
     counts, share = block["counts"], f"{100 * block['top_share']:g} %"
     about = {
-        "kendall_tau": ("Kendall's tau", "rank agreement over all segments; higher is better",
-                        f"{counts['samples']:,} segments"),
-        "kendall_tau_in_rooms": ("Kendall's tau inside a room", "mean over rooms; higher is better",
-                                 _rooms_over(counts, "tau")),
-        "log_loss": ("Log loss", "cross-entropy in nats; lower is better",
-                     f"{counts['samples']:,} segments"),
-        "mean_ratio": ("Mean predicted / true", "1 is unbiased, but few viewers pull it up",
-                       f"{counts['samples_with_positive_target']:,} segments above 0"),
-        "calibration_error": ("Calibration error", "mean gap over score bins; lower is better",
-                              f"{counts['samples']:,} segments"),
-        "precision_at_top": (f"Precision at the top {share}",
-                             f"share of a room's predicted top {share} in its true top; higher is "
-                             "better",
-                             _rooms_over(counts, "top")),
-    }  # fmt: skip
+        "kendall_tau": (
+            "Kendall's tau",
+            "rank agreement over all segments; higher is better",
+            f"{counts['samples']:,} segments",
+        ),
+        "kendall_tau_in_rooms": (
+            "Kendall's tau inside a room",
+            "mean over rooms; higher is better",
+            _rooms_over(counts, "tau"),
+        ),
+        "log_loss": (
+            "Log loss",
+            "cross-entropy in nats; lower is better",
+            f"{counts['samples']:,} segments",
+        ),
+        "mean_ratio": (
+            "Mean predicted / true",
+            "1 is unbiased, but few viewers pull it up",
+            f"{counts['samples_with_positive_target']:,} segments above 0",
+        ),
+        "calibration_error": (
+            "Calibration error",
+            "mean gap over score bins; lower is better",
+            f"{counts['samples']:,} segments",
+        ),
+        "precision_at_top": (
+            f"Precision at the top {share}",
+            f"share of a room's predicted top {share} in its true top; higher is better",
+            _rooms_over(counts, "top"),
+        ),
+    }
     # References that have tau alone stand in the bars above.
     others = {
         _reference_name(name)[0]: reference

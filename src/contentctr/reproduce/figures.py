@@ -57,9 +57,16 @@ class Canvas:
     """ "simulated", or nothing."""
 
     def draw(
-        self, key: str, title: str, alt: str, paint: Callable[[Axes], None],
-        sizes: Sequence[tuple[str, int, int]], *, legend: Legend = (), short: str = "",
-    ) -> Drawing:  # fmt: skip
+        self,
+        key: str,
+        title: str,
+        alt: str,
+        paint: Callable[[Axes], None],
+        sizes: Sequence[tuple[str, int, int]],
+        *,
+        legend: Legend = (),
+        short: str = "",
+    ) -> Drawing:
         """Paint the SVG in each (CSS class, width, height), and the first size as PNG.
 
         The PNG stands alone: it has the title (`short`, where that is given), the label of
@@ -76,8 +83,14 @@ class Canvas:
         heading(axes[0], short or title, self.note)
         if legend:
             handles = [Line2D([], [], color=PALETTE[r], label=name) for r, name in legend]
-            figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False,
-                          fontsize=11, labelcolor=PALETTE["ink"])  # fmt: skip
+            figure.legend(
+                handles=handles,
+                loc="outside lower center",
+                ncols=4,
+                frameon=False,
+                fontsize=11,
+                labelcolor=PALETTE["ink"],
+            )
         path = self.folder / f"{key}.png"
         save_png(figure, path)
         png = f"{self.folder.name}/{path.name}"
@@ -95,8 +108,10 @@ SQUARE = (("", 400, 340),)
 def draw(study: Study, picture: Picture, canvas: Canvas) -> list[Block]:
     """A figure's blocks; a paragraph that says so where its runs are missing or damaged."""
     painters: dict[str, Callable[[Study, Canvas], list[Block]]] = {
-        "fig4": draw_curves, "fig5": draw_losses, "fig6": draw_paths,
-    }  # fmt: skip
+        "fig4": draw_curves,
+        "fig5": draw_losses,
+        "fig6": draw_paths,
+    }
     runs = (OURS,) if picture.key == "fig4" else picture.runs
     missing = [run.name for run in runs if not study.job(run, study.seeds[0]).finished]
     if missing:
@@ -165,9 +180,15 @@ def quartile_rooms(found: Evaluation) -> list[tuple[str, float]]:
 
 
 def _room(
-    ours: Evaluation, other: Evaluation | None, best: Row | None, room: str, tau: float,
-    canvas: Canvas, key: str, legend: Legend,
-) -> Drawing:  # fmt: skip
+    ours: Evaluation,
+    other: Evaluation | None,
+    best: Row | None,
+    room: str,
+    tau: float,
+    canvas: Canvas,
+    key: str,
+    legend: Legend,
+) -> Drawing:
     def column(found: Evaluation, name: str) -> Floats:
         rows = found.predictions.filter(pl.col("room_id") == room)
         return rows[name].fill_null(np.nan).to_numpy()
@@ -177,8 +198,13 @@ def _room(
     def paint(ax: Axes) -> None:
         truth = column(ours, "truth")
         if not np.isnan(truth).all():
-            ax.plot((starts + ends) / 2, truth, color=PALETTE["muted"], linewidth=1.2,
-                    linestyle=(0, (1, 2)))  # fmt: skip
+            ax.plot(
+                (starts + ends) / 2,
+                truth,
+                color=PALETTE["muted"],
+                linewidth=1.2,
+                linestyle=(0, (1, 2)),
+            )
         if other is not None:
             middle = (column(other, "start_s") + column(other, "end_s")) / 2
             ax.plot(middle, column(other, "score"), color=PALETTE["truth"], linewidth=1.8)
@@ -296,9 +322,13 @@ def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[t
     assert isinstance(study.data, Prepared)
     config, finetuned = checkpoint.config.data, checkpoint.finetuned
     data = load_segments(
-        study.data, checkpoint.vocabulary, split="test", horizon=config.horizon,
-        inputs=finetuned, content=True,
-    )  # fmt: skip
+        study.data,
+        checkpoint.vocabulary,
+        split="test",
+        horizon=config.horizon,
+        inputs=finetuned,
+        content=True,
+    )
     windows = sample_windows(data, config, checkpoint.spec.target)
     chosen = choose_windows(data, windows)
     if not len(chosen):
@@ -341,8 +371,14 @@ def draw_matrix(ax: Axes, values_NN: Floats, path: Sequence[tuple[int, int]]) ->
     squares = [Rectangle((j - 0.5, i - 0.5), 1, 1) for i, j in cells]
     colors = [to_rgba(PALETTE["truth"], float(strength_NN[i, j])) for i, j in cells]
     ax.add_collection(PatchCollection(squares, facecolors=colors, edgecolors="none"))
-    ax.plot([j for _, j in path], [i for i, _ in path], color=PALETTE["predicted"], linewidth=2,
-            marker="o", markersize=3.5)  # fmt: skip
+    ax.plot(
+        [j for _, j in path],
+        [i for i, _ in path],
+        color=PALETTE["predicted"],
+        linewidth=2,
+        marker="o",
+        markersize=3.5,
+    )
     ax.set_xlim(-0.5, columns - 0.5)
     ax.set_ylim(rows - 0.5, -0.5)
     ax.set_aspect("equal")

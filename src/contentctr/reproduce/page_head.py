@@ -112,9 +112,11 @@ def _rooms_head(study: Study, facts: dict[str, Any] | None) -> Head:
         lead=f"Models of {PAPER} its data set KLive: only orders and differences can agree, not "
         "heights.",
         notice="Simulated rooms: every number, curve and figure of ours on this page comes from "
-        "simulated live rooms and simulated viewers, not from real ones." if simulated else "",
+        "simulated live rooms and simulated viewers, not from real ones."
+        if simulated
+        else "",
         setup=[_grid(study, rows, more), Paragraph(text=words)],
-    )  # fmt: skip
+    )
 
 
 def _rooms_apart(study: Study) -> str:
@@ -179,9 +181,10 @@ def _highlights_head(study: Study, data: HighlightData, facts: dict[str, Any] | 
         "its evaluation: only orders and differences can agree, not heights.",
         notice="Simulated users and videos: every number of ours on this page comes from simulated "
         "videos and simulated users with simulated tastes, not from real ones."
-        if simulated else "",
+        if simulated
+        else "",
         setup=[_grid(study, rows, more), Paragraph(text=MEASURE), Paragraph(text=apart)],
-    )  # fmt: skip
+    )
 
 
 def _test_rows(facts: Mapping[str, Any]) -> list[list[str]]:
@@ -189,10 +192,13 @@ def _test_rows(facts: Mapping[str, Any]) -> list[list[str]]:
     counts = facts["counts"]
     share = 100 * counts["highlight_frames"] / max(counts["frames"], 1)
     return [
-        ["Test users", f"{counts['users']:,}, of which {counts['users_without_history']:,} without "
-         f"a history and {counts['users_with_captions']:,} with captions"],
+        [
+            "Test users",
+            f"{counts['users']:,}, of which {counts['users_without_history']:,} without "
+            f"a history and {counts['users_with_captions']:,} with captions",
+        ],
         ["Test frames", f"{counts['frames']:,}, of which selected {share:.1f} %"],
-    ]  # fmt: skip
+    ]
 
 
 def _highlights_apart(
@@ -205,10 +211,11 @@ def _highlights_apart(
     else:
         data = "those videos of PHD that could still be had"
     features = (
-        "here made up, without an encoder" if made_up
+        "here made up, without an encoder"
+        if made_up
         else "here both encoders are frozen, and the paper does not say which of YOLOv5's "
         "features it takes"
-    )  # fmt: skip
+    )
     positions = "ContentCTR-HL has rotary positions here, of which the paper says nothing. "
     return (
         f"Where an order differs from the paper's, the data may be the reason (here {data}), the "

@@ -119,12 +119,17 @@ TABLE_4 = Table(
         Row(label="Model3: point, pair L1", run=MODEL_3, paper=_losses(0.5872, 1.3021)),
         Row(label="Model4: point, pair L2", run=_pair_run(4, "L2"), paper=_losses(0.5256, 1.3414)),
         Row(label="Model5: point, pair L3", run=_pair_run(5, "L3"), paper=_losses(0.5824, 1.2194)),
-        Row(label="ContentCTR: point, pair L1, align (distance)", run=OURS, 
-            paper=_losses(0.5919, 1.3011)),
-        Row(label="ContentCTR, align as written (similarity)",
-            run=Run(name="align_similarity", settings=("loss.align=similarity",))),
+        Row(
+            label="ContentCTR: point, pair L1, align (distance)",
+            run=OURS,
+            paper=_losses(0.5919, 1.3011),
+        ),
+        Row(
+            label="ContentCTR, align as written (similarity)",
+            run=Run(name="align_similarity", settings=("loss.align=similarity",)),
+        ),
     ),
-)  # fmt: skip
+)
 FIGURE_4 = Picture(
     key="fig4",
     title="Figure 4: curves of rooms",
@@ -185,19 +190,31 @@ TABLE_2 = Table(
     "captions. The non-personal model scores a frame from the frame alone, the same for all users; "
     "the oracle, where users are simulated, knows their tastes.",
     rows=(
-        Row(label="Adaptive-H-FCSN", run=_highlights_run("adaptive_h_fcsn"), group=PERSONAL,
-            paper={**_map(0.1565), PARAMETERS.key: 197.35e6}),
+        Row(
+            label="Adaptive-H-FCSN",
+            run=_highlights_run("adaptive_h_fcsn"),
+            group=PERSONAL,
+            paper={**_map(0.1565), PARAMETERS.key: 197.35e6},
+        ),
         Row(label="PR-Net", run=_highlights_run("pr_net"), group=PERSONAL, paper=_map(0.1866)),
-        Row(label="PAC-Net", run=_highlights_run("pac_net"), group=PERSONAL,
-            paper={**_map(0.1751), PARAMETERS.key: 5.89e6}),
+        Row(
+            label="PAC-Net",
+            run=_highlights_run("pac_net"),
+            group=PERSONAL,
+            paper={**_map(0.1751), PARAMETERS.key: 5.89e6},
+        ),
         Row(label="ShowMe", run=_highlights_run("showme"), group=PERSONAL, paper=_map(0.1640)),
-        Row(label="ContentCTR-HL", run=OURS_HL, group=PERSONAL,
-            paper={**_map(0.2189), PARAMETERS.key: 66.35e6}),
+        Row(
+            label="ContentCTR-HL",
+            run=OURS_HL,
+            group=PERSONAL,
+            paper={**_map(0.2189), PARAMETERS.key: 66.35e6},
+        ),
         Row(label=NON_PERSONAL, run=_highlights_run("highlight_average"), group=COMPARED),
         Reference(label=RANDOM, name="random", group=COMPARED),
         Reference(label="Oracle (ceiling)", name="oracle", group=COMPARED),
     ),
-)  # fmt: skip
+)
 
 
 def _frames_row(frames: int, paper: float) -> Row:
@@ -219,21 +236,39 @@ TABLE_5 = Table(
         _frames_row(96, 0.2159),
         _frames_row(64, 0.1954),
         _frames_row(32, 0.1829),
-        Row(label="w/o history", run=_highlights_run("contentctr_hl_without_history"),
-            paper=_map(0.1955)),
-        Row(label="w/o caption", run=_highlights_run("contentctr_hl_without_captions"),
-            paper=_map(0.2006)),
-        Row(label="w/o DTW", paper=_map(0.2175), run=_highlights_run(
-            "contentctr_hl", "loss.align_weight=0", name="contentctr_hl_without_dtw")),
+        Row(
+            label="w/o history",
+            run=_highlights_run("contentctr_hl_without_history"),
+            paper=_map(0.1955),
+        ),
+        Row(
+            label="w/o caption",
+            run=_highlights_run("contentctr_hl_without_captions"),
+            paper=_map(0.2006),
+        ),
+        Row(
+            label="w/o DTW",
+            paper=_map(0.2175),
+            run=_highlights_run(
+                "contentctr_hl", "loss.align_weight=0", name="contentctr_hl_without_dtw"
+            ),
+        ),
     ),
-)  # fmt: skip
+)
 
 ITEMS: dict[str, Table | Picture] = {
     item.key: item
     for item in (
-        TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, FIGURE_4, FIGURE_5, FIGURE_6,
+        TABLE_1,
+        TABLE_2,
+        TABLE_3,
+        TABLE_4,
+        TABLE_5,
+        FIGURE_4,
+        FIGURE_5,
+        FIGURE_6,
     )
-}  # fmt: skip
+}
 """Everything that can be reproduced; of one task, in the page's order."""
 
 TASKS = {task.key: task for task in (CTR, HIGHLIGHTS)}

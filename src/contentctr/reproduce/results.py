@@ -153,8 +153,11 @@ class Agreement:
 def agreement(rows: Sequence[Measured], metric: Metric) -> Agreement:
     """Compare the order of our rows in a metric with the paper's, where the paper has them."""
     pairs: dict[Verdict, list[tuple[str, str]]] = {
-        "same": [], "opposite": [], "close": [], "unknown": [],
-    }  # fmt: skip
+        "same": [],
+        "opposite": [],
+        "close": [],
+        "unknown": [],
+    }
     numbered = [(m.row.paper[metric.key], m) for m in rows if metric.key in m.row.paper]
     for first, second in itertools.combinations(numbered, 2):
         (high, a), (low, b) = (first, second) if first[0] > second[0] else (second, first)

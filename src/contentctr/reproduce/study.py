@@ -89,11 +89,8 @@ class Study:
     def jobs(self) -> list[Job]:
         """Every run of the items, each once, the first seed of all of them first."""
         jobs = [
-            self.job(run, seed)
-            for seed in self.seeds
-            for item in self.items
-            for run in item.runs
-        ]  # fmt: skip
+            self.job(run, seed) for seed in self.seeds for item in self.items for run in item.runs
+        ]
         return list({job.folder: job for job in jobs}.values())
 
     def manifest(self) -> dict[str, Any]:
@@ -131,9 +128,14 @@ def require_same_defaults(job: Job) -> None:
 
 
 def open_study(
-    what: str, data: Path | str, out: Path | str, *, recipe_name: str | None,
-    settings: Sequence[str], seeds: int,
-) -> Study:  # fmt: skip
+    what: str,
+    data: Path | str,
+    out: Path | str,
+    *,
+    recipe_name: str | None,
+    settings: Sequence[str],
+    seeds: int,
+) -> Study:
     """Check everything that was asked for, and begin OUT or find it begun with the same data.
 
     Args:
@@ -162,9 +164,14 @@ def open_study(
     spec, tables = found.spec(common), found.data_hash()
     _begin(out, prepared.root, _NOTES[task.key], tables)
     return Study(
-        items=items, data=prepared, out=out, recipe=recipe_name, settings=tuple(settings),
-        seeds=tuple(range(seeds)), data_key=digest(tables, to_dict(spec)),
-    )  # fmt: skip
+        items=items,
+        data=prepared,
+        out=out,
+        recipe=recipe_name,
+        settings=tuple(settings),
+        seeds=tuple(range(seeds)),
+        data_key=digest(tables, to_dict(spec)),
+    )
 
 
 _NOTES = {"ctr": "segments_sha256", "highlights": "tables_digest"}

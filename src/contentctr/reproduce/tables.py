@@ -45,8 +45,13 @@ def table_blocks(
 
 def _grid(study: Study, table: Table, rows: Sequence[Measured], simulated: bool) -> Grid:
     mark, main, name = " (simulated)" if simulated else "", table.main, table.task.name
-    head = ["Model", f"Ours: {main.heading}{mark}", f"Paper: {main.heading}",
-            f"Ours: minus {name}{mark}", f"Paper: minus {name}"]  # fmt: skip
+    head = [
+        "Model",
+        f"Ours: {main.heading}{mark}",
+        f"Paper: {main.heading}",
+        f"Ours: minus {name}{mark}",
+        f"Paper: minus {name}",
+    ]
     others = table.metrics[1:]
     in_paper = {metric.key for metric in others for row in table.rows if metric.key in row.paper}
     for metric in others:
@@ -125,8 +130,7 @@ def agreement_blocks(found: Agreement, seeds: int) -> list[Block]:
         words.append(
             f"Kendall's tau between the paper's order and that of our means is {found.tau:+.2f} "
             f"over {found.rows} rows (1: the same order, 0: none in common, −1: the reverse)."
-            .replace("+-", "-")
-        )  # fmt: skip
+        )
     blocks: list[Block] = [Paragraph(text=" ".join(words))]
     for key, title in (("opposite", "Against the paper"), ("close", "Too close to tell")):
         pairs = [pair for name, pairs in found.pairs.items() if name == key for pair in pairs]

@@ -102,11 +102,17 @@ def write_simulated(
     data = folder.write(out, tables, manifest)
     world.write_truth(out)
     spec = DataSpec(
-        segment_seconds=1 / config.frame_rate, frames_per_segment=1, target="highlight",
-        simulated=True, visual_encoder="simulated", visual_revision=digest(repr(config)),
-        visual_dim=config.visual_dim, text_encoder="simulated",
-        text_revision=digest(repr(config)), text_dim=config.text_dim,
-    )  # fmt: skip
+        segment_seconds=1 / config.frame_rate,
+        frames_per_segment=1,
+        target="highlight",
+        simulated=True,
+        visual_encoder="simulated",
+        visual_revision=digest(repr(config)),
+        visual_dim=config.visual_dim,
+        text_encoder="simulated",
+        text_revision=digest(repr(config)),
+        text_dim=config.text_dim,
+    )
     write_manifest(data.features_dir, spec, counts={}, complete=False)
     with progress_bar("simulate", len(world.videos), show=show_progress) as bar:
         for number, rooms in enumerate(_shards(world, config, wanted_frames(data))):
@@ -124,8 +130,9 @@ def _tables(world: World, config: HighlightSimulation) -> dict[str, pl.DataFrame
     clips = dict(history.group_by("user_id").len().iter_rows())
     users = pl.DataFrame(
         [(user_id, video_id, "", clips[user_id]) for user_id, video_id in world.users],
-        folder.USERS_SCHEMA, orient="row",
-    )  # fmt: skip
+        folder.USERS_SCHEMA,
+        orient="row",
+    )
     spans: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for user_id, video_id, start, end, _ in targets.iter_rows():
         spans.setdefault((user_id, video_id), []).append((start, end))
@@ -133,13 +140,16 @@ def _tables(world: World, config: HighlightSimulation) -> dict[str, pl.DataFrame
     seen = set(users["video_id"])
     videos = [
         {
-            "video_id": video_id, "media": None, "media_kind": None,
+            "video_id": video_id,
+            "media": None,
+            "media_kind": None,
             "duration_s": scenes.end_s,
             "num_frames": count_frames(scenes.end_s, config.frame_rate),
-            "is_target": video_id in seen, "has_captions": world.captioned(video_id),
+            "is_target": video_id in seen,
+            "has_captions": world.captioned(video_id),
         }
         for video_id, scenes in sorted(world.videos.items())
-    ]  # fmt: skip
+    ]
     return {
         "users": split_by_target(users, val=config.val, test=config.test, seed=config.seed),
         "selections": pl.concat(

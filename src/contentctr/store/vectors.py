@@ -156,9 +156,13 @@ def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
 
 
 def write_manifest(
-    folder: Path, spec: DataSpec, *, counts: Mapping[str, int], complete: bool = True,
+    folder: Path,
+    spec: DataSpec,
+    *,
+    counts: Mapping[str, int],
+    complete: bool = True,
     segments_hash: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """Say what a store holds.
 
     Args:
@@ -323,11 +327,12 @@ class FeatureStore:
             _read_flags(path, found, flags)
         visual, text = (
             MappedRows(
-                name, [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
+                name,
+                [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
                 width,
             )
             for name, width in widths.items()
-        )  # fmt: skip
+        )
         return MappedFeatures(visual=visual, text=text, **flags)
 
     def load(self, rooms: Mapping[str, int]) -> SegmentFeatures:

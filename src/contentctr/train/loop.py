@@ -116,9 +116,14 @@ def _train_epoch(run: Run, bar: Progress, stop: list[int]) -> None:
         for pieces in batches:
             try:
                 losses = train_step(
-                    run.model, run.optimizer, pieces, run.config, step=position.step,
-                    total_steps=total_steps, accelerator=run.accelerator,
-                )  # fmt: skip
+                    run.model,
+                    run.optimizer,
+                    pieces,
+                    run.config,
+                    step=position.step,
+                    total_steps=total_steps,
+                    accelerator=run.accelerator,
+                )
             except NonFiniteLossError:
                 _save(run, "last")
                 raise
@@ -237,15 +242,26 @@ def _start(config: Config, task: Task, out: Path, resume: bool) -> Run:
     loader, validate = task.load(config, vocabulary, process)
     model, optimizer = accelerator.prepare(model, optimizer)
     folder = RunFolder(
-        path=out, config=config, spec=spec, vocabulary=vocabulary, steps_per_epoch=loader.steps,
-        is_main=accelerator.is_main_process, data_hash=data_hash,
-    )  # fmt: skip
+        path=out,
+        config=config,
+        spec=spec,
+        vocabulary=vocabulary,
+        steps_per_epoch=loader.steps,
+        is_main=accelerator.is_main_process,
+        data_hash=data_hash,
+    )
     accelerator.wait_for_everyone()  # before the folder is there, which all have looked for
     folder.open(position)
     run = Run(
-        folder=folder, model=model, optimizer=optimizer, accelerator=accelerator, loader=loader,
-        validate=validate, score=task.score, position=position,
-    )  # fmt: skip
+        folder=folder,
+        model=model,
+        optimizer=optimizer,
+        accelerator=accelerator,
+        loader=loader,
+        validate=validate,
+        score=task.score,
+        position=position,
+    )
     if saved is None:
         _save(run, "last")  # so that a run killed in its first epoch can be resumed
     return run
@@ -311,8 +327,10 @@ def _save(run: Run, *links: str) -> None:
 
 def _named(sums: Tensor, counts: Tensor, config: Config) -> dict[str, float]:
     means = (sums.cpu().double() / counts.cpu().clamp(min=1)).tolist()
-    return {**dict(zip(NAMES, means, strict=True)),
-            "total": float(total_loss(sums, counts, config.loss))}  # fmt: skip
+    return {
+        **dict(zip(NAMES, means, strict=True)),
+        "total": float(total_loss(sums, counts, config.loss)),
+    }
 
 
 def _dropout_seed(seed: int, step: int, process: int) -> int:

@@ -76,9 +76,13 @@ class Validation:
         """`map` and the other means of `mean_over_users`; nothing where there is none."""
         users, numbers = self.users, range(len(self.users))
         scores = score_videos(
-            model, users, numbers, window_len=self.config.data.window_len,
-            batch_size=self.config.train.batch_size, device=device,
-        )  # fmt: skip
+            model,
+            users,
+            numbers,
+            window_len=self.config.data.window_len,
+            batch_size=self.config.train.batch_size,
+            device=device,
+        )
         labels = [users.labels(user) for user in numbers]
         found = mean_over_users(labels, list(scores), frame_rate=users.frame_rate)
         if math.isnan(found["map"]):

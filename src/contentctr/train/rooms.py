@@ -68,11 +68,15 @@ class RoomsTask:
         content = model_type(config.model.kind).reads_content
         train_data, held_out = (
             load_segments(
-                self.data, vocabulary, split=split, horizon=config.data.horizon, inputs=finetune,
+                self.data,
+                vocabulary,
+                split=split,
+                horizon=config.data.horizon,
+                inputs=finetune,
                 content=content,
             )
             for split in ("train", "val")
-        )  # fmt: skip
+        )
         target = self.data.manifest()["target"]
         windows = sample_windows(train_data, config.data, target)
         require_windows(windows, train_data, config.data, f"{self.root}, split train")
@@ -102,9 +106,12 @@ class Validation:
         if sample_S.sum() < 2:
             return {}
         scores_S = score_segments(
-            model, data, window_len=config.data.window_len, batch_size=config.train.batch_size,
+            model,
+            data,
+            window_len=config.data.window_len,
+            batch_size=config.train.batch_size,
             device=device,
-        )  # fmt: skip
+        )
         scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
         tau = kendall_tau(scores, targets)
         return {} if math.isnan(tau) else {"kendall_tau": tau, "point": log_loss(scores, targets)}

@@ -213,9 +213,10 @@ class UserSamples:
             if video_id not in read:
                 read[video_id] = read_entry(self._index[video_id], _HISTORY_PART)
                 _require_rows(
-                    read[video_id]["visual"], self.spec.visual_dim,
+                    read[video_id]["visual"],
+                    self.spec.visual_dim,
                     f"{self._index[video_id].path}: visual",
-                )  # fmt: skip
+                )
             stored = read[video_id]
             frames = span_frames(start_s, end_s, self.frame_rate, self._num_frames[video_id])
             mean_V = clip_mean(frames, stored["frame"], stored["visual"], stored["has_visual"])

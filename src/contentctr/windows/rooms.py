@@ -138,10 +138,8 @@ def _in_windows(
     rows, first_B = torch.from_numpy(row_BN), torch.from_numpy(row_BN[:, 0])
     streamer_B, room_B = (
         torch.where(torch.from_numpy(hidden_B), 0, table_S[first_B])
-        for hidden_B, table_S in (
-            (no_streamer_B, data.streamer_S), (no_room_B, data.known_room_S)
-        )
-    )  # fmt: skip
+        for hidden_B, table_S in ((no_streamer_B, data.streamer_S), (no_room_B, data.known_room_S))
+    )
     return {
         "visual_BNV": data.visual_SV[rows].float(),
         "text_BNT": data.text_ST[rows].float(),
@@ -253,9 +251,13 @@ class WindowLoader(EpochLoader):
         ]
         number_B = np.maximum(which, 0)
         batch = gather(
-            self.data, self.windows, number_B, self.window_len,
-            shared=self.block > 1, hide=(hide[0], hide[1]),
-        )  # fmt: skip
+            self.data,
+            self.windows,
+            number_B,
+            self.window_len,
+            shared=self.block > 1,
+            hide=(hide[0], hide[1]),
+        )
         return self.finished(batch, which, self.windows.length_W[number_B], epoch)
 
 

@@ -22,7 +22,7 @@ from contentctr.live.redis.messages import (
     partition_of,
     read_message,
     segment_fields,
-)  # fmt: skip
+)
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import MAX_DELIVERIES, Worker
 from contentctr.live.scorer_segments import LiveSegment
@@ -59,9 +59,14 @@ def segment(room, index, streamer="a"):
     rng = np.random.default_rng([index, *room.encode()])
     values = rng.normal(size=V + T).astype(np.float16)
     return LiveSegment(
-        room_id=room, streamer_id=streamer, index=index, visual=values[:V], text=values[V:],
-        has_speech=True, has_comments=index % 2 == 0,
-    )  # fmt: skip
+        room_id=room,
+        streamer_id=streamer,
+        index=index,
+        visual=values[:V],
+        text=values[V:],
+        has_speech=True,
+        has_comments=index % 2 == 0,
+    )
 
 
 def offline(rooms):
@@ -102,8 +107,13 @@ def left(client):
 def test_a_message_is_the_segment():
     for values in (np.float16, np.float32):
         one = segment("x", 4)
-        one = dataclasses.replace(one, visual=one.visual.astype(values) / values(3), text=None,
-                                  has_speech=False, has_comments=False)  # fmt: skip
+        one = dataclasses.replace(
+            one,
+            visual=one.visual.astype(values) / values(3),
+            text=None,
+            has_speech=False,
+            has_comments=False,
+        )
         shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=b"\x00p")
         fields = {
             k.encode(): v if isinstance(v, bytes) else str(v).encode()
@@ -240,10 +250,17 @@ def test_bad_messages_are_put_aside(client):
     good = segment_fields(segment("x", 1), SHOWN)
     nan = np.full(V, np.nan, np.float32).tobytes()
     for change in (
-        {"index": "-1"}, {"index": "9" * 30}, {"visual": b"abc"}, {"shown": "{"}, {"shown": "[]"},
-        {"visual": nan, "visual_type": "f4"}, {"text": b"ab"}, {"room": b"\xff"},
-        {"streamer": "other"}, {"visual_type": "f8"},
-    ):  # fmt: skip
+        {"index": "-1"},
+        {"index": "9" * 30},
+        {"visual": b"abc"},
+        {"shown": "{"},
+        {"shown": "[]"},
+        {"visual": nan, "visual_type": "f4"},
+        {"text": b"ab"},
+        {"room": b"\xff"},
+        {"streamer": "other"},
+        {"visual_type": "f8"},
+    ):
         add(client, "x", 0)
         client.xadd(stream, {**good, **change})
     client.xadd(stream, {"nothing": "here"})
@@ -361,8 +378,9 @@ def test_the_service_over_redis(client, server):
                 body = make_post("x", index, title="X")
                 answer = http.post(f"{url}/v1/segments", json=body).json()
                 values = {k: np.array(body[k], np.float32) for k in ("visual", "text")}
-                [taken] = plain.score([dataclasses.replace(segment("x", index), **values,
-                                                           has_comments=False)])  # fmt: skip
+                [taken] = plain.score(
+                    [dataclasses.replace(segment("x", index), **values, has_comments=False)]
+                )
                 assert answer["status"] == "scored"
                 assert abs(answer["score"] - taken.scored.score) <= 1e-6
                 assert [p["index"] for p in answer["curve"]] == list(range(index + 1))

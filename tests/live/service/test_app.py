@@ -31,7 +31,7 @@ from live_service import (
     make_picture,
     make_post,
     running,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,14 @@ def post(client, *arguments, **fields):
 def live(room="r1", index=0):
     fields = make_post(room, index)
     return LiveSegment(
-        room_id=room, streamer_id="a", index=index, has_speech=True, has_comments=False,
-        visual=np.array(fields["visual"], np.float32), text=np.array(fields["text"], np.float32),
-    )  # fmt: skip
+        room_id=room,
+        streamer_id="a",
+        index=index,
+        has_speech=True,
+        has_comments=False,
+        visual=np.array(fields["visual"], np.float32),
+        text=np.array(fields["text"], np.float32),
+    )
 
 
 def test_scores_are_the_scorers_and_base64_says_the_same(service):
@@ -136,9 +141,10 @@ def test_rooms_are_ranked_and_fade():
         ranked = client.get("/v1/rooms").json()["rooms"]
         fades = {r["room_id"]: r["fade"] for r in ranked}
         assert fades[best["room_id"]] == 0.5 and fades[other] == 1.0
-        assert client.get("/v1/rooms", params={"limit": 1, "offset": 1}).json()["rooms"][0][
-            "room_id"
-        ] == ranked[1]["room_id"]  # fmt: skip
+        assert (
+            client.get("/v1/rooms", params={"limit": 1, "offset": 1}).json()["rooms"][0]["room_id"]
+            == ranked[1]["room_id"]
+        )
         one = client.get(f"/v1/rooms/{other}").json()
         assert [p["index"] for p in one["curve"]] == [0, 1]
         assert one["position"] == [r["room_id"] for r in ranked].index(other) + 1
@@ -149,24 +155,33 @@ def test_rank_is_equation_16():
     with running(clock=lambda: now[0]) as (client, backend):
         score = {room: post(client, room, 0).json()["score"] for room in ("x", "y")}
         now[0] += 66.0
-        base = {"x": {"ctr": 0.1, "lvtr": 0.3}, "y": {"ctr": 0.2, "lvtr": 0.1}, "new": {
-            "ctr": 0.15, "lvtr": 0.2}}  # fmt: skip
-        body = {"candidates": [{"room_id": r, "base": b} for r, b in base.items()],
-                "content_weight": 2.0, "base_weights": {"lvtr": 0.5}}  # fmt: skip
+        base = {
+            "x": {"ctr": 0.1, "lvtr": 0.3},
+            "y": {"ctr": 0.2, "lvtr": 0.1},
+            "new": {"ctr": 0.15, "lvtr": 0.2},
+        }
+        body = {
+            "candidates": [{"room_id": r, "base": b} for r, b in base.items()],
+            "content_weight": 2.0,
+            "base_weights": {"lvtr": 0.5},
+        }
         found = client.post("/v1/rank", json=body).json()
         fade = 3 - 66 / 30
         for place in found["ranking"]:
             room, terms = place["room_id"], base[place["room_id"]]
             content = 2 * fade * score.get(room, 0)
             assert place["parts"] == pytest.approx(
-                {"ctr": terms["ctr"], "lvtr": terms["lvtr"] / 2, "content": content})  # fmt: skip
+                {"ctr": terms["ctr"], "lvtr": terms["lvtr"] / 2, "content": content}
+            )
             assert place["total"] == pytest.approx(sum(place["parts"].values()))
             assert place["absent"] == ("no score" if room == "new" else None)
         scores = {r: RoomScore(score=s, ended_at=1000.0) for r, s in score.items()}
         expected = rank(
-            [Candidate(room_id=r, base=b) for r, b in base.items()], scores, now[0],
+            [Candidate(room_id=r, base=b) for r, b in base.items()],
+            scores,
+            now[0],
             RankSettings(content_weight=2.0, base_weights={"lvtr": 0.5}),
-        )  # fmt: skip
+        )
         assert [p["room_id"] for p in found["ranking"]] == [p.room_id for p in expected]
         assert client.post("/rank", json=body).json()["ranking"] == found["ranking"]
         assert client.post("/rank", json={"candidates": []}).json()["ranking"] == []
@@ -181,8 +196,7 @@ def test_thumbnails(service):
         path = client.get("/v1/rooms/thumb").json()["thumbnail"]
         assert path == f"/v1/rooms/thumb/thumbnail?v={index}"
         picture = client.get(path)
-        assert (picture.content, picture.headers["content-type"]) == (
-            data, f"image/{kind.lower()}")  # fmt: skip
+        assert (picture.content, picture.headers["content-type"]) == (data, f"image/{kind.lower()}")
     post(client, "thumb", 2)
     assert client.get("/v1/rooms/thumb").json()["thumbnail"].endswith("v=1")
     for wrong in (b64(b"GIF89a......"), "%%%%", b64(make_picture() + bytes(65_536))):
@@ -213,15 +227,16 @@ BAD = {
     "no encoder": (make_post(visual=None, text=None, has_speech=False, speech="hi"), "encode"),
     "nan time": (make_post(ended_at=float("nan")), "ended_at"),
     "comments": (make_post(comments=["x" * 501]), "comments"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_segments_are_told_what_is_wrong(service, name):
     client, backend = service
     body, pattern = BAD[name]
-    answer = client.post("/v1/segments", content=json.dumps(body),
-                         headers={"content-type": "application/json"})  # fmt: skip
+    answer = client.post(
+        "/v1/segments", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 422, answer.text
     assert re.search(pattern, answer.json()["detail"]), answer.text
     assert backend.store.room("r1") is None
@@ -239,10 +254,15 @@ def test_what_is_no_json_is_refused(service, body):
 def test_unknown_rooms_and_paths(service):
     client, _ = service
     for method, path in (
-        ("GET", "/v1/rooms/none"), ("DELETE", "/v1/rooms/none"), ("GET", "/v1/none"),
-        ("GET", "/%00"), ("GET", "/%ff%fe"), ("GET", "/..%2f..%2fservice.py"),
-        ("GET", "/" + "x" * 5000), ("GET", "/page/%2e%2e/service.py"),
-    ):  # fmt: skip
+        ("GET", "/v1/rooms/none"),
+        ("DELETE", "/v1/rooms/none"),
+        ("GET", "/v1/none"),
+        ("GET", "/%00"),
+        ("GET", "/%ff%fe"),
+        ("GET", "/..%2f..%2fservice.py"),
+        ("GET", "/" + "x" * 5000),
+        ("GET", "/page/%2e%2e/service.py"),
+    ):
         answer = client.request(method, path)
         assert answer.status_code == 404 and answer.json()["detail"], path
     assert client.get("/v1/rooms/a b").status_code == 422
@@ -261,15 +281,29 @@ def test_a_room_has_one_streamer(service):
 def test_bad_ranking_requests(service):
     client, _ = service
     for body, pattern in (
-        ({"candidates": [{"room_id": "x", "base": {"a": 1}}, {"room_id": "x", "base": {"a": 1}}]},
-         "once"),
-        ({"candidates": [{"room_id": "x", "base": {"a": 1}}, {"room_id": "y", "base": {"b": 1}}]},
-         "same"),
+        (
+            {
+                "candidates": [
+                    {"room_id": "x", "base": {"a": 1}},
+                    {"room_id": "x", "base": {"a": 1}},
+                ]
+            },
+            "once",
+        ),
+        (
+            {
+                "candidates": [
+                    {"room_id": "x", "base": {"a": 1}},
+                    {"room_id": "y", "base": {"b": 1}},
+                ]
+            },
+            "same",
+        ),
         ({"candidates": [{"room_id": "x", "base": {"content": 1}}]}, "content"),
         ({"candidates": [{"room_id": "x", "base": {"a": 1}}], "base_weights": {"b": 1}}, "'b'"),
         ({"candidates": [{"room_id": "x", "base": {"a": 1e308}}]}, "1000000000000"),
         ({"candidates": [{"room_id": str(k), "base": {}} for k in range(5001)]}, "5000"),
-    ):  # fmt: skip
+    ):
         answer = client.post("/v1/rank", json=body)
         assert answer.status_code == 422 and pattern in answer.json()["detail"], answer.text
 
@@ -413,7 +447,10 @@ def test_a_listener_that_the_log_has_passed_starts_anew():
         await stream.aclose()
         stream = log.listen(f"{log._boot}-3")
         assert ['"k":3' in t or '"k":4' in t for t in [await anext(stream) for _ in range(3)]] == [
-            False, True, True]  # fmt: skip
+            False,
+            True,
+            True,
+        ]
         quiet = log.listen(None, ping_s=0.01)
         assert [await anext(quiet), await anext(quiet)] == ["retry: 2000\n\n", ": ping\n\n"]
         log.close()
@@ -539,7 +576,12 @@ def test_one_rooms_error_does_not_keep_the_others_from_their_scores():
     object.__setattr__(other, "streamer_id", "b")
     found = engine.score([live("x", 1), live("y"), other, live("x"), live("z")])
     assert [type(f).__name__ for f in found] == [
-        "Taken", "Taken", "InputError", "Taken", "RoomsFullError"]  # fmt: skip
+        "Taken",
+        "Taken",
+        "InputError",
+        "Taken",
+        "RoomsFullError",
+    ]
     for got, expected in ((found[3], plain[0]), (found[0], plain[1]), (found[1], plain[2])):
         assert abs(got.scored.score - expected.scored.score) < 1e-6
 

@@ -8,14 +8,18 @@ from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
-)  # fmt: skip
+)
 
 from contentctr.live.service.app import ServiceSettings
 from live_service import make_engine, running
 
 pytestmark = pytest.mark.slow
-CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
-          response_schema_conformance)  # fmt: skip
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +30,16 @@ def api():
         yield schemathesis.openapi.from_url(f"{url}/openapi.json"), url
 
 
-PATHS = ("/v1/info", "/v1/segments", "/v1/rooms", "/v1/rooms/{room_id}", "/v1/rank", "/healthz",
-         "/v1/rooms/{room_id}/thumbnail", "/readyz")  # fmt: skip
+PATHS = (
+    "/v1/info",
+    "/v1/segments",
+    "/v1/rooms",
+    "/v1/rooms/{room_id}",
+    "/v1/rank",
+    "/healthz",
+    "/v1/rooms/{room_id}/thumbnail",
+    "/readyz",
+)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -26,8 +26,9 @@ from make import make_table
 from tiny_models import make_tiny_bert, make_tiny_swin
 from videos import make_video, number
 
-SPEC = DataSpec(segment_seconds=6.0, frames_per_segment=3, visual_dim=16, text_dim=16,
-                simulated=True)  # fmt: skip
+SPEC = DataSpec(
+    segment_seconds=6.0, frames_per_segment=3, visual_dim=16, text_dim=16, simulated=True
+)
 WATCH = {"idle_s": 0.3, "poll_s": 0.01}
 
 
@@ -37,9 +38,10 @@ def numbers(segments):
 
 def offline(path, count, spec=SPEC):
     times = [
-        t for k in range(count)
+        t
+        for k in range(count)
         for t in frame_times(6.0 * k, 6.0 * (k + 1), spec.frames_per_segment)
-    ]  # fmt: skip
+    ]
     found = [number(image) for image in frames_at(Media(path=path, kind="video"), times)]
     return np.reshape(found, (count, spec.frames_per_segment)).tolist()
 
@@ -90,8 +92,14 @@ def test_segments_come_while_the_file_is_written(tmp_path):
 
 
 def test_a_stream_over_http(tmp_path):
-    make_video(tmp_path / "live.m3u8", seconds=20, rate=4, gop=8, fmt="hls",
-               options={"hls_time": "2", "hls_list_size": "0"})  # fmt: skip
+    make_video(
+        tmp_path / "live.m3u8",
+        seconds=20,
+        rate=4,
+        gop=8,
+        fmt="hls",
+        options={"hls_time": "2", "hls_list_size": "0"},
+    )
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -129,8 +137,16 @@ def test_a_growing_chat(tmp_path):
     chat = GrowingChat(path)
     assert chat.until(6.0) == []
     cut = line(13.0, "cut")
-    path.write_text(line(8.0, "b") + line(7.0, " a ") + line(8.0, "b") + line(5.0, "late")
-                    + "{\n[]\n" + line(9.0, "  ") + line(12.0, "next") + cut[:10])  # fmt: skip
+    path.write_text(
+        line(8.0, "b")
+        + line(7.0, " a ")
+        + line(8.0, "b")
+        + line(5.0, "late")
+        + "{\n[]\n"
+        + line(9.0, "  ")
+        + line(12.0, "next")
+        + cut[:10]
+    )
     assert chat.until(12.0) == ["a", "b"]
     assert (chat.late, chat.bad) == (1, 2)
     with path.open("a") as file:
@@ -151,22 +167,34 @@ def expected_scores(models, path, comments, speech=None, spec=SPEC):
     """Scores of the offline features of a video and texts."""
     visual, text = models
     count = len(comments)
-    table = make_table([count]).with_columns(
-        start_s=pl.col("segment") * 6.0, end_s=(pl.col("segment") + 1) * 6.0,
-        speech=pl.Series(speech or [""] * count), comments=pl.Series(comments),
-    ).select(list(SEGMENTS_SCHEMA))  # fmt: skip
+    table = (
+        make_table([count])
+        .with_columns(
+            start_s=pl.col("segment") * 6.0,
+            end_s=(pl.col("segment") + 1) * 6.0,
+            speech=pl.Series(speech or [""] * count),
+            comments=pl.Series(comments),
+        )
+        .select(list(SEGMENTS_SCHEMA))
+    )
     found = encode_segments(
-        Media(path=path, kind="video"), table, visual=visual, text=text,
-        frames_per_segment=spec.frames_per_segment, comment_lag=spec.comment_lag,
-    )  # fmt: skip
+        Media(path=path, kind="video"),
+        table,
+        visual=visual,
+        text=text,
+        frames_per_segment=spec.frames_per_segment,
+        comment_lag=spec.comment_lag,
+    )
     engine = make_engine(spec=spec)
     scores = []
     for k in range(count):
         segment = dataclasses.replace(
-            live_segment(k), visual=found.visual[k] if found.has_visual[k] else None,
+            live_segment(k),
+            visual=found.visual[k] if found.has_visual[k] else None,
             text=found.text[k] if found.has_speech[k] or found.has_comments[k] else None,
-            has_speech=bool(found.has_speech[k]), has_comments=bool(found.has_comments[k]),
-        )  # fmt: skip
+            has_speech=bool(found.has_speech[k]),
+            has_comments=bool(found.has_comments[k]),
+        )
         scores.append(engine.score([segment])[0].scored.score)
     return scores
 
@@ -174,8 +202,15 @@ def expected_scores(models, path, comments, speech=None, spec=SPEC):
 def live_segment(index):
     from contentctr.live.scorer_segments import LiveSegment
 
-    return LiveSegment(room_id="x", streamer_id="a", index=index, visual=None, text=None,
-                       has_speech=False, has_comments=False)  # fmt: skip
+    return LiveSegment(
+        room_id="x",
+        streamer_id="a",
+        index=index,
+        visual=None,
+        text=None,
+        has_speech=False,
+        has_comments=False,
+    )
 
 
 def chat_of(tmp_path):
@@ -191,14 +226,22 @@ def test_scores_are_those_of_the_stored_features(models, tmp_path, lag):
     make_video(path, seconds=19, rate=4)
     chat, comments = chat_of(tmp_path)
     found = []
-    watcher = Watcher(LiveEncoder(*models, spec), score_here(make_engine(spec=spec)), room_id="x",
-                      streamer_id="a", report=found.append)  # fmt: skip
+    watcher = Watcher(
+        LiveEncoder(*models, spec),
+        score_here(make_engine(spec=spec)),
+        room_id="x",
+        streamer_id="a",
+        report=found.append,
+    )
     watch(str(path), spec, watcher.take, chat=GrowingChat(chat), chat_delay_s=0, **WATCH)
     expected = expected_scores(models, path, comments, spec=spec)
     assert np.ptp(expected) > 1e-3
     assert np.abs(np.array([f["score"] for f in found]) - expected).max() <= 1e-6
     assert [(f["start_s"], f["status"]) for f in found] == [
-        (0.0, "scored"), (6.0, "scored"), (12.0, "scored")]  # fmt: skip
+        (0.0, "scored"),
+        (6.0, "scored"),
+        (12.0, "scored"),
+    ]
 
 
 def test_a_watched_room_shows_in_the_service(models, tmp_path):
@@ -208,16 +251,18 @@ def test_a_watched_room_shows_in_the_service(models, tmp_path):
     found = []
     with running(make_engine(spec=SPEC)) as (client, _):
         score = score_at(str(client.base_url), title="Songs")
-        watcher = Watcher(LiveEncoder(*models, SPEC), score, room_id="x", streamer_id="a",
-                          report=found.append)  # fmt: skip
+        watcher = Watcher(
+            LiveEncoder(*models, SPEC), score, room_id="x", streamer_id="a", report=found.append
+        )
         watch(str(path), SPEC, watcher.take, chat=GrowingChat(chat), chat_delay_s=0, **WATCH)
         room = client.get("/v1/rooms/x").json()
         assert (room["title"], room["comments"]) == ("Songs", ["hello", "dance more", "wow"])
         assert client.get(room["thumbnail"]).headers["content-type"] == "image/jpeg"
         expected = expected_scores(models, path, comments)
         assert np.abs(np.array([p["score"] for p in room["curve"]]) - expected).max() <= 1e-6
-        other = Watcher(LiveEncoder(*models, SPEC), score, room_id="x", streamer_id="b",
-                        report=found.append)  # fmt: skip
+        other = Watcher(
+            LiveEncoder(*models, SPEC), score, room_id="x", streamer_id="b", report=found.append
+        )
         with pytest.raises(InputError, match="409.*streamer_id"):
             watch(str(path), SPEC, other.take, **WATCH)
 
@@ -239,9 +284,14 @@ def test_a_service_that_encodes(models, tmp_path):
     with running(make_engine(spec=SPEC), encoder=encoder) as (client, _):
         assert client.get("/v1/info").json()["encodes"] is True
         for k in range(3):
-            body = {"room_id": "x", "streamer_id": "a", "index": k,
-                    "frames": frames[3 * k : 3 * k + 3], "speech": f" {speech[k]} ",
-                    "comments": [f" {c}" for c in comments[k].split("\n")]}  # fmt: skip
+            body = {
+                "room_id": "x",
+                "streamer_id": "a",
+                "index": k,
+                "frames": frames[3 * k : 3 * k + 3],
+                "speech": f" {speech[k]} ",
+                "comments": [f" {c}" for c in comments[k].split("\n")],
+            }
             answer = client.post("/v1/segments", json=body).json()
             assert abs(answer["score"] - expected[k]) <= 1e-6
         alone = {"room_id": "y", "index": 0, "comments": ["wow"]}
@@ -254,7 +304,7 @@ def test_a_service_that_encodes(models, tmp_path):
             ({"frames": [b64(make_picture())], "visual": half([0.5] * 16)}, "beside"),
             ({"frames": [b64(make_picture())] * 17}, "frames"),
             ({"speech": "x", "has_speech": True}, "has_speech"),
-        ):  # fmt: skip
+        ):
             answer = client.post("/v1/segments", json={"room_id": "y", "index": 1, **change})
             assert answer.status_code == 422 and reason in answer.json()["detail"], answer.text
     with running() as (client, _):

@@ -84,14 +84,30 @@ def test_the_whole_way_by_the_command(root, text, monkeypatch, capsys):
         return caught.value.code, out + err
 
     data, source = root / "data", root / "in"
-    code, said = run("prepare", "klm3", source, data, "--target", "highlight_score",
-                     "--val", 0.25, "--test", 0.25)  # fmt: skip
+    code, said = run(
+        "prepare",
+        "klm3",
+        source,
+        data,
+        "--target",
+        "highlight_score",
+        "--val",
+        0.25,
+        "--test",
+        0.25,
+    )
     assert code == 0 and "segments" in said and "2 of the 18 published shards" in said
     code, said = run("prepare", "klm3", source, data, "--target", "gmv")
     assert code == 2 and "target must be one of" in said
     assert run("encode", data, "--text", text)[0] == 0
-    tiny = ["model.d_model=8", "model.num_heads=2", "data.window_len=3", "data.min_viewers=0",
-            "train.epochs=1", "data.horizon=1"]  # fmt: skip
+    tiny = [
+        "model.d_model=8",
+        "model.num_heads=2",
+        "data.window_len=3",
+        "data.min_viewers=0",
+        "train.epochs=1",
+        "data.horizon=1",
+    ]
     code, said = run("train", "small", "-d", data, "-o", root / "run", "model.kind=gru", *tiny)
     assert code == 0, said
     code, said = run("evaluate", root / "run", data, "-o", root / "result")

@@ -68,8 +68,10 @@ def test_csv_is_text_and_ids_may_be_too(tmp_path):
     found, unit = read(likes(tmp_path / "live_like.csv", [MS] * 3, ids=["1", "2.0", " 3"]))
     assert unit == "ms"
     assert found.select("row", "live_id", "user_id", "t").rows() == [
-        (0, 1, 1, MS), (1, 2, 2, MS), (2, 3, 3, MS),
-    ]  # fmt: skip
+        (0, 1, 1, MS),
+        (1, 2, 2, MS),
+        (2, 3, 3, MS),
+    ]
 
 
 def test_a_zone_for_times_that_name_none(tmp_path):

@@ -78,26 +78,34 @@ def oracle(source):
         for number, end in enumerate(sorted(times)):
             came = [s for s in own if s[0] <= start]
             clickers = {u for a, _, u, how in own if start <= a < end and how == "click"}
-            shown = {str(s["user_id"]) for s in shows
-                     if s["live_id"] == room and start <= s["show_timestamp"] < end}  # fmt: skip
+            shown = {
+                str(s["user_id"])
+                for s in shows
+                if s["live_id"] == room and start <= s["show_timestamp"] < end
+            }
             viewers = clickers | shown
             said = [
-                c for c in comments
+                c
+                for c in comments
                 if int(c["live_stream_id"]) == room and start <= int(c["comment_ts"]) < end
-            ]  # fmt: skip
-            liked = sum(int(k["live_id"]) == room and start <= int(k["like_timestamp"]) < end
-                        for k in likes)  # fmt: skip
+            ]
+            liked = sum(
+                int(k["live_id"]) == room and start <= int(k["like_timestamp"]) < end for k in likes
+            )
             stayed = sum(b is not None and b >= end for _, b, _, _ in came)
             texts = [c["content"] for c in sorted(said, key=lambda c: int(c["comment_ts"]))]
             found[str(room), number] = {
-                "viewers": len(viewers), "clickers": len(clickers),
+                "viewers": len(viewers),
+                "clickers": len(clickers),
                 "ctr": len(clickers) / len(viewers) if viewers else None,
-                "likes": liked, "comment_count": len(said),
+                "likes": liked,
+                "comment_count": len(said),
                 "comments": sorted(t for t in texts if t),
-                "entered": len(came), "stayed": stayed,
+                "entered": len(came),
+                "stayed": stayed,
                 "retention": stayed / max(len(came), 1),
                 "engagement": (liked + 2 * len(said)) / max(len(came), 1),
-            }  # fmt: skip
+            }
             start = end
         keys = [(str(room), number) for number in range(len(times))]
         scores = sum(
@@ -158,13 +166,22 @@ def test_the_folder_is_a_prepared_one(source, data):
     assert manifest["simulated"] is True  # what the generator writes says so
     assert manifest["warnings"] == ["live_emb_128_ts has 3 of the 18 published shards"]
     counts = manifest["counts"]
-    for name in ("rooms_without_segments", "repeated_segments", "repeated_sessions",
-                 "repeated_comments", "sessions_without_end", "likes_outside"):  # fmt: skip
+    for name in (
+        "rooms_without_segments",
+        "repeated_segments",
+        "repeated_sessions",
+        "repeated_comments",
+        "sessions_without_end",
+        "likes_outside",
+    ):
         assert counts[name] > 0, name
     assert counts["segments_with_target"] == segments["target"].count()
     assert sorted(p.name for p in data.root.iterdir()) == [
-        "manifest.json", "rooms.parquet", "segments.parquet", "visual",
-    ]  # fmt: skip
+        "manifest.json",
+        "rooms.parquet",
+        "segments.parquet",
+        "visual",
+    ]
 
 
 def test_vectors_are_the_published_ones(source, data):

@@ -57,26 +57,31 @@ def test_a_segment_begins_where_the_one_before_ended():
     assert grid.end_S.tolist() == [500, 2_000, 3_000, 6_000]
     assert grid.row_S.tolist() == [1, 2, 0, 3]  # of two that end together, the first
     assert counts == {
-        "segments_of_unknown_rooms": 1, "segments_before_start": 1, "repeated_segments": 1,
-    }  # fmt: skip
+        "segments_of_unknown_rooms": 1,
+        "segments_before_start": 1,
+        "repeated_segments": 1,
+    }
 
 
 def test_everything_by_hand():
     """Room 7 has [1, 2), [2, 3), [3, 6) s; room 3 one segment, [0, 0.5) s."""
-    sessions = session_table([
-        (7, 1, 1_000, 3_000, None, "click"),  # entered all; stayed in the first two
-        (7, 1, 1_000, 3_000, None, "click"),  # the same row again
-        (7, 2, 1_500, 9_000, None, "slide up/down"),  # entered and stayed: the last two
-        (7, 3, 2_000, None, 4_500, " Click"),  # ends at 6.5 s; entered and stayed: the last two
-        (7, 4, 2_500, None, None, "click"),  # no end at all: entered the last, never stays
-        (7, 1, 2_600, 2_700, None, "click"),  # user 1 again, in the second segment
-        (7, 4, 2_900, 2_950, None, "click"),  # user 4 again in the same segment: one clicker
-        (7, 5, 7_000, 8_000, None, "click"),  # after the last segment
-        (3, 9, 0, 500, None, None),
-        (8, 9, 2_000, 5_000, None, "click"),  # a room that is not there
-    ])  # fmt: skip
-    shows = log([(7, 8, 1_999), (7, 8, 1_999), (7, 4, 2_700), (7, 6, 2_000), (7, 6, 2_100),
-                 (7, 6, 6_000)])  # fmt: skip
+    sessions = session_table(
+        [
+            (7, 1, 1_000, 3_000, None, "click"),  # entered all; stayed in the first two
+            (7, 1, 1_000, 3_000, None, "click"),  # the same row again
+            (7, 2, 1_500, 9_000, None, "slide up/down"),  # entered and stayed: the last two
+            (7, 3, 2_000, None, 4_500, " Click"),  # ends at 6.5 s; entered and stayed: the last two
+            (7, 4, 2_500, None, None, "click"),  # no end at all: entered the last, never stays
+            (7, 1, 2_600, 2_700, None, "click"),  # user 1 again, in the second segment
+            (7, 4, 2_900, 2_950, None, "click"),  # user 4 again in the same segment: one clicker
+            (7, 5, 7_000, 8_000, None, "click"),  # after the last segment
+            (3, 9, 0, 500, None, None),
+            (8, 9, 2_000, 5_000, None, "click"),  # a room that is not there
+        ]
+    )
+    shows = log(
+        [(7, 8, 1_999), (7, 8, 1_999), (7, 4, 2_700), (7, 6, 2_000), (7, 6, 2_100), (7, 6, 6_000)]
+    )
     likes = log([(7, 1, 1_000), (7, 1, 1_001), (7, 2, 5_999), (3, 9, 499), (3, 9, 500)])
     comments = log([(7, 1, 3_500), (7, 1, 3_200), (7, 2, 3_500), (7, 2, 3_600), (7, 2, 900)])
     comments = comments.with_columns(text=pl.Series([" b", "a", "c\n", " ", "early"]))
@@ -112,17 +117,34 @@ def test_everything_by_hand():
     assert found["highlight_label"].to_list() == [1, 1, 0, 0]
     assert found["highlight_score"][0] == 0.0  # alone in its room: constant
     assert counts == {
-        "repeated_sessions": 1, "sessions_without_end": 2, "sessions_without_end_or_duration": 1,
-        "sessions_begun_outside": 2, "clicks": 5, "repeated_shows": 1, "shows_outside": 1,
-        "repeated_likes": 0, "likes_outside": 1, "repeated_comments": 0, "comments_outside": 1,
-    }  # fmt: skip
+        "repeated_sessions": 1,
+        "sessions_without_end": 2,
+        "sessions_without_end_or_duration": 1,
+        "sessions_begun_outside": 2,
+        "clicks": 5,
+        "repeated_shows": 1,
+        "shows_outside": 1,
+        "repeated_likes": 0,
+        "likes_outside": 1,
+        "repeated_comments": 0,
+        "comments_outside": 1,
+    }
 
 
 def test_missing_logs_leave_out_what_depends_on_them():
     sessions = clean_sessions(session_table([(7, 1, 1_000, 3_000, None, "click")]))
     found = count_segments(hand_grid(), Logs(sessions=sessions), Counter())
-    for name in ("viewers", "ctr", "exposures", "likes", "comment_count", "comments",
-                 "engagement", "highlight_score", "highlight_label"):  # fmt: skip
+    for name in (
+        "viewers",
+        "ctr",
+        "exposures",
+        "likes",
+        "comment_count",
+        "comments",
+        "engagement",
+        "highlight_score",
+        "highlight_label",
+    ):
         assert found[name].null_count() == 4, name
     assert found["retention"].to_list() == [0.0, 1.0, 1.0, 0.0]
     assert found["clickers"].to_list() == [0, 1, 0, 0]
@@ -133,20 +155,47 @@ def test_missing_logs_leave_out_what_depends_on_them():
 
 
 def test_room_stats_by_hand():
-    sessions = clean_sessions(session_table([
-        (7, 1, 1_000, 2_000, None, ""), (7, 2, 2_000, 3_000, None, ""),  # one after the other
-        (7, 3, 2_500, None, None, ""), (7, 4, 2_999, 2_000, None, ""),  # no end; ends too early
-        (7, 5, 500, 1_000, None, ""), (7, 6, 6_000, 7_000, None, ""),  # touch the segments
-        (3, 1, 0, 400, None, ""), (8, 1, 0, 1, None, ""),
-    ]))  # fmt: skip
+    sessions = clean_sessions(
+        session_table(
+            [
+                (7, 1, 1_000, 2_000, None, ""),
+                (7, 2, 2_000, 3_000, None, ""),  # one after the other
+                (7, 3, 2_500, None, None, ""),
+                (7, 4, 2_999, 2_000, None, ""),  # no end; ends too early
+                (7, 5, 500, 1_000, None, ""),
+                (7, 6, 6_000, 7_000, None, ""),  # touch the segments
+                (3, 1, 0, 400, None, ""),
+                (8, 1, 0, 1, None, ""),
+            ]
+        )
+    )
     found = room_stats(hand_grid(), room_table(ROOMS), sessions)
     assert found.to_dicts() == [
-        {"live_id": 3, "segments": 1, "last_end": 500, "segments_ms": 500,
-         "sessions": 1, "overlapping": 1, "peak": 1, "author_id": 30, "start": 0, "end": 500},
-        {"live_id": 7, "segments": 3, "last_end": 6_000, "segments_ms": 5_000,
-         "sessions": 6, "overlapping": 4, "peak": 2, "author_id": 70, "start": 1_000,
-         "end": 9_000},
-    ]  # fmt: skip
+        {
+            "live_id": 3,
+            "segments": 1,
+            "last_end": 500,
+            "segments_ms": 500,
+            "sessions": 1,
+            "overlapping": 1,
+            "peak": 1,
+            "author_id": 30,
+            "start": 0,
+            "end": 500,
+        },
+        {
+            "live_id": 7,
+            "segments": 3,
+            "last_end": 6_000,
+            "segments_ms": 5_000,
+            "sessions": 6,
+            "overlapping": 4,
+            "peak": 2,
+            "author_id": 70,
+            "start": 1_000,
+            "end": 9_000,
+        },
+    ]
 
 
 def random_rooms(seed):
@@ -174,11 +223,18 @@ def test_entered_and_stayed_are_a_loop(seed):
         begin = starts[room]
         for end in sorted({t for i, t in ends if i == room and t > starts[room]}):
             came = [e for i, s, e in rows if i == room and s <= begin]
-            expected.append((room, begin, end, len(came),
-                             sum(e is not None and e >= end for e in came)))  # fmt: skip
+            expected.append(
+                (room, begin, end, len(came), sum(e is not None and e >= end for e in came))
+            )
             begin = end
-    found = zip(grid.live_id_R[grid.room_S].tolist(), grid.start_S.tolist(), grid.end_S.tolist(),
-                entered.tolist(), stayed.tolist(), strict=True)  # fmt: skip
+    found = zip(
+        grid.live_id_R[grid.room_S].tolist(),
+        grid.start_S.tolist(),
+        grid.end_S.tolist(),
+        entered.tolist(),
+        stayed.tolist(),
+        strict=True,
+    )
     assert list(found) == expected
     assert sum(e[4] for e in expected) > 50
 
@@ -192,8 +248,11 @@ def test_places_and_peaks_are_loops(seed):
     t_E = np.array([s[2] for s in sessions])
     expected = []
     for room, t in zip(room_E, t_E, strict=True):
-        held = [s for s in range(len(grid)) if grid.live_id_R[grid.room_S[s]] == room
-                and grid.start_S[s] <= t < grid.end_S[s]]  # fmt: skip
+        held = [
+            s
+            for s in range(len(grid))
+            if grid.live_id_R[grid.room_S[s]] == room and grid.start_S[s] <= t < grid.end_S[s]
+        ]
         expected.append(held[0] if held else -1)
     assert grid.place(room_E, t_E).tolist() == expected
     cleaned = clean_sessions(session_table(sessions))
@@ -218,8 +277,12 @@ def test_scaling_inside_rooms():
 def test_a_bucket_without_a_segment():
     grid = build_grid(room_table([]), vectors([]))
     empty = log([])
-    logs = Logs(sessions=clean_sessions(session_table([])), shows=empty, likes=empty,
-                comments=empty.with_columns(text=pl.lit(None, pl.String)))  # fmt: skip
+    logs = Logs(
+        sessions=clean_sessions(session_table([])),
+        shows=empty,
+        likes=empty,
+        comments=empty.with_columns(text=pl.lit(None, pl.String)),
+    )
     assert count_segments(grid, logs, Counter()).height == 0
     assert room_stats(grid, room_table([]), logs.sessions).height == 0
 

@@ -27,8 +27,10 @@ def test_rows_become_selections_in_the_order_of_the_file(tmp_path: Path) -> None
         ("12", "An7ylfOhlOs", 82.0, 89.0, False),
     ]
     assert dict(found.videos.rows()) == {
-        "An7ylfOhlOs": 133.0, "Z-aTqtRBTIM": None, "dhuI9TO1rY8": 314.0,
-    }  # fmt: skip
+        "An7ylfOhlOs": 133.0,
+        "Z-aTqtRBTIM": None,
+        "dhuI9TO1rY8": 314.0,
+    }
     assert found.warnings == []
     told = describe(found)
     assert (told["users"], told["videos"], told["selections"]) == (1, 3, 4)
@@ -55,9 +57,15 @@ def test_each_rule_leaves_out_its_rows_and_counts_them(tmp_path: Path) -> None:
     assert found.selections["user_id"].to_list() == ["good", "good", "fresh"]
     assert found.selections["video_id"].to_list() == ["t1", "h1", "t3"]
     assert found.counts == {
-        "rows": 8, "bad_rows": 0, "users_in_file": 4, "videos_in_file": 4, "repeated_rows": 1,
-        "users_with_several_targets": 1, "users_without_target": 1, "history_on_target": 1,
-    }  # fmt: skip
+        "rows": 8,
+        "bad_rows": 0,
+        "users_in_file": 4,
+        "videos_in_file": 4,
+        "repeated_rows": 1,
+        "users_with_several_targets": 1,
+        "users_without_target": 1,
+        "history_on_target": 1,
+    }
     assert describe(found)["users_without_history"] == 1
 
 
@@ -95,10 +103,13 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 def test_selections_beyond_the_published_end_are_told(tmp_path: Path) -> None:
     found = read_annotations(
         write_csv(
-            tmp_path / "a.csv", "t,1,2,u,9,True", "t,8,2,u,9,True", "h,9,1,u,9,False",
+            tmp_path / "a.csv",
+            "t,1,2,u,9,True",
+            "t,8,2,u,9,True",
+            "h,9,1,u,9,False",
             "i,50,1,u,-1,False",
         )
-    )  # fmt: skip
+    )
     told = describe(found)
     assert told["selections_ending_after_the_end"] == 1
     assert told["selections_starting_after_the_end"] == 1
@@ -122,5 +133,10 @@ def test_spans_that_overlap_or_touch_are_united() -> None:
 def test_spread_of_nothing_and_of_numbers() -> None:
     assert spread(pl.Series([], dtype=pl.Float64)) == {}
     assert spread(pl.Series([1, None, 3])) == {
-        "min": 1, "q25": 1.5, "median": 2, "q75": 2.5, "max": 3, "mean": 2,
-    }  # fmt: skip
+        "min": 1,
+        "q25": 1.5,
+        "median": 2,
+        "q75": 2.5,
+        "max": 3,
+        "mean": 2,
+    }

@@ -93,9 +93,12 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
     try:
         # A command whose answer was lost may have been done: what then is for the caller to say.
         return Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0), health_check_interval=0,
-        )  # fmt: skip
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
     except ValueError as error:
         raise InputError(f"--redis must be a Redis URL, not {url!r} ({error})") from None
 

@@ -135,9 +135,21 @@ def event_command(
 ) -> Command:
     """What tells all services of something."""
     return (
-        "XADD", keys.events, "MAXLEN", "~", EVENTS_KEPT, "*", "kind", kind, "room", room_id,
-        "data", json.dumps(data, allow_nan=False), "ask", ask,
-    )  # fmt: skip
+        "XADD",
+        keys.events,
+        "MAXLEN",
+        "~",
+        EVENTS_KEPT,
+        "*",
+        "kind",
+        kind,
+        "room",
+        room_id,
+        "data",
+        json.dumps(data, allow_nan=False),
+        "ask",
+        ask,
+    )
 
 
 def _room(about: bytes, curve: Sequence[bytes]) -> LiveRoom:

@@ -266,11 +266,19 @@ class Worker:
         room = fields.get(b"room", b"")[:200]
         commands: list[Command] = [
             (
-                "XADD", self._keys.rejected, "MAXLEN", "~", REJECTED_KEPT, "*", "room", room,
-                "reason", reason,
+                "XADD",
+                self._keys.rejected,
+                "MAXLEN",
+                "~",
+                REJECTED_KEPT,
+                "*",
+                "room",
+                room,
+                "reason",
+                reason,
             ),
             *self._done(partition, id),
-        ]  # fmt: skip
+        ]
         if ask:
             name = room.decode(errors="replace")
             data = {"status": "refused", "detail": reason}

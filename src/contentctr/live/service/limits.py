@@ -118,9 +118,11 @@ class Guard:
                 # Hashes are as long as each other, so that the time tells nothing of the key.
                 given = _hash(headers.get(b"x-api-key", b""))
                 if not hmac.compare_digest(given, self._key):
-                    return 401, "header X-API-Key must hold the service's key", {
-                        "www-authenticate": "X-API-Key"
-                    }  # fmt: skip
+                    return (
+                        401,
+                        "header X-API-Key must hold the service's key",
+                        {"www-authenticate": "X-API-Key"},
+                    )
         # Reading what will be refused would take the time of what was accepted.
         if scope["path"] == "/v1/segments" and scope["method"] == "POST" and self._busy():
             return 503, "as many segments wait as may wait, or the service ends", _RETRY
@@ -162,9 +164,7 @@ class Guard:
 
 async def _refuse(send: Send, status: int, reason: str, headers: dict[str, str]) -> None:
     body = json.dumps({"detail": reason}).encode()
-    fields = {
-        "content-type": "application/json", "content-length": str(len(body)), **headers
-    }  # fmt: skip
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

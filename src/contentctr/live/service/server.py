@@ -42,9 +42,14 @@ class _Server(uvicorn.Server):
 
 
 def make_server(
-    app: FastAPI, backend: Backend, *, host: str = "127.0.0.1", port: int = 8000,
-    max_connections: int = 2000, report: Callable[[str], None] | None = None,
-) -> uvicorn.Server:  # fmt: skip
+    app: FastAPI,
+    backend: Backend,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_connections: int = 2000,
+    report: Callable[[str], None] | None = None,
+) -> uvicorn.Server:
     """A server of the application; `run` it, or see `serving`.
 
     Args:
