@@ -3,11 +3,11 @@
     python benchmarks/highlights.py [--recipe highlights_small] [--repeats 3] [--models NAME ...]
 
 1. Models. Every model of personalized highlights, with the recipe's sizes: `train_step` on a batch
-   of SegmentLoader at hand (8 segments of 192 frames, 20 clips of history, features of width 2 x
+   of StretchLoader at hand (8 segments of 192 frames, 20 clips of history, features of width 2 x
    1,024), and `score_videos` on one video of an hour at a frame a second (3,600 frames in 19
    segments; cutting and padding them is part of it). Random features, no claim about what is
    learned. Models take turns in every round; medians over the rounds, ratios inside them.
-2. Loader. Steps of ContentCTR-HL on a simulated store on disk: the time in which SegmentLoader
+2. Loader. Steps of ContentCTR-HL on a simulated store on disk: the time in which StretchLoader
    alone makes the batches over that of the steps, which it may hide behind (`prefetched`); once
    with the files out of the system's page cache (Linux; elsewhere they stay), once in it.
 """
@@ -36,10 +36,16 @@ from contentctr.config import Config
 from contentctr.models.registry import MODELS, build_model
 from contentctr.recipes import recipe
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
 from contentctr.train.loop import make_optimizer, train_step
-from contentctr.windows.personal import Frames, Segment, UserSamples, training_segments, whole_video
-from contentctr.windows.personal_batches import SegmentLoader, Videos
+from contentctr.windows.personal import (
+    Frames,
+    Stretch,
+    UserSamples,
+    training_stretches,
+    whole_video,
+)
+from contentctr.windows.personal_batches import StretchLoader, Videos
 
 WIDTH, CLIPS, HOUR_S = 1024, 20, 3600
 BASE = "contentctr_hl"
@@ -70,7 +76,7 @@ class MadeUp:
         """T of the one video."""
         return HOUR_S
 
-    def frames(self, segment: Segment) -> Frames:
+    def frames(self, segment: Stretch) -> Frames:
         """A stretch of it."""
         here = slice(segment.start, segment.stop)
         there = np.ones(segment.stop - segment.start, np.bool_)
@@ -90,9 +96,9 @@ class MadeUp:
         return self.clip_KV
 
 
-def make_loader(videos: Videos, segments: list[Segment], config: Config) -> SegmentLoader:
+def make_loader(videos: Videos, segments: list[Stretch], config: Config) -> StretchLoader:
     """As training makes it."""
-    return SegmentLoader(
+    return StretchLoader(
         videos=videos,
         segments=segments,
         window_len=config.data.window_len,
@@ -167,11 +173,11 @@ def compare_models(config: Config, kinds: list[str], repeats: int) -> None:
 
 def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None:
     """Print how long the loader takes to read a store, beside the training steps."""
-    simulation = HighlightSimulation(num_users=users, visual_dim=WIDTH, text_dim=WIDTH)
+    simulation = PersonalSimulation(num_users=users, visual_dim=WIDTH, text_dim=WIDTH)
     data = write_simulated(simulation, folder / "data", show_progress=False)
     files = [path for path in data.features_dir.rglob("*") if path.is_file()]
     samples = UserSamples(data, "train")
-    loader = make_loader(samples, training_segments(samples, config.data.window_len), config)
+    loader = make_loader(samples, training_stretches(samples, config.data.window_len), config)
     steps = min(steps, loader.steps)
     _, step = make_model(config, BASE, samples.spec)
     gigabytes = sum(path.stat().st_size for path in files) / 1e9

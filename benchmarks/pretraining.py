@@ -23,7 +23,7 @@ from contentctr.pretrain.text import pretrain_text, untrained_text
 from contentctr.pretrain.vision import pretrain_vision, untrained_visual
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 
 ROOMS = SimulatorConfig(num_rooms=64, num_streamers=16, min_segments=40, max_segments=60, seed=1)
 VISION = {"epochs": 8, "batch_size": 32, "learning_rate": 1e-3}
@@ -31,7 +31,7 @@ TEXT = {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3}
 MAX_TOKENS = 64
 
 
-def rooms(folder: Path) -> Prepared:
+def rooms(folder: Path) -> PreparedRooms:
     """Simulated rooms with pictures; test rooms are later than all others."""
     write_room_folders(ROOMS, folder / "rooms", video_share=0.0)
     return prepare_rooms(
@@ -39,7 +39,7 @@ def rooms(folder: Path) -> Prepared:
     )
 
 
-def visual(data: Prepared, out: Path, seed: int) -> tuple[ProbeResult, ProbeResult]:
+def visual(data: PreparedRooms, out: Path, seed: int) -> tuple[ProbeResult, ProbeResult]:
     """The probe before and after."""
     settings = PretrainConfig(seed=seed, **VISION)  # type: ignore[arg-type]
     before = probe_visual(data, untrained_visual(seed=seed))
@@ -47,7 +47,7 @@ def visual(data: Prepared, out: Path, seed: int) -> tuple[ProbeResult, ProbeResu
     return before, probe_visual(data, encoders.load_visual(str(folder)))
 
 
-def text(data: Prepared, out: Path, seed: int) -> tuple[ProbeResult, ProbeResult]:
+def text(data: PreparedRooms, out: Path, seed: int) -> tuple[ProbeResult, ProbeResult]:
     """The probe before and after."""
     settings = PretrainConfig(seed=seed, **TEXT)  # type: ignore[arg-type]
     before = probe_text(data, untrained_text(data, max_tokens=MAX_TOKENS, seed=seed))

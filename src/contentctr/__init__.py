@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contentctr.batch import Output as Output
     from contentctr.config import Config as Config
     from contentctr.config import override as override
-    from contentctr.encode.personal import encode_videos as encode_videos
+    from contentctr.encode.personal import encode_personal as encode_personal
     from contentctr.encode.rooms import encode_rooms as encode_rooms
     from contentctr.errors import InputError as InputError
     from contentctr.evaluate.evaluate import evaluate_model as evaluate_model
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contentctr.simulate.mechanism import SimulatorConfig as SimulatorConfig
     from contentctr.simulate.rooms import write_features as write_features
     from contentctr.simulate.rooms import write_room_folders as write_room_folders
-    from contentctr.store.rooms import Prepared as Prepared
+    from contentctr.store.rooms import PreparedRooms as PreparedRooms
     from contentctr.train.loop import train_model as train_model
 
 _WHERE = {
@@ -50,11 +50,11 @@ _WHERE = {
     "DataSpec": ("batch", "DataSpec"),
     "InputError": ("errors", "InputError"),
     "Output": ("batch", "Output"),
-    "Prepared": ("store.rooms", "Prepared"),
+    "PreparedRooms": ("store.rooms", "PreparedRooms"),
     "Room": ("rooms.room", "Room"),
     "SimulatorConfig": ("simulate.mechanism", "SimulatorConfig"),
     "encode_rooms": ("encode.rooms", "encode_rooms"),
-    "encode_videos": ("encode.personal", "encode_videos"),
+    "encode_personal": ("encode.personal", "encode_personal"),
     "evaluate_model": ("evaluate.evaluate", "evaluate_model"),
     "find_highlights": ("score.highlights", "find_highlights"),
     "kendall_tau": ("metrics.ctr", "kendall_tau"),

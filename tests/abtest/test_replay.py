@@ -18,7 +18,7 @@ from contentctr.metrics.ctr import summary
 from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from make import write_data
 
 SMALL = {"users": 600, "live_rooms": 8.0, "days": 2}
@@ -291,7 +291,7 @@ def test_too_few_rooms_are_said(platform, data, tmp_path):
     with pytest.raises(InputError, match="split must be one of train, val, test, not 'all'"):
         load_platform(data, EXACT, split="all", seed=0)
     with pytest.raises(InputError, match="not a prepared folder"):
-        load_platform(Prepared(tmp_path), EXACT, split="test", seed=0)
+        load_platform(PreparedRooms(tmp_path), EXACT, split="test", seed=0)
 
 
 @pytest.mark.parametrize("scores", [{}, {"stand_in_noise": 0.1, "evaluation": "x"}])

@@ -16,11 +16,11 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
 from contentctr.store.vectors import StoredRoom, read_entry, shard_index, write_shard
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_task
-from contentctr.windows.personal import Segment, UserSamples
+from contentctr.windows.personal import Stretch, UserSamples
 from contentctr.windows.personal_batches import make_batch
 from make import write_data
 from make_phd import copy_with
@@ -44,7 +44,7 @@ TINY = override(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    config = HighlightSimulation(
+    config = PersonalSimulation(
         num_users=60,
         max_video_s=120.0,
         visual_dim=8,
@@ -130,7 +130,7 @@ def test_scores_are_the_models_on_whole_videos_whatever_the_batch(data, run):
     for user, one, four in zip(users, *found, strict=True):
         assert len(one) == test.num_frames(user)
         np.testing.assert_allclose(one, four, atol=1e-6)
-        last = Segment(user=user, start=24 * ((len(one) - 1) // 24), stop=len(one))
+        last = Stretch(user=user, start=24 * ((len(one) - 1) // 24), stop=len(one))
         with torch.inference_mode():
             expected = model(make_batch(test, [last])).scores_BN[0].numpy()
         np.testing.assert_allclose(one[last.start :], expected, atol=1e-6)
@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused(data, run, tmp_path):
             evaluate_model(run, data, tmp_path / "out", batch_size=size)
     with pytest.raises(InputError, match="--ray is not for"):
         evaluate_model(run, data, tmp_path / "out", ray="local")
-    other = HighlightSimulation(num_users=10, max_video_s=100.0, visual_dim=9, text_dim=4)
+    other = PersonalSimulation(num_users=10, max_video_s=100.0, visual_dim=9, text_dim=4)
     write_simulated(other, tmp_path / "wide", show_progress=False)
     with pytest.raises(InputError, match="visual_dim must be 8, not 9"):
         evaluate_model(run, tmp_path / "wide", tmp_path / "out")

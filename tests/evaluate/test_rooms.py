@@ -25,7 +25,7 @@ from contentctr.report import write_report
 from contentctr.score.rooms import score_segments
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from contentctr.windows.segment_data import SegmentData, from_arrays
 from make import make_table, write_data
@@ -108,7 +108,7 @@ def test_a_horizon_moves_scores_by_one_inside_rooms(
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepared, Path]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[PreparedRooms, Path]:
     """Simulated rooms with a truth, and a run trained on them."""
     folder = tmp_path_factory.mktemp("simulated")
     config = SimulatorConfig(num_rooms=12, num_streamers=3, min_segments=3, max_segments=9)
@@ -119,7 +119,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Prepared, Path]
     return data, folder / "run"
 
 
-def test_metrics_come_from_the_predictions(simulated: tuple[Prepared, Path], tmp_path) -> None:
+def test_metrics_come_from_the_predictions(simulated: tuple[PreparedRooms, Path], tmp_path) -> None:
     data, run = simulated
     returned = evaluate_model(run, data, tmp_path, split="all", show_progress=False)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -169,7 +169,9 @@ def test_metrics_come_from_the_predictions(simulated: tuple[Prepared, Path], tmp
     assert "imulated" in page and f"{found['kendall_tau']:.3f}" in page
 
 
-def test_the_batch_size_changes_nothing(simulated: tuple[Prepared, Path], tmp_path: Path) -> None:
+def test_the_batch_size_changes_nothing(
+    simulated: tuple[PreparedRooms, Path], tmp_path: Path
+) -> None:
     data, run = simulated
     scores = []
     for size in (1, 7, 64):
@@ -192,7 +194,7 @@ def test_a_horizon_is_measured_on_the_next_segment(tmp_path: Path) -> None:
     assert metrics["horizon"] == 1 and metrics["counts"]["samples"] == 8
 
 
-def require_ranking(metrics: dict, table: pl.DataFrame, data: Prepared) -> None:
+def require_ranking(metrics: dict, table: pl.DataFrame, data: PreparedRooms) -> None:
     """Without labels in the data: targets from their room's 70th percentile on are highlights."""
     rows, own = table.filter("is_sample"), data.segments().drop_nulls("target")
     cut = {
@@ -260,7 +262,7 @@ def test_streamer_means_by_hand(run: Path, tmp_path: Path) -> None:
     assert rows["truth"].null_count() == rows.height
 
 
-def change_streamer(data: Prepared, room: str, streamer: str) -> None:
+def change_streamer(data: PreparedRooms, room: str, streamer: str) -> None:
     chosen = pl.when(pl.col("room_id") == room).then(pl.lit(streamer))
     table = data.segments().with_columns(streamer_id=chosen.otherwise(pl.col("streamer_id")))
     table.write_parquet(data.root / "segments.parquet")

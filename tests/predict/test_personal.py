@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from contentctr.batch import Vocabulary
 from contentctr.cli import highlights as commands
 from contentctr.config import override
-from contentctr.encode.personal import encode_videos
+from contentctr.encode.personal import encode_personal
 from contentctr.encode.personal_encoders import load_frame_encoder
 from contentctr.errors import InputError
 from contentctr.models.registry import build_model
@@ -30,7 +30,7 @@ from contentctr.rooms.media import probe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.highlights import clock, find_highlights, highlight_mask
 from contentctr.score.personal import score_videos
-from contentctr.windows.personal import Segment, UserSamples
+from contentctr.windows.personal import Stretch, UserSamples
 from phd_csv import write_csv
 from tiny_models import make_tiny_bert, make_tiny_swin
 from tiny_yolo import tiny_yolo
@@ -80,7 +80,7 @@ def make_world(folder: Path, *, visual: Path, frame_rate: float = 1.0) -> World:
     csv, make_tiny = write_csv(folder / "phd.csv", *ROWS), make_tiny_bert(bert)
     settings = Settings(frame_rate=frame_rate, val=0, test=0)
     data = prepare_phd(csv, videos, folder / "data", settings=settings, show_progress=False)
-    encode_videos(data, visual=str(visual), text=str(make_tiny), show_progress=False)
+    encode_personal(data, visual=str(visual), text=str(make_tiny), show_progress=False)
     samples = UserSamples(data)
     save_model(folder / "model", samples)
     return World(videos, samples, folder / "model", captions)
@@ -134,7 +134,7 @@ def test_features_and_scores_are_those_of_the_prepared_folder(
     monkeypatch.setattr(personal, "score_videos", spy)
     found = pick(world, tmp_path / "out")
     expected, mine = world.samples[0], seen[0]
-    whole = mine.frames(Segment(user=0, start=0, stop=mine.num_frames(0)))
+    whole = mine.frames(Stretch(user=0, start=0, stop=mine.num_frames(0)))
     for name in ("visual_TV", "text_TC", "has_visual_T", "has_text_T"):
         one, other = getattr(whole, name), getattr(expected, name)
         assert one.dtype == other.dtype and np.array_equal(one, other), name

@@ -15,7 +15,7 @@ from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.predict.rooms import predict_recording
 from contentctr.score import checkpoint as checkpoints
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from tiny_models import make_tiny_swin
 from training import with_train
@@ -133,7 +133,7 @@ def test_a_bare_video(world: World, video: Path, tmp_path: Path) -> None:
     subtitles.write_text("1\n00:00:01,000 --> 00:00:05,000\nhello everyone\n")
     events = tmp_path / "log.csv"
     events.write_text("user_id,t,kind\na,1,exposure\na,2,click\nb,40,exposure\n")
-    known = Prepared(world.data.root).segments()["streamer_id"][0]
+    known = PreparedRooms(world.data.root).segments()["streamer_id"][0]
     more = predict_recording(
         world.run,
         video,

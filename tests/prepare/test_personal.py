@@ -12,14 +12,14 @@ from torch import nn
 
 from contentctr.encode import encoders
 from contentctr.encode import personal as phd_encode
-from contentctr.encode.personal import encode_videos, wanted_frames
+from contentctr.encode.personal import encode_personal, wanted_frames
 from contentctr.errors import InputError
 from contentctr.prepare.personal import Settings, prepare_phd, split_by_target
 from contentctr.prepare.phd import downloads as media
 from contentctr.prepare.phd.captions import frame_texts, read_captions
 from contentctr.prepare.phd.downloads import find_downloads
 from contentctr.store import personal as folder
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.store.vectors import read_entry, read_index
 from contentctr.windows.personal import UserSamples
 from phd_csv import write_csv
@@ -87,7 +87,7 @@ def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "load_visual", lambda name, device: NumberEncoder())
 
 
-def prepared(tmp_path: Path, videos: Path, **settings) -> HighlightData:  # type: ignore[no-untyped-def]
+def prepared(tmp_path: Path, videos: Path, **settings) -> PreparedPersonal:  # type: ignore[no-untyped-def]
     csv = write_csv(tmp_path / "phd.csv", *ROWS)
     return prepare_phd(csv, videos, tmp_path / "out", settings=Settings(**settings))
 
@@ -217,7 +217,7 @@ def test_wrong_input_is_refused(tmp_path: Path, videos: Path) -> None:
         with pytest.raises(InputError, match=message):
             Settings(**settings)
     with pytest.raises(InputError, match="not a prepared folder"):
-        HighlightData(tmp_path / "o").manifest()
+        PreparedPersonal(tmp_path / "o").manifest()
 
 
 def test_files_are_found_by_id_and_language(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_encoding_stores_the_frames_that_samples_need(
     wanted = {k: v.tolist() for k, v in wanted_frames(data).items()}
     # ann's clip from 1 to 3, bob's inside frame 5, cat's from 5 to 7.
     assert wanted == {TARGET: list(range(12)), CLIP: [1, 2, 5, 6], OTHER: list(range(6))}
-    done = encode_videos(data, text=bert)
+    done = encode_personal(data, text=bert)
     assert (done["videos_encoded"], done["frames_encoded"]) == (3, 22)
     assert done["frames_with_text"] == 3
     index = read_index(data.features_dir)
@@ -313,19 +313,19 @@ def test_encoding_goes_on_where_it_was_and_keeps_what_did_not_change(
     mine = tmp_path / "videos"
     shutil.copytree(videos, mine)
     data = prepared(tmp_path, mine)
-    encode_videos(data, text=bert)
+    encode_personal(data, text=bert)
     shards = {path.name: path.read_bytes() for path in data.features_dir.iterdir()}
-    assert encode_videos(data, text=bert)["videos_kept"] == 3
+    assert encode_personal(data, text=bert)["videos_kept"] == 3
     # A killed run: a video is missing, and the store is not complete until it is there again.
     victim = sorted(data.features_dir.glob("*.safetensors"))[0]
     victim.unlink()
     with monkeypatch.context() as patch:
         patch.setattr(phd_encode, "write_shard", None)
         with pytest.raises(TypeError):
-            encode_videos(data, text=bert)
+            encode_personal(data, text=bert)
     with pytest.raises(InputError, match="stopped before its end"):
         UserSamples(data)
-    assert encode_videos(data, text=bert)["videos_encoded"] == 1
+    assert encode_personal(data, text=bert)["videos_encoded"] == 1
     again = {path.name: path.read_bytes() for path in data.features_dir.iterdir()}
     assert {n: b for n, b in again.items() if n != "manifest.json"} == {
         n: b for n, b in shards.items() if n != "manifest.json"
@@ -336,7 +336,7 @@ def test_encoding_goes_on_where_it_was_and_keeps_what_did_not_change(
     with pytest.raises(InputError, match="prepared anew since"):
         UserSamples(data)
     monkeypatch.setattr(NumberEncoder, "preprocess", None)
-    done = encode_videos(data, text=bert)
+    done = encode_personal(data, text=bert)
     assert (done["videos_encoded"], done["frames_with_text"]) == (1, 0)
     sample = UserSamples(data)[0]
     assert not sample.has_text_T.any() and sample.visual_TV[3, 0] == 35
@@ -346,10 +346,10 @@ def test_a_video_no_longer_used_leaves_the_store(
     tmp_path: Path, videos: Path, bert: str, numbers: None
 ) -> None:
     data = prepared(tmp_path, videos)
-    encode_videos(data, text=bert)
+    encode_personal(data, text=bert)
     csv = write_csv(tmp_path / "b.csv", *ROWS[:6])
     data = prepare_phd(csv, videos, tmp_path / "out")
-    done = encode_videos(data, text=bert)
+    done = encode_personal(data, text=bert)
     assert (done["videos"], done["videos_removed"]) == (2, 1)
     # bob's and cat's frames of the clip are gone too.
     assert read_entry(read_index(data.features_dir)[CLIP])["frame"].tolist() == [1, 2]
@@ -361,7 +361,7 @@ def test_other_frames_of_a_video_are_encoded_anew(
     for start, frames in ((1, [1, 2]), (4, [4, 5])):
         rows = (f"{TARGET},2,3,u,12,True", f"{CLIP},{start},2,u,20,False")
         data = prepare_phd(write_csv(tmp_path / "a.csv", *rows), videos, tmp_path / "o")
-        done = encode_videos(data, text=bert)
+        done = encode_personal(data, text=bert)
         clip = read_entry(read_index(data.features_dir)[CLIP])
         assert clip["frame"].tolist() == frames
         assert clip["visual"][:, 0].tolist() == [10 * frame + 5 for frame in frames]
@@ -371,12 +371,12 @@ def test_other_frames_of_a_video_are_encoded_anew(
 def test_encoding_refuses_what_it_cannot_do(tmp_path: Path, videos: Path, bert: str) -> None:
     data = prepared(tmp_path, videos)
     with pytest.raises(InputError, match="checkpoint holds code"):
-        encode_videos(data, visual="yolov5s.pt", text=bert)
+        encode_personal(data, visual="yolov5s.pt", text=bert)
     with pytest.raises(InputError, match="batch_size"):
-        encode_videos(data, batch_size=0)
+        encode_personal(data, batch_size=0)
     with pytest.raises(InputError, match="must be of source 'phd'"):
         (data.root / "manifest.json").write_text('{"schema_version": 1, "source": "simulate"}')
-        encode_videos(data)
+        encode_personal(data)
 
 
 def test_the_manifest_tells_the_annotations_counts(tmp_path: Path, videos: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_kill_while_writing_leaves_nothing_that_reads_as_whole(
         with pytest.raises(KeyboardInterrupt):
             prepare_rooms(root, out, show_progress=False)
     with pytest.raises(InputError, match="not a prepared folder"):
-        prepared.Prepared(out).manifest()
+        prepared.PreparedRooms(out).manifest()
     assert prepare_rooms(root, out, show_progress=False).segments().height == 2
     assert (out / "features").is_dir()
     assert not [p for p in out.iterdir() if p.name.endswith(".tmp")]

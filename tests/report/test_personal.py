@@ -18,7 +18,7 @@ from contentctr.report import figures, write_report
 from contentctr.report.saved_personal import (
     PREDICTIONS_SCHEMA,
     USERS_SCHEMA,
-    read_highlights,
+    read_personal,
 )
 from contentctr.report.saved_rooms import read_evaluation
 from contentctr.report.user_sections import (
@@ -132,7 +132,7 @@ def report(tmp_path_factory):
 def test_page_shows_the_metrics_beside_their_references(report):
     folder, path, text = report
     assert path == folder / "report.html"
-    page, found = Page(text), read_highlights(folder).metrics
+    page, found = Page(text), read_personal(folder).metrics
     block, references = found["metrics"], found["references"]
     assert "Personalized highlights of simulated test users" in page.text
     titles = {
@@ -210,7 +210,7 @@ def test_pngs_are_written_and_old_ones_removed(report, monkeypatch):
     write_report(folder, max_rooms=1)
     names = {path.name for path in (folder / "report").iterdir()}
     assert names & curves == {"curve-best.png"}
-    best = read_highlights(folder).users["ap"].max()
+    best = read_personal(folder).users["ap"].max()
     assert (f"Best of 5 users: AP {best:.3f}", "simulated") in titles
     assert all(note == "simulated" for title, note in titles if title)
     assert shaded == ["Selected by the user"] * 3  # wide, narrow and PNG
@@ -235,7 +235,7 @@ def test_chance_is_the_mean_over_all_orders(n, m):
 
 def test_groups_are_means_of_their_users(report):
     folder, _, text = report
-    users = ranked_users(read_highlights(folder))
+    users = ranked_users(read_personal(folder))
     table = text[text.index('aria-label="mAP of groups of users"') :]
     table = table[: table.index("</table>")]
     rows = [re.findall(r">([^<]+)</t[hd]>", row) for row in table.split("<tr>")[2:]]
@@ -425,10 +425,10 @@ def test_page_of_a_real_evaluation(tmp_path):
     from contentctr.config import override
     from contentctr.evaluate.evaluate import evaluate_model
     from contentctr.recipes import recipe
-    from contentctr.simulate.personal import HighlightSimulation, write_simulated
+    from contentctr.simulate.personal import PersonalSimulation, write_simulated
     from contentctr.train.loop import train_model
 
-    simulation = HighlightSimulation(num_users=40, max_video_s=200, visual_dim=8, text_dim=5)
+    simulation = PersonalSimulation(num_users=40, max_video_s=200, visual_dim=8, text_dim=5)
     data = write_simulated(simulation, tmp_path / "data", show_progress=False)
     sizes = ["epochs=1", "d_model=16", "num_heads=2", "decoder_layers=1"]
     config = override(recipe("highlights_small"), sizes)
@@ -437,5 +437,5 @@ def test_page_of_a_real_evaluation(tmp_path):
     text = write_report(tmp_path / "eval", max_rooms=2).read_text("utf-8")
     assert f"{metrics['metrics']['map']:.3f}" in text and "Validation users" in text
     # The closed form against the drawn orders of the evaluation.
-    chance = ranked_users(read_highlights(tmp_path / "eval"))["chance"].mean()
+    chance = ranked_users(read_personal(tmp_path / "eval"))["chance"].mean()
     assert chance == pytest.approx(metrics["references"]["random"]["map"], rel=0.2)

@@ -22,9 +22,9 @@ from contentctr.reproduce.results import (
 )
 from contentctr.reproduce.study import open_study
 from contentctr.reproduce.worker import run_job
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
 from contentctr.store import rooms as prepared
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.rooms import Windows
 from make import make_segments, write_data
 
@@ -215,7 +215,7 @@ def test_simulated_rooms_are_labelled_and_real_ones_are_not(data, tmp_path):
         (path / file.name).symlink_to(file)
     (path / "manifest.json").unlink()
     (path / "manifest.json").write_text(json.dumps(manifest))
-    real = page.write_page(dataclasses.replace(real, data=prepared.Prepared(path)), {})
+    real = page.write_page(dataclasses.replace(real, data=prepared.PreparedRooms(path)), {})
     for suffix in (".html", ".md"):
         text = said.with_suffix(suffix).read_text()
         assert "Simulated rooms: every number" in text and "tau (simulated)" in text
@@ -248,7 +248,7 @@ def test_text_is_escaped_in_both_forms():
 def highlights(tmp_path_factory):
     sizes = {"num_users": 12, "max_video_s": 120, "visual_dim": 6, "text_dim": 4}
     root = tmp_path_factory.mktemp("highlights") / "data"
-    return write_simulated(HighlightSimulation(**sizes), root, show_progress=False)
+    return write_simulated(PersonalSimulation(**sizes), root, show_progress=False)
 
 
 def highlights_study(data, out, what="table2", seeds=3):
@@ -393,7 +393,7 @@ def test_highlights_are_labelled_simulated_or_not(highlights, tmp_path):
     shutil.copytree(highlights.root, tmp_path / "real")
     manifest = {**highlights.manifest(), "simulated": False}
     (tmp_path / "real" / "manifest.json").write_text(json.dumps(manifest))
-    real = dataclasses.replace(study, data=HighlightData(tmp_path / "real"))
+    real = dataclasses.replace(study, data=PreparedPersonal(tmp_path / "real"))
     real = page.write_page(real, {})
     for suffix in (".html", ".md"):
         text = said.with_suffix(suffix).read_text()

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contentctr.encode.personal import encode_videos, wanted_frames
+from contentctr.encode.personal import encode_personal, wanted_frames
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.simulate import truth
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
 from contentctr.simulate.tastes import (
     HISTORY_LENGTH,
     LEVELS,
@@ -21,21 +21,21 @@ from contentctr.simulate.tastes import (
     World,
 )
 from contentctr.simulate.truth import oracle_scores
-from contentctr.store.personal import TASTES_FILE, HighlightData, count_frames, frame_labels
+from contentctr.store.personal import TASTES_FILE, PreparedPersonal, count_frames, frame_labels
 from contentctr.windows.personal import UserSample, UserSamples
 from make_phd import make_data
 
-SMALL = HighlightSimulation(
+SMALL = PersonalSimulation(
     num_users=60, num_topics=8, max_video_s=200.0, visual_dim=8, text_dim=5, seed=3
 )
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> HighlightData:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> PreparedPersonal:
     return write_simulated(SMALL, tmp_path_factory.mktemp("simulated") / "data")
 
 
-def tastes(data: HighlightData) -> dict[str, tuple[set[int], set[int]]]:
+def tastes(data: PreparedPersonal) -> dict[str, tuple[set[int], set[int]]]:
     table = pl.read_parquet(data.root / TASTES_FILE)
     return {user: (set(likes), set(skips)) for user, likes, skips in table.iter_rows()}
 
@@ -46,14 +46,14 @@ def topics_of(world: World, video_id: str, start: float, end: float) -> set[int]
     return {topic for a, b, topic in spans if min(end, b) - max(start, a) > 1e-9}
 
 
-def test_same_seed_same_bytes(simulated: HighlightData, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_same_seed_same_bytes(simulated: PreparedPersonal, tmp_path) -> None:  # type: ignore[no-untyped-def]
     again = write_simulated(SMALL, tmp_path / "again")
     for path in sorted(simulated.root.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (again.root / path.relative_to(simulated.root)).read_bytes()
 
 
-def test_it_is_labelled_and_not_encoded(simulated: HighlightData) -> None:
+def test_it_is_labelled_and_not_encoded(simulated: PreparedPersonal) -> None:
     assert simulated.manifest()["simulated"] and UserSamples(simulated).spec.simulated
     assert simulated.manifest()["simulation"]["num_users"] == 60
     spans = simulated.selections().filter("is_target").sort("user_id", "start_s")
@@ -61,12 +61,12 @@ def test_it_is_labelled_and_not_encoded(simulated: HighlightData) -> None:
     assert (ends["before"].drop_nulls() < ends.filter(pl.col("before") >= 0)["start_s"]).all()
     assert spans.height > 60
     with pytest.raises(InputError, match="nothing to encode"):
-        encode_videos(simulated)
+        encode_personal(simulated)
     with pytest.raises(InputError, match="exists already"):
         write_simulated(SMALL, simulated.root)
 
 
-def test_pairs_share_a_target_and_have_opposite_tastes(simulated: HighlightData) -> None:
+def test_pairs_share_a_target_and_have_opposite_tastes(simulated: PreparedPersonal) -> None:
     known = tastes(simulated)
     users = simulated.users().sort("user_id")
     for first, second in zip(*(users[i::2].iter_rows(named=True) for i in (0, 1)), strict=True):
@@ -101,7 +101,7 @@ def test_selections_are_of_liked_topics_but_for_the_strays() -> None:
         assert topics_of(straight, video_id, start, end) <= known[user_id]
 
 
-def test_the_own_history_tells_and_the_opposite_one_misleads(simulated: HighlightData) -> None:
+def test_the_own_history_tells_and_the_opposite_one_misleads(simulated: PreparedPersonal) -> None:
     samples = list(UserSamples(simulated))
     labels = [sample.label_T for sample in samples]
     centred = [s.visual_TV.astype(np.float32) - s.visual_TV.mean(0) for s in samples]
@@ -119,7 +119,7 @@ def test_the_own_history_tells_and_the_opposite_one_misleads(simulated: Highligh
     assert score(1) < chance < 0.6 * score(0) < 0.5 * known
 
 
-def test_stored_are_the_frames_that_are_needed(simulated: HighlightData) -> None:
+def test_stored_are_the_frames_that_are_needed(simulated: PreparedPersonal) -> None:
     wanted, videos = wanted_frames(simulated), simulated.videos()
     assert set(wanted) == set(videos["video_id"])
     targets = videos.filter("is_target")
@@ -130,7 +130,7 @@ def test_stored_are_the_frames_that_are_needed(simulated: HighlightData) -> None
 
 
 def test_counts_and_lengths_follow_the_tables() -> None:
-    world = World(HighlightSimulation(num_users=300))
+    world = World(PersonalSimulation(num_users=300))
     at = LEVELS.index(0.5)
     rows = world.selections_table()
     history = rows.filter(~pl.col("is_target"))
@@ -141,7 +141,7 @@ def test_counts_and_lengths_follow_the_tables() -> None:
     lengths = history["end_s"] - history["start_s"]
     assert lengths.median() == pytest.approx(SELECTION_S[at], rel=0.15)
     assert lengths.min() >= SELECTION_S[0] - 1e-9 and lengths.max() <= SELECTION_S[-1] + 1e-9
-    short = World(HighlightSimulation(num_users=20, max_history=4)).selections_table()
+    short = World(PersonalSimulation(num_users=20, max_history=4)).selections_table()
     assert short.filter(~pl.col("is_target")).group_by("user_id").len()["len"].max() == 4
 
 
@@ -163,7 +163,7 @@ def test_settings_are_checked() -> None:
         ({"test": 0.95}, "test"),
     ):
         with pytest.raises(InputError, match=message):
-            HighlightSimulation(**wrong)  # type: ignore[arg-type]
+            PersonalSimulation(**wrong)  # type: ignore[arg-type]
 
 
 def drawn(world: World, likes: list[int], frame_rate: float, number: int) -> Iterator[np.ndarray]:
@@ -214,7 +214,7 @@ def test_the_oracle_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(truth._selected_T([(2.0, 4.4)], 1.0, 4)[-1], 1.4 / 2.4, atol=1e-6)
 
 
-def test_the_oracle_is_asked_by_user(simulated: HighlightData, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_oracle_is_asked_by_user(simulated: PreparedPersonal, tmp_path) -> None:  # type: ignore[no-untyped-def]
     samples: list[UserSample] = list(UserSamples(simulated))
     scores = oracle_scores(simulated, [s.user_id for s in samples])
     assert scores is not None

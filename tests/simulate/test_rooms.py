@@ -30,7 +30,7 @@ from contentctr.simulate.rooms import write_features, write_room_folders
 from contentctr.simulate.scenes import HEIGHT, WIDTH, draw_frame, draw_look
 from contentctr.simulate.tables import ACTIVITIES
 from contentctr.simulate.texts import COMMENTS, SPEECH, write_comments, write_speech
-from contentctr.store.rooms import COUNT_COLUMNS, TRUTH_SCHEMA, Prepared
+from contentctr.store.rooms import COUNT_COLUMNS, TRUTH_SCHEMA, PreparedRooms
 from contentctr.store.vectors import FeatureStore, data_spec
 
 CONFIG = SimulatorConfig(num_rooms=200)
@@ -50,7 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedRooms:
     config = dataclasses.replace(CONFIG, num_rooms=60, num_streamers=8)
     return write_features(config, tmp_path_factory.mktemp("simulated") / "data")
 
@@ -393,7 +393,7 @@ def test_rooms_of_other_settings_do_not_mix(folders: Path, tmp_path: Path) -> No
 # Features alone
 
 
-def test_features_are_a_prepared_folder(prepared: Prepared) -> None:
+def test_features_are_a_prepared_folder(prepared: PreparedRooms) -> None:
     manifest = prepared.manifest()
     assert manifest["simulated"] is True and manifest["source"] == "simulate"
     rooms, segments, truth = prepared.rooms(), prepared.segments(), prepared.truth()
@@ -412,7 +412,7 @@ def test_features_are_a_prepared_folder(prepared: Prepared) -> None:
     assert [len(s) for s in starts.values()] == [48, 6, 6]
 
 
-def test_features_show_activities_and_flags_tell_what_is_there(prepared: Prepared) -> None:
+def test_features_show_activities_and_flags_tell_what_is_there(prepared: PreparedRooms) -> None:
     store = FeatureStore(prepared.features_dir)
     rooms, segments = prepared.rooms(), prepared.segments()
     found = store.load(dict(rooms.select("room_id", "num_segments").iter_rows()))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from contentctr import cli
-from contentctr.encode.personal import encode_videos
+from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.prepare.personal import Settings, prepare_phd
@@ -23,7 +23,7 @@ from contentctr.simulate.tastes import Tastes, World
 from contentctr.simulate.texts import SPEECH
 from contentctr.simulate.truth import oracle_scores
 from contentctr.simulate.videos import DEFAULTS, write_videos
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.personal import UserSamples
 from tiny_models import make_tiny_bert, make_tiny_swin
 
@@ -151,9 +151,9 @@ def test_the_whole_way_from_the_command_to_samples(
     assert run(monkeypatch, "prepare", "phd", out / "phd.csv", out / "videos", data) == 0
     swin, bert = make_tiny_swin(tmp_path / "swin"), make_tiny_bert(tmp_path / "bert")
     assert run(monkeypatch, "encode", data, "--visual", swin, "--text", bert) == 0
-    assert HighlightData(data).manifest()["simulated"] and UserSamples(data).spec.simulated
-    chances = oracle_scores(HighlightData(data), ["user00000", "user00001"])
-    samples = list(UserSamples(HighlightData(data)))
+    assert PreparedPersonal(data).manifest()["simulated"] and UserSamples(data).spec.simulated
+    chances = oracle_scores(PreparedPersonal(data), ["user00000", "user00001"])
+    samples = list(UserSamples(PreparedPersonal(data)))
     assert [s.user_id for s in samples] == ["user00000", "user00001"]
     for sample, chance_T in zip(samples, chances, strict=True):
         assert len(chance_T) == len(sample) and chance_T[sample.label_T].min() > 0
@@ -169,7 +169,7 @@ def test_features_from_the_command(
     words = ("simulate", out, "--phd", "--features", "--users", 10, "--test", 0.4, "--seed", 2)
     assert run(monkeypatch, *words) == 0
     assert "10 simulated users" in capsys.readouterr().out
-    data = HighlightData(out)
+    data = PreparedPersonal(out)
     assert data.users().filter(pl.col("split") == "test").height == 4
     assert data.manifest()["simulation"]["seed"] == 2 and len(UserSamples(data)) == 10
 
@@ -210,7 +210,7 @@ def test_a_taste_can_be_told_from_encoded_pictures(tmp_path) -> None:  # type: i
     )
     csv = write_videos(config, tmp_path / "out")
     data = prepare_phd(csv, csv.parent / "videos", tmp_path / "data", settings=Settings())
-    encode_videos(data, text=str(make_tiny_bert(tmp_path / "bert")))
+    encode_personal(data, text=str(make_tiny_bert(tmp_path / "bert")))
     samples = sorted(UserSamples(data), key=lambda sample: sample.user_id)
     labels = [sample.label_T for sample in samples]
     frames = np.concatenate([sample.visual_TV.astype(np.float32) for sample in samples])

@@ -8,7 +8,7 @@ import polars as pl
 from PIL import Image
 
 from contentctr.store import rooms as prepared
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from videos import make_video
 
 TEXTS = {
@@ -18,7 +18,7 @@ TEXTS = {
 }
 
 
-def make_data(root: Path, texts: dict = TEXTS, *, lag: int = 0) -> Prepared:
+def make_data(root: Path, texts: dict = TEXTS, *, lag: int = 0) -> PreparedRooms:
     """Room `frames` has 4 segments of 6 s, the third without pictures; `video` has 3."""
     folder = root / "pictures"
     if not folder.exists():

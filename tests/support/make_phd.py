@@ -7,7 +7,7 @@ import polars as pl
 
 from contentctr.batch import DataSpec
 from contentctr.store import personal as folder
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.store.vectors import StoredRoom, write_manifest, write_shard
 
 
@@ -15,7 +15,7 @@ def visual(video: int, frame: np.ndarray) -> np.ndarray:
     return np.stack([np.full(len(frame), video), frame, frame**2], axis=1).astype(np.float16)
 
 
-def make_data(tmp_path, *, missing=()) -> HighlightData:  # type: ignore[no-untyped-def]
+def make_data(tmp_path, *, missing=()) -> PreparedPersonal:  # type: ignore[no-untyped-def]
     """Video `t` of 10 frames, `h` of 8; a frame's feature is its video's number and its own."""
     users = [("ann", "t", "train", 2), ("bob", "t", "test", 1), ("cat", "h", "train", 0)]
     selections = [

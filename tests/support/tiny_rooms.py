@@ -10,7 +10,7 @@ import polars as pl
 from PIL import Image
 
 from contentctr.store import rooms as prepared
-from contentctr.store.rooms import COUNT_COLUMNS, ROOMS_SCHEMA, SEGMENTS_SCHEMA, Prepared
+from contentctr.store.rooms import COUNT_COLUMNS, ROOMS_SCHEMA, SEGMENTS_SCHEMA, PreparedRooms
 
 SAID = {"song": "hello this song is great", "gift": "thanks for the gift we love you"}
 ASKED = {"song": "dance more please", "gift": "wow look now"}
@@ -23,7 +23,7 @@ def write_tiny_rooms(
     length: int = 6,
     frames: bool = True,
     truth: bool = True,
-) -> Prepared:
+) -> PreparedRooms:
     """Rooms that alternate between two activities, which words and the picture's half tell."""
     rng = np.random.default_rng(0)
     rooms, rows, known = [], [], []

@@ -15,7 +15,7 @@ from contentctr.report.figures import clock
 from contentctr.score.highlights import highlight_mask
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from tiny_models import make_tiny_bert, make_tiny_swin
 from training import with_train
@@ -39,7 +39,7 @@ class World:
     """Simulated rooms, prepared and encoded with tiny encoders, and a run on them."""
 
     rooms: list[Path]
-    data: Prepared
+    data: PreparedRooms
     run: Path
 
 

@@ -12,16 +12,16 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
-from contentctr.store.personal import HighlightData
-from contentctr.store.rooms import Prepared
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.store.personal import PreparedPersonal
+from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_data, open_task
-from contentctr.train.personal import HighlightsTask
+from contentctr.train.personal import PersonalTask
 from contentctr.train.rooms import RoomsTask
 from contentctr.train.run_folder import read_log
 from contentctr.train.task import Process
-from contentctr.windows.personal import UserSamples, training_segments
+from contentctr.windows.personal import UserSamples, training_stretches
 from make import write_data
 from make_phd import copy_with
 
@@ -40,7 +40,7 @@ TINY = override(recipe("highlights_small"), WORDS)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    config = HighlightSimulation(
+    config = PersonalSimulation(
         num_users=40, max_video_s=120.0, visual_dim=8, text_dim=4, noise=0.3, val=0.2
     )
     return write_simulated(config, tmp_path_factory.mktemp("phd") / "data", show_progress=False)
@@ -57,9 +57,9 @@ def same(a, b):
 def test_a_folder_says_what_it_is(data, tmp_path):
     rooms = write_data(tmp_path / "rooms")
     assert isinstance(open_task(rooms.root), RoomsTask)
-    assert isinstance(open_task(data.root), HighlightsTask)
-    assert isinstance(open_data(str(data.root)), HighlightData)
-    assert isinstance(open_data(tmp_path / "nothing"), Prepared)  # which says what is missing
+    assert isinstance(open_task(data.root), PersonalTask)
+    assert isinstance(open_data(str(data.root)), PreparedPersonal)
+    assert isinstance(open_data(tmp_path / "nothing"), PreparedRooms)  # which says what is missing
 
 
 def test_training_learns_and_keeps_the_best_by_map(data, tmp_path):
@@ -82,7 +82,7 @@ def test_training_learns_and_keeps_the_best_by_map(data, tmp_path):
 def test_a_run_stopped_and_resumed_is_equal_to_the_bit(data, tmp_path, monkeypatch, kind):
     config = override(TINY, [f"kind={kind}", "save_every=1"])
     train_model(config, data, tmp_path / "whole", show_progress=False)
-    real, calls = HighlightsTask.load, []
+    real, calls = PersonalTask.load, []
 
     def load(self, config, vocabulary, process):
         loader, validate = real(self, config, vocabulary, process)
@@ -101,7 +101,7 @@ def test_a_run_stopped_and_resumed_is_equal_to_the_bit(data, tmp_path, monkeypat
 
         return Cut(), validate
 
-    monkeypatch.setattr(HighlightsTask, "load", load)
+    monkeypatch.setattr(PersonalTask, "load", load)
     with pytest.raises(KeyboardInterrupt):
         train_model(config, data, tmp_path / "cut", show_progress=False)
     train_model(config, data, tmp_path / "cut", resume=True, show_progress=False)
@@ -164,7 +164,7 @@ def test_the_loader_is_as_the_settings_and_the_process_say(data):
     assert (loader.rank, loader.world, loader.micro_batch_size, loader.seed) == (1, 2, 2, 3)
     assert (loader.window_len, loader.num_negatives) == (40, 2)
     assert {len(piece) for step in loader.epoch(0) for piece in step} <= {1, 2}
-    assert loader.segments == training_segments(UserSamples(data, "train"), 40)
+    assert loader.segments == training_stretches(UserSamples(data, "train"), 40)
     without = override(config, ["align_weight=0"])
     assert task.load(without, vocabulary, Process())[0].num_negatives == 0
     assert validate.users.users["split"].unique().to_list() == ["val"]

@@ -6,10 +6,10 @@ import pytest
 
 from contentctr.errors import InputError
 from contentctr.store import personal as folder
-from contentctr.store.personal import HighlightData, count_frames, frame_labels, span_frames
+from contentctr.store.personal import PreparedPersonal, count_frames, frame_labels, span_frames
 from contentctr.windows.personal import (
     UserSamples,
-    training_segments,
+    training_stretches,
     whole_video,
 )
 from make_phd import make_data, visual
@@ -56,7 +56,7 @@ def test_samples_are_the_stored_rows(tmp_path) -> None:  # type: ignore[no-untyp
     np.testing.assert_allclose(bob.history_KV, [[0, 3, 29 / 3]], rtol=1e-6)
     assert samples.history(0) is samples.history(0)  # kept, not read again
     assert cat.history_KV.shape == (0, 3) and len(cat) == 8
-    assert [s.user_id for s in UserSamples(HighlightData(tmp_path), "test")] == ["bob"]
+    assert [s.user_id for s in UserSamples(PreparedPersonal(tmp_path), "test")] == ["bob"]
     with pytest.raises(IndexError):
         samples[3]
 
@@ -71,7 +71,7 @@ def test_a_frame_without_picture_is_not_in_the_mean_and_a_clip_of_such_is_left_o
 
 def test_training_takes_segments_with_highlights_and_testing_all(tmp_path) -> None:  # type: ignore[no-untyped-def]
     samples = UserSamples(make_data(tmp_path))
-    cut = [(s.user, s.start, s.stop) for s in training_segments(samples, 4)]
+    cut = [(s.user, s.start, s.stop) for s in training_stretches(samples, 4)]
     assert cut == [(0, 0, 4), (0, 8, 10), (1, 4, 8), (2, 0, 4)]
     whole = [(s.start, s.stop) for s in whole_video(samples, 0, 4)]
     assert whole == [(0, 4), (4, 8), (8, 10)]

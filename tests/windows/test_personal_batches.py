@@ -6,15 +6,15 @@ import numpy as np
 import torch
 
 from contentctr.models.losses import loss_counts
-from contentctr.simulate.personal import HighlightSimulation, write_simulated
-from contentctr.windows.personal import Segment, UserSamples, training_segments
-from contentctr.windows.personal_batches import SegmentLoader, make_batch
+from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.windows.personal import Stretch, UserSamples, training_stretches
+from contentctr.windows.personal_batches import StretchLoader, make_batch
 from make_phd import make_data
 
 SEGMENTS = [
-    Segment(user=1, start=4, stop=8),
-    Segment(user=0, start=8, stop=10),
-    Segment(user=2, start=0, stop=4),
+    Stretch(user=1, start=4, stop=8),
+    Stretch(user=0, start=8, stop=10),
+    Stretch(user=2, start=0, stop=4),
 ]
 
 
@@ -41,13 +41,13 @@ def test_a_batch_is_its_segments_padded(tmp_path):
 
 
 def make_loader(root, **options):
-    config = HighlightSimulation(num_users=20, max_video_s=120.0, visual_dim=4, text_dim=3)
+    config = PersonalSimulation(num_users=20, max_video_s=120.0, visual_dim=4, text_dim=3)
     path = root / "data"
     if not path.exists():
         write_simulated(config, path, show_progress=False)
     users = UserSamples(path, "train")
     values = {"window_len": 40, "batch_size": 5, "num_negatives": 2, **options}
-    return SegmentLoader(videos=users, segments=training_segments(users, 40), **values)
+    return StretchLoader(videos=users, segments=training_stretches(users, 40), **values)
 
 
 def rows(loader, epoch=0, start=0):

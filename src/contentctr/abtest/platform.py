@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 from contentctr.report.saved_rooms import read_evaluation
-from contentctr.store.rooms import SPLITS, Prepared
+from contentctr.store.rooms import SPLITS, PreparedRooms
 
 MIN_SLOTS = 20
 """Segments that a day of the test must last at least."""
@@ -87,7 +87,7 @@ class Platform:
         return np.repeat(self.first_P + self.length_P, self.length_P)
 
 
-def load_platform(data: Prepared, scores: Scores, *, split: str, seed: int) -> Platform:
+def load_platform(data: PreparedRooms, scores: Scores, *, split: str, seed: int) -> Platform:
     """Read the rooms of a split, their truth, and our scores of them.
 
     Args:

@@ -33,7 +33,7 @@ from contentctr.errors import InputError, require
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.live.ranking import RankSettings, content_part, fade
 from contentctr.progress import progress_bar
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 
 _require = partial(require, of="replay setting")
 
@@ -90,7 +90,7 @@ class ReplaySettings:
 
 
 def replay_test(
-    data: Prepared | Path | str,
+    data: PreparedRooms | Path | str,
     out: Path | str,
     scores: Scores,
     *,
@@ -115,7 +115,7 @@ def replay_test(
         InputError: the rooms are not simulated or too few, or the scores are not of these rooms.
     """
     settings, out = settings or ReplaySettings(), Path(out)
-    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     platform = load_platform(data, scores, split=split, seed=settings.seed)
     log, facts = simulate(platform, settings, show_progress=show_progress)
     out.mkdir(parents=True, exist_ok=True)

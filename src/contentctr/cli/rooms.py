@@ -126,9 +126,9 @@ def _simulate_phd(
     import dataclasses
 
     if features:
-        from contentctr.simulate.personal import HighlightSimulation, write_simulated
+        from contentctr.simulate.personal import PersonalSimulation, write_simulated
 
-        config = HighlightSimulation(
+        config = PersonalSimulation(
             seed=seed, num_users=200 if users is None else users, test=0.2 if test is None else test
         )
         write_simulated(config, out)
@@ -262,9 +262,9 @@ def encode(
             raise InputError(f"{data}: --inputs is not for personalized highlights")
         if ray is not None:
             raise InputError(f"{data}: --ray is not for personalized highlights")
-        from contentctr.encode.personal import encode_videos
+        from contentctr.encode.personal import encode_personal
 
-        counts = encode_videos(
+        counts = encode_personal(
             data,
             visual=visual,
             text=text,

@@ -40,7 +40,7 @@ from contentctr.files import digest
 from contentctr.prepare.phd.captions import frame_texts
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.room import Media
-from contentctr.store.personal import HighlightData, span_frames
+from contentctr.store.personal import PreparedPersonal, span_frames
 from contentctr.store.vectors import (
     Entry,
     StoredRoom,
@@ -78,8 +78,8 @@ class _Task:
         )
 
 
-def encode_videos(
-    data: HighlightData | Path | str,
+def encode_personal(
+    data: PreparedPersonal | Path | str,
     *,
     visual: str = encoders.EMBEDDED,
     text: str = encoders.EMBEDDED,
@@ -110,7 +110,7 @@ def encode_videos(
     Raises:
         InputError: an encoder or a video cannot be had, or there are features without videos.
     """
-    data = data if isinstance(data, HighlightData) else HighlightData(Path(data))
+    data = data if isinstance(data, PreparedPersonal) else PreparedPersonal(Path(data))
     if data.manifest().get("simulated") and data.videos()["media"].null_count():
         raise InputError(
             f"{data.root}: its features are simulated, without pictures: there is nothing to encode"
@@ -123,7 +123,7 @@ def encode_videos(
     return _Job(data, f, g, batch_size=batch_size).run(show_progress=show_progress)
 
 
-def wanted_frames(data: HighlightData) -> dict[str, NDArray[np.int32]]:
+def wanted_frames(data: PreparedPersonal) -> dict[str, NDArray[np.int32]]:
     """Numbers of the frames of each video that samples need, ascending."""
     rate, wanted = data.frame_rate, {}
     clips: dict[str, list[range]] = {}
@@ -156,10 +156,10 @@ def feature_spec(
 
 
 class _Job:
-    """One run of `encode_videos`."""
+    """One run of `encode_personal`."""
 
     def __init__(
-        self, data: HighlightData, visual: VisualEncoder, text: TextEncoder, *, batch_size: int
+        self, data: PreparedPersonal, visual: VisualEncoder, text: TextEncoder, *, batch_size: int
     ) -> None:
         self.data, self.visual, self.text = data, visual, text.eval()
         self.batch_size = batch_size

@@ -35,7 +35,7 @@ from contentctr.rooms.media import list_images
 from contentctr.rooms.room import Media
 from contentctr.shards import run_over
 from contentctr.store.given_vectors import StoredVectors
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import (
     FLAGS,
     Entry,
@@ -59,7 +59,7 @@ TEXT_PART = {
 
 
 def encode_rooms(
-    data: Prepared | Path | str,
+    data: PreparedRooms | Path | str,
     *,
     visual: str = encoders.EMBEDDED,
     text: str = encoders.EMBEDDED,
@@ -97,7 +97,7 @@ def encode_rooms(
     Raises:
         InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
     """
-    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     batch_size = default_batch_size(device) if batch_size is None else batch_size
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
@@ -138,7 +138,7 @@ class _Source:
 
     def load(self, device: torch.device) -> _RoomEncoder:
         """The encoders, on a device."""
-        data = Prepared(self.root)
+        data = PreparedRooms(self.root)
         f = _visual_source(data, self.visual, inputs=self.inputs, device=device)
         g = encoders.load_text(
             self.text, pooling=self.text_pooling, max_tokens=self.max_text_tokens, device=device
@@ -163,7 +163,7 @@ class _Source:
 
 
 def _visual_source(
-    data: Prepared, visual: str, *, inputs: bool, device: str | torch.device
+    data: PreparedRooms, visual: str, *, inputs: bool, device: str | torch.device
 ) -> encoders.ImageEncoder | StoredVectors:
     """The visual encoder, or the features that take its place.
 
@@ -210,7 +210,7 @@ class _Task:
 class _Job:
     """One run of `encode_rooms`."""
 
-    def __init__(self, data: Prepared, source: _Source, encoder: _RoomEncoder) -> None:
+    def __init__(self, data: PreparedRooms, source: _Source, encoder: _RoomEncoder) -> None:
         self.data, self.source, self.encoder = data, source, encoder
         self.folder, self.spec, self.visual = encoder.folder, encoder.spec, encoder.visual
         self.segments_hash = data.manifest().get("hashes", {}).get("segments.parquet", "")
@@ -324,7 +324,7 @@ class _RoomEncoder:
 
     def __init__(
         self,
-        data: Prepared,
+        data: PreparedRooms,
         visual: encoders.ImageEncoder | StoredVectors,
         text: encoders.TextPairEncoder,
         *,

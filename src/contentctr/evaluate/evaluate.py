@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from contentctr.errors import InputError
-from contentctr.evaluate.personal import evaluate_highlights
+from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.train.opened import Data, open_data
 
 
@@ -53,10 +53,10 @@ def evaluate_model(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     found, out = open_data(data), Path(out)
-    if isinstance(found, HighlightData):
+    if isinstance(found, PreparedPersonal):
         if ray is not None:
             raise InputError(f"{found.root}: --ray is not for personalized highlights")
-        return evaluate_highlights(
+        return evaluate_personal(
             load_for(checkpoint, "highlights"),
             found,
             out,

@@ -23,7 +23,7 @@ from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.personal import score_videos
 from contentctr.simulate.truth import oracle_scores
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.personal import UserSamples, whole_video
 
 Floats = NDArray[np.float64]
@@ -31,9 +31,9 @@ RANDOM_DRAWS = 20
 """Of the random scorer, whose metrics are the means over them."""
 
 
-def evaluate_highlights(
+def evaluate_personal(
     checkpoint: Checkpoint,
-    data: HighlightData,
+    data: PreparedPersonal,
     out: Path,
     *,
     split: str,
@@ -143,7 +143,7 @@ def _people(
 
 
 def _references(
-    data: HighlightData, users: UserSamples, labels: Sequence[NDArray[np.bool_]]
+    data: PreparedPersonal, users: UserSamples, labels: Sequence[NDArray[np.bool_]]
 ) -> dict[str, Any]:
     """What scorers reach that have learned nothing, or that know all."""
     drawn = []

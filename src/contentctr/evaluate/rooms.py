@@ -19,7 +19,7 @@ from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.rooms import RoomsScorer
 from contentctr.shards import run_over
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import (
     is_sample,
@@ -37,7 +37,7 @@ HIGHLIGHT = "highlight_label"
 
 def evaluate_rooms(
     checkpoint: Checkpoint,
-    data: Prepared,
+    data: PreparedRooms,
     out: Path,
     *,
     split: str,
@@ -101,7 +101,7 @@ class _Scoring:
     def segments(self) -> SegmentData:
         """The segments of the split."""
         return load_segments(
-            Prepared(self.root),
+            PreparedRooms(self.root),
             self.checkpoint.vocabulary,
             split=self.split,
             horizon=self.checkpoint.config.data.horizon,
@@ -148,7 +148,7 @@ def _score(
 
 
 def _predictions(
-    segments: SegmentData, scores_S: Floats, checkpoint: Checkpoint, data: Prepared
+    segments: SegmentData, scores_S: Floats, checkpoint: Checkpoint, data: PreparedRooms
 ) -> pl.DataFrame:
     """One row a segment that has a score; with the truth of simulated rooms."""
     config, target = checkpoint.config.data, checkpoint.spec.target

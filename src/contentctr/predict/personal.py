@@ -36,7 +36,7 @@ from contentctr.score.highlights import SHARE, find_highlights, highlight_mask
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import count_frames, span_frames
 from contentctr.store.vectors import to_half
-from contentctr.windows.personal import Frames, Segment, clip_mean
+from contentctr.windows.personal import Frames, Stretch, clip_mean
 
 SMOOTH_S = 3.0
 """Scores are averaged over so many seconds before parts are found: PHD's median selection."""
@@ -69,7 +69,7 @@ class _OneVideo:
     def num_frames(self, user: int) -> int:
         return len(self.whole.has_visual_T)
 
-    def frames(self, segment: Segment) -> Frames:
+    def frames(self, segment: Stretch) -> Frames:
         rows = slice(segment.start, segment.stop)
         return Frames(**{name: values[rows] for name, values in vars(self.whole).items()})
 

@@ -33,7 +33,7 @@ from contentctr.store.personal import (
     MAX_HISTORY,
     SCENES_FILE,
     TASTES_FILE,
-    HighlightData,
+    PreparedPersonal,
     count_frames,
 )
 
@@ -97,7 +97,7 @@ def prepare_phd(
     test_csv: Path | str | None = None,
     settings: Settings | None = None,
     show_progress: bool = True,
-) -> HighlightData:
+) -> PreparedPersonal:
     """Write the prepared folder `out`; a killed run does not open again what it opened.
 
     The split is by target video: users who share one are in one split, so that no training label

@@ -25,7 +25,7 @@ from contentctr.rooms.folder import find_rooms, read_room
 from contentctr.rooms.room import Room
 from contentctr.shards import run_over
 from contentctr.store import rooms as prepared
-from contentctr.store.rooms import ROOMS_SCHEMA, TRUTH_SCHEMA, Prepared
+from contentctr.store.rooms import ROOMS_SCHEMA, TRUTH_SCHEMA, PreparedRooms
 
 _CHUNK_ROOMS = 64
 _CHUNK_EVENTS = 20_000_000
@@ -104,7 +104,7 @@ def prepare_rooms(
     skip_bad_rooms: bool = False,
     ray: str | None = None,
     show_progress: bool = True,
-) -> Prepared:
+) -> PreparedRooms:
     """Read all room folders at or below `rooms_root` and write the prepared folder `out`.
 
     Nothing is written before every room is read. What was left out, and why, is in the manifest's
@@ -276,7 +276,7 @@ def _write(
     rooms: pl.DataFrame,
     segments: pl.DataFrame,
     settings: dict[str, Any],
-) -> Prepared:
+) -> PreparedRooms:
     warnings = collected.warnings[:_MAX_WARNINGS]
     if len(collected.warnings) > _MAX_WARNINGS:
         warnings.append(f"and {len(collected.warnings) - _MAX_WARNINGS} more")

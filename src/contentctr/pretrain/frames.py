@@ -25,7 +25,7 @@ from contentctr.encode.segments import segment_frames, segment_spans
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json, write_json
 from contentctr.progress import Progress, progress_bar
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import StoredRoom, room_file, write_shard
 
 CHUNK = 256
@@ -82,14 +82,14 @@ class FrameCache:
         return frame
 
 
-def pictures_state(data: Prepared) -> str:
+def pictures_state(data: PreparedRooms) -> str:
     """Hash of the rooms' pictures (names, sizes and times of their files)."""
     rooms = data.rooms().iter_rows(named=True)
     return digest([media_state(room["room_id"], room_media(room)) for room in rooms])
 
 
 def cache_frames(
-    data: Prepared, folder: Path, settings: ImageSettings, *, split: str, show_progress: bool
+    data: PreparedRooms, folder: Path, settings: ImageSettings, *, split: str, show_progress: bool
 ) -> FrameCache:
     """Decode the pictures of a split's rooms; what is there from an earlier run is kept.
 

@@ -29,7 +29,7 @@ from contentctr.encode.segments import (
 )
 from contentctr.errors import InputError
 from contentctr.progress import progress_bar
-from contentctr.store.rooms import SPLITS, Prepared
+from contentctr.store.rooms import SPLITS, PreparedRooms
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Tried on the validation rooms; times half the squared weights, beside the mean log loss."""
@@ -149,7 +149,7 @@ def probe_features(
 
 
 def probe_visual(
-    data: Prepared, encoder: VisualEncoder, *, show_progress: bool = True
+    data: PreparedRooms, encoder: VisualEncoder, *, show_progress: bool = True
 ) -> ProbeResult:
     """Probe a visual encoder's features, averaged over a segment's frames, for the activity.
 
@@ -174,7 +174,9 @@ def probe_visual(
     return _probe(data, parts)
 
 
-def probe_text(data: Prepared, encoder: TextEncoder, *, show_progress: bool = True) -> ProbeResult:
+def probe_text(
+    data: PreparedRooms, encoder: TextEncoder, *, show_progress: bool = True
+) -> ProbeResult:
     """Probe a text encoder's features for the activity; see `probe_visual`."""
     parts = []
     lag = data.manifest()["comment_lag"]
@@ -185,7 +187,7 @@ def probe_text(data: Prepared, encoder: TextEncoder, *, show_progress: bool = Tr
     return _probe(data, parts)
 
 
-def _rooms(data: Prepared, show: bool) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
+def _rooms(data: PreparedRooms, show: bool) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
     """Rooms and their segments with the column `activity`."""
     truth = data.truth()
     if truth is None:
@@ -214,7 +216,7 @@ def _labelled(
     return features_SD[has_S], labels_S[has_S], split_S[has_S]
 
 
-def _probe(data: Prepared, parts: list[tuple[NDArray[Any], ...]]) -> ProbeResult:
+def _probe(data: PreparedRooms, parts: list[tuple[NDArray[Any], ...]]) -> ProbeResult:
     features_SD, labels_S, split_S = (np.concatenate(part) for part in zip(*parts, strict=True))
     try:
         return probe_features(features_SD, labels_S.astype(np.int64), split_S)

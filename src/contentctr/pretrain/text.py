@@ -31,7 +31,7 @@ from contentctr.pretrain.loop import (
     quiet_transformers,
     run_pretraining,
 )
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 
 IGNORED = -100
 """Label of a token that is not predicted."""
@@ -51,7 +51,7 @@ SMALL = {
 
 
 def pretrain_text(
-    data: Prepared | Path | str,
+    data: PreparedRooms | Path | str,
     base: str | None,
     out: Path | str,
     *,
@@ -92,7 +92,7 @@ def pretrain_text(
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: asked to stop; OUT/last holds the state.
     """
-    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     out, settings = Path(out), settings or PretrainConfig()
     if not 0 < mask_share < 1:
         raise InputError(f"mask_share must be above 0 and below 1, not {mask_share!r}")
@@ -127,7 +127,7 @@ def pretrain_text(
 
 
 def untrained_text(
-    data: Prepared, config: str = "small", *, max_tokens: int = 128, seed: int = 0
+    data: PreparedRooms, config: str = "small", *, max_tokens: int = 128, seed: int = 0
 ) -> TextPairEncoder:
     """What `pretrain_text` starts from without a base: the measure of what it gains."""
     torch.manual_seed(seed)
@@ -232,7 +232,7 @@ def mask_tokens(
     return np.where(swapped_L, any_L, seen_L), chosen_L
 
 
-def split_pairs(data: Prepared) -> dict[str, list[Pair]]:
+def split_pairs(data: PreparedRooms) -> dict[str, list[Pair]]:
     """The pairs (speech, comments) of training and validation rooms that are not empty.
 
     Raises:

@@ -33,7 +33,7 @@ from contentctr.pretrain.loop import (
     quiet_transformers,
     run_pretraining,
 )
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 
 SMALL = {
     "model_type": "swin",
@@ -50,7 +50,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def pretrain_vision(
-    data: Prepared | Path | str,
+    data: PreparedRooms | Path | str,
     base: str | None,
     out: Path | str,
     *,
@@ -89,7 +89,7 @@ def pretrain_vision(
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: asked to stop; OUT/last holds the state.
     """
-    data = data if isinstance(data, Prepared) else Prepared(Path(data))
+    data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     out, settings = Path(out), settings or PretrainConfig()
     if (base is None) == (config is None):
         raise InputError("pre-training a visual encoder needs either a base or a config")
@@ -232,7 +232,7 @@ def _encoder(model: Any, image: ImageSettings) -> ImageEncoder:
     return ImageEncoder("pretrained", backbone, image)
 
 
-def _require_pictures(data: Prepared) -> None:
+def _require_pictures(data: PreparedRooms) -> None:
     rooms = data.rooms().filter(split="train")
     if rooms["media"].null_count() == rooms.height:
         raise InputError(f"{data.root}: no training room has pictures")

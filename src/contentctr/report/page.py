@@ -12,15 +12,15 @@ from typing import Any
 from contentctr.errors import InputError
 from contentctr.files import write_text
 from contentctr.report.checks import HIGHLIGHTS, ROOMS, task_of
-from contentctr.report.personal import highlights_contents
+from contentctr.report.personal import personal_contents
 from contentctr.report.pieces import Contents, escaped
 from contentctr.report.rooms import rooms_contents
-from contentctr.report.saved_personal import read_highlights
+from contentctr.report.saved_personal import read_personal
 from contentctr.report.saved_rooms import read_evaluation
 
 _TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path, int], Contents]]] = {
     ROOMS: (read_evaluation, rooms_contents),
-    HIGHLIGHTS: (read_highlights, highlights_contents),
+    HIGHLIGHTS: (read_personal, personal_contents),
 }
 """By the task of metrics.json: what reads its folder, and what makes the page of what was read."""
 _OURS = re.compile(r"(curve-(best|median|worst|\d+)|against|calibration|users|training)\.png")

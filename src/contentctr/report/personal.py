@@ -16,7 +16,7 @@ from contentctr.report.pieces import (
     simulated_note,
     split_name,
 )
-from contentctr.report.saved_personal import METRICS, HighlightEvaluation
+from contentctr.report.saved_personal import METRICS, PersonalEvaluation
 from contentctr.report.training import training_section
 from contentctr.report.user_sections import groups_section, spread_section, users_section
 
@@ -37,7 +37,7 @@ _ABOUT = {
 assert tuple(_ABOUT) == METRICS
 
 
-def highlights_contents(found: HighlightEvaluation, pictures: Path, most: int) -> Contents:
+def personal_contents(found: PersonalEvaluation, pictures: Path, most: int) -> Contents:
     """The page of an evaluation of personalized highlights.
 
     Args:

@@ -63,7 +63,7 @@ _USER = {"user": "user_id"}
 
 
 @dataclass(frozen=True)
-class HighlightEvaluation:
+class PersonalEvaluation:
     """What the folder holds."""
 
     predictions: pl.DataFrame
@@ -76,7 +76,7 @@ class HighlightEvaluation:
     """As read_log gives it; None where no log was kept."""
 
 
-def read_highlights(folder: Path) -> HighlightEvaluation:
+def read_personal(folder: Path) -> PersonalEvaluation:
     """Read the folder of an evaluation of personalized highlights.
 
     Raises:
@@ -91,7 +91,7 @@ def read_highlights(folder: Path) -> HighlightEvaluation:
             f"{folder / 'metrics.json'}: counts.users must be the number of rows of users.parquet, "
             f"{users.height}, not {metrics['counts']['users']}"
         )
-    return HighlightEvaluation(predictions, users, metrics, read_log(folder / "training_log.jsonl"))
+    return PersonalEvaluation(predictions, users, metrics, read_log(folder / "training_log.jsonl"))
 
 
 def _read_predictions(path: Path) -> pl.DataFrame:

@@ -37,7 +37,7 @@ from contentctr.reproduce.rows import Picture, Row, Run
 from contentctr.reproduce.study import Study
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.highlights import clock
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.windows.rooms import Windows, gather, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 
@@ -319,7 +319,7 @@ def draw_paths(study: Study, canvas: Canvas) -> list[Block]:
 
 def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[tuple[str, Tensor]]:
     """Name and cosines float32 [N, N] of the chosen test windows, text down."""
-    assert isinstance(study.data, Prepared)
+    assert isinstance(study.data, PreparedRooms)
     config, finetuned = checkpoint.config.data, checkpoint.finetuned
     data = load_segments(
         study.data,

@@ -13,7 +13,7 @@ from contentctr.reproduce.plan import ID_SETTINGS, MAP, TAU
 from contentctr.reproduce.results import evaluations
 from contentctr.reproduce.rows import Metric
 from contentctr.reproduce.study import Study
-from contentctr.store.personal import SPLITS, HighlightData
+from contentctr.store.personal import SPLITS, PreparedPersonal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ PAPER = (
 def head_of(study: Study) -> Head:
     """The head of a study's page; some rows of its table need a finished run."""
     facts = _first_metrics(study)
-    if isinstance(study.data, HighlightData):
+    if isinstance(study.data, PreparedPersonal):
         return _highlights_head(study, study.data, facts)
     return _rooms_head(study, facts)
 
@@ -150,7 +150,7 @@ MEASURE = (
 )
 
 
-def _highlights_head(study: Study, data: HighlightData, facts: dict[str, Any] | None) -> Head:
+def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any] | None) -> Head:
     simulated = bool(data.manifest()["simulated"])
     users, videos = data.users(), data.videos()
     by_split = [f"{users.filter(pl.col('split') == s).height:,} {s}" for s in SPLITS]

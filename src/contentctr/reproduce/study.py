@@ -26,8 +26,8 @@ from contentctr.models.registry import model_type
 from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce.plan import TASKS, choose
 from contentctr.reproduce.rows import Picture, Run, Table, TaskPlan
-from contentctr.store.personal import HighlightData
-from contentctr.store.rooms import Prepared
+from contentctr.store.personal import PreparedPersonal
+from contentctr.store.rooms import PreparedRooms
 from contentctr.train.opened import open_data, open_task
 
 
@@ -56,7 +56,7 @@ class Study:
     """A reproduction: the items asked for, the data, the settings and the seeds."""
 
     items: tuple[Table | Picture, ...]
-    data: Prepared | HighlightData
+    data: PreparedRooms | PreparedPersonal
     out: Path
     recipe: str
     settings: tuple[str, ...]

@@ -28,14 +28,14 @@ from contentctr.prepare.phd.annotations import spread, unite
 from contentctr.progress import progress_bar
 from contentctr.simulate.tastes import Tastes, World
 from contentctr.store import personal as folder
-from contentctr.store.personal import HighlightData, count_frames
+from contentctr.store.personal import PreparedPersonal, count_frames
 from contentctr.store.vectors import StoredRoom, to_half, write_manifest, write_shard
 
 _SHARD_VIDEOS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class HighlightSimulation(Tastes):
+class PersonalSimulation(Tastes):
     """Settings of the mechanism and of the features made up for it.
 
     Raises:
@@ -67,8 +67,8 @@ class HighlightSimulation(Tastes):
 
 
 def write_simulated(
-    config: HighlightSimulation, out: Path | str, *, show_progress: bool = True
-) -> HighlightData:
+    config: PersonalSimulation, out: Path | str, *, show_progress: bool = True
+) -> PreparedPersonal:
     """Write a prepared folder with stored features, and beside it the truth (`phd/truth.py`).
 
     Args:
@@ -123,7 +123,7 @@ def write_simulated(
     return data
 
 
-def _tables(world: World, config: HighlightSimulation) -> dict[str, pl.DataFrame]:
+def _tables(world: World, config: PersonalSimulation) -> dict[str, pl.DataFrame]:
     """Tables of the prepared folder."""
     rows = world.selections_table()
     targets, history = rows.filter("is_target"), rows.filter(~pl.col("is_target"))
@@ -161,7 +161,7 @@ def _tables(world: World, config: HighlightSimulation) -> dict[str, pl.DataFrame
 
 
 def _shards(
-    world: World, config: HighlightSimulation, wanted: dict[str, NDArray[np.int32]]
+    world: World, config: PersonalSimulation, wanted: dict[str, NDArray[np.int32]]
 ) -> Iterator[list[StoredRoom]]:
     """Stored features of the wanted frames, some videos at a time."""
     rng = np.random.default_rng(int(digest(config.seed, "topics")[:15], 16))
@@ -177,7 +177,7 @@ def _shards(
 
 def _features(
     world: World,
-    config: HighlightSimulation,
+    config: PersonalSimulation,
     video_id: str,
     frame_S: NDArray[np.int32],
     visual_PV: NDArray[np.float64],

@@ -32,7 +32,7 @@ from contentctr.simulate.mechanism import (
     SimulatorConfig,
     draw_room,
 )
-from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, Prepared, write
+from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, PreparedRooms, write
 from contentctr.store.vectors import (
     SegmentFeatures,
     StoredRoom,
@@ -100,7 +100,7 @@ def write_features(
     val: float = 0.1,
     test: float = 0.1,
     show_progress: bool = True,
-) -> Prepared:
+) -> PreparedRooms:
     """Write every room's segments and made-up features as a prepared folder, without any picture.
 
     Args:
@@ -159,7 +159,7 @@ def _manifest(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_features_manifest(
-    data: Prepared, config: SimulatorConfig, *, visual_dim: int, text_dim: int
+    data: PreparedRooms, config: SimulatorConfig, *, visual_dim: int, text_dim: int
 ) -> None:
     """Say that the features are made up, and by which seed: only such go with a trained model."""
     manifest = data.manifest()

@@ -21,13 +21,15 @@ from contentctr.simulate.tastes import (
     TARGET_HIGHLIGHTS,
     TASTES_SCHEMA,
 )
-from contentctr.store.personal import SCENES_FILE, TASTES_FILE, HighlightData
+from contentctr.store.personal import SCENES_FILE, TASTES_FILE, PreparedPersonal
 
 _QUANTILES = 1000
 """Points at which the lengths' distribution is taken."""
 
 
-def oracle_scores(data: HighlightData, user_ids: Sequence[str]) -> list[NDArray[np.float64]] | None:
+def oracle_scores(
+    data: PreparedPersonal, user_ids: Sequence[str]
+) -> list[NDArray[np.float64]] | None:
     """The chance that each user selects each frame of the target video.
 
     It is the mechanism's own probability. The oracle knows the user's taste, the video's scenes

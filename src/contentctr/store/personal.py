@@ -82,7 +82,7 @@ def source_of(root: Path) -> str:
 
 
 @dataclass(frozen=True)
-class HighlightData:
+class PreparedPersonal:
     """A prepared folder that exists."""
 
     root: Path
@@ -142,7 +142,7 @@ class HighlightData:
 
 def write(
     root: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]
-) -> HighlightData:
+) -> PreparedPersonal:
     """Write the tables and, last, the manifest; stored features stay.
 
     Args:
@@ -161,7 +161,7 @@ def write(
         root / "manifest.json",
         {"schema_version": SCHEMA_VERSION, "source": SOURCE, **manifest, "hashes": hashes},
     )
-    return HighlightData(root)
+    return PreparedPersonal(root)
 
 
 def count_frames(duration_s: float, frame_rate: float) -> int:

@@ -61,7 +61,7 @@ TRUTH_SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRooms:
     """A prepared folder that exists; reading it checks what it reads."""
 
     root: Path
@@ -147,7 +147,7 @@ def write(
     segments: pl.DataFrame,
     manifest: Mapping[str, Any],
     truth: pl.DataFrame | None = None,
-) -> Prepared:
+) -> PreparedRooms:
     """Write a prepared folder's tables, the manifest last.
 
     Args:
@@ -188,7 +188,7 @@ def write(
             "hashes": {f"{n}.parquet": file_sha256(root / f"{n}.parquet") for n in tables},
         },
     )
-    return Prepared(root)
+    return PreparedRooms(root)
 
 
 def encoder_texts(segments: pl.DataFrame, comment_lag: int) -> pl.DataFrame:

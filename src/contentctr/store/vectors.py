@@ -39,7 +39,7 @@ from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.store.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 
 SCHEMA_VERSION = 1
 FLAGS = ("has_visual", "has_speech", "has_comments")
@@ -208,7 +208,7 @@ def read_manifest(folder: Path) -> tuple[DataSpec, dict[str, Any]]:
     return spec, manifest
 
 
-def data_spec(data: Prepared, *, inputs: bool = False) -> DataSpec:
+def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
     """What a model must know of prepared and encoded data.
 
     Args:

@@ -15,13 +15,13 @@ from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.score.personal import score_videos
-from contentctr.store.personal import HighlightData
+from contentctr.store.personal import PreparedPersonal
 from contentctr.train.task import Process, loader_settings
-from contentctr.windows.personal import UserSamples, training_segments
-from contentctr.windows.personal_batches import SegmentLoader
+from contentctr.windows.personal import UserSamples, training_stretches
+from contentctr.windows.personal_batches import StretchLoader
 
 
-class HighlightsTask:
+class PersonalTask:
     """A prepared and encoded folder of personalized highlights as a Task.
 
     Args:
@@ -31,7 +31,7 @@ class HighlightsTask:
     name = "highlights"
     score = "map"
 
-    def __init__(self, data: HighlightData) -> None:
+    def __init__(self, data: PreparedPersonal) -> None:
         self.data, self.root = data, data.root
 
     @cached_property
@@ -54,14 +54,14 @@ class HighlightsTask:
 
     def load(
         self, config: Config, vocabulary: Vocabulary, process: Process
-    ) -> tuple[SegmentLoader, Validation]:
+    ) -> tuple[StretchLoader, Validation]:
         """As Task has it; trained on are the segments that hold a highlight."""
         users = self.samples.only("train")
-        segments = training_segments(users, config.data.window_len)
+        segments = training_stretches(users, config.data.window_len)
         if not segments:
             raise InputError(f"{self.root}: must have users in its split train, and has none")
         settings = loader_settings(config, process)
-        loader = SegmentLoader(videos=users, segments=segments, **settings)
+        loader = StretchLoader(videos=users, segments=segments, **settings)
         return loader, Validation(self.samples.only("val"), config)
 
 

@@ -19,7 +19,7 @@ from contentctr.files import file_sha256
 from contentctr.metrics.ctr import kendall_tau, log_loss
 from contentctr.models.registry import model_type
 from contentctr.score.rooms import score_segments
-from contentctr.store.rooms import Prepared
+from contentctr.store.rooms import PreparedRooms
 from contentctr.store.streamer_table import read_streamer_table
 from contentctr.store.vectors import data_spec
 from contentctr.train.task import Process, loader_settings
@@ -37,7 +37,7 @@ class RoomsTask:
     name = "ctr"
     score = "kendall_tau"
 
-    def __init__(self, data: Prepared) -> None:
+    def __init__(self, data: PreparedRooms) -> None:
         self.data, self.root = data, data.root
 
     def spec(self, config: Config) -> DataSpec:

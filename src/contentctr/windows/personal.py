@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.store.personal import SPLITS, HighlightData, frame_labels, span_frames
+from contentctr.store.personal import SPLITS, PreparedPersonal, frame_labels, span_frames
 from contentctr.store.vectors import read_entry, read_index, read_manifest
 
 _TARGET_PART = ("visual", "has_visual", "text", "has_text")
@@ -67,7 +67,7 @@ class UserSample(Frames):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
+class Stretch:
     """A stretch of a user's target video."""
 
     user: int
@@ -96,8 +96,8 @@ class UserSamples:
         InputError: nothing is encoded, not everything is, or it was prepared anew since.
     """
 
-    def __init__(self, data: HighlightData | Path | str, split: str | None = None) -> None:
-        data = data if isinstance(data, HighlightData) else HighlightData(Path(data))
+    def __init__(self, data: PreparedPersonal | Path | str, split: str | None = None) -> None:
+        data = data if isinstance(data, PreparedPersonal) else PreparedPersonal(Path(data))
         self.frame_rate = data.frame_rate
         self.spec = _checked_spec(data)
         """Encoders and widths of the features."""
@@ -148,13 +148,13 @@ class UserSamples:
         return UserSample(
             user_id=self.users["user_id"][user],
             video_id=self.users["video_id"][user],
-            **vars(self.frames(Segment(user=user, start=0, stop=self.num_frames(user)))),
+            **vars(self.frames(Stretch(user=user, start=0, stop=self.num_frames(user)))),
             label_T=self.labels(user),
             history_KV=self.history(user),
             frame_rate=self.frame_rate,
         )
 
-    def frames(self, segment: Segment) -> Frames:
+    def frames(self, segment: Stretch) -> Frames:
         """What is stored of a stretch of a user's target video; no more of it is read.
 
         Raises:
@@ -259,7 +259,7 @@ def _require_rows(rows: NDArray[Any], width: int, what: str) -> None:
         raise InputError(f"{what} must be finite, and is not")
 
 
-def training_segments(samples: UserSamples, length: int = 192) -> list[Segment]:
+def training_stretches(samples: UserSamples, length: int = 192) -> list[Stretch]:
     """Segments of the users' target videos that hold at least one highlight frame (Section 4.1.2).
 
     Args:
@@ -273,7 +273,7 @@ def training_segments(samples: UserSamples, length: int = 192) -> list[Segment]:
     return chosen
 
 
-def whole_video(samples: Lengths, user: int, length: int = 192) -> list[Segment]:
+def whole_video(samples: Lengths, user: int, length: int = 192) -> list[Stretch]:
     """All segments of a user's target video, from its start on, for testing (Section 4.1.2).
 
     The last one may be shorter.
@@ -285,10 +285,10 @@ def whole_video(samples: Lengths, user: int, length: int = 192) -> list[Segment]
     """
     num_frames = samples.num_frames(user)
     starts = range(0, num_frames, length)
-    return [Segment(user=user, start=s, stop=min(s + length, num_frames)) for s in starts]
+    return [Stretch(user=user, start=s, stop=min(s + length, num_frames)) for s in starts]
 
 
-def _checked_spec(data: HighlightData) -> DataSpec:
+def _checked_spec(data: PreparedPersonal) -> DataSpec:
     """The store's spec; it must be of what the folder holds now."""
     spec, manifest = read_manifest(data.features_dir)
     if manifest["segments_hash"] != data.content_hash():

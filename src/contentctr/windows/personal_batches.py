@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import Batch, DataSpec, History
 from contentctr.windows.loader import EpochLoader, IntArray
-from contentctr.windows.personal import Frames, Segment
+from contentctr.windows.personal import Frames, Stretch
 
 
 class Videos(Protocol):
@@ -27,7 +27,7 @@ class Videos(Protocol):
     def num_frames(self, user: int) -> int:
         """T of a user's video."""
 
-    def frames(self, segment: Segment) -> Frames:
+    def frames(self, segment: Stretch) -> Frames:
         """The frames of a stretch."""
 
     def labels(self, user: int) -> NDArray[np.bool_]:
@@ -38,7 +38,7 @@ class Videos(Protocol):
 
 
 def make_batch(
-    videos: Videos, segments: Sequence[Segment], which: Sequence[int] | None = None
+    videos: Videos, segments: Sequence[Stretch], which: Sequence[int] | None = None
 ) -> Batch:
     """Segments as a batch, padded to the longest segment and the longest history among them.
 
@@ -92,11 +92,11 @@ def _history(clips: Sequence[NDArray[np.float32]]) -> History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentLoader(EpochLoader):
+class StretchLoader(EpochLoader):
     """Training batches of stretches of videos."""
 
     videos: Videos
-    segments: Sequence[Segment]
+    segments: Sequence[Stretch]
 
     def __len__(self) -> int:
         """Segments."""

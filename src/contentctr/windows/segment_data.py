@@ -17,7 +17,7 @@ from torch import Tensor
 from contentctr.batch import Vocabulary
 from contentctr.errors import InputError
 from contentctr.store.mapped import MappedFeatures, MappedRows
-from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, Prepared
+from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
 from contentctr.store.vectors import FeatureStore, InputStore, SegmentFeatures
 
 IntArray = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def known_ids(segments: pl.DataFrame) -> Vocabulary:
 
 
 def load_segments(
-    data: Prepared,
+    data: PreparedRooms,
     vocabulary: Vocabulary,
     *,
     split: str,
@@ -236,7 +236,7 @@ def _no_features(count: int) -> SegmentFeatures:
 
 
 def _with_inputs(
-    table: pl.DataFrame, data: Prepared, vocabulary: Vocabulary, horizon: int
+    table: pl.DataFrame, data: PreparedRooms, vocabulary: Vocabulary, horizon: int
 ) -> SegmentData:
     """Segments whose features the model's own encoders will make."""
     rooms = table.group_by("room_id", maintain_order=True).len()

@@ -289,7 +289,7 @@ def test_killed_at_every_step_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
         with pytest.raises(Killed):
             prepare(tmp_path / "in", out)
         if "manifest.json" in contents(out):  # the old result, or the new one: both whole
-            prepared.Prepared(out).segments()
+            prepared.PreparedRooms(out).segments()
         resumed = calls.copy()
         calls.clear()
         kept, stop = stop, -1
@@ -355,7 +355,7 @@ def test_other_settings_or_files_begin_anew(source, tmp_path, monkeypatch):
             prepare(source, tmp_path / "out", target="comment_rate")
     assert (tmp_path / "out" / ".klm3").is_dir()
     with pytest.raises(InputError, match="not a prepared folder"):
-        prepared.Prepared(tmp_path / "out").manifest()
+        prepared.PreparedRooms(tmp_path / "out").manifest()
     prepare(source, tmp_path / "out")
     prepare(source, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -47,7 +47,7 @@ from contentctr.live.service.schemas import (
     shares_out,
 )
 
-PAGE = FilePath(__file__).parent / "page"
+PAGE = FilePath(__file__).parents[1] / "page"
 _DECODERS = 2
 """Threads that read posted pictures: each may hold a large one."""
 

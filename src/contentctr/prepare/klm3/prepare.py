@@ -57,7 +57,7 @@ from contentctr.prepare.klm3.settings import (
 from contentctr.prepare.targets import assign_splits, default_comment_lag, set_target
 from contentctr.progress import Progress, progress_bar
 from contentctr.shards import run_over
-from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, Prepared
+from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, PreparedRooms
 from contentctr.store.vectors import StoredRoom, write_shard
 
 _FORM = 1
@@ -81,7 +81,7 @@ def prepare_klm3(
     zone: str = "UTC",
     ray: str | None = None,
     show_progress: bool = True,
-) -> Prepared:
+) -> PreparedRooms:
     """Read the published files in `source` and write the prepared folder `out`.
 
     Memory grows with the number of rooms alone (some hundred bytes each), not with sessions,
@@ -144,7 +144,7 @@ class _Job:
         self.units: dict[str, str] = {}
         self.buckets = num_buckets(p for paths in tables.values() for p in paths)
 
-    def run(self) -> Prepared:
+    def run(self) -> PreparedRooms:
         """All steps; those that are done are passed over."""
         self._open()
         files = sum(len(paths) for paths in self.tables.values()) + len(self.tables["vectors"])
@@ -314,7 +314,7 @@ class _Job:
         write_shard(self.work / "visual", _shard(bucket), stored)
         return int((has_S == 0).sum())
 
-    def _finish(self, rooms: pl.DataFrame) -> Prepared:
+    def _finish(self, rooms: pl.DataFrame) -> PreparedRooms:
         parts = [self.work / "parts" / f"{b:04}.parquet" for b in range(self.buckets)]
         result = Result(
             source=self.source,
@@ -329,7 +329,7 @@ class _Job:
         # Renamed first: what is left of it is never taken for work to go on with.
         self.work.replace(self.out / _DONE)
         shutil.rmtree(self.out / _DONE, ignore_errors=True)
-        return Prepared(self.out)
+        return PreparedRooms(self.out)
 
     def _counts(self) -> dict[str, int]:
         counts: Counter[str] = Counter()
