@@ -30,6 +30,7 @@ SUBJECTS = (
 """A page of docs/ each."""
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
+TABLES = sorted((ROOT / "docs/tables").glob("*.md"))
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 COMMAND = typer.main.get_command(app)
 
@@ -60,7 +61,7 @@ def commands(page):
                 yield shlex.split(match[1], comments=True)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *TABLES], ids=lambda page: page.name)
 def test_links_lead_to_files_and_headings(page):
     found = re.findall(r"\]\(([^)\s]+)\)", prose(page))
     for link in found:
@@ -134,3 +135,12 @@ def test_python_examples_use_what_the_package_has(page):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "contentctr":
                 assert node.attr in contentctr.__all__, f"{page.name}: contentctr.{node.attr}"
+
+
+@pytest.mark.parametrize("name", ["abtest", pytest.param("python", marks=pytest.mark.slow)])
+def test_python_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    known = {}
+    for language, text in blocks(ROOT / f"docs/{name}.md"):
+        if language == "python":
+            exec(text, known)
