@@ -138,7 +138,7 @@ def test_page_shows_the_metrics_beside_their_references(report):
     titles = {
         "map": "mAP",
         "map_published": "mAP as published",
-        "map_segments": "mAP over segments",
+        "map_stretches": "mAP over stretches",
         "map_top5": "Top-5 mAP",
     }
     for name, title in titles.items():

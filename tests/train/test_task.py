@@ -179,7 +179,7 @@ def test_validation_is_map_over_whole_videos(data):
     scores = list(score_videos(model, users, range(len(users)), window_len=48))
     labels = [users.labels(user) for user in range(len(users))]
     found = mean_over_users(labels, scores, frame_rate=1.0)
-    expected = {name: found[name] for name in ("map", "map_segments", "map_top5", "map_published")}
+    expected = {name: found[name] for name in ("map", "map_stretches", "map_top5", "map_published")}
     assert validate(model, torch.device("cpu")) == pytest.approx(expected, abs=1e-6)
 
 
