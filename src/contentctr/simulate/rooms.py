@@ -1,7 +1,7 @@
 """Simulated rooms on disk: whole room folders, or a prepared folder with features alone.
 
-Both come from the same mechanism (rooms/simulated/) and are marked as simulated wherever they
-say anything. `simulator.json` records the settings, so that a killed run goes on and rooms of
+Both come from the same mechanism (mechanism.py) and are marked as simulated wherever they say
+anything. `simulator.json` records the settings, so that a killed run goes on and rooms of
 different settings never mix.
 """
 
@@ -45,7 +45,9 @@ MECHANISM = 1
 """Counts changes of what a seed means."""
 SETTINGS_FILE = "simulator.json"
 SHARD_ROOMS = 256
+"""Rooms of a feature file."""
 MADE_LATER = ("ctr", "target", "split")
+"""Columns that come from the others."""
 WORKERS = min(8, 2 * (os.cpu_count() or 1))
 
 
@@ -55,7 +57,7 @@ def write_room_folders(
     """Write every room as a room folder below `out`; those already there are left as they are.
 
     Args:
-        config: what to simulate. `num_rooms` may be raised later: only new rooms are made then.
+        config: the settings. `num_rooms` may be raised later: only new rooms are made then.
         out: a new or empty folder, or one that the same settings began.
         video_share: share, in [0, 1], of the rooms with pictures that have a video, the others
             a folder of images.
@@ -104,7 +106,7 @@ def write_features(
     """Write every room's segments and made-up features as a prepared folder, without any picture.
 
     Args:
-        config: what to simulate.
+        config: the settings.
         out: a new or empty folder, or one that the same settings began, which is written anew.
         visual_dim: V, width of the visual features.
         text_dim: T, width of the text features.
@@ -124,7 +126,7 @@ def write_features(
     _claim(out, settings, may_grow=False)
     encoders = SimulatedEncoders(config, **widths)
     rows, segments, truth = [], [], []
-    with progress_bar("Simulating rooms", config.num_rooms, show=show_progress) as progress:
+    with progress_bar("Simulating features", config.num_rooms, show=show_progress) as progress:
         for first in range(0, config.num_rooms, SHARD_ROOMS):
             stored = []
             for index in range(first, min(first + SHARD_ROOMS, config.num_rooms)):

@@ -1,7 +1,7 @@
 """Simulated users with tastes as a researcher has real ones: videos, captions and PHD's CSV.
 
-Users, videos and selections are those of `simulated_users.World`; a topic is an activity of the
-simulated rooms, drawn by `rooms/simulated/scenes.py`, and every video has a look of its own.
+Users, videos and selections are those of `tastes.World`; a topic is an activity of the simulated
+rooms, drawn by scenes.py, and every video has a look of its own.
 Every number from such videos is labelled simulated.
 """
 
