@@ -122,7 +122,7 @@ def test_it_goes_on_where_it_was_and_only_with_its_settings(written: Path, tmp_p
     write_videos(SHORT, written)
     assert first.read_bytes() == content
     assert all(p.stat().st_mtime_ns == t for p, t in before.items() if p != first)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="made with max_history = 2, not 4"):
         write_videos(DEFAULTS, written)
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(InputError, match="new or empty folder"):
