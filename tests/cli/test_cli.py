@@ -8,8 +8,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from contentctr import __version__, cli
+from contentctr.errors import InputError
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
 from tiny_models import make_tiny_bert, make_tiny_swin
@@ -202,3 +204,25 @@ def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None
     words = ["--target", "comment_rate", "--skip-bad-rooms"]
     code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data", *words)
     assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rooms", "rooms", "data"],
+        ["rooms", "data"],
+        ["rooms", "data", "--target", "comment_rate"],
+        ["mine", "data"],
+    ],
+)
+def test_prepare_takes_rooms_without_the_name_of_a_source(words, monkeypatch):
+    given = []
+
+    def stop(rooms_root, out, **_):
+        given.extend((rooms_root.name, out.name))
+        raise InputError("reached")
+
+    monkeypatch.setattr("contentctr.prepare.rooms.prepare_rooms", stop)
+    result = CliRunner().invoke(cli.app, ["prepare", *words])
+    assert isinstance(result.exception, InputError), result.output
+    assert given == ["mine" if words[0] == "mine" else "rooms", "data"]

@@ -26,6 +26,18 @@ class _Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=WAY.index)
 
 
+class _RoomFolders(TyperGroup):
+    """Sources of rooms; without the name of one, the words are those of `rooms`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # A folder may well be called rooms: `prepare rooms data` has no third word.
+        alone = args[:1] == ["rooms"] and len(args) > 1 and (args[2:] or ["-"])[0].startswith("-")
+        bare = bool(args) and args[0] not in (*self.commands, "-h", "--help")
+        if bare or (alone and not args[1].startswith("-")):
+            args = ["rooms", *args]
+        return super().parse_args(ctx, args)
+
+
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
     "pretty_exceptions_enable": False,
@@ -41,7 +53,9 @@ _simulate = typer.Typer(
     **_SETTINGS, help="Write simulated rooms, watch logs or users, with a known truth."
 )
 _prepare = typer.Typer(
-    **_SETTINGS, help="Cut raw rooms into segments with texts, counts, CTR and a split."
+    **_SETTINGS,
+    cls=_RoomFolders,
+    help="Cut raw rooms into segments with texts, counts, CTR and a split.",
 )
 _pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
 app.add_typer(_simulate, name="simulate")
