@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: setup demo test test-slow tables check lint types benchmarks clean
 
@@ -16,10 +17,10 @@ demo: setup  ## the main job, end to end, into demo-out/
 	$(BIN)/contentctr demo demo-out
 
 test: setup  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: setup  ## all tests
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 tables: setup  ## the paper's tables on simulated rooms and users, into tables-out/ (within two hours)
 	$(BIN)/contentctr simulate features tables-out/data --rooms 600 --streamers 40 --seed 0
