@@ -21,7 +21,7 @@ from contentctr.report.saved_personal import (
     read_personal,
 )
 from contentctr.report.saved_rooms import read_evaluation
-from contentctr.report.user_sections import (
+from contentctr.report.personal import (
     choose_users,
     ranked_users,
     selected_spans,
@@ -138,7 +138,7 @@ def test_page_shows_the_metrics_beside_their_references(report):
     titles = {
         "map": "mAP",
         "map_published": "mAP as published",
-        "map_segments": "mAP over segments",
+        "map_segments": "mAP over stretches",
         "map_top5": "Top-5 mAP",
     }
     for name, title in titles.items():

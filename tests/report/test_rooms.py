@@ -10,7 +10,7 @@ from PIL import Image
 from contentctr.errors import InputError
 from contentctr.metrics.ctr import summary
 from contentctr.report import figures, write_report
-from contentctr.report.room_sections import choose_rooms
+from contentctr.report.rooms import choose_rooms
 from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA, read_evaluation
 from contentctr.score.highlights import find_highlights
 from html_page import Page
@@ -234,7 +234,7 @@ def test_svg_is_well_formed_and_breaks_lines_at_holes():
     line, dots = axes[0].lines
     assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, True, False]
     assert dots.get_xdata().tolist() == [135.0, 195.0]
-    text = figures.to_svg(figure, 'a "b" <c>', "p", "wide")
+    text = str(figures.to_svg(figure, 'a "b" <c>', "p", "wide"))
     root = ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://x" ', 1))
     assert root.attrib["aria-label"] == 'a "b" <c>'
     assert root.attrib["viewBox"] == "0 0 300 200"

@@ -7,14 +7,14 @@ page's CSS variables, which is how one drawing serves light and dark pages.
 
 from __future__ import annotations
 
-import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -38,6 +38,11 @@ PALETTE = {
     "highlight": "#eab32e",
 }
 """Colours by role, as in PNGs; in an SVG each becomes the CSS variable of that name."""
+
+Sizes = Sequence[tuple[str, int, int]]
+"""CSS class, width and height of each drawing of one figure."""
+ACROSS: Sizes = (("wide", 960, 230), ("narrow", 350, 220))
+"""A figure as wide as the page: its style sheet shows the drawing that fits the screen."""
 
 _FONT = "DejaVu Sans"  # ships with matplotlib
 _TICK_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
@@ -225,7 +230,17 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=144, facecolor=PALETTE["paper"])
 
 
-def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> str:
+def draw_svgs(paint: Callable[[Axes], None], sizes: Sizes, label: str, prefix: str) -> list[Markup]:
+    """A figure painted once a size; `label` and `prefix` as `to_svg` takes them."""
+    drawings = []
+    for css_class, width, height in sizes:
+        figure, axes = new_figure(width, height)
+        paint(axes[0])
+        drawings.append(to_svg(figure, label, f"{prefix}{css_class}", css_class))
+    return drawings
+
+
+def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> Markup:
     """The figure as an SVG element for an HTML page.
 
     Args:
@@ -246,10 +261,11 @@ def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> str:
     for role, color in PALETTE.items():
         body = body.replace(color, f"var(--{role})")
     width, height = (figure.get_size_inches() * 72).round(2)
-    return (
-        f'<svg class="{css_class}" role="img" aria-label="{html.escape(label)}" '
-        f'viewBox="0 0 {width:g} {height:g}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
-    )
+    # Of others' text only the label is here: matplotlib draws letters as outlines.
+    return Markup(
+        '<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {:g} {:g}" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink">{}'
+    ).format(css_class, label, width, height, Markup(body))
 
 
 def _plain(ax: Axes) -> None:
