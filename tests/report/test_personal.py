@@ -15,17 +15,17 @@ from contentctr.metrics.average_precision import (
     user_metrics,
 )
 from contentctr.report import figures, write_report
+from contentctr.report.personal import (
+    choose_users,
+    ranked_users,
+    selected_spans,
+)
 from contentctr.report.saved_personal import (
     PREDICTIONS_SCHEMA,
     USERS_SCHEMA,
     read_personal,
 )
 from contentctr.report.saved_rooms import read_evaluation
-from contentctr.report.personal import (
-    choose_users,
-    ranked_users,
-    selected_spans,
-)
 from html_page import Page
 
 NAMES = ("user-0", "<b>用户</b> & \"x'", "user-2", "user-3", "user-4")

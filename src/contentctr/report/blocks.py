@@ -40,10 +40,10 @@ class Items:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Grid:
     """A table, in a box that scrolls where the page is narrow."""
 
-    template: ClassVar[str] = "table.html"
+    template: ClassVar[str] = "grid.html"
     name: str
     head: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
@@ -123,5 +123,5 @@ class Fold:
 
 
 Block = (
-    Paragraph | Notice | Items | Table | Bars | Legend | Figure | Highlights | Card | Beside | Fold
+    Paragraph | Notice | Items | Grid | Bars | Legend | Figure | Highlights | Card | Beside | Fold
 )

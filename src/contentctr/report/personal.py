@@ -10,7 +10,7 @@ import polars as pl
 
 from contentctr.metrics.average_precision import chance_precision
 from contentctr.report import figures
-from contentctr.report.blocks import Beside, Block, Card, Figure, Legend, Paragraph, Table
+from contentctr.report.blocks import Beside, Block, Card, Figure, Grid, Legend, Paragraph
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
 from contentctr.report.saved_personal import METRICS, PersonalEvaluation
@@ -191,7 +191,7 @@ def _groups(found: PersonalEvaluation) -> list[Block]:
         "expected to have."
     )
     head = ["Users", "Number", f"mAP{simulated_mark(found.metrics)}", "By chance", "Gain"]
-    table = Table(name="mAP of groups of users", head=head, rows=rows, numbers=range(1, 5))
+    table = Grid(name="mAP of groups of users", head=head, rows=rows, numbers=range(1, 5))
     return [Paragraph(text=words), table]
 
 

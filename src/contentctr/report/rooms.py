@@ -19,9 +19,9 @@ from contentctr.report.blocks import (
     Cell,
     Figure,
     Fold,
+    Grid,
     Legend,
     Paragraph,
-    Table,
 )
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
@@ -100,7 +100,7 @@ def _result(found: Evaluation) -> list[Block]:
 # Metrics
 
 
-def _metrics_table(found: Evaluation) -> Table:
+def _metrics_table(found: Evaluation) -> Grid:
     block = found.metrics["metrics"]
     # References that have tau alone stand in the bars above.
     others = {
@@ -116,7 +116,7 @@ def _metrics_table(found: Evaluation) -> Table:
         values += [show_number(r[metric]) if metric in r else "–" for r in others.values()]
         rows.append([(name, says), *values, over])
     head = ["Metric", "This model", *others, "Taken over"]
-    return Table(name="Metrics", head=head, rows=rows, numbers=range(1, len(head) - 1))
+    return Grid(name="Metrics", head=head, rows=rows, numbers=range(1, len(head) - 1))
 
 
 def _metric_names(block: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
@@ -183,17 +183,21 @@ def choose_rooms(predictions: pl.DataFrame, max_rooms: int) -> list[tuple[str, R
     Best, median (the better of two middle ones) and worst come first, then others evenly spread
     over the ranks. Rooms whose tau is undefined are shown only where no room has one.
     """
-    rooms = [_room_curve(rows) for rows in predictions.partition_by("room_id", maintain_order=True)]
+    rooms = room_curves(predictions)
     ranked = sorted((r for r in rooms if not np.isnan(r.tau)), key=lambda r: (-r.tau, r.room_id))
     if not ranked:
         return [("Tau undefined", room) for room in rooms[:max_rooms]]
     return best_median_worst(ranked, max_rooms, "The only room with a tau")
 
 
-def _room_curve(rows: pl.DataFrame) -> RoomCurve:
-    samples = _samples(rows)
-    tau = kendall_tau(samples["score"].to_numpy(), samples["target"].to_numpy())
-    return RoomCurve(rows, tau, samples.height)
+def room_curves(predictions: pl.DataFrame) -> list[RoomCurve]:
+    """Every room, in the order of the table."""
+    curves = []
+    for rows in predictions.partition_by("room_id", maintain_order=True):
+        samples = _samples(rows)
+        tau = kendall_tau(samples["score"].to_numpy(), samples["target"].to_numpy())
+        curves.append(RoomCurve(rows, tau, samples.height))
+    return curves
 
 
 def _samples(predictions: pl.DataFrame) -> pl.DataFrame:
@@ -259,7 +263,7 @@ def _fit(found: Evaluation, pictures: Path) -> list[Block]:
         for i, b in enumerate(bins, 1)
     ]
     head = ["Bin", "Segments", "Mean predicted", "Mean true"]
-    table = Table(name="Calibration bins", head=head, rows=rows, numbers=range(1, 4), small=True)
+    table = Grid(name="Calibration bins", head=head, rows=rows, numbers=range(1, 4), small=True)
     cards = [_against_card(found, samples, pictures), _calibration_card(found, bins, pictures)]
     return [Beside(cards=cards), Fold(summary="Calibration bins as a table", blocks=[table])]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from contentctr.report.blocks import Bars, Block, Fold, Notice, Table
+from contentctr.report.blocks import Bars, Block, Fold, Grid, Notice
 
 # Numbers
 
@@ -137,7 +137,7 @@ def setup_blocks(metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> list[
     """Counts, and folded beneath them the data and the settings."""
     rows = [[name.replace("_", " "), show_value(value)] for name, value in counts.items()]
     head = ["Counted", "Number"]
-    blocks: list[Block] = [Table(name="Counts", head=head, rows=rows, numbers=[1], small=True)]
+    blocks: list[Block] = [Grid(name="Counts", head=head, rows=rows, numbers=[1], small=True)]
     for title, name in (("Data", "data_spec"), ("Settings", "config")):
         table = value_table(title, "Name", metrics[name])
         if table.rows:
@@ -145,10 +145,10 @@ def setup_blocks(metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> list[
     return blocks
 
 
-def value_table(title: str, heading: str, block: Mapping[str, Any]) -> Table:
+def value_table(title: str, heading: str, block: Mapping[str, Any]) -> Grid:
     """A table of a block's names and values."""
     rows = [[name, show_value(value)] for name, value in _flat(block)]
-    return Table(name=title, head=[heading, "Value"], rows=rows, small=True)
+    return Grid(name=title, head=[heading, "Value"], rows=rows, small=True)
 
 
 def _flat(block: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
