@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -15,7 +16,7 @@ ROLES = ("target", "predicted", "truth", "highlight")
 """Colours of the arms, the control first; a fifth arm begins again."""
 
 
-def lift_figure(effects: Mapping[str, Any], names: Mapping[str, str], prefix: str) -> str:
+def lift_figure(effects: Mapping[str, Any], names: Mapping[str, str], prefix: str) -> Markup:
     """Each metric's lift as a dot with its interval, one row a metric.
 
     Args:
@@ -40,7 +41,7 @@ def lift_figure(effects: Mapping[str, Any], names: Mapping[str, str], prefix: st
     return to_svg(figure, "Relative change: " + "; ".join(said), prefix)
 
 
-def day_figure(found: Mapping[str, Any], metric: str) -> str:
+def day_figure(found: Mapping[str, Any], metric: str) -> Markup:
     """A metric of each arm on each day, with intervals; arms side by side."""
     figure, (ax, *_) = new_figure(440, 300)
     arms = list(found["arms"])
@@ -67,7 +68,7 @@ def day_figure(found: Mapping[str, Any], metric: str) -> str:
     return to_svg(figure, f"{metric} of {', '.join(arms)} on each day", f"days-{metric}")
 
 
-def running_figure(running: Sequence[Mapping[str, Any]], prefix: str) -> str:
+def running_figure(running: Sequence[Mapping[str, Any]], prefix: str) -> Markup:
     """A lift with all data up to each day, with its interval as a band."""
     figure, (ax, *_) = new_figure(440, 300)
     rows = [row for row in running if row["lift_interval"] is not None]

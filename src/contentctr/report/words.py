@@ -139,16 +139,16 @@ def setup_blocks(metrics: Mapping[str, Any], counts: Mapping[str, Any]) -> list[
     head = ["Counted", "Number"]
     blocks: list[Block] = [Grid(name="Counts", head=head, rows=rows, numbers=[1], small=True)]
     for title, name in (("Data", "data_spec"), ("Settings", "config")):
-        table = value_table(title, "Name", metrics[name])
+        table = value_table(title, metrics[name])
         if table.rows:
             blocks.append(Fold(summary=title, blocks=[table]))
     return blocks
 
 
-def value_table(title: str, heading: str, block: Mapping[str, Any]) -> Grid:
+def value_table(title: str, block: Mapping[str, Any]) -> Grid:
     """A table of a block's names and values."""
     rows = [[name, show_value(value)] for name, value in _flat(block)]
-    return Grid(name=title, head=[heading, "Value"], rows=rows, small=True)
+    return Grid(name=title, head=[title, "Value"], rows=rows, small=True)
 
 
 def _flat(block: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
