@@ -148,28 +148,31 @@ def _result(found: dict[str, Any]) -> list[Block]:
             ]
             for metric, effect in effects.items()
         ]
-        figure = Figure(
-            drawings=[lift_figure(effects, {k: n for k, (n, _) in NAMES.items()}, f"lift{number}")],
-            caption=f"Relative change and its {level} interval. {_clear_effects(effects)}",
-        )
         title = f"{arm} against {found['control']}{simulated_mark(found)}"
-        blocks.append(Card(title=title, blocks=[figure]))
+        blocks.append(Card(title=title, blocks=[_lifts(effects, f"lift{number}", level)]))
         blocks.append(
             Grid(name=f"Effects of {arm}", head=head, rows=rows, numbers=range(1, len(head)))
         )
     return [*blocks, _paper(found)]
 
 
-def _clear_effects(effects: dict[str, Any]) -> str:
-    """Which intervals leave out 0, in words."""
+def _lifts(effects: dict[str, Any], key: str, level: str) -> Block:
+    """The lifts drawn, and in words which intervals leave out 0."""
+    lifts = {metric: effect for metric, effect in effects.items() if effect["lift_interval"]}
+    if not lifts:  # a share of nothing
+        return Paragraph(text="No lift is defined: the control's metrics are 0.", note=True)
     clear = [
         f"{NAMES[metric][0]} {'rose' if effect['lift'] > 0 else 'fell'}"
-        for metric, effect in effects.items()
-        if effect["lift_interval"] and effect["lift_interval"][0] * effect["lift_interval"][1] > 0
+        for metric, effect in lifts.items()
+        if effect["lift_interval"][0] * effect["lift_interval"][1] > 0
     ]
-    if not clear:
-        return "No interval leaves out 0: the data shows no effect."
-    return f"Intervals that leave out 0: {'; '.join(clear)}."
+    words = "No interval leaves out 0: the data shows no effect."
+    if clear:
+        words = f"Intervals that leave out 0: {'; '.join(clear)}."
+    return Figure(
+        drawings=lift_figure(effects, {metric: name for metric, (name, _) in NAMES.items()}, key),
+        caption=f"Relative change and its {level} interval. {words}",
+    )
 
 
 def _paper(found: dict[str, Any]) -> Card:

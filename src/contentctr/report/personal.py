@@ -156,8 +156,8 @@ def _spread(found: PersonalEvaluation, pictures: Path) -> list[Block]:
     figures.save_png(figure, pictures / "users.png")
     lines = [("predicted", "This model"), ("target dot", "Expected of a random order, same user")]
     caption = (
-        f"Above what a random order is expected to give them are {above:,} of {of_users}; "
-        f"{quartiles}{simulated_mark(found.metrics)}."
+        f"Users above what a random order is expected to give them: {above:,} of "
+        f"{users.height:,}; {quartiles}{simulated_mark(found.metrics)}."
     )
     return [Legend(items=lines), Card(blocks=[Figure(drawings=drawings, caption=caption)])]
 
