@@ -2,11 +2,12 @@ from pathlib import Path
 from typing import get_args
 
 import jinja2
+import numpy as np
 import pytest
 from markupsafe import Markup
 
 import contentctr.report
-from contentctr.report import blocks
+from contentctr.report import blocks, canvas
 from contentctr.report.cards import CurveCard, curve_cards
 from contentctr.report.page import Page as PageOf
 from contentctr.report.page import Section, _templates, page_html
@@ -65,7 +66,10 @@ def test_a_field_that_is_not_there_stops_the_page():
 
 def test_no_template_is_unused():
     folder = Path(contentctr.report.__file__).parent / "templates"
-    used = {kind.template for kind in get_args(blocks.Block)} | {"page.html", "page.css"}
+    used = {f"{kind.__name__.lower()}.html" for kind in get_args(blocks.Block)} | {
+        "page.html",
+        "page.css",
+    }
     assert {path.name for path in folder.iterdir()} == used
 
 
@@ -86,19 +90,16 @@ def test_words_of_counts_and_values():
 def test_a_curves_png_is_named_by_its_label(tmp_path, monkeypatch, label, title):
     titles = []
 
-    def draw(where, *curve, title="", **style):
-        titles.append(title)
-
-    monkeypatch.setattr("contentctr.report.figures.draw_curve", draw)
+    monkeypatch.setattr(canvas, "heading", lambda ax, title, note: titles.append(title))
     card = CurveCard(
         label=label,
         heading="Room a",
         facts="",
         alt="a",
         png_title="tau 0.5",
-        png_note="",
-        curve=([0.0], [30.0], [0.5]),
+        curve=tuple(map(np.array, ([0.0], [30.0], [0.5]))),
         style={},
     )
-    (drawn,) = curve_cards([card], "room", tmp_path)
-    assert titles == ["", "", title] and drawn.badge == label
+    on = canvas.Canvas(folder=tmp_path, note="")
+    _, drawn = curve_cards([card], "room", [("predicted", "Predicted")], on)
+    assert titles == [title] and drawn.badge == label

@@ -1,10 +1,9 @@
-"""What a page is made of: plain data, which a template each turns into HTML."""
+"""What a page is made of: plain data; the template of a class's name turns it into HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from markupsafe import Markup
 
@@ -16,7 +15,6 @@ Cell = str | tuple[str, str]
 class Paragraph:
     """A text; a `note` is smaller."""
 
-    template: ClassVar[str] = "paragraph.html"
     text: str
     note: bool = False
 
@@ -25,7 +23,6 @@ class Paragraph:
 class Notice:
     """A paragraph that must not be missed, and what it begins with in bold."""
 
-    template: ClassVar[str] = "notice.html"
     text: str
     label: str = ""
 
@@ -34,7 +31,6 @@ class Notice:
 class Items:
     """A list, folded away under its summary."""
 
-    template: ClassVar[str] = "items.html"
     summary: str
     lines: Sequence[str]
 
@@ -43,7 +39,6 @@ class Items:
 class Grid:
     """A table, in a box that scrolls where the page is narrow."""
 
-    template: ClassVar[str] = "grid.html"
     name: str
     head: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
@@ -56,7 +51,6 @@ class Grid:
 class Bars:
     """Numbers in [0, 1] as bars, the model's first; below 0 a bar is empty."""
 
-    template: ClassVar[str] = "bars.html"
     rows: Sequence[tuple[str, str, float | None]]
     """Name, what it is, and the number; None where it is undefined."""
 
@@ -65,7 +59,6 @@ class Bars:
 class Legend:
     """What the lines and colours of figures are."""
 
-    template: ClassVar[str] = "legend.html"
     items: Sequence[tuple[str, str]]
     """A role of figures.PALETTE, perhaps with `dotted`, `dot` or `box` after it, and a name."""
 
@@ -74,7 +67,6 @@ class Legend:
 class Figure:
     """A drawing, perhaps in several sizes of which the page shows the one that fits."""
 
-    template: ClassVar[str] = "figure.html"
     drawings: Sequence[Markup]
     caption: str = ""
     png: str = ""
@@ -87,7 +79,6 @@ class Figure:
 class Highlights:
     """Stretches of time, numbered from the best."""
 
-    template: ClassVar[str] = "highlights.html"
     times: Sequence[str]
 
 
@@ -95,7 +86,6 @@ class Highlights:
 class Card:
     """Blocks on a ground of their own, under a title."""
 
-    template: ClassVar[str] = "card.html"
     title: str = ""
     badge: str = ""
     """Before the title, such as "Best of 12"."""
@@ -108,7 +98,6 @@ class Card:
 class Beside:
     """Cards beside each other where there is room; `wide` ones sooner below each other."""
 
-    template: ClassVar[str] = "beside.html"
     cards: Sequence[Card]
     wide: bool = False
 
@@ -117,7 +106,6 @@ class Beside:
 class Fold:
     """Blocks folded away under a summary."""
 
-    template: ClassVar[str] = "fold.html"
     summary: str
     blocks: Sequence[Block]
 

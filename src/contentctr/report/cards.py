@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from contentctr.report import figures
-from contentctr.report.blocks import Block, Card, Figure, Fold, Highlights
+from contentctr.report.blocks import Block, Card, Fold, Highlights, Legend
+from contentctr.report.canvas import Canvas, Lines
 from contentctr.report.words import counted
 
 T = TypeVar("T")
@@ -51,7 +51,6 @@ class CurveCard:
     alt: str
     png_title: str
     """Without the label."""
-    png_note: str
     curve: tuple[figures.Floats, figures.Floats, figures.Floats]
     """Starts, ends and scores, as `figures.draw_curve` takes them."""
     style: dict[str, Any]
@@ -60,37 +59,34 @@ class CurveCard:
     """Their times, best first."""
 
 
-def curve_cards(cards: Sequence[CurveCard], thing: str, pictures: Path) -> list[Block]:
-    """The cards; those labelled by a rank are folded away.
+def curve_cards(
+    cards: Sequence[CurveCard], thing: str, legend: Lines, canvas: Canvas
+) -> list[Block]:
+    """The legend and the cards; those labelled by a rank are folded away.
 
     Args:
         cards: in the order of `best_median_worst`.
         thing: what each is of, such as "room".
-        pictures: folder into which each curve is written as PNG too.
+        legend: the lines of all.
+        canvas: draws each, as PNG too.
     """
-    drawn = [_card(card, thing, number, pictures) for number, card in enumerate(cards, 1)]
+    drawn = [_card(card, thing, number, legend, canvas) for number, card in enumerate(cards, 1)]
     named = sum(not card.label.startswith("Rank") for card in cards)
     more = drawn[named:]
     folded = [Fold(summary=counted(len(more), f"more {thing}"), blocks=more)] if more else []
-    return [*drawn[:named], *folded]
+    return [Legend(items=legend), *drawn[:named], *folded]
 
 
-def _card(card: CurveCard, thing: str, number: int, pictures: Path) -> Card:
+def _card(card: CurveCard, thing: str, number: int, legend: Lines, canvas: Canvas) -> Card:
     def paint(ax: Axes) -> None:
-        figures.draw_curve(ax, *card.curve, legend=False, **card.style)
+        figures.draw_curve(ax, *card.curve, **card.style)
 
-    drawings = figures.draw_svgs(paint, figures.ACROSS, card.alt, f"{thing}{number}")
     word = card.label.split()[0].lower()
     name = word if word in ("best", "median", "worst") else f"{number:02d}"
     things = f" {thing}s" if " of " in card.label else ""
-    figures.draw_curve(
-        pictures / f"curve-{name}.png",
-        *card.curve,
-        title=f"{card.label}{things}: {card.png_title}",
-        label=card.png_note,
-        **card.style,
-    )
-    blocks: list[Block] = [Figure(drawings=drawings)]
+    title = f"{card.label}{things}: {card.png_title}"
+    figure = canvas.draw(f"curve-{name}", title, card.alt, paint, figures.ACROSS, legend=legend)
+    blocks: list[Block] = [figure]
     if card.highlights:
         blocks.append(Highlights(times=card.highlights))
     return Card(title=card.heading, badge=card.label, facts=card.facts, blocks=blocks)

@@ -43,6 +43,11 @@ def page_html(page: Page) -> str:
     return _templates().get_template("page.html").render(page=page)
 
 
+def template_name(block: Block) -> str:
+    """The file in templates/ that shows such a block."""
+    return f"{type(block).__name__.lower()}.html"
+
+
 @functools.cache
 def _templates() -> Environment:
     templates = Environment(
@@ -53,4 +58,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["number"] = show_number
+    templates.filters["template"] = template_name
     return templates

@@ -10,7 +10,8 @@ import polars as pl
 
 from contentctr.metrics.average_precision import chance_precision
 from contentctr.report import figures
-from contentctr.report.blocks import Beside, Block, Card, Figure, Grid, Legend, Paragraph
+from contentctr.report.blocks import Beside, Block, Card, Grid, Legend, Paragraph
+from contentctr.report.canvas import Canvas
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
 from contentctr.report.saved_personal import METRICS, PersonalEvaluation
@@ -20,7 +21,6 @@ from contentctr.report.words import (
     counted,
     metric_bars,
     notices,
-    picture_words,
     setup_blocks,
     show_number,
     simulated_mark,
@@ -60,19 +60,20 @@ def personal_contents(found: PersonalEvaluation, pictures: Path, most: int) -> P
         most: users whose scores are shown.
     """
     metrics, counts = found.metrics, found.metrics["counts"]
-    training = training_blocks(found.log, metrics, "users", pictures)
+    canvas = Canvas(folder=pictures, note=simulated_note(metrics))
+    training = training_blocks(found.log, "users", canvas)
     return Page(
         title=f"Personalized highlights of {split_name(metrics)} users",
         lead="Each score says how likely one user is to select one frame of a video, given what "
         f"the user selected before. The metrics are taken over {counted(counts['frames'], 'frame')}"
         f" of {counted(counts['videos'], 'video')}, for {counted(counts['users'], 'user')}.",
         notices=notices(metrics, "videos", "videos and simulated users"),
-        mark=simulated_note(metrics),
+        mark=canvas.note,
         sections=[
             Section(key="result", title="Result", blocks=_result(metrics)),
-            Section(key="spread", title="Users", blocks=_spread(found, pictures)),
+            Section(key="spread", title="Users", blocks=_spread(found, canvas)),
             Section(key="groups", title="History and captions", blocks=_groups(found)),
-            Section(key="users", title="Scores over time", blocks=_users(found, most, pictures)),
+            Section(key="users", title="Scores over time", blocks=_users(found, most, canvas)),
             Section(key="training", title="Training", blocks=training),
             Section(key="setup", title="Setup", blocks=setup_blocks(metrics, _counts(metrics))),
         ],
@@ -132,8 +133,8 @@ def ranked_users(found: PersonalEvaluation) -> pl.DataFrame:
     return users.with_columns(chance=chance_U).sort("ap", "user_id", descending=[True, False])
 
 
-def _spread(found: PersonalEvaluation, pictures: Path) -> list[Block]:
-    """Each user's average precision, ranked, beside the user's chance; a PNG too."""
+def _spread(found: PersonalEvaluation, canvas: Canvas) -> list[Block]:
+    """Each user's average precision, ranked, beside the user's chance."""
     users = ranked_users(found)
     if not users.height:
         return [Paragraph(text="No user has an average precision.")]
@@ -142,24 +143,18 @@ def _spread(found: PersonalEvaluation, pictures: Path) -> list[Block]:
     above = int((values > chance).sum())
     of_users = counted(users.height, "user")
     quartiles = f"quartiles {low:.3f}, {middle:.3f} and {high:.3f}"
-    alt = f"Average precision of {of_users} from the best down, {quartiles}; {above:,} above chance"
-    drawings = figures.draw_svgs(
+    lines = [("predicted", "This model"), ("target dot", "Expected of a random order, same user")]
+    figure = canvas.draw(
+        "users",
+        f"Average precision of {of_users}",
+        f"Average precision of {of_users} from the best down, {quartiles}; {above:,} above chance",
         lambda ax: figures.draw_users(ax, values, chance),
         (("wide", 960, 260), ("narrow", 350, 240)),
-        picture_words(found.metrics, alt),
-        "spread",
+        legend=lines,
+        caption=f"Users above what a random order is expected to give them: {above:,} of "
+        f"{users.height:,}; {quartiles}{simulated_mark(found.metrics)}.",
     )
-    figure, axes = figures.new_figure(960, 300)
-    figures.draw_users(axes[0], values, chance)
-    title = f"Average precision of {of_users}; dots: by chance"
-    figures.heading(axes[0], title, simulated_note(found.metrics))
-    figures.save_png(figure, pictures / "users.png")
-    lines = [("predicted", "This model"), ("target dot", "Expected of a random order, same user")]
-    caption = (
-        f"Users above what a random order is expected to give them: {above:,} of "
-        f"{users.height:,}; {quartiles}{simulated_mark(found.metrics)}."
-    )
-    return [Legend(items=lines), Card(blocks=[Figure(drawings=drawings, caption=caption)])]
+    return [Legend(items=lines), Card(blocks=[figure])]
 
 
 # History and captions
@@ -222,8 +217,8 @@ def choose_users(users: pl.DataFrame, most: int) -> list[tuple[str, str]]:
     return best_median_worst(telling["user_id"].to_list(), most, "The only user to tell")
 
 
-def _users(found: PersonalEvaluation, most: int, pictures: Path) -> list[Block]:
-    """Scores of the chosen users over time; also writes them to the folder `pictures`."""
+def _users(found: PersonalEvaluation, most: int, canvas: Canvas) -> list[Block]:
+    """Scores of the chosen users over time."""
     ranked = ranked_users(found)
     chosen = choose_users(ranked if ranked.height else found.users, most)
     lines = [("predicted", "Score"), ("highlight box", "Selected by the user")]
@@ -232,7 +227,7 @@ def _users(found: PersonalEvaluation, most: int, pictures: Path) -> list[Block]:
         "Time runs from the video's start."
     )
     cards = [_user_card(found, label, user_id) for label, user_id in chosen]
-    return [Paragraph(text=intro), Legend(items=lines), *curve_cards(cards, "user", pictures)]
+    return [Paragraph(text=intro), *curve_cards(cards, "user", lines, canvas)]
 
 
 def _user_card(found: PersonalEvaluation, label: str, user_id: str) -> CurveCard:
@@ -253,13 +248,9 @@ def _user_card(found: PersonalEvaluation, label: str, user_id: str) -> CurveCard
         label=label,
         heading=f"User {user_id}: {ap}",
         facts=" · ".join(facts),
-        alt=picture_words(
-            found.metrics,
-            f"Scores of the video {user['video_id']} until {clock(float(ends[-1]))} for user "
-            f"{user_id}, {ap}. Selected: {times}.",
-        ),
+        alt=f"Scores of the video {user['video_id']} until {clock(float(ends[-1]))} for user "
+        f"{user_id}, {ap}. Selected: {times}.",
         png_title=ap,
-        png_note=simulated_note(found.metrics),
         curve=(starts, ends, scores),
         style={"selections": spans},
     )

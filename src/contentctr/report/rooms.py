@@ -17,12 +17,11 @@ from contentctr.report.blocks import (
     Block,
     Card,
     Cell,
-    Figure,
     Fold,
     Grid,
-    Legend,
     Paragraph,
 )
+from contentctr.report.canvas import Canvas
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
 from contentctr.report.saved_rooms import METRICS, Evaluation
@@ -32,7 +31,6 @@ from contentctr.report.words import (
     counted,
     metric_bars,
     notices,
-    picture_words,
     reference_name,
     setup_blocks,
     show_number,
@@ -43,6 +41,7 @@ from contentctr.report.words import (
 )
 from contentctr.score.highlights import clock, find_highlights
 
+SQUARE: figures.Sizes = (("", 440, 360),)
 _REFERENCES = {
     "streamer_mean": ("Streamer mean", "knows only each streamer's mean in the training rooms"),
     "global_mean": ("Global mean", "says the training rooms' mean for every segment"),
@@ -61,19 +60,20 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
     metrics, counts = found.metrics, found.metrics["metrics"]["counts"]
     horizon = metrics["horizon"]
     ahead = f" {counted(horizon, 'segment')} ahead" if horizon else ""
-    training = training_blocks(found.log, metrics, "rooms", pictures)
+    canvas = Canvas(folder=pictures, note=simulated_note(metrics))
+    training = training_blocks(found.log, "rooms", canvas)
     return Page(
         title=f"Predicted {target_name(metrics)} on {split_name(metrics)} rooms",
         lead=f"Each score predicts the {target_name(metrics)} of one segment of a live room"
         f"{ahead}. The metrics are taken over {counted(counts['samples'], 'segment')} of "
         f"{counted(counts['rooms'], 'room')}.",
         notices=notices(metrics, "rooms", "live rooms and simulated viewers"),
-        mark=simulated_note(metrics),
+        mark=canvas.note,
         sections=[
             Section(key="result", title="Result", blocks=_result(found)),
             Section(key="metrics", title="Metrics", blocks=[_metrics_table(found)]),
-            Section(key="rooms", title="Rooms", blocks=_rooms(found, most, pictures)),
-            Section(key="fit", title="Predicted against true", blocks=_fit(found, pictures)),
+            Section(key="rooms", title="Rooms", blocks=_rooms(found, most, canvas)),
+            Section(key="fit", title="Predicted against true", blocks=_fit(found, canvas)),
             Section(key="training", title="Training", blocks=training),
             Section(key="setup", title="Setup", blocks=setup_blocks(metrics, metrics["counts"])),
         ],
@@ -205,8 +205,8 @@ def _samples(predictions: pl.DataFrame) -> pl.DataFrame:
     return predictions.filter(pl.col("is_sample") & known)
 
 
-def _rooms(found: Evaluation, max_rooms: int, pictures: Path) -> list[Block]:
-    """Curves of the chosen rooms; also writes them to the folder `pictures`."""
+def _rooms(found: Evaluation, max_rooms: int, canvas: Canvas) -> list[Block]:
+    """Curves of the chosen rooms."""
     chosen = choose_rooms(found.predictions, max_rooms)
     has_truth = any(room.rows["truth"].null_count() < room.rows.height for _, room in chosen)
     lines = [("predicted", "Predicted"), ("target", f"True {target_name(found.metrics)}")]
@@ -217,7 +217,7 @@ def _rooms(found: Evaluation, max_rooms: int, pictures: Path) -> list[Block]:
         "highest in its room. Time runs from the room's start."
     )
     cards = [_room_card(found, label, room) for label, room in chosen]
-    return [Paragraph(text=intro), Legend(items=lines), *curve_cards(cards, "room", pictures)]
+    return [Paragraph(text=intro), *curve_cards(cards, "room", lines, canvas)]
 
 
 def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
@@ -233,13 +233,9 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
         label=label,
         heading=f"Room {room.room_id}",
         facts=f"Streamer {streamer} · {facts}" if streamer else facts,
-        alt=picture_words(
-            found.metrics,
-            f"Predicted and true {target_name(found.metrics)} of room {room.room_id} until "
-            f"{clock(float(ends.max()))}. Highlights: {times}.",
-        ),
+        alt=f"Predicted and true {target_name(found.metrics)} of room {room.room_id} until "
+        f"{clock(float(ends.max()))}. Highlights: {times}.",
         png_title=tau,
-        png_note=simulated_note(found.metrics),
         curve=(starts, ends, scores),
         style={
             "targets": None if np.isnan(target).all() else target,
@@ -253,8 +249,8 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
 # Predicted against true
 
 
-def _fit(found: Evaluation, pictures: Path) -> list[Block]:
-    """Predicted against true, segment by segment and bin by bin; PNGs too."""
+def _fit(found: Evaluation, canvas: Canvas) -> list[Block]:
+    """Predicted against true, segment by segment and bin by bin."""
     samples, bins = _samples(found.predictions), found.metrics["metrics"]["calibration"]
     if not samples.height or not bins:
         return [Paragraph(text="No segment has both a score and a target.")]
@@ -264,43 +260,46 @@ def _fit(found: Evaluation, pictures: Path) -> list[Block]:
     ]
     head = ["Bin", "Segments", "Mean predicted", "Mean true"]
     table = Grid(name="Calibration bins", head=head, rows=rows, numbers=range(1, 4), small=True)
-    cards = [_against_card(found, samples, pictures), _calibration_card(found, bins, pictures)]
+    cards = [_against_card(found, samples, canvas), _calibration_card(found, bins, canvas)]
     return [Beside(cards=cards), Fold(summary="Calibration bins as a table", blocks=[table])]
 
 
-def _against_card(found: Evaluation, samples: pl.DataFrame, pictures: Path) -> Card:
+def _against_card(found: Evaluation, samples: pl.DataFrame, canvas: Canvas) -> Card:
     target, count = target_name(found.metrics), counted(samples.height, "segment")
-    figure, axes = figures.new_figure(440, 360)
-    fullest, outside = figures.draw_against(
-        axes[0], samples["score"].to_numpy(), samples["target"].to_numpy()
-    )
-    alt = f"Predicted against true {target} of {count}, with the diagonal"
-    svg = figures.to_svg(figure, picture_words(found.metrics, alt), "against")
-    figures.heading(axes[0], f"Predicted against true {target}", simulated_note(found.metrics))
-    figures.save_png(figure, pictures / "against.png")
+    scores, targets = samples["score"].to_numpy(), samples["target"].to_numpy()
+    _, axes = figures.new_figure(*SQUARE[0][1:])
+    fullest, outside = figures.draw_against(axes[0], scores, targets)
     caption = (
         f"{count}; the stronger the colour, the more of them (at most {fullest:,} in a cell). "
         "Dashed: predicted equals true."
     )
     if outside:
         caption += f" Above the axes: {counted(outside, 'segment')}."
-    return Card(title="Each segment", blocks=[Figure(drawings=[svg], caption=caption)])
+    figure = canvas.draw(
+        "against",
+        f"Predicted against true {target}",
+        f"Predicted against true {target} of {count}, with the diagonal",
+        lambda ax: figures.draw_against(ax, scores, targets),
+        SQUARE,
+        caption=caption,
+    )
+    return Card(title="Each segment", blocks=[figure])
 
 
 def _calibration_card(
-    found: Evaluation, bins: Sequence[Mapping[str, float]], pictures: Path
+    found: Evaluation, bins: Sequence[Mapping[str, float]], canvas: Canvas
 ) -> Card:
     x, y = [b["mean_score"] for b in bins], [b["mean_target"] for b in bins]
-    figure, axes = figures.new_figure(440, 360)
-    figures.draw_calibration(axes[0], x, y)
     pairs = "; ".join(f"{s:.3f}, {t:.3f}" for s, t in zip(x, y, strict=True))
-    alt = f"Mean predicted and mean true {target_name(found.metrics)} of each bin: {pairs}"
-    svg = figures.to_svg(figure, picture_words(found.metrics, alt), "calibration")
-    figures.heading(axes[0], "Calibration", simulated_note(found.metrics))
-    figures.save_png(figure, pictures / "calibration.png")
     fewest, most = (f(int(b["count"]) for b in bins) for f in (min, max))
     each = counted(most, "segment") if fewest == most else f"{fewest:,} to {most:,} segments"
-    caption = (
-        f"{counted(len(bins), 'bin')} of {each}, by predicted value. Dashed: predicted equals true."
+    figure = canvas.draw(
+        "calibration",
+        "Calibration",
+        f"Mean predicted and mean true {target_name(found.metrics)} of each bin: {pairs}",
+        lambda ax: figures.draw_calibration(ax, x, y),
+        SQUARE,
+        caption=f"{counted(len(bins), 'bin')} of {each}, by predicted value. Dashed: predicted "
+        "equals true.",
     )
-    return Card(title="Calibration", blocks=[Figure(drawings=[svg], caption=caption)])
+    return Card(title="Calibration", blocks=[figure])

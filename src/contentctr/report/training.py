@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import polars as pl
 
 from contentctr.report import figures
 from contentctr.report.blocks import Beside, Block, Card, Figure, Legend
-from contentctr.report.words import picture_words, simulated_note
+from contentctr.report.canvas import Canvas
 
 _Series = tuple[figures.Floats, figures.Floats]
 """Steps and values."""
@@ -27,26 +23,23 @@ _PANELS = {
 """Titles of the log's numbers; a number that the log does not have, or only as 0, has no panel."""
 
 
-def training_blocks(
-    log: pl.DataFrame | None, metrics: Mapping[str, Any], validated: str, pictures: Path
-) -> list[Block]:
+def training_blocks(log: pl.DataFrame | None, validated: str, canvas: Canvas) -> list[Block]:
     """A card a panel, and one PNG of all; nothing where no log was kept.
 
     Args:
         log: as `read_log` gives it.
-        metrics: of metrics.json.
         validated: what validation is done on, such as "rooms".
-        pictures: folder of the PNG.
+        canvas: draws them.
     """
     panels = {} if log is None else _panels(log)
     if not panels:
         return []
-    cards = [_card(number, metrics, *panel) for number, panel in enumerate(panels.items(), 1)]
+    cards = [_card(number, canvas, *panel) for number, panel in enumerate(panels.items(), 1)]
     figure, axes = figures.new_figure(360 * len(panels), 280, columns=len(panels))
     for ax, (title, (train, val)) in zip(axes, panels.items(), strict=True):
         figures.draw_training(ax, train, val)
-        figures.heading(ax, title, simulated_note(metrics))
-    figures.save_png(figure, pictures / "training.png")
+        figures.heading(ax, title, canvas.note)
+    figures.save_png(figure, canvas.folder / "training.png")
     lines = [("target", "Training batches"), ("predicted", f"Validation {validated}")]
     return [Legend(items=lines), Beside(cards=cards)]
 
@@ -61,13 +54,11 @@ def _panels(log: pl.DataFrame) -> dict[str, tuple[_Series, _Series]]:
     return panels
 
 
-def _card(
-    number: int, metrics: Mapping[str, Any], title: str, panel: tuple[_Series, _Series]
-) -> Card:
+def _card(number: int, canvas: Canvas, title: str, panel: tuple[_Series, _Series]) -> Card:
     train, val = panel
     ends = {"train": train[1][-1:], "validation": val[1][-1:]}
     last = ", ".join(f"{name} {values[0]:.4f}" for name, values in ends.items() if len(values))
-    alt = picture_words(metrics, f"{title} by training step; at the end: {last}")
+    alt = canvas.describe(f"{title} by training step; at the end: {last}")
     drawings = figures.draw_svgs(
         lambda ax: figures.draw_training(ax, train, val), (("", 320, 210),), alt, f"log{number}"
     )

@@ -63,11 +63,6 @@ def simulated_mark(metrics: Mapping[str, Any]) -> str:
     return " (simulated)" if metrics["simulated"] else ""
 
 
-def picture_words(metrics: Mapping[str, Any], text: str) -> str:
-    """A picture's alternative text, with the label of simulated data."""
-    return f"Simulated. {text}" if metrics["simulated"] else text
-
-
 def model_kind(metrics: Mapping[str, Any]) -> str:
     """The model's name in the settings; "" where they have none."""
     model = metrics["config"].get("model")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -26,16 +23,13 @@ from torch import Tensor
 from contentctr.errors import InputError
 from contentctr.models.dtw import dtw_path
 from contentctr.models.losses import cosine_matrix
-from contentctr.report.blocks import Beside, Block, Card, Figure, Legend, Paragraph
+from contentctr.report.blocks import Beside, Block, Card, Legend, Paragraph
+from contentctr.report.canvas import Canvas, Lines
 from contentctr.report.figures import (
     ACROSS,
     PALETTE,
     Sizes,
     draw_curve,
-    draw_svgs,
-    heading,
-    new_figure,
-    save_png,
 )
 from contentctr.report.rooms import room_curves
 from contentctr.report.saved_rooms import Evaluation, read_evaluation
@@ -51,58 +45,8 @@ from contentctr.windows.rooms import Windows, gather, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 
 Floats = NDArray[np.float64]
-Lines = Sequence[tuple[str, str]]
-"""As a Legend has them."""
 NUM_WINDOWS = 3
 SMOOTH_POINTS = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
-    """Where a figure's files go, and what stands on each."""
-
-    folder: Path
-    note: str
-    """ "simulated", or nothing."""
-
-    def draw(
-        self,
-        key: str,
-        title: str,
-        alt: str,
-        paint: Callable[[Axes], None],
-        sizes: Sizes,
-        *,
-        legend: Lines = (),
-        short: str = "",
-    ) -> Card:
-        """Paint an SVG of each size, and the first size as PNG.
-
-        The PNG stands alone: it has the title (`short`, where that is given), the label of
-        simulated data and the legend of its own.
-        """
-        alt = f"Simulated. {alt}" if self.note else alt
-        drawings = draw_svgs(paint, sizes, alt, key)
-        _, width, height = sizes[0]
-        figure, axes = new_figure(width, height + 40 * bool(legend))
-        paint(axes[0])
-        heading(axes[0], short or title, self.note)
-        if legend:
-            handles = [
-                Line2D([], [], color=PALETTE[kind.split()[0]], label=name) for kind, name in legend
-            ]
-            figure.legend(
-                handles=handles,
-                loc="outside lower center",
-                ncols=4,
-                frameon=False,
-                fontsize=11,
-                labelcolor=PALETTE["ink"],
-            )
-        path = self.folder / f"{key}.png"
-        save_png(figure, path)
-        png = f"{self.folder.name}/{path.name}"
-        return Card(title=title, blocks=[Figure(drawings=drawings, png=png, alt=alt)])
 
 
 SQUARE: Sizes = (("", 400, 340),)
@@ -206,14 +150,15 @@ def _room(
             middle = (column(other, "start_s") + column(other, "end_s")) / 2
             ax.plot(middle, column(other, "score"), color=PALETTE["truth"], linewidth=1.8)
         scores, targets = column(ours, "score"), column(ours, "target")
-        draw_curve(ax, starts, ends, scores, targets, legend=False)
+        draw_curve(ax, starts, ends, scores, targets)
 
     title = f"Room {room}: tau {show_number(tau)}"
     alt = (
         f"Observed {target_name(ours.metrics)} of room {room} until {clock(float(ends[-1]))}, with "
         f"the predictions of ContentCTR{f' and {best.label}' if best else ''}."
     )
-    return canvas.draw(key, title, alt, paint, ACROSS, legend=legend)
+    figure = canvas.draw(key, title, alt, paint, ACROSS, legend=legend)
+    return Card(title=title, blocks=[figure])
 
 
 # Figure 5
@@ -236,7 +181,8 @@ def draw_losses(study: Study, canvas: Canvas) -> list[Block]:
 
         alt = f"{symbol} against epochs. {'; '.join(facts)}."
         size = (("", 470, 300),)
-        parts.append(canvas.draw(f"fig5-{name}", symbol, alt, paint, size, legend=legend))
+        figure = canvas.draw(f"fig5-{name}", symbol, alt, paint, size, legend=legend)
+        parts.append(Card(title=symbol, blocks=[figure]))
     words = (
         f"Training loss at seed {study.seeds[0]}, in means over at most {SMOOTH_POINTS} stretches "
         f"of steps. {' '.join(said)} In the paper Model2's pointwise loss rises again while "
@@ -297,9 +243,9 @@ def draw_paths(study: Study, canvas: Canvas) -> list[Block]:
             f"Cosines of the text and visual tokens of {where}, from {low:.2f} to {high:.2f}. "
             f"{off} of the path's {len(path)} cells lie off the diagonal."
         )
+        figure = canvas.draw(f"fig6-{number}", f"Window {number}", alt, paint, SQUARE)
         title = f"{where}: cosines {low:.2f} to {high:.2f}"
-        short = f"Window {number}"
-        parts.append(canvas.draw(f"fig6-{number}", title, alt, paint, SQUARE, short=short))
+        parts.append(Card(title=title, blocks=[figure]))
     if not parts:
         return [Paragraph(text="Not drawn: no test window has both frames and text.")]
     cells = ", ".join(f"{off} of {length}" for off, length in steps)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from contentctr.files import write_text
 from contentctr.report.blocks import Block, Paragraph
+from contentctr.report.canvas import Canvas
 from contentctr.report.page import Section, page_html
-from contentctr.reproduce.figures import Canvas, draw
+from contentctr.reproduce.figures import draw
 from contentctr.reproduce.markdown import page_markdown
 from contentctr.reproduce.page_head import head_of
 from contentctr.reproduce.plan import ITEMS
