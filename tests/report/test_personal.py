@@ -14,18 +14,18 @@ from contentctr.metrics.average_precision import (
     mean_over_users,
     user_metrics,
 )
-from contentctr.report import figures, write_report
+from contentctr.report import canvas, figures, write_report
+from contentctr.report.personal import (
+    choose_users,
+    ranked_users,
+    selected_spans,
+)
 from contentctr.report.saved_personal import (
     PREDICTIONS_SCHEMA,
     USERS_SCHEMA,
     read_personal,
 )
 from contentctr.report.saved_rooms import read_evaluation
-from contentctr.report.user_sections import (
-    choose_users,
-    ranked_users,
-    selected_spans,
-)
 from html_page import Page
 
 NAMES = ("user-0", "<b>用户</b> & \"x'", "user-2", "user-3", "user-4")
@@ -195,25 +195,25 @@ def test_pngs_are_written_and_old_ones_removed(report, monkeypatch):
         with Image.open(folder / "report" / name) as image:
             image.verify()
     titles, shaded = [], []
-    heads, shade = figures._headings, figures._shade
+    head, shade = canvas.heading, figures._shade
 
-    def headings(ax, title, note, above):
+    def heading(ax, title, note):
         titles.append((title, note))
-        heads(ax, title, note, above)
+        head(ax, title, note)
 
-    def shading(ax, spans, name, **style):
-        shaded.extend([name] * bool(spans))
-        shade(ax, spans, name, **style)
+    def shading(ax, spans, **style):
+        shaded.append(len(spans))
+        shade(ax, spans, **style)
 
-    monkeypatch.setattr(figures, "_headings", headings)
+    monkeypatch.setattr(canvas, "heading", heading)
     monkeypatch.setattr(figures, "_shade", shading)
     write_report(folder, max_rooms=1)
     names = {path.name for path in (folder / "report").iterdir()}
     assert names & curves == {"curve-best.png"}
     best = read_personal(folder).users["ap"].max()
     assert (f"Best of 5 users: AP {best:.3f}", "simulated") in titles
-    assert all(note == "simulated" for title, note in titles if title)
-    assert shaded == ["Selected by the user"] * 3  # wide, narrow and PNG
+    assert all(note == "simulated" for _, note in titles)
+    assert shaded == [0, 2] * 3  # highlights and selections: wide, narrow and PNG
 
 
 def test_same_files_give_the_same_page(report, tmp_path):
@@ -298,7 +298,7 @@ def test_selections_are_shaded_without_ranks():
     _, axes = figures.new_figure(300, 200)
     starts = np.arange(10.0)
     spans = [(2.0, 4.0), (7.0, 8.0)]
-    figures.draw_curve(axes[0], starts, starts + 1, starts / 10, selections=spans, legend=False)
+    figures.draw_curve(axes[0], starts, starts + 1, starts / 10, selections=spans)
     boxes = [
         patch.get_extents().transformed(axes[0].transData.inverted()) for patch in axes[0].patches
     ]

@@ -10,7 +10,8 @@ from PIL import Image
 from contentctr.errors import InputError
 from contentctr.metrics.ctr import summary
 from contentctr.report import figures, write_report
-from contentctr.report.room_sections import choose_rooms
+from contentctr.report.canvas import Canvas
+from contentctr.report.rooms import choose_rooms
 from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA, read_evaluation
 from contentctr.score.highlights import find_highlights
 from html_page import Page
@@ -208,33 +209,33 @@ def test_one_room_of_one_segment(tmp_path):
     assert "tau undefined over 1 segment" in page.text
 
 
-def test_draw_curve_writes_a_png_whatever_the_title(tmp_path):
+def test_a_curve_becomes_a_png_whatever_its_title(tmp_path):
     starts = np.arange(10) * 30.0
     scores = np.array([0.1, 0.2, np.nan, 0.4, np.nan, 0.1, 0.1, 0.9, 0.1, 0.1])
-    path = tmp_path / "curve.tmp"
-    figures.draw_curve(
-        path,
-        starts,
-        starts + 30,
-        scores,
-        targets=scores,
-        label="simulated",
-        highlights=find_highlights(scores, starts, starts + 30),
-        title="直播\n$x_ \t{ <&>",
+    best = find_highlights(scores, starts, starts + 30)
+    kinds = ("predicted", "truth dotted", "target dot", "highlight box")
+    path = Canvas(folder=tmp_path, note="simulated").save(
+        "curve",
+        "直播\n$x_ \t{ <&>",
+        lambda ax: figures.draw_curve(ax, starts, starts + 30, scores, scores, best),
+        (960, 260),
+        [(kind, kind) for kind in kinds],
     )
     with Image.open(path) as image:
         assert image.format == "PNG" and image.width > image.height > 400
-    figures.draw_curve(path, [], [], [])
+    Canvas(folder=tmp_path, note="").save(
+        "empty", "", lambda ax: figures.draw_curve(ax, [], [], []), (300, 200)
+    )
 
 
 def test_svg_is_well_formed_and_breaks_lines_at_holes():
     figure, axes = figures.new_figure(300, 200)
     starts = np.array([0.0, 30.0, 120.0, 150.0, 180.0])
-    figures.draw_curve(axes[0], starts, starts + 30, [0.1, 0.2, 0.3, np.nan, 0.5], legend=False)
+    figures.draw_curve(axes[0], starts, starts + 30, [0.1, 0.2, 0.3, np.nan, 0.5])
     line, dots = axes[0].lines
     assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, True, False]
     assert dots.get_xdata().tolist() == [135.0, 195.0]
-    text = figures.to_svg(figure, 'a "b" <c>', "p", "wide")
+    text = str(figures.to_svg(figure, 'a "b" <c>', "p", "wide"))
     root = ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://x" ', 1))
     assert root.attrib["aria-label"] == 'a "b" <c>'
     assert root.attrib["viewBox"] == "0 0 300 200"

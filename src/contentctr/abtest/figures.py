@@ -6,41 +6,47 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from contentctr.report.figures import PALETTE, new_figure, to_svg
+from contentctr.report.figures import PALETTE, draw_svgs, new_figure, to_svg
 
 ROLES = ("target", "predicted", "truth", "highlight")
 """Colours of the arms, the control first; a fifth arm begins again."""
 
 
-def lift_figure(effects: Mapping[str, Any], names: Mapping[str, str], prefix: str) -> str:
-    """Each metric's lift as a dot with its interval, one row a metric.
+def lift_figure(effects: Mapping[str, Any], names: Mapping[str, str], prefix: str) -> list[Markup]:
+    """Each metric's lift as a dot with its interval, one row a metric; in two widths.
 
     Args:
-        effects: of one treatment, by metric, as in abtest.json.
+        effects: of one treatment, by metric, as in abtest.json; those without a lift are left out.
         names: of the metrics.
-        prefix: of the SVG's ids.
+        prefix: of the SVGs' ids.
     """
     rows = {m: effect for m, effect in effects.items() if effect["lift_interval"] is not None}
-    figure, (ax, *_) = new_figure(760, 60 + 44 * max(1, len(rows)))
     said = []
-    for y, (metric, effect) in enumerate(rows.items()):
+    for metric, effect in rows.items():
         low, high = effect["lift_interval"]
-        ax.plot([low, high], [y, y], color=PALETTE["predicted"], linewidth=2.4)
-        ax.plot([effect["lift"]], [y], "o", color=PALETTE["predicted"], markersize=8)
         said.append(f"{names[metric]} {effect['lift']:+.2%}, {low:+.2%} to {high:+.2%}")
-    ax.set_yticks(range(len(rows)), [names[m] for m in rows])
-    ax.set_ylim(max(1, len(rows)) - 0.5, -0.5)
-    ax.axvline(0, color=PALETTE["muted"], linewidth=1.2)
-    ax.grid(False, axis="y")
-    ax.grid(True, axis="x", color=PALETTE["grid"], linewidth=1)
-    _percent(ax, "x")
-    return to_svg(figure, "Relative change: " + "; ".join(said), prefix)
+
+    def paint(ax: Axes) -> None:
+        for y, effect in enumerate(rows.values()):
+            ax.plot(effect["lift_interval"], [y, y], color=PALETTE["predicted"], linewidth=2.4)
+            ax.plot([effect["lift"]], [y], "o", color=PALETTE["predicted"], markersize=8)
+        ax.set_yticks(range(len(rows)), [names[m].replace(" per ", "\nper ") for m in rows])
+        ax.set_ylim(max(1, len(rows)) - 0.5, -0.5)
+        ax.axvline(0, color=PALETTE["muted"], linewidth=1.2)
+        ax.grid(False, axis="y")
+        ax.grid(True, axis="x", color=PALETTE["grid"], linewidth=1)
+        _percent(ax, "x")
+
+    height = 60 + 44 * len(rows)
+    sizes = (("wide", 760, height), ("narrow", 350, height))
+    return draw_svgs(paint, sizes, "Relative change: " + "; ".join(said), prefix)
 
 
-def day_figure(found: Mapping[str, Any], metric: str) -> str:
+def day_figure(found: Mapping[str, Any], metric: str) -> Markup:
     """A metric of each arm on each day, with intervals; arms side by side."""
     figure, (ax, *_) = new_figure(440, 300)
     arms = list(found["arms"])
@@ -67,7 +73,7 @@ def day_figure(found: Mapping[str, Any], metric: str) -> str:
     return to_svg(figure, f"{metric} of {', '.join(arms)} on each day", f"days-{metric}")
 
 
-def running_figure(running: Sequence[Mapping[str, Any]], prefix: str) -> str:
+def running_figure(running: Sequence[Mapping[str, Any]], prefix: str) -> Markup:
     """A lift with all data up to each day, with its interval as a band."""
     figure, (ax, *_) = new_figure(440, 300)
     rows = [row for row in running if row["lift_interval"] is not None]
@@ -92,5 +98,5 @@ def _days(ax: Axes, days: Sequence[str]) -> None:
 
 def _percent(ax: Axes, axis: str) -> None:
     which = ax.xaxis if axis == "x" else ax.yaxis
-    which.set_major_locator(MaxNLocator(5))
+    which.set_major_locator(MaxNLocator(4))
     which.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))

@@ -1,12 +1,10 @@
-"""The report page of an A/B test, from its abtest.json alone; it asks no other host."""
+"""The report page of an A/B test, from its abtest.json alone."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from contentctr.abtest.analysis import RESULTS, SCHEMA_VERSION
@@ -14,7 +12,26 @@ from contentctr.abtest.figures import ROLES, day_figure, lift_figure, running_fi
 from contentctr.abtest.statistics import FORESEEN
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_text
-from contentctr.report.pieces import escaped, flat, html_table, show_number, show_value
+from contentctr.report.blocks import (
+    Beside,
+    Block,
+    Card,
+    Cell,
+    Figure,
+    Grid,
+    Legend,
+    Notice,
+    Paragraph,
+)
+from contentctr.report.page import Page, Section, page_html
+from contentctr.report.words import (
+    counted,
+    show_number,
+    show_value,
+    simulated_mark,
+    simulated_note,
+    value_table,
+)
 
 NAMES = {
     "ctr": ("CTR", "clicks / exposures"),
@@ -58,7 +75,7 @@ def write_abtest_report(folder: Path | str) -> Path:
         if name not in found:
             raise InputError(f"{path}: field {name!r} is missing")
     page = folder / "report.html"
-    write_text(page, _page(found, folder.resolve().name))
+    write_text(page, page_html(_page(found, folder.resolve().name)))
     return page
 
 
@@ -66,67 +83,63 @@ def effect_lines(found: dict[str, Any]) -> dict[str, str]:
     """Each effect of abtest.json in a line, by name, for a terminal."""
     return {
         f"{NAMES[metric][0]}, {arm}": f"{_share(effect['lift'])} "
-        f"({_interval(effect['lift_interval'], _share)}), p {_p(effect['p_value'])}".replace(
-            "&lt;", "<"
-        )
+        f"({_interval(effect['lift_interval'], _share)}), p {_p(effect['p_value'])}"
         for arm, effects in found["effects"].items()
         for metric, effect in effects.items()
     }
 
 
-def _page(found: dict[str, Any], folder: str) -> str:
-    mark = "simulated " if found["simulated"] else ""
-    sections = (
-        ("result", "Result", _result(found)),
-        ("arms", "Arms", _arms(found)),
-        ("days", "Day by day", _days(found)),
-        ("checks", "Checks", _checks(found)),
-        ("power", "Power", _power(found)),
-        ("setup", "Setup", _setup(found)),
-    )
-    template = resources.files("contentctr.report").joinpath("page.html").read_text("utf-8")
-    counts = found["counts"]
-    others = " and ".join(map(repr, found["effects"]))
-    return Template(template).substitute(
-        title=escaped(f"A/B test of a {mark}ranking"),
-        lead=escaped(
-            f"{others} against {found['control']!r}: {counts['exposures']:,} {mark}exposures to "
-            f"{counts['users']:,} {mark}users over {counts['days']} day{_s(counts['days'])}. "
-            f"Intervals are {_level(found)} and take users, not exposures, as independent."
-        ),
+def _page(found: dict[str, Any], folder: str) -> Page:
+    mark, counts = "simulated " if found["simulated"] else "", found["counts"]
+    others = " and ".join(f"“{arm}”" for arm in found["effects"])
+    return Page(
+        title=f"A/B test of a {mark}ranking",
+        lead=f"{others} against “{found['control']}”: "
+        f"{counted(counts['exposures'], f'{mark}exposure')} to "
+        f"{counted(counts['users'], f'{mark}user')} over {counted(counts['days'], 'day')}. "
+        f"Intervals are {_level(found)} and take users, not exposures, as independent.",
         notices=_notices(found),
-        nav=" ".join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections),
-        sections="\n".join(
-            f'<section aria-labelledby="{key}"><h2 id="{key}">{name}</h2>\n{body}</section>'
-            for key, name, body in sections
-        ),
-        footer=f"Made from <code>{RESULTS}</code> in <code>{escaped(folder)}</code>.",
+        mark=simulated_note(found),
+        sections=[
+            Section(key="result", title="Result", blocks=_result(found)),
+            Section(key="arms", title="Arms", blocks=[_arms(found)]),
+            Section(key="days", title="Day by day", blocks=_days(found)),
+            Section(key="checks", title="Checks", blocks=_checks(found)),
+            Section(key="power", title="Power", blocks=_power(found)),
+            Section(key="setup", title="Setup", blocks=_setup(found)),
+        ],
+        footer=("Made from ", RESULTS, " in ", folder, "."),
     )
 
 
-def _notices(found: dict[str, Any]) -> str:
+def _notices(found: dict[str, Any]) -> list[Notice]:
     notices, scores = [], found["manifest"].get("scores")
     if found["simulated"]:
-        notices.append(
-            "<strong>Simulated test:</strong> every number and figure on this page comes from "
-            "simulated users and simulated live rooms, not from real ones; the paper's own numbers "
-            "are marked as such." + (f" Our scores: {escaped(scores)}." if scores else "")
+        text = (
+            "every number and figure on this page comes from simulated users and simulated live "
+            "rooms, not from real ones; the paper's own numbers are marked as such."
         )
+        text += f" Our scores: {scores}." if scores else ""
+        notices.append(Notice(label="Simulated test:", text=text))
     if found["sample_ratio"]["mismatch"]:
-        notices.append(
-            "<strong>Sample-ratio mismatch:</strong> the arms' sizes do not fit the planned "
-            "shares. Something in assignment or logging favours one arm; no effect below can be "
-            "trusted until it is found."
+        text = (
+            "the arms' sizes do not fit the planned shares. Something in assignment or logging "
+            "favours one arm; no effect below can be trusted until it is found."
         )
-    return "\n".join(f'<p class="notice" role="note">{words}</p>' for words in notices)
+        notices.append(Notice(label="Sample-ratio mismatch:", text=text))
+    return notices
 
 
-def _result(found: dict[str, Any]) -> str:
-    parts = []
+# Result
+
+
+def _result(found: dict[str, Any]) -> list[Block]:
+    level, blocks = _level(found), list[Block]()
+    head = ["Metric", "Lift", f"{level} interval", "Difference", f"{level} interval", "p"]
     for number, (arm, effects) in enumerate(found["effects"].items()):
-        rows = [
+        rows: list[list[Cell]] = [
             [
-                _metric(metric),
+                NAMES[metric],
                 _share(effect["lift"]),
                 _interval(effect["lift_interval"], _share),
                 f"{effect['difference']:+.4g}",
@@ -135,103 +148,99 @@ def _result(found: dict[str, Any]) -> str:
             ]
             for metric, effect in effects.items()
         ]
-        head = [
-            "Metric",
-            "Lift",
-            f"{_level(found)} interval",
-            "Difference",
-            f"{_level(found)} interval",
-            "p",
-        ]
-        figure = lift_figure(effects, {k: n for k, (n, _) in NAMES.items()}, f"lift{number}")
-        title = f"{escaped(arm)} against {escaped(found['control'])}{_mark(found)}"
-        parts.append(
-            f'<article class="card"><h3>{title}</h3><figure>{figure}<figcaption>Relative change '
-            f"and its {_level(found)} interval. {_words(effects)}</figcaption></figure></article>\n"
-            + html_table(f"Effects of {arm}", head, rows, range(1, len(head)))
+        title = f"{arm} against {found['control']}{simulated_mark(found)}"
+        blocks.append(Card(title=title, blocks=[_lifts(effects, f"lift{number}", level)]))
+        blocks.append(
+            Grid(name=f"Effects of {arm}", head=head, rows=rows, numbers=range(1, len(head)))
         )
-    return "\n".join([*parts, _paper(found)])
+    return [*blocks, _paper(found)]
 
 
-def _words(effects: dict[str, Any]) -> str:
-    """Which intervals leave out 0, in words."""
+def _lifts(effects: dict[str, Any], key: str, level: str) -> Block:
+    """The lifts drawn, and in words which intervals leave out 0."""
+    lifts = {metric: effect for metric, effect in effects.items() if effect["lift_interval"]}
+    if not lifts:  # a share of nothing
+        return Paragraph(text="No lift is defined: the control's metrics are 0.", note=True)
     clear = [
         f"{NAMES[metric][0]} {'rose' if effect['lift'] > 0 else 'fell'}"
-        for metric, effect in effects.items()
-        if effect["lift_interval"] and effect["lift_interval"][0] * effect["lift_interval"][1] > 0
+        for metric, effect in lifts.items()
+        if effect["lift_interval"][0] * effect["lift_interval"][1] > 0
     ]
-    if not clear:
-        return "No interval leaves out 0: the data shows no effect."
-    return f"Intervals that leave out 0: {'; '.join(clear)}."
-
-
-def _paper(found: dict[str, Any]) -> str:
-    rows = [[escaped(name), value] for name, value in PAPER]
-    table = html_table(
-        "The paper's own test", ["Paper's own", "Lift"], rows, [1], css_class="small"
-    )
-    beside = (
-        " Its users and rooms were real, those here are not: the numbers do not compare."
-        if found["simulated"]
-        else ""
-    )
-    return (
-        '<article class="card"><h3>The paper\'s test, on its own platform</h3>'
-        '<p class="note">Section 4.9 of the '
-        "ContentCTR paper reports these lifts over four days on its company's platform, without "
-        f"intervals, and does not say what play duration is taken per.{beside}</p>{table}</article>"
+    words = "No interval leaves out 0: the data shows no effect."
+    if clear:
+        words = f"Intervals that leave out 0: {'; '.join(clear)}."
+    return Figure(
+        drawings=lift_figure(effects, {metric: name for metric, (name, _) in NAMES.items()}, key),
+        caption=f"Relative change and its {level} interval. {words}",
     )
 
 
-def _arms(found: dict[str, Any]) -> str:
-    level = f"<small>{_level(found)} interval</small>"
-    head = [f"Arm{_mark(found)}", "Users", "Exposures", "Clicks"]
-    head += [name + level for name, _ in NAMES.values()]
+def _paper(found: dict[str, Any]) -> Card:
+    text = (
+        "Section 4.9 of the ContentCTR paper reports these lifts over four days on its company's "
+        "platform, without intervals, and does not say what play duration is taken per."
+    )
+    if found["simulated"]:
+        text += " Its users and rooms were real, those here are not: the numbers do not compare."
+    table = Grid(
+        name="The paper's own test",
+        head=["Paper's own", "Lift"],
+        rows=PAPER,
+        numbers=[1],
+        small=True,
+    )
+    note = Paragraph(text=text, note=True)
+    return Card(title="The paper's test, on its own platform", blocks=[note, table])
+
+
+# Arms and days
+
+
+def _arms(found: dict[str, Any]) -> Grid:
+    head: list[Cell] = [f"Arm{simulated_mark(found)}", "Users", "Exposures", "Clicks"]
+    head += [(name, f"{_level(found)} interval") for name, _ in NAMES.values()]
     rows = []
     for arm, block in found["arms"].items():
-        role = "control" if arm == found["control"] else ""
-        note = f"<small>{role}</small>" if role and role != arm else ""
-        counts = [f"{block[name]:,}" for name in ("users", "exposures", "clicks")]
-        values = [
-            f"{_value(m)}<small>{_interval(m['interval'], show_number)}</small>"
+        named = arm == found["control"] and arm != "control"  # it does not say so itself
+        row: list[Cell] = [(arm, "control") if named else arm]
+        row += [f"{block[name]:,}" for name in ("users", "exposures", "clicks")]
+        row += [
+            (show_number(m["value"]), _interval(m["interval"], show_number))
             for m in block["metrics"].values()
         ]
-        rows.append([escaped(arm) + note, *counts, *values])
-    return html_table("Arms", head, rows, range(1, len(head)))
+        rows.append(row)
+    return Grid(name="Arms", head=head, rows=rows, numbers=range(1, len(head)))
 
 
-def _days(found: dict[str, Any]) -> str:
-    cards = [_card(f"CTR of each day{_mark(found)}", day_figure(found, "ctr"), "Bars: intervals.")]
+def _days(found: dict[str, Any]) -> list[Block]:
+    mark = simulated_mark(found)
+    by_day = Figure(drawings=[day_figure(found, "ctr")], caption="Bars: intervals.")
+    cards = [Card(title=f"CTR of each day{mark}", blocks=[by_day])]
     for number, (arm, effects) in enumerate(found["effects"].items()):
-        figure = running_figure(effects["ctr"]["running"], f"running{number}")
-        about = "CTR lift with all data up to the day, and its interval."
-        cards.append(_card(f"{arm}: lift so far{_mark(found)}", figure, about))
-    legend = "".join(
-        f'<li><i style="border-color:var(--{role})"></i>{escaped(arm)}</li>'
-        for arm, role in zip(found["arms"], itertools.cycle(ROLES), strict=False)
+        figure = Figure(
+            drawings=[running_figure(effects["ctr"]["running"], f"running{number}")],
+            caption="CTR lift with all data up to the day, and its interval.",
+        )
+        cards.append(Card(title=f"{arm}: lift so far{mark}", blocks=[figure]))
+    words = (
+        "The interval of the running lift holds for one look, at a length fixed before: stopping "
+        "at the first day that leaves out 0 finds effects that are not there."
     )
-    return (
-        "<p>The interval of the running lift holds for one look, at a length fixed before: "
-        "stopping at the first day that leaves out 0 finds effects that are not there.</p>"
-        f'<ul class="legend">{legend}</ul><div class="pair">{"".join(cards)}</div>'
-    )
+    arms = list(zip(itertools.cycle(ROLES), found["arms"], strict=False))
+    return [Paragraph(text=words), Legend(items=arms), Beside(cards=cards)]
 
 
-def _card(title: str, figure: str, about: str) -> str:
-    return (
-        f'<article class="card"><h3>{escaped(title)}</h3><figure>{figure}'
-        f"<figcaption>{escaped(about)}</figcaption></figure></article>"
-    )
+# Checks and power
 
 
-def _checks(found: dict[str, Any]) -> str:
+def _checks(found: dict[str, Any]) -> list[Block]:
     ratio, counts = found["sample_ratio"], found["counts"]
     verdict = "mismatch" if ratio["mismatch"] else "fits the plan"
     sizes = ", ".join(
-        f"{escaped(arm)} {users:,} (planned {100 * ratio['planned'][arm]:g} %)"
+        f"{arm} {users:,} (planned {100 * ratio['planned'][arm]:g} %)"
         for arm, users in ratio["users"].items()
     )
-    rows = [
+    rows: list[list[Cell]] = [
         ["Sample ratio", f"p = {_p(ratio['p_value'])}: {verdict}", f"users: {sizes}"],
         ["Users in several arms", f"{counts['users_in_several_arms']:,}", "left out of everything"],
     ]
@@ -240,42 +249,32 @@ def _checks(found: dict[str, Any]) -> str:
             if effect["bootstrap"] is None or effect["lift_interval"] is None:
                 continue
             again = _interval(effect["bootstrap"]["lift_interval"], _share)
-            rows.append(
-                [
-                    f"Bootstrap, {escaped(arm)}<small>{NAMES[metric][0]}, lift</small>",
-                    again,
-                    f"delta method: {_interval(effect['lift_interval'], _share)}",
-                ]
-            )
-    rows += [["Warning", escaped(words), ""] for words in found["warnings"]]
-    return (
-        f"<p>The sample-ratio test asks whether chance explains the arms' sizes (chi-squared, "
-        f"mismatch below 0.001). The bootstrap draws users anew and must give nearly the delta "
-        f"method's intervals.{_mark(found)}</p>"
-        + html_table("Checks", ["Check", "Found", "Beside it"], rows)
+            delta = f"delta method: {_interval(effect['lift_interval'], _share)}"
+            rows.append([(f"Bootstrap, {arm}", f"{NAMES[metric][0]}, lift"), again, delta])
+    rows += [["Warning", words, ""] for words in found["warnings"]]
+    words = (
+        "The sample-ratio test asks whether chance explains the arms' sizes (chi-squared, mismatch "
+        "below 0.001). The bootstrap draws users anew and must give nearly the delta method's "
+        "intervals."
     )
+    table = Grid(name="Checks", head=["Check", "Found", "Beside it"], rows=rows)
+    return [Paragraph(text=words), table]
 
 
-def _power(found: dict[str, Any]) -> str:
+def _power(found: dict[str, Any]) -> list[Block]:
     settings = found["settings"]
-    rows = []
+    rows: list[list[Cell]] = []
     for arm, effects in found["effects"].items():
         for metric, effect in effects.items():
-            power = effect["power"]
-            days = show_value(power["required_days"])
-            if power["required_days"] is None:
-                days = f"over {FORESEEN * len(found['days']):,}"
-                days = days if len(effect["running"]) > 1 else "unknown<small>one day</small>"
-            elif power["days_exponent"] is not None:
-                days += "<small>extrapolated</small>"
-            smallest = power["detectable"]
+            power, smallest = effect["power"], effect["power"]["detectable"]
+            users = power["required_users"]
             rows.append(
                 [
-                    f"{NAMES[metric][0]}<small>{escaped(arm)}</small>",
+                    (NAMES[metric][0], arm),
                     "undefined" if smallest is None else f"{100 * smallest:.2f} %",
                     f"{power['users']:,}",
-                    show_value(power["required_users"]),
-                    days,
+                    "undefined" if users is None else show_value(users),
+                    _needed_days(found, effect),
                 ]
             )
     wanted = f"{100 * settings['effect']:g} %"
@@ -286,42 +285,38 @@ def _power(found: dict[str, Any]) -> str:
         f"Users for {wanted}",
         f"Days for {wanted}",
     ]
-    return (
-        f"<p>With the variance that this test shows{_mark(found)}, at level {settings['alpha']:g} "
-        f"and power {100 * settings['power']:g} %. Days beyond the test's own continue the course "
-        "of its smallest effect: users come back, so twice the days is not twice the users. The "
-        "numbers of users are for tests as long as this one.</p>"
-        + html_table("Power", head, rows, range(1, len(head)))
+    words = (
+        f"With the variance that this test shows, at level {settings['alpha']:g} and power "
+        f"{100 * settings['power']:g} %. Days beyond the test's own continue the course of its "
+        "smallest effect: users come back, so twice the days is not twice the users. The numbers "
+        "of users are for tests as long as this one."
     )
+    return [
+        Paragraph(text=words),
+        Grid(name="Power", head=head, rows=rows, numbers=range(1, len(head))),
+    ]
 
 
-def _setup(found: dict[str, Any]) -> str:
-    parts = []
-    for title, block in (("Analysis", found["settings"]), ("Logs", found["manifest"])):
-        rows = [[escaped(name), show_value(value)] for name, value in flat(block)]
-        if rows:
-            parts.append(html_table(title, [title, "Value"], rows, css_class="small"))
-    return "\n".join(parts)
+def _needed_days(found: dict[str, Any], effect: dict[str, Any]) -> Cell:
+    power = effect["power"]
+    if power["required_days"] is not None:
+        days = show_value(power["required_days"])
+        return days if power["days_exponent"] is None else (days, "extrapolated")
+    if len(effect["running"]) > 1:
+        return f"over {FORESEEN * len(found['days']):,}"
+    return ("unknown", "one day")
+
+
+def _setup(found: dict[str, Any]) -> list[Block]:
+    tables = value_table("Analysis", found["settings"]), value_table("Logs", found["manifest"])
+    return [table for table in tables if table.rows]
 
 
 # Numbers in words
 
 
-def _metric(metric: str) -> str:
-    name, about = NAMES[metric]
-    return f"{escaped(name)}<small>{escaped(about)}</small>"
-
-
-def _mark(found: dict[str, Any]) -> str:
-    return " (simulated)" if found["simulated"] else ""
-
-
 def _level(found: dict[str, Any]) -> str:
     return f"{100 * (1 - found['settings']['alpha']):g} %"
-
-
-def _value(metric: dict[str, Any]) -> str:
-    return show_number(metric["value"])
 
 
 def _share(value: float | None) -> str:
@@ -335,8 +330,4 @@ def _interval(ends: Sequence[float] | None, show: Callable[[float], str]) -> str
 def _p(value: float | None) -> str:
     if value is None:
         return "undefined"
-    return "&lt; 0.0001" if value < 0.0001 else f"{value:.4f}"
-
-
-def _s(number: int) -> str:
-    return "s" * (number != 1)
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"

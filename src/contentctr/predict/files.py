@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from contentctr.files import atomic, write_json
+from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
 from contentctr.score.highlights import Highlight, clock
@@ -92,17 +93,18 @@ def write_prediction(
     shutil.rmtree(out / "clips", ignore_errors=True)
     with atomic(out / "curve.csv") as temporary:
         curve.write_csv(temporary)
-    with atomic(out / "curve.png") as temporary:
-        draw_curve(
-            temporary,
-            curve["start_s"],
-            curve["end_s"],
-            line_S,
-            targets=targets_S,
-            highlights=highlights,
-            title=title,
-            label=label,
-        )
+    legend = [("predicted", "Predicted")]
+    legend += [("target", "True")] if targets_S is not None else []
+    legend += [("highlight box", "Highlight")] if highlights else []
+    Canvas(folder=out, note=label).save(
+        "curve",
+        title,
+        lambda ax: draw_curve(
+            ax, curve["start_s"], curve["end_s"], line_S, targets=targets_S, highlights=highlights
+        ),
+        (960, 260),
+        legend,
+    )
     cut = [] if clips_from is None else _cut(out / "clips", clips_from, highlights)
     _write_highlights(out / "highlights.csv", highlights, cut or [None] * len(highlights))
     write_json(out / "prediction.json", {**facts, "warnings": warnings})

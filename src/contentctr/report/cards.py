@@ -1,19 +1,48 @@
-"""Cards of curves over time, of rooms and of videos: drawings in two widths, and a PNG."""
+"""Cards of curves over time, of rooms and of users: which are shown, their drawings and PNGs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from matplotlib.axes import Axes
 
 from contentctr.report import figures
-from contentctr.report.pieces import escaped
+from contentctr.report.blocks import Block, Card, Fold, Highlights, Legend
+from contentctr.report.canvas import Canvas, Lines
+from contentctr.report.words import counted
+
+T = TypeVar("T")
+
+
+def best_median_worst(ranked: Sequence[T], most: int, alone: str) -> list[tuple[str, T]]:
+    """Up to `most` of them, each with its label.
+
+    Best, median (the better of two middle ones) and worst come first, then others evenly spread
+    over the ranks: the best alone would flatter a model.
+
+    Args:
+        ranked: from the best down.
+        most: at least 1.
+        alone: label where there is one only.
+    """
+    n = len(ranked)
+    labels: dict[int, str] = {}
+    for place, name in ((0, "Best"), ((n - 1) // 2, "Median"), (n - 1, "Worst")):
+        if n:
+            labels.setdefault(place, f"{name} of {n:,}" if n > 1 else alone)
+    others = [place for place in range(n) if place not in labels]
+    extra = min(max(0, most - len(labels)), len(others))
+    for i in np.linspace(0, len(others) - 1, extra).round().astype(int).tolist():
+        labels[others[i]] = f"Rank {others[i] + 1:,} of {n:,}"
+    return [(label, ranked[place]) for place, label in labels.items()][:most]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveCard:
-    """One curve, and what stands around it; all plain text but `below`."""
+    """One curve, and the words around it."""
 
     label: str
     """Why it is shown, such as "Best of 12"; names the PNG."""
@@ -21,59 +50,43 @@ class CurveCard:
     facts: str
     alt: str
     png_title: str
-    png_label: str
+    """Without the label."""
     curve: tuple[figures.Floats, figures.Floats, figures.Floats]
     """Starts, ends and scores, as `figures.draw_curve` takes them."""
     style: dict[str, Any]
     """What else it takes."""
-    below: str = ""
-    """HTML."""
+    highlights: Sequence[str] = ()
+    """Their times, best first."""
 
 
 def curve_cards(
-    cards: Sequence[CurveCard], thing: str, legend: Sequence[tuple[str, str]], pictures: Path
-) -> str:
+    cards: Sequence[CurveCard], thing: str, legend: Lines, canvas: Canvas
+) -> list[Block]:
     """The legend and the cards; those labelled by a rank are folded away.
 
     Args:
-        cards: in the order of `choice.best_median_worst`.
+        cards: in the order of `best_median_worst`.
         thing: what each is of, such as "room".
-        legend: CSS class and name of each line.
-        pictures: folder into which each curve is written as PNG too.
+        legend: the lines of all.
+        canvas: draws each, as PNG too.
     """
-    drawn = [_card(card, thing, number, pictures) for number, card in enumerate(cards, 1)]
+    drawn = [_card(card, thing, number, legend, canvas) for number, card in enumerate(cards, 1)]
     named = sum(not card.label.startswith("Rank") for card in cards)
-    more = "\n".join(drawn[named:])
-    count = len(drawn) - named
-    summary = f"{count} more {thing}{'s' * (count > 1)}"
-    folded = f"<details><summary>{summary}</summary>\n{more}\n</details>" if more else ""
-    return "\n".join([legend_list(legend), *drawn[:named], folded])
+    more = drawn[named:]
+    folded = [Fold(summary=counted(len(more), f"more {thing}"), blocks=more)] if more else []
+    return [Legend(items=legend), *drawn[:named], *folded]
 
 
-def legend_list(items: Sequence[tuple[str, str]]) -> str:
-    """Lines by their CSS class and name."""
-    listed = "".join(f'<li><i class="{css}"></i>{escaped(name)}</li>' for css, name in items)
-    return f'<ul class="legend">{listed}</ul>'
+def _card(card: CurveCard, thing: str, number: int, legend: Lines, canvas: Canvas) -> Card:
+    def paint(ax: Axes) -> None:
+        figures.draw_curve(ax, *card.curve, **card.style)
 
-
-def _card(card: CurveCard, thing: str, number: int, pictures: Path) -> str:
-    drawings = []
-    for css_class, width, height in (("wide", 960, 230), ("narrow", 350, 220)):
-        figure, axes = figures.new_figure(width, height)
-        figures.draw_curve(axes[0], *card.curve, legend=False, **card.style)
-        drawings.append(figures.to_svg(figure, card.alt, f"{thing}{number}{css_class}", css_class))
     word = card.label.split()[0].lower()
     name = word if word in ("best", "median", "worst") else f"{number:02d}"
-    figures.draw_curve(
-        pictures / f"curve-{name}.png",
-        *card.curve,
-        title=card.png_title,
-        label=card.png_label,
-        **card.style,
-    )
-    return (
-        f'<article class="card"><header><span class="badge">{escaped(card.label)}</span>'
-        f"<h3>{escaped(card.heading)}</h3>"
-        f'<span class="facts">{escaped(card.facts)}</span></header>\n'
-        f"<figure>{''.join(drawings)}</figure>\n{card.below}</article>"
-    )
+    things = f" {thing}s" if " of " in card.label else ""
+    title = f"{card.label}{things}: {card.png_title}"
+    figure = canvas.draw(f"curve-{name}", title, card.alt, paint, figures.ACROSS, legend=legend)
+    blocks: list[Block] = [figure]
+    if card.highlights:
+        blocks.append(Highlights(times=card.highlights))
+    return Card(title=card.heading, badge=card.label, facts=card.facts, blocks=blocks)

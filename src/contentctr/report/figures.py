@@ -7,14 +7,14 @@ page's CSS variables, which is how one drawing serves light and dark pages.
 
 from __future__ import annotations
 
-import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -39,7 +39,13 @@ PALETTE = {
 }
 """Colours by role, as in PNGs; in an SVG each becomes the CSS variable of that name."""
 
-_FONT = "DejaVu Sans"  # ships with matplotlib
+Paint = Callable[[Axes], object]
+Sizes = Sequence[tuple[str, int, int]]
+"""CSS class, width and height of each drawing of one figure."""
+ACROSS: Sizes = (("wide", 960, 230), ("narrow", 350, 220))
+"""A figure as wide as the page: its style sheet shows the drawing that fits the screen."""
+
+FONT = "DejaVu Sans"  # ships with matplotlib
 _TICK_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
@@ -53,72 +59,39 @@ def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[
 
 
 def draw_curve(
-    where: Axes | Path | str,
+    ax: Axes,
     starts: ArrayLike,
     ends: ArrayLike,
     scores: ArrayLike,
     targets: ArrayLike | None = None,
     highlights: Sequence[Highlight] = (),
-    title: str = "",
-    label: str = "",
     *,
     truth: ArrayLike | None = None,
     selections: Sequence[tuple[float, float]] = (),
-    legend: bool = True,
 ) -> None:
     """The predicted curve of a room or video, with the true one and with highlights.
 
     Args:
-        where: axes to draw on, or a PNG file to write (whatever its suffix).
+        ax: where to draw.
         starts: shape (N,), seconds from the room's start.
         ends: shape (N,), seconds.
         scores: shape (N,), NaN where a segment has no score: the line is broken there.
         targets: shape (N,), NaN where a segment has no target. None: not known.
         highlights: best first; shaded, with their ranks.
-        title: plain text; characters that the figure's font lacks become boxes.
-        label: printed at the upper right, such as "simulated".
         truth: shape (N,), the true click probability of a simulated room.
         selections: start and end of what a user selected, seconds; shaded.
-        legend: name the lines in the figure.
     """
-    if not isinstance(where, Axes):
-        figure, axes = new_figure(960, 300)
-        draw_curve(
-            axes[0],
-            starts,
-            ends,
-            scores,
-            targets,
-            highlights,
-            title,
-            label,
-            truth=truth,
-            selections=selections,
-        )
-        save_png(figure, Path(where))
-        return
     first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
-    _shade(where, [(h.start_s, h.end_s) for h in highlights], "Highlight", ranked=True)
-    _shade(where, selections, "Selected by the user")
+    _shade(ax, [(h.start_s, h.end_s) for h in highlights], ranked=True)
+    _shade(ax, selections)
     if targets is not None:
-        _line(where, first, last, targets, "target", "True", linewidth=1.2)
+        _line(ax, first, last, targets, "target", linewidth=1.2)
     if truth is not None:
-        name = "True click probability (simulated)"
-        _line(where, first, last, truth, "truth", name, linewidth=1.2, linestyle=(0, (1, 2)))
-    width = 2.2 if len(first) <= 200 else 1.4
-    _line(where, first, last, scores, "predicted", "Predicted", linewidth=width)
+        _line(ax, first, last, truth, "truth", linewidth=1.2, linestyle=(0, (1, 2)))
+    width = 2.2 if len(first) <= 200 else 1.4  # a thick line would hide a long room's turns
+    _line(ax, first, last, scores, "predicted", linewidth=width)
     if len(first):
-        _time_axis(where, float(first[0]), float(last[-1]))
-    _headings(where, title, label, above=14 if highlights else 4)
-    if legend:
-        where.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.14),
-            ncols=4,
-            frameon=False,
-            prop={"family": _FONT, "size": 11},
-            labelcolor=PALETTE["ink"],
-        )
+        _time_axis(ax, float(first[0]), float(last[-1]))
 
 
 def draw_against(ax: Axes, scores: Floats, targets: Floats) -> tuple[int, int]:
@@ -213,8 +186,19 @@ def draw_training(ax: Axes, train: tuple[Floats, Floats], val: tuple[Floats, Flo
 
 
 def heading(ax: Axes, title: str, note: str = "") -> None:
-    """A title above the axes, for PNGs that stand alone."""
-    _headings(ax, title, note, above=4)
+    """A title above the axes and the ranks on them, and a note beside it: a PNG stands alone.
+
+    Args:
+        ax: where to draw.
+        title: plain text; characters that the figure's font lacks become boxes.
+        note: such as "simulated".
+    """
+    style: dict[str, Any] = {"color": PALETTE["ink"], "fontfamily": FONT, "parse_math": False}
+    style["pad"] = 18 if ax.texts else 8
+    if title:
+        ax.set_title(_drawable(title), loc="left", fontsize=13, **style)
+    if note:
+        ax.set_title(note, loc="right", fontsize=11, fontstyle="italic", **style)
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -225,7 +209,19 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=144, facecolor=PALETTE["paper"])
 
 
-def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> str:
+def draw_svgs(
+    paint: Callable[[Axes], object], sizes: Sizes, label: str, prefix: str
+) -> list[Markup]:
+    """A figure painted once a size; `label` and `prefix` as `to_svg` takes them."""
+    drawings = []
+    for css_class, width, height in sizes:
+        figure, axes = new_figure(width, height)
+        paint(axes[0])
+        drawings.append(to_svg(figure, label, f"{prefix}{css_class}", css_class))
+    return drawings
+
+
+def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> Markup:
     """The figure as an SVG element for an HTML page.
 
     Args:
@@ -246,10 +242,11 @@ def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> str:
     for role, color in PALETTE.items():
         body = body.replace(color, f"var(--{role})")
     width, height = (figure.get_size_inches() * 72).round(2)
-    return (
-        f'<svg class="{css_class}" role="img" aria-label="{html.escape(label)}" '
-        f'viewBox="0 0 {width:g} {height:g}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}'
-    )
+    # Of others' text only the label is here: matplotlib draws letters as outlines.
+    return Markup(
+        '<svg class="{}" role="img" aria-label="{}" viewBox="0 0 {:g} {:g}" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink">{}'
+    ).format(css_class, label, width, height, Markup(body))
 
 
 def _plain(ax: Axes) -> None:
@@ -259,18 +256,14 @@ def _plain(ax: Axes) -> None:
     ax.spines["bottom"].set_color(PALETTE["grid"])
     ax.grid(True, axis="y", color=PALETTE["grid"], linewidth=1)
     ax.set_axisbelow(True)
-    ax.tick_params(length=0, labelsize=11, labelcolor=PALETTE["muted"], labelfontfamily=_FONT)
+    ax.tick_params(length=0, labelsize=11, labelcolor=PALETTE["muted"], labelfontfamily=FONT)
     ax.yaxis.set_major_locator(MaxNLocator(5))
 
 
-def _shade(
-    ax: Axes, spans: Sequence[tuple[float, float]], name: str, *, ranked: bool = False
-) -> None:
+def _shade(ax: Axes, spans: Sequence[tuple[float, float]], *, ranked: bool = False) -> None:
     """Stretches of time; with their place in the sequence above them if `ranked`."""
     for rank, (start_s, end_s) in enumerate(spans, 1):
-        color = to_rgba(PALETTE["highlight"], 0.3)
-        label = name if rank == 1 else "_"
-        ax.axvspan(start_s, end_s, facecolor=color, linewidth=0, label=label)
+        ax.axvspan(start_s, end_s, facecolor=to_rgba(PALETTE["highlight"], 0.3), linewidth=0)
         if ranked:
             ax.annotate(
                 str(rank),
@@ -281,12 +274,12 @@ def _shade(
                 ha="center",
                 fontsize=11,
                 color=PALETTE["ink"],
-                fontfamily=_FONT,
+                fontfamily=FONT,
             )
 
 
 def _line(
-    ax: Axes, starts: Floats, ends: Floats, values: ArrayLike, role: str, name: str, **style: Any
+    ax: Axes, starts: Floats, ends: Floats, values: ArrayLike, role: str, **style: Any
 ) -> None:
     """A line through the segments' middles, broken where a value or a stretch of time is missing.
 
@@ -295,7 +288,7 @@ def _line(
     x, y = (starts + ends) / 2, np.asarray(values, dtype=np.float64)
     holes = np.flatnonzero(starts[1:] - ends[:-1] > 1e-6) + 1
     x, y = np.insert(x, holes, x[holes]), np.insert(y, holes, np.nan)
-    ax.plot(x, y, color=PALETTE[role], label=name, solid_joinstyle="round", **style)
+    ax.plot(x, y, color=PALETTE[role], solid_joinstyle="round", **style)
     known = np.concatenate(([False], ~np.isnan(y), [False]))
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     ax.plot(x[alone], y[alone], "o", color=PALETTE[role], markersize=3.5)
@@ -311,20 +304,12 @@ def _time_axis(ax: Axes, start_s: float, end_s: float) -> None:
 
 
 def _label(ax: Axes, x: str, y: str) -> None:
-    ax.set_xlabel(x, fontsize=11, color=PALETTE["muted"], fontfamily=_FONT)
-    ax.set_ylabel(y, fontsize=11, color=PALETTE["muted"], fontfamily=_FONT)
-
-
-def _headings(ax: Axes, title: str, note: str, above: float) -> None:
-    style: dict[str, Any] = {"color": PALETTE["ink"], "fontfamily": _FONT, "parse_math": False}
-    if title:
-        ax.set_title(_drawable(title), loc="left", fontsize=13, pad=above + 4, **style)
-    if note:
-        ax.set_title(note, loc="right", fontsize=11, pad=above + 4, fontstyle="italic", **style)
+    ax.set_xlabel(x, fontsize=11, color=PALETTE["muted"], fontfamily=FONT)
+    ax.set_ylabel(y, fontsize=11, color=PALETTE["muted"], fontfamily=FONT)
 
 
 def _drawable(text: str) -> str:
     """`text` with a box for each character that the font lacks: matplotlib would warn of each."""
-    font = font_manager.get_font(font_manager.findfont(_FONT))
+    font = font_manager.get_font(font_manager.findfont(FONT))
     known = font.get_charmap()
     return "".join(c if ord(c) in known else "\N{WHITE SQUARE}" for c in " ".join(text.split()))

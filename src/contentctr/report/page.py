@@ -1,84 +1,62 @@
-"""Writes the report page of an evaluation, whatever it is of: the one frame around it."""
+"""The one page builder: title, notices and sections, as plain data, become one file of HTML.
+
+The page asks no other host for anything: its style and its drawings stand inside it.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
-from string import Template
-from typing import Any
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from contentctr.errors import InputError
-from contentctr.files import write_text
-from contentctr.report.checks import HIGHLIGHTS, ROOMS, task_of
-from contentctr.report.personal import personal_contents
-from contentctr.report.pieces import Contents, escaped
-from contentctr.report.rooms import rooms_contents
-from contentctr.report.saved_personal import read_personal
-from contentctr.report.saved_rooms import read_evaluation
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-_TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path, int], Contents]]] = {
-    ROOMS: (read_evaluation, rooms_contents),
-    HIGHLIGHTS: (read_personal, personal_contents),
-}
-"""By the task of metrics.json: what reads its folder, and what makes the page of what was read."""
-_OURS = re.compile(r"(curve-(best|median|worst|\d+)|against|calibration|users|training)\.png")
+from contentctr.report.blocks import Block, Notice
+from contentctr.report.words import show_number
 
 
-def write_report(eval_dir: Path | str, out: Path | str | None = None, max_rooms: int = 12) -> Path:
-    """Write the report page of an evaluation, of live rooms or of personalized highlights.
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading and what stands under it; without blocks it is left out."""
 
-    Args:
-        eval_dir: folder with predictions.parquet, metrics.json, perhaps training_log.jsonl, and
-            users.parquet where it is of personalized highlights.
-        out: the HTML file; None: report.html in `eval_dir`. PNGs go into the folder beside it that
-            has its name without the suffix; those of an earlier report there are replaced.
-        max_rooms: rooms, or users, whose curve is shown, at least 1: the best, median and worst
-            by Kendall's tau inside the room, or by the user's average precision, first, then
-            others spread over the ranks.
-
-    Returns:
-        The HTML file.
-
-    Raises:
-        InputError: a file is missing or has another form, or `max_rooms` is below 1.
-    """
-    eval_dir = Path(eval_dir)
-    page = eval_dir / "report.html" if out is None else Path(out)
-    if max_rooms < 1:
-        raise InputError(f"max_rooms must be at least 1, not {max_rooms}")
-    if not page.suffix:
-        raise InputError(f"{page}: the report must be an HTML file, such as {page}.html")
-    task = task_of(eval_dir)
-    if task not in _TASKS:
-        raise InputError(
-            f"{eval_dir / 'metrics.json'}: task must be one of {', '.join(_TASKS)}, not {task!r}"
-        )
-    read, make = _TASKS[task]
-    found = read(eval_dir)
-    pictures = page.with_suffix("")
-    for old in pictures.glob("*.png"):
-        if _OURS.fullmatch(old.name):
-            old.unlink()
-    contents = make(found, pictures, max_rooms)
-    write_text(page, _page(contents, pictures, eval_dir.resolve().name))
-    return page
+    key: str
+    title: str
+    blocks: Sequence[Block]
 
 
-def _page(contents: Contents, pictures: Path, folder: str) -> str:
-    mark = f" <small>{escaped(contents.mark)}</small>" if contents.mark else ""
-    shown = [section for section in contents.sections if section[2]]
-    template = resources.files("contentctr.report").joinpath("page.html").read_text("utf-8")
-    return Template(template).substitute(
-        title=contents.title,
-        lead=contents.lead,
-        notices=contents.notice,
-        nav=" ".join(f'<a href="#{key}">{name}</a>' for key, name, _ in shown),
-        sections="\n".join(
-            f'<section aria-labelledby="{key}"><h2 id="{key}">{name}{mark}</h2>\n{body}</section>'
-            for key, name, body in shown
-        ),
-        footer=f"Made from the files in <code>{escaped(folder)}</code>. The same figures as PNG "
-        f"are in <code>{escaped(pictures.name)}/</code>.",
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All that a page says, as plain text and blocks."""
+
+    title: str
+    lead: str
+    notices: Sequence[Notice] = ()
+    mark: str = ""
+    """What stands beside every section's title: "simulated" or nothing."""
+    sections: Sequence[Section]
+    footer: Sequence[str] = ()
+    """Plain text and names of files by turns, beginning with text."""
+
+
+def page_html(page: Page) -> str:
+    """The page as HTML; every text on it is escaped, drawings (Markup) alone are not."""
+    return _templates().get_template("page.html").render(page=page)
+
+
+def template_name(block: Block) -> str:
+    """The file in templates/ that shows such a block."""
+    return f"{type(block).__name__.lower()}.html"
+
+
+@functools.cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("contentctr.report"),
+        autoescape=True,  # ids, names of folders and notes are other people's words
+        undefined=StrictUndefined,  # a misspelt field stops the page; it would be blank
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    templates.filters["number"] = show_number
+    templates.filters["template"] = template_name
+    return templates

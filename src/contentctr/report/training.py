@@ -1,17 +1,13 @@
-"""The section that shows how a model was trained: losses and the validation metric by step."""
+"""How a model was trained, as a report shows it: losses and the validation metric by step."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from contentctr.report import figures
-from contentctr.report.cards import legend_list
-from contentctr.report.pieces import escaped, simulated_note
+from contentctr.report.blocks import Beside, Block, Card, Figure, Legend
+from contentctr.report.canvas import Canvas
 
 _Series = tuple[figures.Floats, figures.Floats]
 """Steps and values."""
@@ -27,51 +23,46 @@ _PANELS = {
 """Titles of the log's numbers; a number that the log does not have, or only as 0, has no panel."""
 
 
-def training_section(
-    log: pl.DataFrame | None, metrics: Mapping[str, Any], validated: str, pictures: Path
-) -> str:
+def training_blocks(log: pl.DataFrame | None, validated: str, canvas: Canvas) -> list[Block]:
     """A card a panel, and one PNG of all; nothing where no log was kept.
 
     Args:
         log: as `read_log` gives it.
-        metrics: of metrics.json.
         validated: what validation is done on, such as "rooms".
-        pictures: folder of the PNG.
+        canvas: draws them.
     """
-    if log is None:
-        return ""
-    note = simulated_note(metrics)
-    panels: dict[str, list[_Series]] = {}
-    for name, title in _PANELS.items():
-        known = log.filter(pl.col(name).is_not_null())
-        if known.height and (known[name] != 0).any():  # a loss of weight 0 is logged as 0
-            panels[title] = [_series(known, name, split) for split in ("train", "val")]
+    panels = {} if log is None else _panels(log)
     if not panels:
-        return ""
-    said = f"{note.capitalize()}. " if note else ""
-    cards = [
-        _training_card(number, title, said, *panel)
-        for number, (title, panel) in enumerate(panels.items(), 1)
-    ]
+        return []
+    cards = [_card(number, canvas, *panel) for number, panel in enumerate(panels.items(), 1)]
     figure, axes = figures.new_figure(360 * len(panels), 280, columns=len(panels))
     for ax, (title, (train, val)) in zip(axes, panels.items(), strict=True):
         figures.draw_training(ax, train, val)
-        figures.heading(ax, title, note)
-    figures.save_png(figure, pictures / "training.png")
-    return (
-        legend_list([("target", "Training batches"), ("dots", f"Validation {validated}")])
-        + f'\n<div class="pair">{"".join(cards)}</div>'
-    )
+        figures.heading(ax, title, canvas.note)
+    figures.save_png(figure, canvas.folder / "training.png")
+    lines = [("target", "Training batches"), ("predicted", f"Validation {validated}")]
+    return [Legend(items=lines), Beside(cards=cards)]
 
 
-def _training_card(number: int, title: str, said: str, train: _Series, val: _Series) -> str:
-    figure, axes = figures.new_figure(320, 210)
-    figures.draw_training(axes[0], train, val)
+def _panels(log: pl.DataFrame) -> dict[str, tuple[_Series, _Series]]:
+    """Training and validation of each panel, by its title."""
+    panels = {}
+    for name, title in _PANELS.items():
+        known = log.filter(pl.col(name).is_not_null())
+        if (known[name] != 0).any():  # a loss of weight 0 is logged as 0
+            panels[title] = _series(known, name, "train"), _series(known, name, "val")
+    return panels
+
+
+def _card(number: int, canvas: Canvas, title: str, panel: tuple[_Series, _Series]) -> Card:
+    train, val = panel
     ends = {"train": train[1][-1:], "validation": val[1][-1:]}
     last = ", ".join(f"{name} {values[0]:.4f}" for name, values in ends.items() if len(values))
-    alt = f"{said}{title} by training step; at the end: {last}"
-    svg = figures.to_svg(figure, alt, f"log{number}")
-    return f'<article class="card"><h3>{escaped(title)}</h3><figure>{svg}</figure></article>'
+    alt = canvas.describe(f"{title} by training step; at the end: {last}")
+    drawings = figures.draw_svgs(
+        lambda ax: figures.draw_training(ax, train, val), (("", 320, 210),), alt, f"log{number}"
+    )
+    return Card(title=title, blocks=[Figure(drawings=drawings)])
 
 
 def _series(log: pl.DataFrame, name: str, split: str) -> _Series:

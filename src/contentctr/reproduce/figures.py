@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +15,25 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from contentctr.errors import InputError
-from contentctr.metrics.ctr import kendall_tau
 from contentctr.models.dtw import dtw_path
 from contentctr.models.losses import cosine_matrix
-from contentctr.report.figures import PALETTE, draw_curve, heading, new_figure, save_png, to_svg
-from contentctr.report.pieces import show_number
+from contentctr.report.blocks import Beside, Block, Card, Legend, Paragraph
+from contentctr.report.canvas import Canvas, Lines
+from contentctr.report.figures import (
+    ACROSS,
+    PALETTE,
+    Sizes,
+    draw_curve,
+)
+from contentctr.report.rooms import room_curves
 from contentctr.report.saved_rooms import Evaluation, read_evaluation
-from contentctr.reproduce.blocks import Block, Drawing, Drawings, Paragraph
+from contentctr.report.words import show_number, target_name
 from contentctr.reproduce.plan import ID_ROWS, MODEL_2, MODEL_3, OURS
 from contentctr.reproduce.results import evaluations
 from contentctr.reproduce.rows import Picture, Row, Run
@@ -42,67 +45,11 @@ from contentctr.windows.rooms import Windows, gather, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 
 Floats = NDArray[np.float64]
-Legend = Sequence[tuple[str, str]]
-"""A line's role, a colour of PALETTE, and its name."""
 NUM_WINDOWS = 3
 SMOOTH_POINTS = 60
 
 
-@dataclass(frozen=True, kw_only=True)
-class Canvas:
-    """Where a figure's files go, and what stands on each."""
-
-    folder: Path
-    note: str
-    """ "simulated", or nothing."""
-
-    def draw(
-        self,
-        key: str,
-        title: str,
-        alt: str,
-        paint: Callable[[Axes], None],
-        sizes: Sequence[tuple[str, int, int]],
-        *,
-        legend: Legend = (),
-        short: str = "",
-    ) -> Drawing:
-        """Paint the SVG in each (CSS class, width, height), and the first size as PNG.
-
-        The PNG stands alone: it has the title (`short`, where that is given), the label of
-        simulated data and the legend of its own.
-        """
-        svg = []
-        for css_class, width, height in sizes:
-            figure, axes = new_figure(width, height)
-            paint(axes[0])
-            svg.append(to_svg(figure, self.said(alt), f"{key}{css_class}", css_class))
-        _, width, height = sizes[0]
-        figure, axes = new_figure(width, height + 40 * bool(legend))
-        paint(axes[0])
-        heading(axes[0], short or title, self.note)
-        if legend:
-            handles = [Line2D([], [], color=PALETTE[r], label=name) for r, name in legend]
-            figure.legend(
-                handles=handles,
-                loc="outside lower center",
-                ncols=4,
-                frameon=False,
-                fontsize=11,
-                labelcolor=PALETTE["ink"],
-            )
-        path = self.folder / f"{key}.png"
-        save_png(figure, path)
-        png = f"{self.folder.name}/{path.name}"
-        return Drawing(title=title, svg=svg, png=png, alt=self.said(alt))
-
-    def said(self, text: str) -> str:
-        """A picture's text, with the label of simulated data."""
-        return f"Simulated. {text}" if self.note else text
-
-
-WIDE = (("wide", 960, 230), ("narrow", 350, 220))
-SQUARE = (("", 400, 340),)
+SQUARE: Sizes = (("", 400, 340),)
 
 
 def draw(study: Study, picture: Picture, canvas: Canvas) -> list[Block]:
@@ -126,7 +73,7 @@ def draw(study: Study, picture: Picture, canvas: Canvas) -> list[Block]:
 
 
 def draw_curves(study: Study, canvas: Canvas) -> list[Block]:
-    """Observed CTR, ContentCTR and the best ID model in three test rooms."""
+    """The observed target, ContentCTR and the best ID model in three test rooms."""
     seed = study.seeds[0]
     ours = read_evaluation(study.job(OURS, seed).evaluation)
     best = best_id_row(study)
@@ -135,9 +82,9 @@ def draw_curves(study: Study, canvas: Canvas) -> list[Block]:
     if not rooms:
         return [Paragraph(text="Not drawn: no test room in which Kendall's tau is defined.")]
     simulated = bool(ours.metrics["simulated"])
-    legend = [("target", "Observed"), ("predicted", "ContentCTR")]
+    legend = [("target", f"Observed {target_name(ours.metrics)}"), ("predicted", "ContentCTR")]
     legend += [("truth", best.label)] if best else []
-    legend += [("muted", "True click probability, dotted (simulated)")] if simulated else []
+    legend += [("muted dotted", "True click probability, dotted (simulated)")] if simulated else []
     parts = [
         _room(ours, other, best, room, tau, canvas, f"fig4-{number}", legend)
         for number, (room, tau) in enumerate(rooms, 1)
@@ -150,7 +97,7 @@ def draw_curves(study: Study, canvas: Canvas) -> list[Block]:
         words += f"{best.label} is the ID model of the highest mean tau."
     else:
         words += "No ID model has a finished run."
-    return [Paragraph(text=words), Drawings(parts=parts, legend=legend)]
+    return [Paragraph(text=words), Legend(items=legend), *parts]
 
 
 def best_id_row(study: Study) -> Row | None:
@@ -167,16 +114,10 @@ def best_id_row(study: Study) -> Row | None:
 
 def quartile_rooms(found: Evaluation) -> list[tuple[str, float]]:
     """Rooms at the quartiles of the tau inside a room, and their tau; the lowest first."""
-    taus = []
-    known = pl.col("is_sample") & pl.col("target").is_not_null() & pl.col("score").is_not_null()
-    samples = found.predictions.filter(known)
-    for (room,), rows in samples.group_by("room_id", maintain_order=True):
-        tau = kendall_tau(rows["score"].to_numpy(), rows["target"].to_numpy())
-        if not np.isnan(tau):
-            taus.append((tau, str(room)))
-    taus.sort()
-    places = {round(share * (len(taus) - 1)) for share in (0.25, 0.5, 0.75)} if taus else set()
-    return [(taus[place][1], taus[place][0]) for place in sorted(places)]
+    rooms = [room for room in room_curves(found.predictions) if not np.isnan(room.tau)]
+    rooms.sort(key=lambda room: (room.tau, room.room_id))
+    places = {round(share * (len(rooms) - 1)) for share in (0.25, 0.5, 0.75)} if rooms else set()
+    return [(rooms[place].room_id, rooms[place].tau) for place in sorted(places)]
 
 
 def _room(
@@ -187,8 +128,8 @@ def _room(
     tau: float,
     canvas: Canvas,
     key: str,
-    legend: Legend,
-) -> Drawing:
+    legend: Lines,
+) -> Card:
     def column(found: Evaluation, name: str) -> Floats:
         rows = found.predictions.filter(pl.col("room_id") == room)
         return rows[name].fill_null(np.nan).to_numpy()
@@ -209,14 +150,15 @@ def _room(
             middle = (column(other, "start_s") + column(other, "end_s")) / 2
             ax.plot(middle, column(other, "score"), color=PALETTE["truth"], linewidth=1.8)
         scores, targets = column(ours, "score"), column(ours, "target")
-        draw_curve(ax, starts, ends, scores, targets, legend=False)
+        draw_curve(ax, starts, ends, scores, targets)
 
     title = f"Room {room}: tau {show_number(tau)}"
     alt = (
-        f"Observed CTR of room {room} until {clock(float(ends[-1]))}, with the predictions of "
-        f"ContentCTR{f' and {best.label}' if best else ''}."
+        f"Observed {target_name(ours.metrics)} of room {room} until {clock(float(ends[-1]))}, with "
+        f"the predictions of ContentCTR{f' and {best.label}' if best else ''}."
     )
-    return canvas.draw(key, title, alt, paint, WIDE, legend=legend)
+    figure = canvas.draw(key, title, alt, paint, ACROSS, legend=legend)
+    return Card(title=title, blocks=[figure])
 
 
 # Figure 5
@@ -239,14 +181,15 @@ def draw_losses(study: Study, canvas: Canvas) -> list[Block]:
 
         alt = f"{symbol} against epochs. {'; '.join(facts)}."
         size = (("", 470, 300),)
-        parts.append(canvas.draw(f"fig5-{name}", symbol, alt, paint, size, legend=legend))
+        figure = canvas.draw(f"fig5-{name}", symbol, alt, paint, size, legend=legend)
+        parts.append(Card(title=symbol, blocks=[figure]))
     words = (
         f"Training loss at seed {study.seeds[0]}, in means over at most {SMOOTH_POINTS} stretches "
         f"of steps. {' '.join(said)} In the paper Model2's pointwise loss rises again while "
         "its pairwise loss falls on. The two pairwise losses count different pairs, so their "
         "heights do not compare; their courses do."
     )
-    return [Paragraph(text=words), Drawings(parts=parts, beside=True, legend=legend)]
+    return [Paragraph(text=words), Legend(items=legend), Beside(cards=parts)]
 
 
 def smoothed(study: Study, run: Run, name: str) -> tuple[Floats, Floats]:
@@ -300,9 +243,9 @@ def draw_paths(study: Study, canvas: Canvas) -> list[Block]:
             f"Cosines of the text and visual tokens of {where}, from {low:.2f} to {high:.2f}. "
             f"{off} of the path's {len(path)} cells lie off the diagonal."
         )
+        figure = canvas.draw(f"fig6-{number}", f"Window {number}", alt, paint, SQUARE)
         title = f"{where}: cosines {low:.2f} to {high:.2f}"
-        short = f"Window {number}"
-        parts.append(canvas.draw(f"fig6-{number}", title, alt, paint, SQUARE, short=short))
+        parts.append(Card(title=title, blocks=[figure]))
     if not parts:
         return [Paragraph(text="Not drawn: no test window has both frames and text.")]
     cells = ", ".join(f"{off} of {length}" for off, length in steps)
@@ -314,7 +257,7 @@ def draw_paths(study: Study, canvas: Canvas) -> list[Block]:
         "are spread evenly over the test windows in which every segment has frames and text, or "
         "over all where there is none."
     )
-    return [Paragraph(text=words), Drawings(parts=parts, beside=True)]
+    return [Paragraph(text=words), Beside(cards=parts)]
 
 
 def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[tuple[str, Tensor]]:

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from contentctr.reproduce.blocks import Block, Grid, Paragraph
+from contentctr.report.blocks import Grid, Notice, Paragraph
+from contentctr.report.page import Page, Section
 from contentctr.reproduce.plan import ID_SETTINGS, MAP, TAU
 from contentctr.reproduce.results import evaluations
 from contentctr.reproduce.rows import Metric
 from contentctr.reproduce.study import Study
 from contentctr.store.personal import SPLITS, PreparedPersonal
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """What stands above the tables."""
-
-    title: str
-    lead: str
-    notice: str
-    """Label of simulated data, or nothing."""
-    setup: Sequence[Block]
-
 
 PAPER = (
     "the paper “ContentCTR: Frame-level Live Streaming Click-Through Rate Prediction "
@@ -34,8 +22,20 @@ PAPER = (
 )
 
 
-def head_of(study: Study) -> Head:
-    """The head of a study's page; some rows of its table need a finished run."""
+SIMULATED_ROOMS = Notice(
+    label="Simulated rooms:",
+    text="every number, curve and figure of ours on this page comes from simulated live rooms and "
+    "simulated viewers, not from real ones.",
+)
+SIMULATED_USERS = Notice(
+    label="Simulated users and videos:",
+    text="every number of ours on this page comes from simulated videos and simulated users with "
+    "simulated tastes, not from real ones.",
+)
+
+
+def head_of(study: Study) -> Page:
+    """A study's page with its first section alone; some rows of that need a finished run."""
     facts = _first_metrics(study)
     if isinstance(study.data, PreparedPersonal):
         return _highlights_head(study, study.data, facts)
@@ -49,16 +49,17 @@ def _first_metrics(study: Study) -> dict[str, Any] | None:
     return next(found, None)
 
 
-def _grid(study: Study, rows: Sequence[list[str]], more: Sequence[list[str]]) -> Grid:
-    """The table of a head: the data's rows, what a run told, and the settings."""
+def _setup(study: Study, rows: Sequence[list[str]], *words: str) -> Section:
+    """A table of the data, what a run told and the settings, and words on what they mean."""
     settings = [
         ["Recipe", study.recipe],
         ["Settings", " ".join(study.settings) or "the recipe's"],
         ["Seeds", ", ".join(map(str, study.seeds))],
     ]
-    data = ["Data", str(study.data.root.resolve().name)]
-    rows = [data, *rows, *more, *settings]
-    return Grid(name="Data and settings", head=["What", "Value"], rows=rows, small=True)
+    rows = [["Data", study.data.root.resolve().name], *rows, *settings]
+    title = "Data and settings"
+    table = Grid(name=title, head=["What", "Value"], rows=rows, small=True)
+    return Section(key="setup", title=title, blocks=[table, *(Paragraph(text=w) for w in words)])
 
 
 def _measured_rows(
@@ -85,7 +86,7 @@ ROWS_OWN = (
 )
 
 
-def _rooms_head(study: Study, facts: dict[str, Any] | None) -> Head:
+def _rooms_head(study: Study, facts: dict[str, Any] | None) -> Page:
     manifest = study.manifest()
     counts, simulated = manifest["counts"], bool(manifest["simulated"])
     by_split = ", ".join(f"{n:,} {split}" for split, n in counts["rooms_by_split"].items())
@@ -106,16 +107,13 @@ def _rooms_head(study: Study, facts: dict[str, Any] | None) -> Head:
         "of its best validation epoch; numbers are of the test rooms. "
         f"{ROWS_OWN} {_rooms_apart(study)}"
     )
-    return Head(
+    return Page(
         title=f"The paper's experiments on {'simulated ' if simulated else ''}rooms: "
         f"{study.data.root.resolve().name}",
         lead=f"Models of {PAPER} its data set KLive: only orders and differences can agree, not "
         "heights.",
-        notice="Simulated rooms: every number, curve and figure of ours on this page comes from "
-        "simulated live rooms and simulated viewers, not from real ones."
-        if simulated
-        else "",
-        setup=[_grid(study, rows, more), Paragraph(text=words)],
+        notices=[SIMULATED_ROOMS] if simulated else [],
+        sections=[_setup(study, [*rows, *more], words)],
     )
 
 
@@ -150,7 +148,7 @@ MEASURE = (
 )
 
 
-def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any] | None) -> Head:
+def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any] | None) -> Page:
     simulated = bool(data.manifest()["simulated"])
     users, videos = data.users(), data.videos()
     by_split = [f"{users.filter(pl.col('split') == s).height:,} {s}" for s in SPLITS]
@@ -174,16 +172,13 @@ def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any]
     apart = _highlights_apart(
         study, test.height, test["video_id"].n_unique(), simulated=simulated, made_up=made_up
     )
-    return Head(
+    return Page(
         title=f"The paper's experiments on {'simulated ' if simulated else ''}personalized "
         f"highlights: {data.root.resolve().name}",
         lead=f"ContentCTR-HL and its rivals, of {PAPER} its own copy of PHD, with its features and "
         "its evaluation: only orders and differences can agree, not heights.",
-        notice="Simulated users and videos: every number of ours on this page comes from simulated "
-        "videos and simulated users with simulated tastes, not from real ones."
-        if simulated
-        else "",
-        setup=[_grid(study, rows, more), Paragraph(text=MEASURE), Paragraph(text=apart)],
+        notices=[SIMULATED_USERS] if simulated else [],
+        sections=[_setup(study, [*rows, *more], MEASURE, apart)],
     )
 
 

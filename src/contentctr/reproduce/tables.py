@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from contentctr.reproduce.blocks import Block, Grid, Items, Notice, Paragraph
+from contentctr.report.blocks import Block, Grid, Items, Notice, Paragraph
 from contentctr.reproduce.results import (
     Agreement,
     Measured,
