@@ -16,10 +16,11 @@ from contentctr.report.pieces import (
     simulated_note,
     split_name,
 )
-from contentctr.report.saved_personal import METRICS, PersonalEvaluation
 from contentctr.report.training import training_section
 from contentctr.report.user_sections import groups_section, spread_section, users_section
+from contentctr.score.evaluation import FORMS, Evaluation
 
+METRICS = FORMS["personal"].metrics
 _REFERENCES = {
     "random": ("Random order", "scores drawn by chance, mean of many draws"),
     "oracle": ("Oracle", "knows the chance that the simulated user selects a frame"),
@@ -37,7 +38,7 @@ _ABOUT = {
 assert tuple(_ABOUT) == METRICS
 
 
-def personal_contents(found: PersonalEvaluation, pictures: Path, most: int) -> Contents:
+def personal_contents(found: Evaluation, pictures: Path, most: int) -> Contents:
     """The page of an evaluation of personalized highlights.
 
     Args:

@@ -14,7 +14,7 @@ from contentctr.report import figures
 from contentctr.report.cards import CurveCard, curve_cards
 from contentctr.report.choice import best_median_worst
 from contentctr.report.pieces import html_table, show_number, simulated_note
-from contentctr.report.saved_rooms import Evaluation
+from contentctr.score.evaluation import Evaluation
 from contentctr.score.highlights import Highlight, clock, find_highlights
 
 

@@ -18,9 +18,10 @@ from contentctr.report.pieces import (
     split_name,
 )
 from contentctr.report.room_sections import fit_section, rooms_section, target_name
-from contentctr.report.saved_rooms import METRICS, Evaluation
 from contentctr.report.training import training_section
+from contentctr.score.evaluation import FORMS, Evaluation
 
+METRICS = FORMS["rooms"].metrics
 _REFERENCES = {
     "streamer_mean": ("Streamer mean", "knows only each streamer's mean in the training rooms"),
     "global_mean": ("Global mean", "says the training rooms' mean for every segment"),

@@ -12,21 +12,21 @@ from contentctr.report import figures
 from contentctr.report.cards import CurveCard, curve_cards, legend_list
 from contentctr.report.choice import best_median_worst
 from contentctr.report.pieces import html_table, show_number, simulated_note
-from contentctr.report.saved_personal import PersonalEvaluation
+from contentctr.score.evaluation import Evaluation
 from contentctr.score.highlights import clock
 
 HISTORY_GROUPS = ((0, 0), (1, 4), (5, 9), (10, 14), (15, 19), (20, None))
 """Fewest and most clips of each group of users."""
 
 
-def ranked_users(found: PersonalEvaluation) -> pl.DataFrame:
+def ranked_users(found: Evaluation) -> pl.DataFrame:
     """The users who have an average precision, from the best down, with `chance` beside it."""
     users = found.users.filter(pl.col("ap").is_not_null())
     chance_U = chance_precision(users["frames"].to_numpy(), users["highlight_frames"].to_numpy())
     return users.with_columns(chance=chance_U).sort("ap", "user_id", descending=[True, False])
 
 
-def spread_section(found: PersonalEvaluation, pictures: Path) -> str:
+def spread_section(found: Evaluation, pictures: Path) -> str:
     """Each user's average precision, ranked, beside the user's chance; a PNG too."""
     users = ranked_users(found)
     if not users.height:
@@ -59,7 +59,7 @@ def spread_section(found: PersonalEvaluation, pictures: Path) -> str:
 # History and captions
 
 
-def groups_section(found: PersonalEvaluation) -> str:
+def groups_section(found: Evaluation) -> str:
     """A table of mAP by length of history, and with and without captions."""
     users = ranked_users(found)
     groups = [("All users", pl.lit(True))]
@@ -115,7 +115,7 @@ def choose_users(users: pl.DataFrame, most: int) -> list[tuple[str, str]]:
     return best_median_worst(telling["user_id"].to_list(), most, "The only user to tell")
 
 
-def users_section(found: PersonalEvaluation, most: int, pictures: Path) -> str:
+def users_section(found: Evaluation, most: int, pictures: Path) -> str:
     """Scores of the chosen users over time; also writes them to the folder `pictures`."""
     ranked = ranked_users(found)
     chosen = choose_users(ranked if ranked.height else found.users, most)
@@ -128,7 +128,7 @@ def users_section(found: PersonalEvaluation, most: int, pictures: Path) -> str:
     return intro + curve_cards(cards, "user", legend, pictures)
 
 
-def _user_card(found: PersonalEvaluation, label: str, user_id: str) -> CurveCard:
+def _user_card(found: Evaluation, label: str, user_id: str) -> CurveCard:
     rows = found.predictions.filter(pl.col("user_id") == user_id)
     user = found.users.row(by_predicate=pl.col("user_id") == user_id, named=True)
     starts, ends, scores = (rows[name].to_numpy() for name in ("start_s", "end_s", "score"))

@@ -29,13 +29,13 @@ from contentctr.models.dtw import dtw_path
 from contentctr.models.losses import cosine_matrix
 from contentctr.report.figures import PALETTE, draw_curve, heading, new_figure, save_png, to_svg
 from contentctr.report.pieces import show_number
-from contentctr.report.saved_rooms import Evaluation, read_evaluation
 from contentctr.reproduce.blocks import Block, Drawing, Drawings, Paragraph
 from contentctr.reproduce.plan import ID_ROWS, MODEL_2, MODEL_3, OURS
 from contentctr.reproduce.results import evaluations
 from contentctr.reproduce.rows import Picture, Row, Run
 from contentctr.reproduce.study import Study
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.evaluation import Evaluation, read_evaluation
 from contentctr.score.highlights import clock
 from contentctr.store.rooms import PreparedRooms
 from contentctr.windows.rooms import Windows, gather, sample_windows
