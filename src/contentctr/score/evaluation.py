@@ -116,13 +116,13 @@ FORMS = {
                 "highlight_frames": pl.Int64,
                 # Average precisions; null for a user who selected nothing.
                 "ap": pl.Float64,
-                "ap_segments": pl.Float64,
+                "ap_stretches": pl.Float64,
                 "ap_top5": pl.Float64,
                 "ap_published": pl.Float64,
             },
         },
         order={"predictions": ("user_id", "frame"), "users": ("user_id",)},
-        metrics=("map", "map_published", "map_segments", "map_top5"),
+        metrics=("map", "map_published", "map_stretches", "map_top5"),
         fields={"parameters": int},
     ),
 }

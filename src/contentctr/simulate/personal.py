@@ -67,7 +67,7 @@ class PersonalSimulation(Tastes):
             )
 
 
-def write_simulated(
+def write_personal_features(
     config: PersonalSimulation, out: Path | str, *, show_progress: bool = True
 ) -> PreparedPersonal:
     """Write a prepared folder with stored features, and the truth (prepare/personal_truth.py).
@@ -115,7 +115,7 @@ def write_simulated(
         text_dim=config.text_dim,
     )
     write_manifest(data.features_dir, spec, counts={}, complete=False)
-    with progress_bar("simulate", len(world.videos), show=show_progress) as bar:
+    with progress_bar("Simulating features", len(world.videos), show=show_progress) as bar:
         for number, rooms in enumerate(_shards(world, config, wanted_frames(data))):
             write_shard(data.features_dir, f"shard-{number:05d}", rooms)
             bar.advance(len(rooms))
