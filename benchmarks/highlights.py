@@ -205,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [kind for kind, model in MODELS.items() if model.task == "highlights"]
+    every = [kind for kind, model in MODELS.items() if model.task == "personal"]
     parser.add_argument("--recipe", default="highlights_small")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=every, default=every)

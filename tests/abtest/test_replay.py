@@ -15,7 +15,7 @@ from contentctr.abtest.statistics import compare, estimate
 from contentctr.errors import InputError
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
 from contentctr.metrics.ctr import summary
-from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA
+from contentctr.score.evaluation import FORMS
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
 from contentctr.store.rooms import PreparedRooms
@@ -233,13 +233,15 @@ def write_evaluation(folder, data, *, horizon=0, split="test", **changes):
     )
     folder.mkdir()
     table = table.with_columns(**changes.pop("columns", {}))
-    table.select(pl.col(k).cast(v) for k, v in PREDICTIONS_SCHEMA.items()).write_parquet(
-        folder / "predictions.parquet"
-    )
+    table.select(
+        pl.col(k).cast(v) for k, v in FORMS["rooms"].tables["predictions"].items()
+    ).write_parquet(folder / "predictions.parquet")
     known = table.filter(pl.col("target").is_not_null())
     block = summary(*(known[c].to_numpy() for c in ("score", "target", "room_id")))
     metrics = {
+        "task": "rooms",
         "simulated": True,
+        "trained_on_simulated": True,
         "split": split,
         "target": "ctr",
         "horizon": horizon,

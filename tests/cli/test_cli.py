@@ -89,7 +89,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
         (["prepare", "rooms", tmp_path / "none", tmp_path / "d"], "none"),
         (["prepare", "rooms", folder, tmp_path / "d"], "empty"),
         (["encode", folder], "not a prepared folder"),
-        (["evaluate", folder, folder, "-o", tmp_path / "e"], "not a checkpoint"),
+        (["evaluate", folder, folder, "-o", tmp_path / "e"], "not a prepared folder"),
         (["predict", folder, folder, "-o", tmp_path / "p"], "not a checkpoint"),
         (["report", folder], "empty"),
         (

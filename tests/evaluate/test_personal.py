@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from contentctr.config import override
 from contentctr.errors import InputError
-from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.evaluate.evaluate import evaluate_model, headline
 from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
@@ -74,7 +74,7 @@ def evaluated(data, run, tmp_path_factory):
 def test_the_files_and_their_numbers(data, run, evaluated):
     out, metrics = evaluated
     assert json.loads((out / "metrics.json").read_text()) == metrics
-    assert metrics["task"] == "highlights" and metrics["simulated"]
+    assert metrics["task"] == "personal" and metrics["simulated"]
     table, people = (pl.read_parquet(out / f"{n}.parquet") for n in ("predictions", "users"))
     test = UserSamples(data, "test")
     assert people["user_id"].to_list() == test.users["user_id"].to_list()
@@ -121,6 +121,29 @@ def test_references_stand_in_their_order(data, run, evaluated, tmp_path):
     assert seen["metrics"]["map"] > 1.5 * seen["references"]["random"]["map"]  # it has learned
     again = evaluate_model(run, data, tmp_path / "again", show_progress=False)
     assert again == metrics
+
+
+def test_the_oracle_ranks_by_the_truth_beside_the_data(data, run, evaluated, tmp_path):
+    truth, frames = data.truth(), pl.read_parquet(evaluated[0] / "predictions.parquet")
+    joined = frames.join(truth, on=["user_id", "frame"])
+    assert joined.height == frames.height
+    users = joined.partition_by("user_id", maintain_order=True)
+    aps = [average_precision_score(u["selected"], u["selection_probability"]) for u in users]
+    assert evaluated[1]["references"]["oracle"]["map"] == pytest.approx(np.mean(aps), rel=1e-12)
+    copy = copy_with(data, tmp_path / "copy")  # without a truth, as of real users
+    assert list(evaluate_model(run, copy, tmp_path / "out")["references"]) == ["random"]
+    truth.filter(pl.col("frame") != 3).write_parquet(copy.root / "truth.parquet")
+    with pytest.raises(InputError, match=r"truth\.parquet: knows nothing of user .*, frame 3"):
+        evaluate_model(run, copy, tmp_path / "other")
+
+
+def test_the_result_in_short(evaluated):
+    title, rows = headline(evaluated[1])
+    assert title == "12 users of test (simulated videos)"
+    assert list(rows) == ["map", "map of random", "map of oracle", "parameters"]
+    real = {**evaluated[1], "simulated": False}
+    assert headline(real)[0] == "12 users of test (by a model of simulated videos)"
+    assert headline({**real, "trained_on_simulated": False})[0] == "12 users of test"
 
 
 def test_scores_are_the_models_on_whole_videos_whatever_the_batch(data, run):
@@ -226,7 +249,7 @@ def test_a_damaged_store_names_its_file(data, run, tmp_path, damage):
 
 def test_what_does_not_fit_is_refused(data, run, tmp_path):
     rooms = write_data(tmp_path / "rooms")
-    with pytest.raises(InputError, match="must be a model of ctr here.*'pr_net' is one of high"):
+    with pytest.raises(InputError, match="must be a model of rooms here.*'pr_net' is one of pers"):
         evaluate_model(run, rooms, tmp_path / "out")
     with pytest.raises(InputError, match="split must be one of"):
         evaluate_model(run, data, tmp_path / "out", split="later")

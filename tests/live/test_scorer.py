@@ -25,9 +25,9 @@ STREAMERS = ("a", "b", "new")
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
-CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
-CONTENT = [kind for kind in CTR if issubclass(MODELS[kind], ContentCTR)]
-OTHERS = [kind for kind in CTR if kind not in CONTENT]
+ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
+CONTENT = [kind for kind in ROOMS if issubclass(MODELS[kind], ContentCTR)]
+OTHERS = [kind for kind in ROOMS if kind not in CONTENT]
 
 
 def make_config(kind="contentctr", horizon=0, **sizes):

@@ -18,7 +18,7 @@ KNOWN = Vocabulary(streamers=["a", "b", "c"], rooms=["r", "s"])
 SMALL = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, streamer_dim=4)
 
 
-CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
+ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
 
 
 def make_model(kind="contentctr", **changes):
@@ -192,7 +192,7 @@ def test_the_unknown_streamer_has_a_row_of_its_own():
     assert all(not torch.equal(scores[0], other) for other in scores[1:])
 
 
-@pytest.mark.parametrize("kind", CTR)
+@pytest.mark.parametrize("kind", ROOMS)
 def test_every_model_is_finite_and_trains_every_parameter(kind):
     model, batch = make_model(kind), make_batch(b=6, n=6, seed=3)
     output = model(batch)
@@ -204,7 +204,7 @@ def test_every_model_is_finite_and_trains_every_parameter(kind):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("kind", CTR)
+@pytest.mark.parametrize("kind", ROOMS)
 def test_every_model_overfits_one_batch(kind):
     model, batch = make_model(kind, d_model=32), make_batch(b=4, n=6, seed=4, missing=False)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)

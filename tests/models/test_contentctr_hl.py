@@ -21,7 +21,7 @@ from make import cut, make_batch
 SPEC = DataSpec(visual_dim=6, text_dim=4)
 KNOWN = Vocabulary(streamers=[])
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, rotary=True)
-KINDS = sorted(kind for kind, model in MODELS.items() if model.task == "highlights")
+KINDS = sorted(kind for kind, model in MODELS.items() if model.task == "personal")
 IMPERSONAL = ("contentctr_hl_without_history", "highlight_average")
 PERSONAL = [kind for kind in KINDS if kind not in IMPERSONAL]
 
@@ -255,12 +255,12 @@ def test_a_batch_without_history_is_refused(kind):
 
 
 def test_a_model_of_another_task_is_refused():
-    require_task("pr_net", "highlights")
-    require_task("contentctr", "ctr")
-    with pytest.raises(InputError, match=r"one of contentctr, .*not 'pr_net' \(highlights\)"):
-        require_task("pr_net", "ctr")
-    with pytest.raises(InputError, match=r"one of contentctr_hl, .*not 'gru' \(ctr\)"):
-        require_task("gru", "highlights")
+    require_task("pr_net", "personal")
+    require_task("contentctr", "rooms")
+    with pytest.raises(InputError, match=r"one of contentctr, .*not 'pr_net' \(personal\)"):
+        require_task("pr_net", "rooms")
+    with pytest.raises(InputError, match=r"one of contentctr_hl, .*not 'gru' \(rooms\)"):
+        require_task("gru", "personal")
 
 
 def test_the_mean_of_clips_by_hand():

@@ -14,11 +14,11 @@ from contentctr.score.rooms import score_segments
 from make import make_segments, make_table
 
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=1, decoder_layers=1, streamer_dim=4)
-CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
+ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
 
 
 @pytest.mark.parametrize("horizon", [0, 1])
-@pytest.mark.parametrize("kind", CTR)
+@pytest.mark.parametrize("kind", ROOMS)
 def test_a_segments_actions_and_target_do_not_reach_its_score(kind, horizon):
     torch.manual_seed(0)
     config = Config(

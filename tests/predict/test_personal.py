@@ -158,7 +158,7 @@ def test_the_frame_rate_comes_back_from_its_inverse(
         seen["rate"] = source.frame_rate
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(personal, "_encode", stop)
+    monkeypatch.setattr(personal, "_encode_source", stop)
     spec = dataclasses.replace(world.samples.spec, segment_seconds=1 / rate)
     with pytest.raises(KeyboardInterrupt):
         pick_highlights(
@@ -305,8 +305,8 @@ def test_wrong_input(world: World, tmp_path: Path) -> None:
         ({"history": [sound]}, r"a\.mp4: cannot be opened as a video"),
         ({"captions": tmp_path / "none.srt"}, r"none\.srt"),
         ({"top_k": 0}, "top_k must be at least 1"),
-        ({"share": 1.0}, r"share in \(0, 1\)"),
-        ({"max_length_s": 0}, "max_length_s above 0"),
+        ({"share": 1.0}, r"share must be in \(0, 1\), not 1"),
+        ({"max_length_s": 0}, "max_length_s must be above 0, not 0"),
         ({"video": short}, r"short\.mp4: too short: 0\.\d+ s, less than half of a frame of 1 s"),
         ({"video": sound}, r"a\.mp4: cannot be opened as a video"),
         ({"video": tmp_path / "none.mp4"}, r"none\.mp4: no such video file"),

@@ -399,14 +399,24 @@ def test_a_label_beside_any_of_the_files_makes_the_folder_simulated(
     test_csv = write_csv(places["test_csv"] / "b.csv", *(row for row in ROWS if "bob" in row))
 
     def simulated(kind: str) -> tuple[bool, bool]:
-        label = {"simulated": True, "kind": kind}
+        habits = {"levels": [0, 1], "length_s": [1, 1], "number": [1, 1]}
+        label = {"simulated": True, "kind": kind, "habits": habits}
         (places[beside] / "simulated.json").write_text(json.dumps(label))
-        (places[beside] / "truth.parquet").write_bytes(b"truth")
+        scenes = [(user_id, 0.0, 3.0) for user_id in ("ann", "bob")]
+        table = pl.DataFrame(scenes, folder.SCENES_SCHEMA, orient="row")
+        table.write_parquet(places[beside] / folder.SCENES_FILE)
         data = prepare_phd(csv, places["videos"], tmp_path / "out", test_csv=test_csv)
-        return data.manifest()["simulated"], (data.root / "truth.parquet").is_file()
+        return data.manifest()["simulated"], data.truth() is not None
 
     assert simulated("personalized highlights") == (True, True)
     assert simulated("watch logs") == (False, False)  # and what was there before is gone
+    table = pl.DataFrame([("ann", 0.0, 3.0)], folder.SCENES_SCHEMA, orient="row")
+    table.write_parquet(places[beside] / folder.SCENES_FILE)
+    (places[beside] / "simulated.json").write_text(
+        json.dumps({"simulated": True, "kind": folder.LABEL_KIND})
+    )
+    with pytest.raises(InputError, match=r"truth_scenes.parquet: knows nothing of user 'bob'"):
+        prepare_phd(csv, places["videos"], tmp_path / "out", test_csv=test_csv)
 
 
 def test_target_videos_of_both_files_are_told(tmp_path: Path, videos: Path) -> None:

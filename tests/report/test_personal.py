@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from contentctr.errors import InputError
 from contentctr.metrics.average_precision import (
     average_precision,
     chance_precision,
@@ -20,12 +19,7 @@ from contentctr.report.personal import (
     ranked_users,
     selected_spans,
 )
-from contentctr.report.saved_personal import (
-    PREDICTIONS_SCHEMA,
-    USERS_SCHEMA,
-    read_personal,
-)
-from contentctr.report.saved_rooms import read_evaluation
+from contentctr.score.evaluation import FORMS, read_evaluation
 from html_page import Page
 
 NAMES = ("user-0", "<b>用户</b> & \"x'", "user-2", "user-3", "user-4")
@@ -61,7 +55,7 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
             "score": np.concatenate(scores),
             "selected": np.concatenate(labels),
         },
-        schema=PREDICTIONS_SCHEMA,
+        schema=FORMS["personal"].tables["predictions"],
     )
     rows = [
         {
@@ -75,7 +69,7 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
         }
         for i in range(len(labels))
     ]
-    people = pl.DataFrame(rows, schema=USERS_SCHEMA).fill_nan(None)
+    people = pl.DataFrame(rows, schema=FORMS["personal"].tables["users"]).fill_nan(None)
     predictions.write_parquet(folder / "predictions.parquet")
     people.write_parquet(folder / "users.parquet")
     found = mean_over_users(labels, scores, frame_rate=1.0)
@@ -87,7 +81,7 @@ def make_evaluation(folder, simulated=True, users=None, **changes):
         for first in (0.125, 0.925)
     )
     metrics = {
-        "task": "highlights",
+        "task": "personal",
         "simulated": simulated,
         "trained_on_simulated": simulated,
         "split": "test",
@@ -132,7 +126,7 @@ def report(tmp_path_factory):
 def test_page_shows_the_metrics_beside_their_references(report):
     folder, path, text = report
     assert path == folder / "report.html"
-    page, found = Page(text), read_personal(folder).metrics
+    page, found = Page(text), read_evaluation(folder).metrics
     block, references = found["metrics"], found["references"]
     assert "Personalized highlights of simulated test users" in page.text
     titles = {
@@ -210,7 +204,7 @@ def test_pngs_are_written_and_old_ones_removed(report, monkeypatch):
     write_report(folder, max_rooms=1)
     names = {path.name for path in (folder / "report").iterdir()}
     assert names & curves == {"curve-best.png"}
-    best = read_personal(folder).users["ap"].max()
+    best = read_evaluation(folder).users["ap"].max()
     assert (f"Best of 5 users: AP {best:.3f}", "simulated") in titles
     assert all(note == "simulated" for _, note in titles)
     assert shaded == [0, 2] * 3  # highlights and selections: wide, narrow and PNG
@@ -235,7 +229,7 @@ def test_chance_is_the_mean_over_all_orders(n, m):
 
 def test_groups_are_means_of_their_users(report):
     folder, _, text = report
-    users = ranked_users(read_personal(folder))
+    users = ranked_users(read_evaluation(folder))
     table = text[text.index('aria-label="mAP of groups of users"') :]
     table = table[: table.index("</table>")]
     rows = [re.findall(r">([^<]+)</t[hd]>", row) for row in table.split("<tr>")[2:]]
@@ -329,98 +323,6 @@ def test_nobody_has_a_precision(tmp_path):
     assert "undefined" in page.text[page.text.index("mAP (simulated)") :]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop("score"), "column 'score' is missing"),
-        (lambda t: t.head(0), "at least one row"),
-        (lambda t: t.with_columns(pl.col("frame").cast(pl.Int64)), "column 'frame' must be"),
-        (lambda t: t.with_columns(score=pl.lit(1.5)), r"score must be in \[0, 1\], not 1.5"),
-        (lambda t: t.with_columns(score=pl.lit(float("nan"))), "score must be not null, not None"),
-        (lambda t: t.with_columns(frame=pl.lit(0, pl.Int32)), "frame must be once for each user"),
-        (lambda t: t.with_columns(end_s=pl.col("start_s")), "end_s must be finite and after"),
-        (lambda t: t.with_columns(end_s=pl.col("end_s") + 1), "at or after the end of the frame"),
-        (
-            lambda t: t.with_columns(video_id=pl.col("frame").cast(pl.String)),
-            "video_id must be the same in all rows of a user",
-        ),
-    ],
-)
-def test_bad_predictions_name_file_and_field(tmp_path, change, message):
-    folder = make_evaluation(tmp_path)
-    path = folder / "predictions.parquet"
-    change(pl.read_parquet(path)).write_parquet(path)
-    with pytest.raises(InputError, match=r"predictions\.parquet: .*" + message):
-        write_report(folder)
-    assert not (folder / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop("ap"), "column 'ap' is missing"),
-        (lambda t: t.with_columns(captions=pl.lit(None, pl.Boolean)), "captions must be not null"),
-        (lambda t: t.with_columns(ap_top5=pl.lit(2.0)), r"ap_top5 must be in \[0, 1\] or null"),
-        (lambda t: t.with_columns(history=pl.lit(-1, pl.Int32)), "history must be 0 or more"),
-        (lambda t: pl.concat([t, t]), "user_id must be once in the table"),
-        (lambda t: t.head(3), "must have a row of each user and video of predictions.parquet"),
-        (lambda t: t.with_columns(video_id=pl.lit("v")), "must have a row of each user and video"),
-        (
-            lambda t: t.with_columns(frames=pl.col("frames") + 1),
-            r"frames must be the number of the user's rows in predictions\.parquet, not 61",
-        ),
-        (
-            lambda t: t.with_columns(highlight_frames=pl.col("highlight_frames") - 1),
-            "highlight_frames must be the number of the user's selected rows",
-        ),
-        (lambda t: t.with_columns(ap=pl.lit(None, pl.Float64)), "ap must be null where"),
-    ],
-)
-def test_bad_users_name_file_and_field(tmp_path, change, message):
-    folder = make_evaluation(tmp_path)
-    path = folder / "users.parquet"
-    change(pl.read_parquet(path)).write_parquet(path)
-    with pytest.raises(InputError, match=r"users\.parquet: .*" + message):
-        write_report(folder)
-
-
-@pytest.mark.parametrize(
-    ("where", "value", "message"),
-    [
-        ("parameters", None, "parameters must be a whole number, not None"),
-        ("parameters", -1, "parameters must be a whole number from 0 on, not -1"),
-        ("trained_on_simulated", 1, "trained_on_simulated must be true or false, not 1"),
-        ("metrics.map", 1.5, "metrics.map must be a number in [0, 1] or null, not 1.5"),
-        ("metrics.users", None, "metrics.users must be a whole number from 0 on, not None"),
-        ("references.random.map_top5", "x", "references.random.map_top5 must be a number in"),
-        ("references.random", 3, "references.random must be an object, not 3"),
-        ("references.oracle", {}, "field 'references.oracle.map' is missing"),
-        ("counts.videos", "x", "counts.videos must be a whole number"),
-        ("counts.users", 4, "counts.users must be the number of rows of users.parquet, 5, not 4"),
-    ],
-)
-def test_bad_metrics_name_file_and_field(tmp_path, where, value, message):
-    folder = make_evaluation(tmp_path)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    *way, name = where.split(".")
-    block = metrics
-    for step in way:
-        block = block[step]
-    block[name] = value
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(InputError, match=r"metrics\.json: " + re.escape(message)):
-        write_report(folder)
-
-
-def test_missing_files_and_the_other_task(tmp_path):
-    folder = make_evaluation(tmp_path)
-    with pytest.raises(InputError, match=r"task must be 'ctr' here, not 'highlights'"):
-        read_evaluation(folder)
-    (folder / "users.parquet").unlink()
-    with pytest.raises(InputError, match=r"users\.parquet: no such file"):
-        write_report(folder)
-
-
 def test_page_of_a_real_evaluation(tmp_path):
     from contentctr.config import override
     from contentctr.evaluate.evaluate import evaluate_model
@@ -437,5 +339,5 @@ def test_page_of_a_real_evaluation(tmp_path):
     text = write_report(tmp_path / "eval", max_rooms=2).read_text("utf-8")
     assert f"{metrics['metrics']['map']:.3f}" in text and "Validation users" in text
     # The closed form against the drawn orders of the evaluation.
-    chance = ranked_users(read_personal(tmp_path / "eval"))["chance"].mean()
+    chance = ranked_users(read_evaluation(tmp_path / "eval"))["chance"].mean()
     assert chance == pytest.approx(metrics["references"]["random"]["map"], rel=0.2)

@@ -12,7 +12,7 @@ from contentctr.metrics.ctr import summary
 from contentctr.report import figures, write_report
 from contentctr.report.canvas import Canvas
 from contentctr.report.rooms import choose_rooms
-from contentctr.report.saved_rooms import PREDICTIONS_SCHEMA, read_evaluation
+from contentctr.score.evaluation import FORMS, read_evaluation
 from contentctr.score.highlights import find_highlights
 from html_page import Page
 
@@ -44,7 +44,7 @@ def make_predictions(simulated, seed=0):
                     "truth": truth[i] if simulated else None,
                 }
             )
-    return pl.DataFrame(rows, schema=PREDICTIONS_SCHEMA)
+    return pl.DataFrame(rows, schema=FORMS["rooms"].tables["predictions"])
 
 
 def make_evaluation(folder, simulated=True, **changes):
@@ -58,7 +58,9 @@ def make_evaluation(folder, simulated=True, **changes):
     if simulated:
         references["oracle"] = summary(samples["truth"].to_numpy(), targets, groups)
     metrics = {
+        "task": "rooms",
         "simulated": simulated,
+        "trained_on_simulated": simulated,
         "split": "test",
         "target": "ctr",
         "horizon": 0,
@@ -239,89 +241,6 @@ def test_svg_is_well_formed_and_breaks_lines_at_holes():
     root = ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://x" ', 1))
     assert root.attrib["aria-label"] == 'a "b" <c>'
     assert root.attrib["viewBox"] == "0 0 300 200"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop("score"), "column 'score' is missing"),
-        (lambda t: t.with_columns(pl.col("segment").cast(pl.Int64)), "column 'segment' must be"),
-        (lambda t: t.head(0), "at least one row"),
-        (lambda t: t.with_columns(score=pl.lit(1.5)), r"score must be in \[0, 1\] or null, not"),
-        (lambda t: t.with_columns(segment=pl.lit(0, pl.Int32)), "segment must be once in a room"),
-        (lambda t: t.with_columns(end_s=pl.col("start_s")), "end_s must be finite and after"),
-        (lambda t: t.with_columns(end_s=pl.col("end_s") + 1), "start_s must be at or after"),
-        (lambda t: t.with_columns(is_sample=pl.lit(None, pl.Boolean)), "is_sample must be not nu"),
-    ],
-)
-def test_bad_predictions_name_file_and_field(tmp_path, change, message):
-    folder = make_evaluation(tmp_path)
-    change(make_predictions(True)).write_parquet(folder / "predictions.parquet")
-    with pytest.raises(InputError, match=r"predictions\.parquet: .*" + message):
-        write_report(folder)
-    assert not (folder / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"task": "highlights"}, "field 'trained_on_simulated' is missing"),
-        ({"task": "ranking"}, "task must be one of ctr, highlights, not 'ranking'"),
-        ({"simulated": "yes"}, "simulated must be true or false, not 'yes'"),
-        ({"horizon": True}, "horizon must be a whole number"),
-        ({"metrics": {}}, "field 'metrics.kendall_tau' is missing"),
-        ({"references": {"oracle": 3}}, "references.oracle must be an object, not 3"),
-        ({"references": {"x": {"kendall_tau": "a"}}}, "references.x.kendall_tau must be a number"),
-    ],
-)
-def test_bad_metrics_name_file_and_field(tmp_path, changes, message):
-    folder = make_evaluation(tmp_path, **changes)
-    with pytest.raises(InputError, match=r"metrics\.json: " + re.escape(message)):
-        write_report(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("log_loss", "x", "metrics.log_loss must be a number or null, not 'x'"),
-        ("calibration", [{"mean_score": 2}], "metrics.calibration[0].mean_score must be a number"),
-        ("counts", {"samples": -1}, "metrics.counts.samples must be a whole number from 0 on"),
-        ("counts", {}, "field 'metrics.counts.samples' is missing"),
-    ],
-)
-def test_bad_summary_names_the_field(tmp_path, name, value, message):
-    folder = make_evaluation(tmp_path)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["metrics"][name] = value
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(InputError, match=re.escape(message)):
-        write_report(folder)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 2: not JSON"),
-        ("3", "line 2: must be a JSON object"),
-        ('{"split": "train"}', "line 2: step must be a whole number, not None"),
-        ('{"step": 1, "split": "dev"}', "line 2: split must be train or val, not 'dev'"),
-        ('{"step": 1, "split": "val", "total": NaN}', "line 2: total must be a finite number"),
-    ],
-)
-def test_bad_log_names_the_line(tmp_path, line, message):
-    folder = make_evaluation(tmp_path)
-    good = '{"step": 0, "split": "train", "total": 1.0}\n'
-    (folder / "training_log.jsonl").write_text(good + line + "\n")
-    with pytest.raises(InputError, match=re.escape(message)):
-        write_report(folder)
-
-
-def test_a_resumed_log_counts_its_later_lines(tmp_path):
-    folder = make_evaluation(tmp_path)
-    rows = [{"step": s, "split": "train", "total": t} for s, t in [(1, 3), (2, 2), (1, 9), (2, 8)]]
-    (folder / "training_log.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    log = read_evaluation(folder).log
-    assert log["step"].to_list() == [1, 2] and log["total"].to_list() == [9, 8]
 
 
 def test_missing_files_and_bad_arguments(tmp_path):

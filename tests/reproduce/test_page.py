@@ -280,7 +280,7 @@ def save_map(study, run, maps, oracle=0.9, published=0.25):
         if oracle:
             references["oracle"] = {"map": oracle, "map_published": None}
         found = {
-            "task": "highlights",
+            "task": "personal",
             "parameters": 1_234_567,
             "counts": COUNTS,
             "metrics": {"map": value, "map_published": published},

@@ -20,7 +20,7 @@ from make import write_data
 
 def study(out=Path("out"), **changes):
     values = {
-        "items": plan.choose("all", plan.CTR),
+        "items": plan.choose("all", plan.ROOMS),
         "data": PreparedRooms(Path("data")),
         "out": out,
         "recipe": "small",
@@ -48,7 +48,7 @@ def recipes_of(task):
 
 
 def test_every_recipe_is_of_one_task():
-    assert {*recipes_of(plan.CTR), *recipes_of(plan.HIGHLIGHTS)} == set(RECIPES)
+    assert {*recipes_of(plan.ROOMS), *recipes_of(plan.PERSONAL)} == set(RECIPES)
     for task in plan.TASKS.values():
         assert task.recipe in recipes_of(task)
 
@@ -59,9 +59,9 @@ def test_every_model_is_of_its_task(task):
         require_task(config.model.kind, task.key)
 
 
-@pytest.mark.parametrize("name", recipes_of(plan.CTR))
+@pytest.mark.parametrize("name", recipes_of(plan.ROOMS))
 def test_every_run_on_rooms_resolves_to_what_its_row_says(name):
-    resolved = resolve(name, plan.CTR)
+    resolved = resolve(name, plan.ROOMS)
     assert resolved["contentctr"] == recipe(name)
     losses = {key: losses_of(config) for key, config in resolved.items()}
     assert losses["contentctr"] == losses["without_text"] == (0.65, "L1", 0.20, 0.15)
@@ -77,9 +77,9 @@ def test_every_run_on_rooms_resolves_to_what_its_row_says(name):
         assert resolved[kind] == with_kind(recipe(name), kind)
 
 
-@pytest.mark.parametrize("name", recipes_of(plan.HIGHLIGHTS))
+@pytest.mark.parametrize("name", recipes_of(plan.PERSONAL))
 def test_every_run_on_highlights_resolves_to_what_its_row_says(name):
-    resolved = resolve(name, plan.HIGHLIGHTS)
+    resolved = resolve(name, plan.PERSONAL)
     ours = recipe(name)
     assert ours.data.window_len == 192 and resolved["contentctr_hl"] == ours
     for frames in (96, 64, 32):
@@ -185,7 +185,7 @@ def test_tables_share_their_runs_and_begin_with_the_first_seed():
     assert [job.config.train.seed for job in jobs] == [0] * 19 + [1] * 19
     ours = [job for job in jobs if "/contentctr-" in str(job.folder)]
     assert len(ours) == 2 and ours[0].folder.parent == ours[1].folder.parent
-    assert len(study(items=plan.choose("fig5", plan.CTR)).jobs()) == 4
+    assert len(study(items=plan.choose("fig5", plan.ROOMS)).jobs()) == 4
 
 
 def test_a_folder_stands_for_settings_and_data():
@@ -248,7 +248,7 @@ def test_out_belongs_to_its_data(tmp_path):
     a = open_study("table1", first.root, tmp_path / "out", **wishes)
     assert json.loads((tmp_path / "out" / "data.json").read_text()) == {
         "data": str(first.root),
-        "segments_sha256": file_sha256(first.root / "segments.parquet"),
+        "tables_hash": file_sha256(first.root / "segments.parquet"),
     }
     b = open_study("table3", first.root, tmp_path / "out", **{**wishes, "recipe_name": "paper"})
     assert a.data_key == b.data_key
@@ -275,7 +275,7 @@ def open_highlights(data, out, what="all", recipe_name=None, settings=()):
 def test_highlights_have_their_own_items_and_recipe(highlights, tmp_path):
     study = open_highlights(highlights, tmp_path / "out")
     assert [item.key for item in study.items] == ["table2", "table5"]
-    assert study.recipe == "highlights" and study.task == plan.HIGHLIGHTS
+    assert study.recipe == "highlights" and study.task == plan.PERSONAL
     jobs = study.jobs()
     assert [job.config.train.seed for job in jobs] == [0] * 12 + [1] * 12
     # The row of n = 192 and Table 2's ContentCTR-HL are one run.

@@ -9,9 +9,10 @@ import pytest
 from contentctr.encode.personal import encode_personal, wanted_frames
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
-from contentctr.simulate import truth
+from contentctr.prepare.personal_truth import Habits, selection_probability
 from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.simulate.tastes import (
+    HABITS,
     HISTORY_LENGTH,
     LEVELS,
     SELECTION_S,
@@ -20,8 +21,7 @@ from contentctr.simulate.tastes import (
     Tastes,
     World,
 )
-from contentctr.simulate.truth import oracle_scores
-from contentctr.store.personal import TASTES_FILE, PreparedPersonal, count_frames, frame_labels
+from contentctr.store.personal import PreparedPersonal, count_frames, frame_labels
 from contentctr.windows.personal import UserSample, UserSamples
 from make_phd import make_data
 
@@ -35,9 +35,19 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> PreparedPersonal:
     return write_personal_features(SMALL, tmp_path_factory.mktemp("simulated") / "data")
 
 
-def tastes(data: PreparedPersonal) -> dict[str, tuple[set[int], set[int]]]:
-    table = pl.read_parquet(data.root / TASTES_FILE)
-    return {user: (set(likes), set(skips)) for user, likes, skips in table.iter_rows()}
+def tastes(world: World) -> dict[str, tuple[set[int], set[int]]]:
+    """Topics that each user likes and skips."""
+    both = zip(world.users, world.tastes, strict=True)
+    return {user: (set(likes), set(skips)) for (user, _), (likes, skips) in both}
+
+
+def oracle_of(data: PreparedPersonal, user_ids: list[str]) -> list[np.ndarray]:
+    """The true chances of each user's frames."""
+    table = data.truth()
+    assert table is not None
+    rows = [table.filter(pl.col("user_id") == user_id) for user_id in user_ids]
+    assert all(found["frame"].to_list() == list(range(found.height)) for found in rows)
+    return [found["selection_probability"].to_numpy() for found in rows]
 
 
 def topics_of(world: World, video_id: str, start: float, end: float) -> set[int]:
@@ -67,7 +77,7 @@ def test_it_is_labelled_and_not_encoded(simulated: PreparedPersonal) -> None:
 
 
 def test_pairs_share_a_target_and_have_opposite_tastes(simulated: PreparedPersonal) -> None:
-    known = tastes(simulated)
+    known = tastes(World(SMALL))
     users = simulated.users().sort("user_id")
     for first, second in zip(*(users[i::2].iter_rows(named=True) for i in (0, 1)), strict=True):
         assert first["video_id"] == second["video_id"] and first["split"] == second["split"]
@@ -85,7 +95,7 @@ def test_pairs_share_a_target_and_have_opposite_tastes(simulated: PreparedPerson
 
 def test_selections_are_of_liked_topics_but_for_the_strays() -> None:
     world = World(Tastes(num_users=200, num_topics=8, max_video_s=200.0))
-    known = {user: set(likes) for user, likes, _ in world._tastes}
+    known = {user: likes for user, (likes, _) in tastes(world).items()}
     liked: dict[bool, list[bool]] = {True: [], False: []}
     for user_id, video_id, start, end, is_target in world.selections:
         assert 0 <= start < end <= world.videos[video_id].end_s + 1e-9
@@ -96,7 +106,7 @@ def test_selections_are_of_liked_topics_but_for_the_strays() -> None:
     # A stray clip is liked by chance in a quarter of the scenes or a little more.
     assert 0.11 < 1 - np.mean(liked[False]) < 0.16
     straight = World(Tastes(num_users=20, strays=0.0, seed=1))
-    known = {user: set(likes) for user, likes, _ in straight._tastes}
+    known = {user: likes for user, (likes, _) in tastes(straight).items()}
     for user_id, video_id, start, end, _ in straight.selections:
         assert topics_of(straight, video_id, start, end) <= known[user_id]
 
@@ -113,8 +123,7 @@ def test_the_own_history_tells_and_the_opposite_one_misleads(simulated: Prepared
 
     random = [[rng.random(len(s)) for s in samples] for _ in range(5)]
     chance = np.mean([mean_over_users(labels, r, frame_rate=1.0)["map"] for r in random])
-    oracle = oracle_scores(simulated, [sample.user_id for sample in samples])
-    assert oracle is not None
+    oracle = oracle_of(simulated, [sample.user_id for sample in samples])
     known = float(mean_over_users(labels, oracle, frame_rate=1.0)["map"])
     assert score(1) < chance < 0.6 * score(0) < 0.5 * known
 
@@ -181,52 +190,45 @@ def test_the_oracle_is_the_mechanisms_own_chance(
     frame_rate: float, scene_s: tuple[float, float]
 ) -> None:
     world = World(Tastes(num_users=2, num_topics=8, seed=1, max_video_s=100.0, scene_s=scene_s))
-    likes = world._tastes[0][1]
+    likes = world.tastes[0][0]
     scenes = [s[:2] for s in world.videos[world.users[0][1]].spans() if s[2] in likes]
+    first = world.liked_scenes().filter(pl.col("user_id") == world.users[0][0])
+    assert first.select("start_s", "end_s").rows() == scenes
     number = 4000
     found_T = np.mean(list(drawn(world, likes, frame_rate, number)), axis=0)
-    chance_T = truth._selected_T(scenes, frame_rate, len(found_T))
+    chance_T = selection_probability(scenes, HABITS, frame_rate, len(found_T))
     error_T = np.sqrt(chance_T * (1 - chance_T) / number)
     assert (np.abs(found_T - chance_T) <= 4 * error_T).all()
     assert 0 < chance_T.max() < 1
 
 
-def test_the_oracle_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oracle_by_hand() -> None:
     """One selection of 2 s in a scene from 3 s to 6 s: its middle is evenly in [4, 5]."""
-    monkeypatch.setattr(truth, "SELECTION_S", [2.0] * len(LEVELS))
-    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [1.0] * len(LEVELS))
-    one = [0, 0, 0, 0.5, 1, 0.5, 0, 0]
-    np.testing.assert_allclose(truth._selected_T([(3.0, 6.0)], 1.0, 8), one)
+
+    def chance(
+        scenes: list[tuple[float, float]], frames: int, length_s: float = 2, number: int = 1
+    ):  # type: ignore[no-untyped-def]
+        habits = Habits(levels=(0.0, 1.0), length_s=[length_s] * 2, number=[number] * 2)
+        return selection_probability(scenes, habits, 1.0, frames)
+
+    np.testing.assert_allclose(chance([(3.0, 6.0)], 8), [0, 0, 0, 0.5, 1, 0.5, 0, 0])
     # A scene as short as the selection is taken whole; each scene is as likely as the other.
     two = [0.5, 0.5, 0, 0.25, 0.5, 0.25, 0, 0]
-    np.testing.assert_allclose(truth._selected_T([(3.0, 6.0), (0.0, 2.0)], 1.0, 8), two)
+    np.testing.assert_allclose(chance([(3.0, 6.0), (0.0, 2.0)], 8), two)
     # Two selections: 1 - (1 - p) ** 2.
-    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [2.0] * len(LEVELS))
-    np.testing.assert_allclose(
-        truth._selected_T([(3.0, 6.0)], 1.0, 8), [0, 0, 0, 0.75, 1, 0.75, 0, 0]
-    )
+    np.testing.assert_allclose(chance([(3.0, 6.0)], 8, number=2), [0, 0, 0, 0.75, 1, 0.75, 0, 0])
     # Shorter than a frame: the frame that its middle is in.
-    monkeypatch.setattr(truth, "SELECTION_S", [1e-9] * len(LEVELS))
-    monkeypatch.setattr(truth, "TARGET_HIGHLIGHTS", [1.0] * len(LEVELS))
-    np.testing.assert_allclose(
-        truth._selected_T([(2.0, 4.0)], 1.0, 5), [0, 0, 0.5, 0.5, 0], atol=1e-6
-    )
-    np.testing.assert_allclose(truth._selected_T([(2.0, 4.4)], 1.0, 4)[-1], 1.4 / 2.4, atol=1e-6)
+    short = chance([(2.0, 4.0)], 5, length_s=1e-9)
+    np.testing.assert_allclose(short, [0, 0, 0.5, 0.5, 0], atol=1e-6)
+    last = chance([(2.0, 4.4)], 4, length_s=1e-9)[-1]
+    np.testing.assert_allclose(last, 1.4 / 2.4, atol=1e-6)
 
 
-def test_the_oracle_is_asked_by_user(simulated: PreparedPersonal, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_truth_lies_beside_the_data_by_user(simulated: PreparedPersonal, tmp_path) -> None:  # type: ignore[no-untyped-def]
     samples: list[UserSample] = list(UserSamples(simulated))
-    scores = oracle_scores(simulated, [s.user_id for s in samples])
-    assert scores is not None
+    scores = oracle_of(simulated, [s.user_id for s in samples])
     for sample, score_T in zip(samples, scores, strict=True):
         assert len(score_T) == len(sample) and (score_T[sample.label_T] > 0).all()
     # As many frames as expected are selected.
     assert sum(s.label_T.sum() for s in samples) == pytest.approx(sum(map(np.sum, scores)), rel=0.2)
-    last = oracle_scores(simulated, [samples[-1].user_id])
-    assert last is not None and np.array_equal(last[0], scores[-1])
-    real = make_data(tmp_path)
-    assert oracle_scores(real, ["ann"]) is None
-    for name in ("truth.parquet", "truth_scenes.parquet"):
-        (real.root / name).write_bytes((simulated.root / name).read_bytes())
-    with pytest.raises(InputError, match="knows nothing of user 'ann'"):
-        oracle_scores(real, ["ann"])
+    assert make_data(tmp_path).truth() is None

@@ -21,7 +21,6 @@ from contentctr.simulate import videos as simulated_videos
 from contentctr.simulate.tables import ACTIVITIES
 from contentctr.simulate.tastes import Tastes, World
 from contentctr.simulate.texts import SPEECH
-from contentctr.simulate.truth import oracle_scores
 from contentctr.simulate.videos import DEFAULTS, write_videos
 from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.personal import UserSamples
@@ -152,7 +151,12 @@ def test_the_whole_way_from_the_command_to_samples(
     swin, bert = make_tiny_swin(tmp_path / "swin"), make_tiny_bert(tmp_path / "bert")
     assert run(monkeypatch, "encode", data, "--visual", swin, "--text", bert) == 0
     assert PreparedPersonal(data).manifest()["simulated"] and UserSamples(data).spec.simulated
-    chances = oracle_scores(PreparedPersonal(data), ["user00000", "user00001"])
+    truth = PreparedPersonal(data).truth()
+    assert truth is not None
+    chances = [
+        rows["selection_probability"].to_numpy()
+        for rows in truth.partition_by("user_id", maintain_order=True)
+    ]
     samples = list(UserSamples(PreparedPersonal(data)))
     assert [s.user_id for s in samples] == ["user00000", "user00001"]
     for sample, chance_T in zip(samples, chances, strict=True):
@@ -254,8 +258,12 @@ def test_a_taste_can_be_told_from_encoded_pictures(tmp_path) -> None:  # type: i
     rng = np.random.default_rng(0)
     draws = [[rng.random(len(label_T)) for label_T in labels] for _ in range(20)]
     chance = np.mean([mean_over_users(labels, d, frame_rate=1.0)["map"] for d in draws])
-    oracle = oracle_scores(data, [sample.user_id for sample in samples])
-    assert oracle is not None
+    truth = data.truth()
+    assert truth is not None
+    oracle = [
+        truth.filter(pl.col("user_id") == sample.user_id)["selection_probability"]
+        for sample in samples
+    ]
     known = float(mean_over_users(labels, oracle, frame_rate=1.0)["map"])
     print(f"simulated: chance {chance:.3f}, own {score(0):.3f}, other {score(1):.3f}, {known:.3f}")
     assert score(1) < chance < 0.75 * score(0) and score(0) < known

@@ -13,10 +13,8 @@ from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
 from contentctr.simulate.personal import PersonalSimulation, write_personal_features
-from contentctr.store.personal import PreparedPersonal
-from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
-from contentctr.train.opened import open_data, open_task
+from contentctr.train.opened import open_task
 from contentctr.train.personal import PersonalTask
 from contentctr.train.rooms import RoomsTask
 from contentctr.train.run_folder import read_log
@@ -60,8 +58,13 @@ def test_a_folder_says_what_it_is(data, tmp_path):
     rooms = write_data(tmp_path / "rooms")
     assert isinstance(open_task(rooms.root), RoomsTask)
     assert isinstance(open_task(data.root), PersonalTask)
-    assert isinstance(open_data(str(data.root)), PreparedPersonal)
-    assert isinstance(open_data(tmp_path / "nothing"), PreparedRooms)  # which says what is missing
+    assert open_task(str(data.root)).data == data and open_task(rooms).data == rooms
+    with pytest.raises(InputError, match="nothing: not a prepared folder"):
+        open_task(tmp_path / "nothing")
+    manifest = {**rooms.manifest(), "task": "chess"}
+    (rooms.root / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"manifest.json: task must be rooms or personal, not 'ch"):
+        open_task(rooms)
 
 
 def test_training_learns_and_keeps_the_best_by_map(data, tmp_path):
@@ -116,9 +119,9 @@ def test_a_run_stopped_and_resumed_is_equal_to_the_bit(data, tmp_path, monkeypat
 
 def test_models_and_data_must_be_of_one_task(data, tmp_path):
     rooms = write_data(tmp_path / "rooms")
-    with pytest.raises(InputError, match="must be one of contentctr_hl.*not 'contentctr' .ctr"):
+    with pytest.raises(InputError, match="must be one of contentctr_hl.*not 'contentctr' .rooms"):
         train_model(recipe("small"), data, tmp_path / "a")
-    with pytest.raises(InputError, match="must be one of contentctr,.*not 'contentctr_hl' .high"):
+    with pytest.raises(InputError, match="must be one of contentctr,.*not 'contentctr_hl' .pers"):
         train_model(TINY, rooms, tmp_path / "b")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 

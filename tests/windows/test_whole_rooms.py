@@ -18,7 +18,7 @@ from make import make_segments
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, streamer_dim=4)
 KNOWN = Vocabulary(streamers=["a"], rooms=["room000"])
 SPEC = DataSpec(visual_dim=3, text_dim=2)
-CTR = sorted(kind for kind, model in MODELS.items() if model.task == "ctr")
+ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
 
 
 def make_data():
@@ -53,7 +53,7 @@ def both(data):
     ]
 
 
-@pytest.mark.parametrize("kind", CTR)
+@pytest.mark.parametrize("kind", ROOMS)
 def test_outputs_and_gradients_are_those_of_the_windows(kind):
     results = []
     for batch in both(make_data()):

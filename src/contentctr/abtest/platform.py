@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.report.saved_rooms import read_evaluation
+from contentctr.score.evaluation import read_evaluation
 from contentctr.store.rooms import SPLITS, PreparedRooms
 
 MIN_SLOTS = 20
@@ -201,7 +201,7 @@ def _scores(table: pl.DataFrame, scores: Scores, seed: int) -> tuple[Floats, int
 
 
 def _model_scores(table: pl.DataFrame, folder: Path) -> tuple[Floats, int, str]:
-    found = read_evaluation(folder)
+    found = read_evaluation(folder, "rooms")
     if found.metrics["target"] != "ctr":
         raise InputError(
             f"{folder / 'metrics.json'}: target must be 'ctr' to be ranked with, not "

@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from contentctr.predict.files import Prediction
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
@@ -47,6 +50,22 @@ def print_table(title: str, rows: Mapping[str, object]) -> None:
     console = Console()
     console.print(title, highlight=False, soft_wrap=True)
     console.print(table)
+
+
+def print_prediction(found: Prediction, score: str) -> None:
+    """Warnings, the highlights in their order, and the files that were written.
+
+    Args:
+        found: of a recording or of a user's video.
+        score: the word before a highlight's score.
+    """
+    from contentctr.score.highlights import clock
+
+    print_warnings(found.warnings)
+    label = f" ({found.label})" if found.label else ""
+    for rank, h in enumerate(found.highlights, 1):
+        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}")
+    print("\n".join(str(path) for path in found.files))
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from contentctr.cli.common import Device, Out, device_name, print_table, print_warnings
+from contentctr.cli.common import (
+    Device,
+    Out,
+    device_name,
+    print_prediction,
+    print_table,
+    print_warnings,
+)
 
 
 def prepare_phd(
@@ -84,7 +91,6 @@ def pick(
 ) -> None:
     """The parts of a video that a user would pick, told from what the user picked before."""
     from contentctr.predict.personal import pick_highlights as run
-    from contentctr.score.highlights import clock
 
     found = run(
         checkpoint,
@@ -98,8 +104,4 @@ def pick(
         clips=clips,
         device=device_name(device),
     )
-    print_warnings(found.warnings)
-    label = f" ({found.label})" if found.label else ""
-    for rank, h in enumerate(found.highlights, 1):
-        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  score {h.score:.3f}{label}")
-    print("\n".join(str(path) for path in found.files))
+    print_prediction(found, "score")

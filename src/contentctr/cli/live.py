@@ -58,7 +58,7 @@ def serve(
     from contentctr.score.checkpoint import load_for
 
     place = device_name(device)
-    found = load_for(checkpoint, "ctr")
+    found = load_for(checkpoint, "rooms")
     # With Redis the engine only checks segments and describes the model.
     engine = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
     encoder = LiveEncoder.from_checkpoint(found, place) if encode else None
@@ -215,7 +215,7 @@ def watch(
     from contentctr.score.checkpoint import load_for
     from contentctr.score.highlights import clock
 
-    found = load_for(checkpoint, "ctr")
+    found = load_for(checkpoint, "rooms")
     place = device_name(device)
     if url is not None:
         score = score_at(url, title=title or room, api_key=os.environ.get(KEY_VARIABLE))

@@ -15,8 +15,8 @@ from contentctr.cli.common import (
     Resume,
     Words,
     device_name,
+    print_prediction,
     print_table,
-    print_warnings,
     training_exits,
 )
 from contentctr.config import Config, override
@@ -93,6 +93,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out data: predictions, metrics, and a report page."""
     from contentctr.evaluate.evaluate import evaluate_model as run
+    from contentctr.evaluate.evaluate import headline
     from contentctr.report import write_report
 
     metrics = run(
@@ -105,18 +106,7 @@ def evaluate(
         ray=ray,
     )
     page = write_report(out)
-    highlights = metrics.get("task") == "highlights"
-    what, score = ("videos", "map") if highlights else ("rooms", "kendall_tau")
-    label = f" (simulated {what})" if metrics["simulated"] else ""
-    if metrics["trained_on_simulated"] and not metrics["simulated"]:
-        label = f" (by a model of simulated {what})"
-    rows: dict[str, object] = {score: metrics["metrics"][score]}
-    for name, reference in metrics["references"].items():
-        rows[f"{score} of {name}"] = reference[score]
-    if highlights:
-        rows["parameters"] = f"{metrics['parameters'] / 1e6:.2f} M"
-    counted = f"{metrics['counts']['users' if highlights else 'samples']}"
-    print_table(f"{counted} {'users' if highlights else 'samples'} of {split}{label}", rows)
+    print_table(*headline(metrics))
     print(f"report: {page}")
 
 
@@ -157,13 +147,7 @@ def predict(
         clips=clips,
         device=device_name(device),
     )
-    print_warnings(found.warnings)
-    from contentctr.score.highlights import clock
-
-    label = f" ({found.label})" if found.label else ""
-    for rank, h in enumerate(found.highlights, 1):
-        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  predicted {h.score:.3f}{label}")
-    print("\n".join(str(path) for path in found.files))
+    print_prediction(found, "predicted")
 
 
 def demo(

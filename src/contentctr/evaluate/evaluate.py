@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,41 @@ from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.store.personal import PreparedPersonal
-from contentctr.train.opened import Data, open_data
+from contentctr.train.opened import TASKS, Data, open_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """How models of a task are measured, and in which words the result is told."""
+
+    evaluate: Callable[..., dict[str, Any]]
+    batch_size: int
+    """Windows scored at once, where the user names no number."""
+    score: str
+    """Of the block `metrics`, the number that is told first."""
+    counted: str
+    """Of the block `counts`, what that number is taken over."""
+    data: str
+    """What its data shows, in a word."""
+
+
+EVALUATORS = {
+    "rooms": Evaluator(
+        evaluate=evaluate_rooms,
+        batch_size=64,
+        score=TASKS["rooms"].score,
+        counted="samples",
+        data="rooms",
+    ),
+    "personal": Evaluator(
+        evaluate=evaluate_personal,
+        batch_size=8,
+        score=TASKS["personal"].score,
+        counted="users",
+        data="videos",
+    ),
+}
+"""By a task's name."""
 
 
 def evaluate_model(
@@ -52,26 +87,34 @@ def evaluate_model(
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    found, out = open_data(data), Path(out)
-    if isinstance(found, PreparedPersonal):
-        if ray is not None:
-            raise InputError(f"{found.root}: --ray is not for personalized highlights")
-        return evaluate_personal(
-            load_for(checkpoint, "highlights"),
-            found,
-            out,
-            split=split,
-            batch_size=batch_size or 8,
-            device=device,
-            show_progress=show_progress,
-        )
-    return evaluate_rooms(
-        load_for(checkpoint, "ctr"),
-        found,
-        out,
+    task = open_task(data)
+    evaluator = EVALUATORS[task.name]
+    return evaluator.evaluate(
+        load_for(checkpoint, task.name),
+        task.data,
+        Path(out),
         split=split,
-        batch_size=batch_size or 64,
+        batch_size=batch_size or evaluator.batch_size,
         device=device,
         ray=ray,
         show_progress=show_progress,
     )
+
+
+def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
+    """The result in short: over what it is taken, and the score of the model and its references.
+
+    Args:
+        metrics: as `evaluate_model` returns them.
+    """
+    words = EVALUATORS[metrics["task"]]
+    label = f" (simulated {words.data})" if metrics["simulated"] else ""
+    if metrics["trained_on_simulated"] and not metrics["simulated"]:
+        label = f" (by a model of simulated {words.data})"
+    rows: dict[str, object] = {words.score: metrics["metrics"][words.score]}
+    for name, reference in metrics["references"].items():
+        rows[f"{words.score} of {name}"] = reference[words.score]
+    if "parameters" in metrics:
+        rows["parameters"] = f"{metrics['parameters'] / 1e6:.2f} M"
+    counted = metrics["counts"][words.counted]
+    return f"{counted} {words.counted} of {metrics['split']}{label}", rows

@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.evaluate.folder import said_of, write_evaluation
 from contentctr.files import digest
 from contentctr.metrics.average_precision import mean_over_users, user_metrics
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
+from contentctr.score.evaluation import write_evaluation
 from contentctr.score.personal import score_videos
-from contentctr.simulate.truth import oracle_scores
 from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.personal import UserSamples, whole_video
 
@@ -39,6 +38,7 @@ def evaluate_personal(
     split: str,
     batch_size: int,
     device: torch.device | str,
+    ray: str | None,
     show_progress: bool,
 ) -> dict[str, Any]:
     """What `evaluate_model` does with personalized highlights.
@@ -48,8 +48,11 @@ def evaluate_personal(
     are simulated, an oracle.
 
     Raises:
-        InputError: the data does not fit the checkpoint, or has no user in the split.
+        InputError: the data does not fit the checkpoint, has no user in the split, or is to be
+            scored on a cluster.
     """
+    if ray is not None:
+        raise InputError(f"{data.root}: --ray is not for personalized highlights")
     users = UserSamples(data, None if split == "all" else split)
     checkpoint.require_fits(users.spec, data.root)
     if not len(users):
@@ -72,15 +75,19 @@ def evaluate_personal(
         )
     predictions, people = _predictions(users, scores, labels), _people(users, scores, labels)
     metrics = {
-        "task": "highlights",
-        **said_of(checkpoint, users.spec, split),
         "parameters": sum(p.numel() for p in model.parameters()),
         "metrics": _means(labels, scores, users.frame_rate),
-        "references": _references(data, users, labels),
+        "references": _references(users, labels, _oracle(data, predictions)),
         "counts": _counts(people),
     }
-    write_evaluation(out, {"predictions": predictions, "users": people}, metrics, checkpoint)
-    return metrics
+    return write_evaluation(
+        out,
+        {"predictions": predictions, "users": people},
+        metrics,
+        checkpoint=checkpoint,
+        data=users.spec,
+        split=split,
+    )
 
 
 def _counts(people: pl.DataFrame) -> dict[str, int]:
@@ -142,10 +149,31 @@ def _people(
     )
 
 
+def _oracle(data: PreparedPersonal, predictions: pl.DataFrame) -> Sequence[Floats] | None:
+    """The true chance [T] that each user selects each frame; None where it is not known.
+
+    Raises:
+        InputError: the truth is not that of these users.
+    """
+    truth = data.truth()
+    if truth is None:
+        return None
+    key = ["user_id", "frame"]
+    joined = predictions.select(key).join(truth, on=key, how="left", maintain_order="left")
+    unknown = joined.filter(pl.col("selection_probability").is_null())
+    if unknown.height:
+        user_id, frame = unknown.row(0)[:2]
+        raise InputError(
+            f"{data.root / 'truth.parquet'}: knows nothing of user {user_id!r}, frame {frame}"
+        )
+    by_user = joined.partition_by("user_id", maintain_order=True)
+    return [rows["selection_probability"].to_numpy() for rows in by_user]
+
+
 def _references(
-    data: PreparedPersonal, users: UserSamples, labels: Sequence[NDArray[np.bool_]]
+    users: UserSamples, labels: Sequence[NDArray[np.bool_]], oracle: Sequence[Floats] | None
 ) -> dict[str, Any]:
-    """What scorers reach that have learned nothing, or that know all."""
+    """What scorers reach that have learned nothing, or that know the true chances (`oracle`)."""
     drawn = []
     for draw in range(RANDOM_DRAWS):
         rng = np.random.default_rng(int(digest("random scorer", draw), 16))
@@ -159,7 +187,6 @@ def _references(
     means = {name: float(np.mean([found[name] for found in drawn])) for name in drawn[0]}
     counts = {name: value for name, value in drawn[0].items() if name.startswith("users")}
     found = {"random": _json({**means, **counts})}
-    oracle = oracle_scores(data, users.users["user_id"].to_list())
     if oracle is not None:
         found["oracle"] = _means(labels, oracle, users.frame_rate)
     return found

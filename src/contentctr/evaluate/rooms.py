@@ -12,20 +12,16 @@ import polars as pl
 import torch
 
 from contentctr.errors import InputError
-from contentctr.evaluate.folder import said_of, write_evaluation
 from contentctr.metrics.ctr import summary
 from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ranking_summary
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
+from contentctr.score.evaluation import write_evaluation
 from contentctr.score.rooms import RoomsScorer
 from contentctr.shards import run_over
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import data_spec
-from contentctr.windows.rooms import (
-    is_sample,
-    require_windows,
-    sample_windows,
-)
+from contentctr.windows.rooms import is_sample, require_windows, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 
 Floats = npt.NDArray[np.float64]
@@ -78,13 +74,13 @@ def evaluate_rooms(
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
     metrics = {
-        **said_of(checkpoint, spec, split),
         "horizon": config.horizon,
         **_measure(table, own),
-        "ranking": ranking(table, own),
+        "ranking": _ranking(table, own),
     }
-    write_evaluation(out, {"predictions": table}, metrics, checkpoint)
-    return metrics
+    return write_evaluation(
+        out, {"predictions": table}, metrics, checkpoint=checkpoint, data=spec, split=split
+    )
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,7 @@ def _measure(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def ranking(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
+def _ranking(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
     """The highlight benchmark's metrics on the samples, and what its labels are.
 
     Labels are the data's, where it has them for the samples; else a segment is a highlight whose
@@ -212,12 +208,12 @@ def ranking(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
     """
     samples = table.filter("is_sample")
     if HIGHLIGHT in samples.columns and not samples[HIGHLIGHT].null_count():
-        said, labels = HIGHLIGHT, samples[HIGHLIGHT]
+        source, labels = HIGHLIGHT, samples[HIGHLIGHT]
     else:
-        said = f"target at or above its room's {LABEL_PERCENTILE}th percentile"
+        source = f"target at or above its room's {LABEL_PERCENTILE}th percentile"
         labels = samples["target"] >= _cuts(samples, own)
     scores, targets, rooms = (samples[name].to_numpy() for name in ("score", "target", "room_id"))
-    return {"labels": said, **ranking_summary(scores, targets, labels.to_numpy(), rooms)}
+    return {"labels": source, **ranking_summary(scores, targets, labels.to_numpy(), rooms)}
 
 
 def _labels(own: pl.DataFrame, where: Path) -> pl.DataFrame:
@@ -260,6 +256,7 @@ def streamer_mean(samples: pl.DataFrame, own: pl.DataFrame) -> Floats:
     """
     known = own.filter((pl.col("split") == "train") & pl.col("target").is_not_null())
     means = known.group_by("streamer_id").agg(mean=pl.col("target").mean())
+    # Without any training target nothing tells, and a constant has no tau either way.
     overall = known["target"].mean() if known.height else 0.5
     joined = samples.join(means, on="streamer_id", how="left", maintain_order="left")
     return joined["mean"].fill_null(overall).to_numpy()

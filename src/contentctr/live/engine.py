@@ -101,7 +101,7 @@ class Engine:
         Raises:
             InputError: the checkpoint cannot be read, or its model cannot be run live.
         """
-        checkpoint = load_for(checkpoint, "ctr")
+        checkpoint = load_for(checkpoint, "rooms")
         return cls(
             checkpoint.load_model(device),
             checkpoint.config,

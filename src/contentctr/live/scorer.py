@@ -163,7 +163,7 @@ class RoomScorer:
         Raises:
             InputError: the checkpoint cannot be read, or its model cannot be run live.
         """
-        checkpoint = load_for(checkpoint, "ctr")
+        checkpoint = load_for(checkpoint, "rooms")
         return cls(
             checkpoint.load_model(device),
             checkpoint.config,

@@ -166,7 +166,7 @@ class ContentCTR(nn.Module):
         vocabulary: known streamers.
     """
 
-    task: ClassVar[str] = "ctr"
+    task: ClassVar[str] = "rooms"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = True
     block_type: ClassVar[type[nn.Module]] = PerceiverBlock

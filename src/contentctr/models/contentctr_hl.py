@@ -85,7 +85,7 @@ class ContentCTRHL(ContentCTR):
         InputError: the decoder is set to look back.
     """
 
-    task: ClassVar[str] = "highlights"
+    task: ClassVar[str] = "personal"
     imports_streamers: ClassVar[bool] = False
     reads_history: ClassVar[bool] = True
     """Whether the user's history changes a score."""

@@ -41,7 +41,7 @@ class FrameModel(nn.Module):
         vocabulary: of no use here.
     """
 
-    task: ClassVar[str] = "highlights"
+    task: ClassVar[str] = "personal"
     modalities: ClassVar[tuple[str, ...]] = ("visual",)
     reads_history: ClassVar[bool] = True
     reads_content: ClassVar[bool] = True

@@ -31,7 +31,7 @@ class IdBaseline(nn.Module):
         vocabulary: known streamers and rooms.
     """
 
-    task = "ctr"
+    task = "rooms"
     reads_content = False
     imports_streamers = False
 

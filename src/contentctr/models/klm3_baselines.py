@@ -31,7 +31,7 @@ class SequenceModel(nn.Module):
         vocabulary: of no use here.
     """
 
-    task: ClassVar[str] = "ctr"
+    task: ClassVar[str] = "rooms"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
     sequence_type: ClassVar[type[nn.Module]]

@@ -23,7 +23,8 @@ class ModelType(Protocol):
     """A class of modules that take a Batch and return an Output."""
 
     task: str
-    """What it predicts: "ctr", or "highlights" of one user, from batches with a history."""
+    """What it predicts: "rooms", their CTR; or "personal", one user's highlights, from batches
+    with a history."""
     reads_content: bool
     """Whether it needs the encoders' features; where not, the loader leaves them out."""
     imports_streamers: bool

@@ -1,7 +1,11 @@
-"""The files of a prediction: the curve and its picture, the highlights and their clips."""
+"""The files of a prediction: the curve and its picture, the highlights and their clips.
+
+Recordings and users' videos share them, and what is asked and told of both.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from contentctr.errors import InputError
 from contentctr.files import atomic, write_json
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
 from contentctr.rooms.media import CLIP_FORMATS, cut_clip
-from contentctr.score.highlights import Highlight, clock
+from contentctr.score.checkpoint import Checkpoint
+from contentctr.score.highlights import SHARE, Highlight, clock
 
 NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
 _HIGHLIGHTS_SCHEMA = {
@@ -57,14 +63,30 @@ class _Clip:
     end_s: float
 
 
+def require_choice(top_k: int, share: float = SHARE, max_length_s: float = math.inf) -> None:
+    """Stop at a setting of `find_highlights` out of its range, before anything is scored.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name, value, good, rule in (
+        ("top_k", top_k, top_k >= 1, "at least 1"),
+        ("share", share, 0 < share < 1, "in (0, 1)"),
+        ("max_length_s", max_length_s, max_length_s > 0, "above 0"),
+    ):
+        if not good:
+            raise InputError(f"{name} must be {rule}, not {value:g}")
+
+
 def write_prediction(
     out: Path,
     *,
+    checkpoint: Checkpoint,
     curve: pl.DataFrame,
     line_S: npt.NDArray[np.float64],
     highlights: list[Highlight],
     title: str,
-    label: str,
+    data: str,
     facts: Mapping[str, Any],
     warnings: list[str],
     targets_S: npt.NDArray[np.float64] | None = None,
@@ -74,12 +96,14 @@ def write_prediction(
 
     Args:
         out: the folder; files of an earlier prediction are replaced.
+        checkpoint: of the model that scored.
         curve: what curve.csv holds, with start_s and end_s.
         line_S: what is drawn, one number a row of `curve`; NaN where there is none.
         highlights: best first.
         title: of the picture.
-        label: see Prediction.
-        facts: what prediction.json holds beside the warnings.
+        data: what the model was trained on shows, in a word, as "rooms".
+        facts: what prediction.json holds beside the warnings and what it tells of the checkpoint;
+            `simulated` is true where the recording is.
         warnings: see Prediction.
         targets_S: drawn beside `line_S`; None: not known.
         clips_from: the video that the highlights are cut from, into OUT/clips; None: no clips.
@@ -87,6 +111,14 @@ def write_prediction(
     Raises:
         InputError: the video has no such part, or no container holds its streams.
     """
+    label = f"by a model of simulated {data}" if checkpoint.spec.simulated else ""
+    label = "simulated" if facts.get("simulated") else label
+    facts = {
+        **facts,
+        "target": checkpoint.spec.target,
+        "checkpoint": str(checkpoint.folder),
+        "trained_on_simulated": checkpoint.spec.simulated,
+    }
     out.mkdir(parents=True, exist_ok=True)
     for name in reversed(NAMES):
         (out / name).unlink(missing_ok=True)  # nothing of an earlier prediction stays beside this

@@ -1,8 +1,8 @@
 """The parts of one's own video that a user of a certain taste would pick.
 
-The video and the user's earlier picks are encoded as `phd/encode.py` does, at the frame rate that
-the model was trained with, and every frame is scored. A part is found from the scores smoothed
-over SMOOTH_S, by the rule of highlights.py (docs/decisions.md, "Picked parts").
+The video and the user's earlier picks are encoded as encode/personal.py does, at the frame rate
+that the model was trained with, and every frame is scored. A part is found from the scores
+smoothed over SMOOTH_S, by the rule of score/highlights.py (docs/decisions.md, "Picked parts").
 
 Shape suffixes: T frames of the video, S frames wanted of a file, K picks of the history; V and C
 widths of visual and of text features.
@@ -25,7 +25,7 @@ from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_text
 from contentctr.encode.personal_encoders import load_frame_encoder
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.files import Prediction, write_prediction
+from contentctr.predict.files import Prediction, require_choice, write_prediction
 from contentctr.predict.picks import Pick, read_history
 from contentctr.prepare.phd.captions import frame_texts, read_captions
 from contentctr.progress import Progress, progress_bar
@@ -60,7 +60,7 @@ class _Source:
 
 @dataclass(kw_only=True)
 class _OneVideo:
-    """A single user's video as `phd.batches.Videos`; nothing in it is known to be picked."""
+    """A single user's video as `Videos`; nothing in it is known to be picked."""
 
     spec: DataSpec
     whole: Frames
@@ -69,8 +69,8 @@ class _OneVideo:
     def num_frames(self, user: int) -> int:
         return len(self.whole.has_visual_T)
 
-    def frames(self, segment: Stretch) -> Frames:
-        rows = slice(segment.start, segment.stop)
+    def frames(self, stretch: Stretch) -> Frames:
+        rows = slice(stretch.start, stretch.stop)
         return Frames(**{name: values[rows] for name, values in vars(self.whole).items()})
 
     def labels(self, user: int) -> NDArray[np.bool_]:
@@ -117,16 +117,12 @@ def pick_highlights(
         InputError: the model has no encoders, or a file or a setting is wrong. Nothing is written
             then, unless it is a clip's container that refuses the video's streams.
     """
-    if top_k < 1 or not 0 < share < 1 or not max_length_s > 0:
-        raise InputError(
-            "top_k must be at least 1, share in (0, 1) and max_length_s above 0, not "
-            f"{top_k}, {share:g} and {max_length_s:g}"
-        )
-    checkpoint = load_for(checkpoint, "highlights")
-    source = _read(checkpoint, Path(video), history, captions)
-    found = _encode(checkpoint, source, device, show_progress)
+    require_choice(top_k, share, max_length_s)
+    checkpoint = load_for(checkpoint, "personal")
+    source = _read_source(checkpoint, Path(video), history, captions)
+    found = _encode_source(checkpoint, source, device, show_progress)
     model = checkpoint.load_model(device)
-    source.warnings.extend(_unread(model, source))
+    source.warnings.extend(_unused_parts(model, source))
     window_len = checkpoint.config.data.window_len
     scores_T = next(score_videos(model, found, [0], window_len=window_len, device=device))
     smoothed_T = smooth(scores_T, source.frame_rate)
@@ -144,25 +140,26 @@ def pick_highlights(
     settings = {"smooth_s": SMOOTH_S, "share": share, "max_length_s": max_length_s}
     return write_prediction(
         Path(out),
+        checkpoint=checkpoint,
         curve=curve,
         line_S=smoothed_T,
         highlights=highlights,
         title=f"How likely each moment is picked: {source.path.name}",
-        label="by a model of simulated videos" if checkpoint.spec.simulated else "",
-        facts={**_facts(source, checkpoint), **settings},
+        data="videos",
+        facts={**_facts(source), **settings},
         warnings=source.warnings,
         clips_from=source.path if clips else None,
     )
 
 
-def _unread(model: Any, source: _Source) -> list[str]:
+def _unused_parts(model: Any, source: _Source) -> list[str]:
     """What the user gave and the model does not look at."""
-    unread = []
+    unused = []
     if source.picks and not model.reads_history:
-        unread.append("the model does not read a history: the scores are the same for every user")
+        unused.append("the model does not read a history: the scores are the same for every user")
     if source.captions is not None and "text" not in model.modalities:
-        unread.append("the model does not read captions")
-    return unread
+        unused.append("the model does not read captions")
+    return unused
 
 
 def smooth(scores_T: NDArray[np.float64], frame_rate: float) -> NDArray[np.float64]:
@@ -180,7 +177,7 @@ def smooth(scores_T: NDArray[np.float64], frame_rate: float) -> NDArray[np.float
     return np.asarray(np.round(np.nanmean(around_TW, axis=1), 12), np.float64)
 
 
-def _read(
+def _read_source(
     checkpoint: Checkpoint,
     video: Path,
     history: Iterable[Path | str],
@@ -222,7 +219,7 @@ def _read(
     )
 
 
-def _encode(
+def _encode_source(
     checkpoint: Checkpoint, source: _Source, device: torch.device | str, show_progress: bool
 ) -> _OneVideo:
     """Features of the video's frames and captions, and of the history, as they are stored."""
@@ -236,11 +233,11 @@ def _encode(
         wanted.setdefault(pick.path, set()).update(frames)
     total = length + sum(map(len, wanted.values()))
     with progress_bar("encode", total, show=show_progress) as bar:
-        camera = _Camera(visual, rate, batch_size, source.warnings, bar)
-        visual_TV, has_visual_T = camera(source.path, range(length))
+        encoder = _FrameEncoder(visual, rate, batch_size, source.warnings, bar)
+        visual_TV, has_visual_T = encoder.encode(source.path, range(length))
         if not has_visual_T.any():
             raise InputError(f"{source.path}: no picture of it can be decoded")
-        read = {path: (sorted(s), *camera(path, sorted(s))) for path, s in wanted.items()}
+        read = {path: (sorted(s), *encoder.encode(path, sorted(s))) for path, s in wanted.items()}
     means = []
     for pick, frames in zip(source.picks, spans, strict=True):
         mean_V = clip_mean(frames, *read[pick.path])
@@ -261,7 +258,7 @@ def _encode(
 
 
 @dataclass
-class _Camera:
+class _FrameEncoder:
     """Encodes the pictures of files' frames."""
 
     visual: VisualEncoder
@@ -270,7 +267,7 @@ class _Camera:
     warnings: list[str] = field(default_factory=list)
     bar: Progress | None = None
 
-    def __call__(
+    def encode(
         self, path: Path, frames: Sequence[int]
     ) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         """Features [S, V] of a video's frames, ascending, and which can be decoded, [S]."""
@@ -320,7 +317,7 @@ def _curve(
     )
 
 
-def _facts(source: _Source, checkpoint: Checkpoint) -> dict[str, Any]:
+def _facts(source: _Source) -> dict[str, Any]:
     return {
         "video": str(source.path),
         "duration_s": source.duration_s,
@@ -329,7 +326,4 @@ def _facts(source: _Source, checkpoint: Checkpoint) -> dict[str, Any]:
         "history": [
             {"file": str(p.path), "start_s": p.start_s, "end_s": p.end_s} for p in source.picks
         ],
-        "target": checkpoint.spec.target,
-        "checkpoint": str(checkpoint.folder),
-        "trained_on_simulated": checkpoint.spec.simulated,
     }

@@ -12,7 +12,7 @@ import torch
 
 from contentctr.encode.segments import default_batch_size, encode_segments
 from contentctr.errors import InputError
-from contentctr.predict.files import Prediction, write_prediction
+from contentctr.predict.files import Prediction, require_choice, write_prediction
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
@@ -59,13 +59,12 @@ def predict_recording(
     Raises:
         InputError: the recording cannot be read, or lacks what is asked for.
     """
-    if top_k < 1:
-        raise InputError(f"top_k must be at least 1, not {top_k}")
-    checkpoint = load_for(checkpoint, "ctr")
-    room = _read(Path(source), comments, speech, events, streamer_id)
+    require_choice(top_k)
+    checkpoint = load_for(checkpoint, "rooms")
+    room = _read_recording(Path(source), comments, speech, events, streamer_id)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
-    warnings = [*room.warnings, *_missing(room, checkpoint)]
+    warnings = [*room.warnings, *_missing_parts(room, checkpoint)]
     table = segment_rooms([room], segment_seconds=checkpoint.spec.segment_seconds)
     if not table.height:
         raise InputError(
@@ -76,7 +75,7 @@ def predict_recording(
     return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint)
 
 
-def _read(
+def _read_recording(
     source: Path,
     comments: Path | None,
     speech: Path | None,
@@ -99,12 +98,13 @@ def _read(
     )
 
 
-def _missing(room: Room, checkpoint: Checkpoint) -> list[str]:
+def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
+    """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
     if room.streamer_id not in checkpoint.vocabulary.streamers:
-        who = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
-        notes.append(f"{who} is not known to the model: scored as an unknown one")
+        name = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
+        notes.append(f"{name} is not known to the model: scored as an unknown one")
     return notes
 
 
@@ -158,11 +158,12 @@ def _write(
         curve = curve.with_columns(table["ctr"], table["viewers"])
     return write_prediction(
         out,
+        checkpoint=checkpoint,
         curve=curve,
         line_S=scores_S,
         highlights=highlights,
         title="Predicted " + _target_name(checkpoint),
-        label=_label(room, checkpoint),
+        data="rooms",
         facts=_facts(room, checkpoint),
         warnings=warnings,
         targets_S=_targets(table, checkpoint),
@@ -177,12 +178,6 @@ def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.floa
     return table["ctr"].fill_null(np.nan).to_numpy()
 
 
-def _label(room: Room, checkpoint: Checkpoint) -> str:
-    if room.simulated:
-        return "simulated"
-    return "by a model of simulated rooms" if checkpoint.spec.simulated else ""
-
-
 def _target_name(checkpoint: Checkpoint) -> str:
     target = checkpoint.spec.target
     return "CTR" if target == "ctr" else f"{target} (rank inside the room)"
@@ -193,10 +188,7 @@ def _facts(room: Room, checkpoint: Checkpoint) -> dict[str, Any]:
         "room_id": room.room_id,
         "streamer_id": room.streamer_id,
         "duration_s": room.duration_s,
-        "target": checkpoint.spec.target,
         "horizon": checkpoint.config.data.horizon,
         "segment_seconds": checkpoint.spec.segment_seconds,
-        "checkpoint": str(checkpoint.folder),
         "simulated": room.simulated,
-        "trained_on_simulated": checkpoint.spec.simulated,
     }

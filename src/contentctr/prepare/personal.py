@@ -6,7 +6,6 @@ of whom no target or too little history is left. The order of the rules is the o
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, read_json
+from contentctr.files import digest, read_json
+from contentctr.prepare.personal_truth import read_truth
 from contentctr.prepare.phd.annotations import (
     Annotations,
     describe,
@@ -31,8 +31,6 @@ from contentctr.store.personal import (
     LABEL_FILE,
     LABEL_KIND,
     MAX_HISTORY,
-    SCENES_FILE,
-    TASTES_FILE,
     PreparedPersonal,
     count_frames,
 )
@@ -153,8 +151,8 @@ def prepare_phd(
         "counts": {**counts, **collected.counts, **_count_kept(tables)},
         "warnings": collected.warnings[:_MAX_WARNINGS],
     }
-    _take_over_truth(labelled, Path(out))
-    return folder.write(Path(out), tables, manifest)
+    truth = read_truth(labelled, tables["users"], tables["videos"], settings.frame_rate)
+    return folder.write(Path(out), tables, manifest, truth)
 
 
 def _find_videos(videos: Path, wanted: pl.Series, language: str, csv: Path | str) -> Downloads:
@@ -176,20 +174,6 @@ def _simulated(*places: Path) -> list[Path]:
             if label.get("simulated") and label.get("kind") == LABEL_KIND:
                 found.append(place)
     return found
-
-
-def _take_over_truth(labelled: list[Path], out: Path) -> None:
-    """Copy the truth that lies beside simulated annotations; what `out` had of it is removed.
-
-    The manifest goes first: without one the folder does not read as whole.
-    """
-    (out / "manifest.json").unlink(missing_ok=True)
-    for name in (TASTES_FILE, SCENES_FILE):
-        (out / name).unlink(missing_ok=True)
-        there = [place / name for place in labelled if (place / name).is_file()]
-        if len(there) == 1:  # of two worlds neither truth is of all users
-            with atomic(out / name) as temporary:
-                shutil.copyfile(there[0], temporary)
 
 
 def split_by_target(users: pl.DataFrame, *, val: float, test: float, seed: int = 0) -> pl.DataFrame:

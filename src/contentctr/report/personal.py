@@ -14,7 +14,6 @@ from contentctr.report.blocks import Beside, Block, Card, Grid, Legend, Paragrap
 from contentctr.report.canvas import Canvas
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
-from contentctr.report.saved_personal import METRICS, PersonalEvaluation
 from contentctr.report.training import training_blocks
 from contentctr.report.words import (
     comparison,
@@ -27,7 +26,10 @@ from contentctr.report.words import (
     simulated_note,
     split_name,
 )
+from contentctr.score.evaluation import FORMS, Evaluation
 from contentctr.score.highlights import clock
+
+METRICS = FORMS["personal"].metrics
 
 HISTORY_GROUPS = ((0, 0), (1, 4), (5, 9), (10, 14), (15, 19), (20, None))
 """Fewest and most clips of each group of users."""
@@ -51,7 +53,7 @@ _ABOUT = {
 assert tuple(_ABOUT) == METRICS
 
 
-def personal_contents(found: PersonalEvaluation, pictures: Path, most: int) -> Page:
+def personal_contents(found: Evaluation, pictures: Path, most: int) -> Page:
     """The page of an evaluation of personalized highlights.
 
     Args:
@@ -126,14 +128,14 @@ def _counts(metrics: dict[str, Any]) -> dict[str, Any]:
 # Users
 
 
-def ranked_users(found: PersonalEvaluation) -> pl.DataFrame:
+def ranked_users(found: Evaluation) -> pl.DataFrame:
     """The users who have an average precision, from the best down, with `chance` beside it."""
     users = found.users.filter(pl.col("ap").is_not_null())
     chance_U = chance_precision(users["frames"].to_numpy(), users["highlight_frames"].to_numpy())
     return users.with_columns(chance=chance_U).sort("ap", "user_id", descending=[True, False])
 
 
-def _spread(found: PersonalEvaluation, canvas: Canvas) -> list[Block]:
+def _spread(found: Evaluation, canvas: Canvas) -> list[Block]:
     """Each user's average precision, ranked, beside the user's chance."""
     users = ranked_users(found)
     if not users.height:
@@ -160,7 +162,7 @@ def _spread(found: PersonalEvaluation, canvas: Canvas) -> list[Block]:
 # History and captions
 
 
-def _groups(found: PersonalEvaluation) -> list[Block]:
+def _groups(found: Evaluation) -> list[Block]:
     """A table of mAP by length of history, and with and without captions."""
     users = ranked_users(found)
     groups = [("All users", pl.lit(True))]
@@ -217,7 +219,7 @@ def choose_users(users: pl.DataFrame, most: int) -> list[tuple[str, str]]:
     return best_median_worst(telling["user_id"].to_list(), most, "The only user to tell")
 
 
-def _users(found: PersonalEvaluation, most: int, canvas: Canvas) -> list[Block]:
+def _users(found: Evaluation, most: int, canvas: Canvas) -> list[Block]:
     """Scores of the chosen users over time."""
     ranked = ranked_users(found)
     chosen = choose_users(ranked if ranked.height else found.users, most)
@@ -230,7 +232,7 @@ def _users(found: PersonalEvaluation, most: int, canvas: Canvas) -> list[Block]:
     return [Paragraph(text=intro), *curve_cards(cards, "user", lines, canvas)]
 
 
-def _user_card(found: PersonalEvaluation, label: str, user_id: str) -> CurveCard:
+def _user_card(found: Evaluation, label: str, user_id: str) -> CurveCard:
     rows = found.predictions.filter(pl.col("user_id") == user_id)
     user = found.users.row(by_predicate=pl.col("user_id") == user_id, named=True)
     starts, ends, scores = (rows[name].to_numpy() for name in ("start_s", "end_s", "score"))

@@ -24,7 +24,6 @@ from contentctr.report.blocks import (
 from contentctr.report.canvas import Canvas
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
 from contentctr.report.page import Page, Section
-from contentctr.report.saved_rooms import METRICS, Evaluation
 from contentctr.report.training import training_blocks
 from contentctr.report.words import (
     comparison,
@@ -39,7 +38,10 @@ from contentctr.report.words import (
     split_name,
     target_name,
 )
+from contentctr.score.evaluation import FORMS, Evaluation
 from contentctr.score.highlights import clock, find_highlights
+
+METRICS = FORMS["rooms"].metrics
 
 SQUARE: figures.Sizes = (("", 440, 360),)
 _REFERENCES = {

@@ -6,22 +6,19 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.files import write_text
-from contentctr.report.checks import HIGHLIGHTS, ROOMS, task_of
 from contentctr.report.page import Page, page_html
 from contentctr.report.personal import personal_contents
 from contentctr.report.rooms import rooms_contents
-from contentctr.report.saved_personal import read_personal
-from contentctr.report.saved_rooms import read_evaluation
+from contentctr.score.evaluation import Evaluation, read_evaluation
 
-_TASKS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, Path, int], Page]]] = {
-    ROOMS: (read_evaluation, rooms_contents),
-    HIGHLIGHTS: (read_personal, personal_contents),
+_PAGES: dict[str, Callable[[Evaluation, Path, int], Page]] = {
+    "rooms": rooms_contents,
+    "personal": personal_contents,
 }
-"""By the task of metrics.json: what reads its folder, and what makes the page of what was read."""
+"""By a task's name, what stands on its page."""
 _OURS = re.compile(r"(curve-(best|median|worst|\d+)|against|calibration|users|training)\.png")
 
 
@@ -49,18 +46,12 @@ def write_report(eval_dir: Path | str, out: Path | str | None = None, max_rooms:
         raise InputError(f"max_rooms must be at least 1, not {max_rooms}")
     if not page.suffix:
         raise InputError(f"{page}: the report must be an HTML file, such as {page}.html")
-    task = task_of(eval_dir)
-    if task not in _TASKS:
-        raise InputError(
-            f"{eval_dir / 'metrics.json'}: task must be one of {', '.join(_TASKS)}, not {task!r}"
-        )
-    read, make = _TASKS[task]
-    found = read(eval_dir)
+    found = read_evaluation(eval_dir)
     pictures = page.with_suffix("")
     for old in pictures.glob("*.png"):
         if _OURS.fullmatch(old.name):
             old.unlink()
-    contents = make(found, pictures, max_rooms)
+    contents = _PAGES[found.metrics["task"]](found, pictures, max_rooms)
     footer = (
         "Made from the files in ",
         eval_dir.resolve().name,

@@ -32,13 +32,13 @@ from contentctr.report.figures import (
     draw_curve,
 )
 from contentctr.report.rooms import room_curves
-from contentctr.report.saved_rooms import Evaluation, read_evaluation
 from contentctr.report.words import show_number, target_name
 from contentctr.reproduce.plan import ID_ROWS, MODEL_2, MODEL_3, OURS
 from contentctr.reproduce.results import evaluations
 from contentctr.reproduce.rows import Picture, Row, Run
 from contentctr.reproduce.study import Study
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.evaluation import Evaluation, read_evaluation
 from contentctr.score.highlights import clock
 from contentctr.store.rooms import PreparedRooms
 from contentctr.windows.rooms import Windows, gather, sample_windows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -36,10 +36,7 @@ SIMULATED_USERS = Notice(
 
 def head_of(study: Study) -> Page:
     """A study's page with its first section alone; some rows of that need a finished run."""
-    facts = _first_metrics(study)
-    if isinstance(study.data, PreparedPersonal):
-        return _highlights_head(study, study.data, facts)
-    return _rooms_head(study, facts)
+    return HEADS[study.task.key](study, _first_metrics(study))
 
 
 def _first_metrics(study: Study) -> dict[str, Any] | None:
@@ -148,17 +145,19 @@ MEASURE = (
 )
 
 
-def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any] | None) -> Page:
+def _personal_head(study: Study, facts: dict[str, Any] | None) -> Page:
+    data = study.data
+    assert isinstance(data, PreparedPersonal)
     simulated = bool(data.manifest()["simulated"])
     users, videos = data.users(), data.videos()
     by_split = [f"{users.filter(pl.col('split') == s).height:,} {s}" for s in SPLITS]
     targets = videos.filter("is_target")
-    said = targets.filter("has_captions").height
+    captioned = targets.filter("has_captions").height
     rows = [
         ["Source", "made up, in the form of PHD (simulated)" if simulated else "PHD"],
         ["Users", f"{users.height:,} ({', '.join(by_split)})"],
         ["Videos", f"{videos.height:,}"],
-        ["Target videos", f"{targets.height:,}, of which {said:,} with captions"],
+        ["Target videos", f"{targets.height:,}, of which {captioned:,} with captions"],
         ["Frames", f"{data.frame_rate:g} a second"],
     ]
     more = []
@@ -169,7 +168,7 @@ def _highlights_head(study: Study, data: PreparedPersonal, facts: dict[str, Any]
         more += _measured_rows(facts, MAP, names)
     test = users.filter(pl.col("split") == "test")
     made_up = facts is not None and facts["data_spec"]["visual_encoder"] == "simulated"
-    apart = _highlights_apart(
+    apart = _personal_apart(
         study, test.height, test["video_id"].n_unique(), simulated=simulated, made_up=made_up
     )
     return Page(
@@ -196,7 +195,7 @@ def _test_rows(facts: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _highlights_apart(
+def _personal_apart(
     study: Study, users: int, videos: int, *, simulated: bool, made_up: bool
 ) -> str:
     """As for rooms; `made_up` features come from no encoder."""
@@ -221,3 +220,10 @@ def _highlights_apart(
         f"difference rests on. {positions if config.model.rotary else ''}"
         "The spread over seeds does not hold what other users would change."
     )
+
+
+HEADS: dict[str, Callable[[Study, dict[str, Any] | None], Page]] = {
+    "rooms": _rooms_head,
+    "personal": _personal_head,
+}
+"""By a task's name: the head from a study and the metrics.json of any finished run."""

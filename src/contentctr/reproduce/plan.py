@@ -14,8 +14,8 @@ from contentctr.reproduce.rows import Metric, Picture, Reference, Row, Run, Tabl
 # CTR of live rooms, in the paper KLive
 
 OURS = Run(name="contentctr")
-CTR = TaskPlan(
-    key="ctr",
+ROOMS = TaskPlan(
+    key="rooms",
     data="live rooms",
     ours=OURS,
     name="ContentCTR",
@@ -76,7 +76,7 @@ VARIANT_ROWS = tuple(
 TABLE_1 = Table(
     key="table1",
     title="Table 1: methods",
-    task=CTR,
+    task=ROOMS,
     metrics=(TAU, TAU_IN_ROOMS),
     rows=(
         *ID_ROWS,
@@ -87,7 +87,7 @@ TABLE_1 = Table(
 TABLE_3 = Table(
     key="table3",
     title="Table 3: modalities",
-    task=CTR,
+    task=ROOMS,
     metrics=(TAU, TAU_IN_ROOMS),
     rows=(
         Row(label="ContentCTR", run=OURS, paper=_tau(0.5919)),
@@ -108,7 +108,7 @@ MODEL_3 = _pair_run(3, "L1")
 TABLE_4 = Table(
     key="table4",
     title="Table 4: losses",
-    task=CTR,
+    task=ROOMS,
     metrics=(TAU, RATIO),
     about="Active losses keep their weights of Eq. 14. The paper's alignment loss can be read in "
     "two ways: as written, cosine similarity stands where Eq. 8 speaks of a distance. The row "
@@ -133,16 +133,16 @@ TABLE_4 = Table(
 FIGURE_4 = Picture(
     key="fig4",
     title="Figure 4: curves of rooms",
-    task=CTR,
+    task=ROOMS,
     runs=(OURS, *(row.run for row in ID_ROWS)),
 )
 FIGURE_5 = Picture(
     key="fig5",
     title="Figure 5: losses during training",
-    task=CTR,
+    task=ROOMS,
     runs=(MODEL_2, MODEL_3),
 )
-FIGURE_6 = Picture(key="fig6", title="Figure 6: alignment paths", task=CTR, runs=(OURS,))
+FIGURE_6 = Picture(key="fig6", title="Figure 6: alignment paths", task=ROOMS, runs=(OURS,))
 
 # Personalized highlights, in the paper PHD
 
@@ -153,8 +153,8 @@ def _highlights_run(kind: str, *settings: str, frames: int = 192, name: str = ""
 
 
 OURS_HL = _highlights_run("contentctr_hl")
-HIGHLIGHTS = TaskPlan(
-    key="highlights",
+PERSONAL = TaskPlan(
+    key="personal",
     data="personalized highlights",
     ours=OURS_HL,
     name="ContentCTR-HL",
@@ -174,12 +174,12 @@ def _map(value: float) -> Mapping[str, float]:
     return {MAP.key: value}
 
 
-PERSONAL, COMPARED = "Personalized methods", "For comparison"
+METHODS, COMPARED = "Personalized methods", "For comparison"
 NON_PERSONAL, RANDOM = "Non-personal", "Random"
 TABLE_2 = Table(
     key="table2",
     title="Table 2: methods of highlight detection",
-    task=HIGHLIGHTS,
+    task=PERSONAL,
     metrics=(MAP, MAP_PUBLISHED, PARAMETERS),
     floors=(NON_PERSONAL, RANDOM),
     about="The four rivals are small models, made anew from their papers' published descriptions; "
@@ -193,21 +193,21 @@ TABLE_2 = Table(
         Row(
             label="Adaptive-H-FCSN",
             run=_highlights_run("adaptive_h_fcsn"),
-            group=PERSONAL,
+            group=METHODS,
             paper={**_map(0.1565), PARAMETERS.key: 197.35e6},
         ),
-        Row(label="PR-Net", run=_highlights_run("pr_net"), group=PERSONAL, paper=_map(0.1866)),
+        Row(label="PR-Net", run=_highlights_run("pr_net"), group=METHODS, paper=_map(0.1866)),
         Row(
             label="PAC-Net",
             run=_highlights_run("pac_net"),
-            group=PERSONAL,
+            group=METHODS,
             paper={**_map(0.1751), PARAMETERS.key: 5.89e6},
         ),
-        Row(label="ShowMe", run=_highlights_run("showme"), group=PERSONAL, paper=_map(0.1640)),
+        Row(label="ShowMe", run=_highlights_run("showme"), group=METHODS, paper=_map(0.1640)),
         Row(
             label="ContentCTR-HL",
             run=OURS_HL,
-            group=PERSONAL,
+            group=METHODS,
             paper={**_map(0.2189), PARAMETERS.key: 66.35e6},
         ),
         Row(label=NON_PERSONAL, run=_highlights_run("highlight_average"), group=COMPARED),
@@ -225,7 +225,7 @@ def _frames_row(frames: int, paper: float) -> Row:
 TABLE_5 = Table(
     key="table5",
     title="Table 5: ablations of highlight detection",
-    task=HIGHLIGHTS,
+    task=PERSONAL,
     metrics=(MAP, MAP_PUBLISHED),
     about="n is the number of frames that the model sees at once; the rows without a part have "
     "192. Without captions there is nothing to align, so that row is without L_align too. In its "
@@ -271,7 +271,7 @@ ITEMS: dict[str, Table | Picture] = {
 }
 """Everything that can be reproduced; of one task, in the page's order."""
 
-TASKS = {task.key: task for task in (CTR, HIGHLIGHTS)}
+TASKS = {task.key: task for task in (ROOMS, PERSONAL)}
 
 
 def choose(what: str, task: TaskPlan) -> tuple[Table | Picture, ...]:

@@ -162,15 +162,16 @@ def agreement(rows: Sequence[Measured], metric: Metric) -> Agreement:
     for first, second in itertools.combinations(numbered, 2):
         (high, a), (low, b) = (first, second) if first[0] > second[0] else (second, first)
         if high > low:
-            said = verdict(high - low, difference(a, b, metric))
-            pairs[said].append((a.row.label, b.row.label))
+            pairs[verdict(high - low, difference(a, b, metric))].append((a.row.label, b.row.label))
     both = [(p, m.spread(metric).mean) for p, m in numbered]
     both = [(p, mean) for p, mean in both if not math.isnan(mean)]
     tau = kendall_tau([p for p, _ in both], [mean for _, mean in both]) if both else math.nan
     return Agreement(pairs=pairs, tau=tau, rows=len(both))
 
 
-def beside(rows: Sequence[Measured], floor: Measured, metric: Metric) -> dict[Verdict, list[str]]:
+def against_floor(
+    rows: Sequence[Measured], floor: Measured, metric: Metric
+) -> dict[Verdict, list[str]]:
     """Which of the paper's models are above a row ("same") that they must beat, and which not.
 
     Args:

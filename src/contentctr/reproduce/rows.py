@@ -21,7 +21,7 @@ class TaskPlan:
     """What all tables of a task share."""
 
     key: str
-    """ModelType.task of the models."""
+    """The task's name (ModelType.task)."""
     data: str
     """What it needs, in words."""
     ours: Run

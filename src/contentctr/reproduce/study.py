@@ -1,7 +1,7 @@
 """Where a reproduction's runs lie, and with which settings each is made.
 
 OUT/data.json                                     which data OUT was begun with
-OUT/runs/NAME-DIGEST/seed-K/run/                  a training run (run.py)
+OUT/runs/NAME-DIGEST/seed-K/run/                  a training run (train/run_folder.py)
 OUT/runs/NAME-DIGEST/seed-K/evaluation/           its evaluation on the test split; with its
                                                   metrics.json there, the run is finished
 OUT/reproduction.html, .md, reproduction/*.png    the page
@@ -28,7 +28,7 @@ from contentctr.reproduce.plan import TASKS, choose
 from contentctr.reproduce.rows import Picture, Run, Table, TaskPlan
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
-from contentctr.train.opened import open_data, open_task
+from contentctr.train.opened import open_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,29 +153,24 @@ def open_study(
     """
     if seeds < 1:
         raise InputError(f"seeds must be at least 1, not {seeds}")
-    prepared, out = open_data(Path(data)), Path(out)
-    prepared.manifest()
-    found = open_task(prepared)
+    found, out = open_task(data), Path(out)
+    found.data.manifest()
     task = TASKS[found.name]
     items, recipe_name = choose(what, task), recipe_name or task.recipe
     common = override(recipe(recipe_name), settings)
     _require_recipe(recipe_name, task)
     _require_undecided(recipe(recipe_name), common, task)
     spec, tables = found.spec(common), found.data_hash()
-    _begin(out, prepared.root, _NOTES[task.key], tables)
+    _begin(out, found.root, tables)
     return Study(
         items=items,
-        data=prepared,
+        data=found.data,
         out=out,
         recipe=recipe_name,
         settings=tuple(settings),
         seeds=tuple(range(seeds)),
         data_key=digest(tables, to_dict(spec)),
     )
-
-
-_NOTES = {"ctr": "segments_sha256", "highlights": "tables_digest"}
-"""By task: under which name data.json has the hash of the prepared tables."""
 
 
 def _require_recipe(name: str, task: TaskPlan) -> None:
@@ -198,11 +193,11 @@ def _require_undecided(before: Config, after: Config, task: TaskPlan) -> None:
             )
 
 
-def _begin(out: Path, data: Path, name: str, tables: str) -> None:
+def _begin(out: Path, data: Path, tables: str) -> None:
     note = out / "data.json"
     if note.is_file():
         begun = read_json(note)
-        if begun.get(name) != tables:
+        if begun.get("tables_hash") != tables:
             raise InputError(
                 f"{out}: was begun with other data ({begun.get('data')}), which does not hold "
                 f"what {data} holds. Choose another folder"
@@ -210,4 +205,4 @@ def _begin(out: Path, data: Path, name: str, tables: str) -> None:
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: must be new, empty, or a folder that reproduce has begun")
-    write_json(note, {"data": str(data), name: tables})
+    write_json(note, {"data": str(data), "tables_hash": tables})

@@ -12,8 +12,8 @@ from contentctr.reproduce.results import (
     Measured,
     Spread,
     Verdict,
+    against_floor,
     agreement,
-    beside,
     difference,
     measure,
     ours_of,
@@ -140,7 +140,7 @@ def agreement_blocks(found: Agreement, seeds: int) -> list[Block]:
     return blocks
 
 
-_SAID: dict[Verdict, str] = {
+_VERDICTS: dict[Verdict, str] = {
     "same": "Above it",
     "opposite": "Below it",
     "close": "Too close to tell, by the same rule",
@@ -153,9 +153,9 @@ def floor_blocks(rows: Sequence[Measured], table: Table) -> list[Block]:
     blocks: list[Block] = []
     for floor in rows:
         if floor.row.label in table.floors and floor.metrics:
-            found = beside(rows, floor, table.main)
+            found = against_floor(rows, floor, table.main)
             words = [
-                f"{said}: {', '.join(found[key])}." for key, said in _SAID.items() if found[key]
+                f"{text}: {', '.join(found[key])}." for key, text in _VERDICTS.items() if found[key]
             ]
             first = f"A personal model should be above “{floor.row.label}”."
             blocks.append(Paragraph(text=" ".join([first, *words])))

@@ -3,7 +3,7 @@
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
-    CHECKPOINT/encoders/           fine-tuned encoders, in the form encoders.py loads
+    CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
     CHECKPOINT/training/           optimiser state, to resume
 
 A run keeps its checkpoints in RUN/checkpoints/step-*, and RUN/best and RUN/last are links to them,
@@ -52,6 +52,11 @@ class Checkpoint:
         return (self.folder / "encoders").is_dir()
 
     @property
+    def task(self) -> str:
+        """What the model predicts (ModelType.task)."""
+        return model_type(self.config.model.kind).task
+
+    @property
     def reads_content(self) -> bool:
         """Whether the model needs the encoders' features."""
         return model_type(self.config.model.kind).reads_content
@@ -63,7 +68,7 @@ class Checkpoint:
         return from_dict(DataSpec, {**to_dict(self.spec), **before}, where=str(self.folder))
 
     def encoder_source(self, part: str) -> str:
-        """Where encoders.py finds the `visual` or `text` encoder."""
+        """Where encode/encoders.py finds the `visual` or `text` encoder."""
         if self.finetuned:
             return str(self.folder / "encoders" / part)
         return self.spec.visual_encoder if part == "visual" else self.spec.text_encoder
@@ -212,11 +217,10 @@ def load_for(checkpoint: Checkpoint | Path | str, task: str) -> Checkpoint:
         InputError: as `load`; or its model is for another task.
     """
     found = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
-    made_for = model_type(found.config.model.kind).task
-    if made_for != task:
+    if found.task != task:
         raise InputError(
             f"{found.folder}: must be a model of {task} here; its model.kind "
-            f"{found.config.model.kind!r} is one of {made_for}"
+            f"{found.config.model.kind!r} is one of {found.task}"
         )
     return found
 

@@ -34,10 +34,10 @@ def score_videos(
         model: a model of highlights; in evaluation mode while scores are taken.
         videos: the videos.
         users: whose videos, in the order wanted.
-        window_len: frames of a segment, n; the last one of a video may be shorter.
-        batch_size: segments at once; the scores do not depend on it beyond rounding.
+        window_len: frames of a stretch, n; the last one of a video may be shorter.
+        batch_size: stretches at once; the scores do not depend on it beyond rounding.
         device: where the model is.
-        progress: advanced by the number of segments.
+        progress: advanced by the number of stretches.
 
     Yields:
         Of each user float64 [T] in (0, 1).
@@ -46,19 +46,19 @@ def score_videos(
         InputError: a file of the store is damaged.
         ValueError: the model gives a score that is not finite.
     """
-    segments = [s for user in users for s in whole_video(videos, user, window_len)]
+    stretches = [s for user in users for s in whole_video(videos, user, window_len)]
     found: list[NDArray[np.float64]] = []
-    for first in range(0, len(segments), batch_size):
-        chunk = segments[first : first + batch_size]
+    for first in range(0, len(stretches), batch_size):
+        chunk = stretches[first : first + batch_size]
         scores_BN = _scores(model, make_batch(videos, chunk).to(device))
-        for segment, scores_N in zip(chunk, scores_BN, strict=True):
-            found.append(scores_N[: segment.stop - segment.start])
+        for stretch, scores_N in zip(chunk, scores_BN, strict=True):
+            found.append(scores_N[: stretch.stop - stretch.start])
             if not np.isfinite(found[-1]).all():
-                frame = segment.start + int(np.flatnonzero(~np.isfinite(found[-1]))[0])
+                frame = stretch.start + int(np.flatnonzero(~np.isfinite(found[-1]))[0])
                 raise ValueError(
-                    f"the model's score of user number {segment.user}, frame {frame}, is not finite"
+                    f"the model's score of user number {stretch.user}, frame {frame}, is not finite"
                 )
-            if segment.stop == videos.num_frames(segment.user):
+            if stretch.stop == videos.num_frames(stretch.user):
                 yield np.concatenate(found)
                 found = []
         if progress is not None:

@@ -24,9 +24,10 @@ from contentctr.encode.personal import wanted_frames
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.prepare.personal import split_by_target
+from contentctr.prepare.personal_truth import truth_table
 from contentctr.prepare.phd.annotations import spread, unite
 from contentctr.progress import progress_bar
-from contentctr.simulate.tastes import Tastes, World
+from contentctr.simulate.tastes import HABITS, Tastes, World
 from contentctr.store import personal as folder
 from contentctr.store.personal import PreparedPersonal, count_frames
 from contentctr.store.vectors import StoredRoom, to_half, write_manifest, write_shard
@@ -69,7 +70,7 @@ class PersonalSimulation(Tastes):
 def write_personal_features(
     config: PersonalSimulation, out: Path | str, *, show_progress: bool = True
 ) -> PreparedPersonal:
-    """Write a prepared folder with stored features, and beside it the truth (`phd/truth.py`).
+    """Write a prepared folder with stored features, and the truth (prepare/personal_truth.py).
 
     Args:
         config: the settings.
@@ -99,8 +100,8 @@ def write_personal_features(
         },
         "warnings": [],
     }
-    data = folder.write(out, tables, manifest)
-    world.write_truth(out)
+    truth = truth_table(world.liked_scenes(), HABITS, users, tables["videos"], config.frame_rate)
+    data = folder.write(out, tables, manifest, truth)
     spec = DataSpec(
         segment_seconds=1 / config.frame_rate,
         frames_per_segment=1,

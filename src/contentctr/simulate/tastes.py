@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest
+from contentctr.files import digest
+from contentctr.prepare.personal_truth import Habits
 from contentctr.prepare.phd.annotations import SELECTIONS_SCHEMA
-from contentctr.store.personal import SCENES_FILE, TASTES_FILE
+from contentctr.store.personal import SCENES_SCHEMA
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Quantiles of the tables; nothing is drawn beyond the last."""
@@ -37,20 +37,8 @@ TARGET_VIDEO_S = (11, 44.6, 81, 112.4, 158, 187, 221, 269.8, 359.2, 551, 660.6, 
 HISTORY_VIDEO_S = (2, 39, 73, 114, 155, 199, 246, 306, 435, 691, 1049, 2773.57)
 TARGET_HIGHLIGHTS = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 4, 6)
 """Selections of a user in the target video, measured with overlapping ones united."""
-
-TASTES_SCHEMA: dict[str, Any] = {
-    "user_id": pl.String,
-    "likes": pl.List(pl.Int64),
-    "skips": pl.List(pl.Int64),
-}
-"""Topics of each user."""
-SCENES_SCHEMA: dict[str, Any] = {
-    "video_id": pl.String,
-    "start_s": pl.Float64,
-    "end_s": pl.Float64,
-    "topic": pl.Int64,
-}
-"""Scenes of the target videos, in order."""
+HABITS = Habits(levels=LEVELS, length_s=SELECTION_S, number=TARGET_HIGHLIGHTS)
+"""What an oracle may know of how users select."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +125,8 @@ class World:
         """Id and target video."""
         self.selections: list[tuple[str, str, float, float, bool]] = []
         """Rows of SELECTIONS_SCHEMA; the target's come first and are not united."""
-        self._tastes: list[tuple[str, list[int], list[int]]] = []
+        self.tastes: list[tuple[list[int], list[int]]] = []
+        """Topics that each user likes and skips."""
         self._rng = np.random.default_rng(config.seed)
         for pair in range(config.num_users // 2):
             topics = self._rng.permutation(config.num_liked)[: 2 * config.likes].tolist()
@@ -155,24 +144,21 @@ class World:
         """Table of SELECTIONS_SCHEMA."""
         return pl.DataFrame(self.selections, SELECTIONS_SCHEMA, orient="row")
 
-    def write_truth(self, out: Path) -> None:
-        """Write what an oracle may know: tastes, and the scenes of the target videos."""
-        targets = sorted({video_id for _, video_id in self.users})
-        scenes = [
-            (video_id, *span) for video_id in targets for span in self.videos[video_id].spans()
+    def liked_scenes(self) -> pl.DataFrame:
+        """Table of SCENES_SCHEMA: what an oracle may know of tastes and target videos."""
+        rows = [
+            (user_id, start_s, end_s)
+            for (user_id, video_id), (likes, _) in zip(self.users, self.tastes, strict=True)
+            for start_s, end_s, topic in self.videos[video_id].spans()
+            if topic in likes
         ]
-        for name, rows, schema in (
-            (TASTES_FILE, self._tastes, TASTES_SCHEMA),
-            (SCENES_FILE, scenes, SCENES_SCHEMA),
-        ):
-            with atomic(out / name) as temporary:
-                pl.DataFrame(rows, schema, orient="row").write_parquet(temporary)
+        return pl.DataFrame(rows, SCENES_SCHEMA, orient="row")
 
     def _user(self, user_id: str, target: str, likes: list[int], skips: list[int]) -> None:
         """A user's selections in the target, and the history."""
         config, rng = self.config, self._rng
         self.users.append((user_id, target))
-        self._tastes.append((user_id, likes, skips))
+        self.tastes.append((likes, skips))
         for _ in range(round(self._draw(TARGET_HIGHLIGHTS))):
             self.selections.append((user_id, target, *self._select(target, likes), True))
         for number in range(min(round(self._draw(HISTORY_LENGTH)), config.max_history)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,9 @@ from contentctr.simulate.folders import clock, write_video
 from contentctr.simulate.mechanism import SimulatorConfig, draw_room
 from contentctr.simulate.scenes import draw_frame, draw_look
 from contentctr.simulate.tables import ACTIVITIES
-from contentctr.simulate.tastes import Scenes, Tastes, World
+from contentctr.simulate.tastes import HABITS, Scenes, Tastes, World
 from contentctr.simulate.texts import FILLERS, SMALL_TALK, SPEECH
-from contentctr.store.personal import LABEL_FILE, LABEL_KIND
+from contentctr.store.personal import LABEL_FILE, LABEL_KIND, SCENES_FILE
 
 CSV_FILE, VIDEOS_DIR = "phd.csv", "videos"
 DEFAULTS = Tastes(
@@ -48,8 +49,8 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
         OUT/phd.csv               the selections, in PHD's published format; written last
         OUT/videos/ID.mp4         H.264, one picture a second
         OUT/videos/ID.en.vtt      captions of the share of videos that has them
-        OUT/simulated.json        the label, and the settings
-        OUT/truth*.parquet        tastes and scenes (`phd/truth.py`)
+        OUT/simulated.json        the label, the settings, and how users select
+        OUT/truth_scenes.parquet  what each user may select from (prepare/personal_truth.py)
 
     A killed run goes on where it was.
 
@@ -69,12 +70,14 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
             f"num_topics must be at most {len(ACTIVITIES)} for videos, not {config.num_topics}"
         )
     out = Path(out)
-    settings = {"simulated": True, "kind": LABEL_KIND, **dataclasses.asdict(config)}
-    claim_folder(out, LABEL_FILE, settings | {"scene_s": list(config.scene_s)})
+    label = {"simulated": True, "kind": LABEL_KIND, **dataclasses.asdict(config)}
+    label["habits"] = dataclasses.asdict(HABITS)
+    claim_folder(out, LABEL_FILE, json.loads(json.dumps(label)))  # as it will be read
     world = World(config)
     videos = out / VIDEOS_DIR
     videos.mkdir(exist_ok=True)
-    world.write_truth(out)
+    with atomic(out / SCENES_FILE) as temporary:
+        world.liked_scenes().write_parquet(temporary)
     with progress_bar("Drawing videos", len(world.videos), show=show_progress) as bar:
         for number, (video_id, scenes) in enumerate(world.videos.items()):
             rng = np.random.default_rng(int(digest(config.seed, video_id)[:15], 16))

@@ -5,8 +5,9 @@
     DATA/selections.parquet   the selections used: the target's, united, and the history's
     DATA/videos.parquet       one row a video: its file, length, number of frames
     DATA/captions.parquet     captions of the target videos
-    DATA/lengths.jsonl        lengths of the files that were opened (phd/media.py)
-    DATA/features/            stored features (phd/encode.py)
+    DATA/truth.parquet        simulated users only: the true chance that a frame is selected
+    DATA/lengths.jsonl        lengths of the files that were opened (prepare/phd/downloads.py)
+    DATA/features/            stored features (encode/personal.py)
 
 A frame i of a video stands for the seconds from i / frame_rate to (i + 1) / frame_rate; its
 picture is the one shown at the middle of them.
@@ -34,8 +35,8 @@ MAX_HISTORY = 20
 """Selections in a history at most (Section 4.1.2)."""
 LABEL_FILE, LABEL_KIND = "simulated.json", "personalized highlights"
 """Lies beside the CSV of simulated videos, and says that they are, and what they are."""
-TASTES_FILE, SCENES_FILE = "truth.parquet", "truth_scenes.parquet"
-"""What is true of simulated users and of their target videos; no model reads it."""
+SCENES_FILE = "truth_scenes.parquet"
+"""Lies there too: the scenes that each simulated user may select from."""
 USERS_SCHEMA: dict[str, Any] = {
     "user_id": pl.String,
     "video_id": pl.String,
@@ -67,6 +68,18 @@ CAPTIONS_SCHEMA: dict[str, Any] = {
     "end": pl.Float64,
     "text": pl.String,
 }
+SCENES_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "start_s": pl.Float64,
+    "end_s": pl.Float64,
+}
+"""Of the user's target video, in order."""
+TRUTH_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "frame": pl.Int32,
+    "selection_probability": pl.Float64,
+}
+"""One row a frame of the user's target video; no model reads it."""
 _TABLES: dict[str, dict[str, Any]] = {
     "users": USERS_SCHEMA,
     "selections": SELECTIONS_SCHEMA,
@@ -136,12 +149,20 @@ class PreparedPersonal:
         """Table of CAPTIONS_SCHEMA, sorted by video and start."""
         return self._table("captions")
 
+    def truth(self) -> pl.DataFrame | None:
+        """Table of TRUTH_SCHEMA of simulated users; None for real ones."""
+        path = self.root / "truth.parquet"
+        return read_parquet(path, TRUTH_SCHEMA) if path.is_file() else None
+
     def _table(self, name: str) -> pl.DataFrame:
         return read_parquet(self.root / f"{name}.parquet", _TABLES[name])
 
 
 def write(
-    root: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]
+    root: Path,
+    tables: Mapping[str, pl.DataFrame],
+    manifest: Mapping[str, Any],
+    truth: pl.DataFrame | None = None,
 ) -> PreparedPersonal:
     """Write the tables and, last, the manifest; stored features stay.
 
@@ -149,9 +170,16 @@ def write(
         root: the folder.
         tables: `users`, `selections`, `videos` and `captions`, of their schemas.
         manifest: `frame_rate`, `max_history`, `simulated`, and what else the source tells.
+        truth: of TRUTH_SCHEMA, for simulated users.
     """
     # Without a manifest the folder does not read as whole.
-    (root / "manifest.json").unlink(missing_ok=True)
+    for name in ("manifest.json", "truth.parquet"):
+        (root / name).unlink(missing_ok=True)
+    if truth is not None:
+        with atomic(root / "truth.parquet") as temporary:
+            truth.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items()).write_parquet(
+                temporary
+            )
     for name, schema in _TABLES.items():
         table = tables[name].select(pl.col(k).cast(v) for k, v in schema.items())
         with atomic(root / f"{name}.parquet") as temporary:
@@ -159,7 +187,13 @@ def write(
     hashes = {f"{name}.parquet": file_sha256(root / f"{name}.parquet") for name in _TABLES}
     write_json(
         root / "manifest.json",
-        {"schema_version": SCHEMA_VERSION, "source": SOURCE, **manifest, "hashes": hashes},
+        {
+            "schema_version": SCHEMA_VERSION,
+            "task": "personal",
+            "source": SOURCE,
+            **manifest,
+            "hashes": hashes,
+        },
     )
     return PreparedPersonal(root)
 

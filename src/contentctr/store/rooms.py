@@ -178,6 +178,7 @@ def write(
         root / "manifest.json",
         {
             "schema_version": SCHEMA_VERSION,
+            "task": "rooms",
             **manifest,
             "counts": {
                 **manifest.get("counts", {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,14 +26,14 @@ class PersonalTask:
     """A prepared and encoded folder of personalized highlights as a Task.
 
     Args:
-        data: the folder; training users must be in it, validation users may be missing.
+        root: the folder; training users must be in it, validation users may be missing.
     """
 
-    name = "highlights"
+    name = "personal"
     score = "map"
 
-    def __init__(self, data: PreparedPersonal) -> None:
-        self.data, self.root = data, data.root
+    def __init__(self, root: Path) -> None:
+        self.data, self.root = PreparedPersonal(root), root
 
     @cached_property
     def samples(self) -> UserSamples:

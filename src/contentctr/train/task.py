@@ -33,6 +33,8 @@ class Task(Protocol):
     """A prepared folder as the loop sees it."""
 
     root: Path
+    data: Any
+    """The folder: a PreparedRooms or a PreparedPersonal."""
     name: str
     """ModelType.task of the models that can be trained on it."""
     score: str

@@ -85,6 +85,7 @@ class Result:
         by_split = dict(rooms.group_by("split").len().iter_rows())
         return {
             "schema_version": prepared.SCHEMA_VERSION,
+            "task": "rooms",
             "source": "klm3",
             "source_path": str(self.source.resolve()),
             "segment_seconds": seconds,
