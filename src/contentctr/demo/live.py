@@ -14,7 +14,7 @@ from contentctr.demo.live_rooms import LiveSettings, play_rooms
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.live.engine import Engine
-from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.live.watch.client import Client
@@ -116,12 +116,7 @@ def _service(checkpoint: Checkpoint, port: int) -> Iterator[str]:
     _check_spec(checkpoint.spec)
     engine = Engine.from_checkpoint(checkpoint)
     backend = LocalBackend(engine)
-    served = Served(
-        config=engine.config, spec=engine.spec, has_shares=engine.has_shares, check=engine.check
-    )
-    limits = ServiceSettings(max_rooms=engine.scorer.max_rooms)
-    app = create_app(backend, served, limits)
-    with serving(make_server(app, backend, port=port)) as url:
+    with serving(make_server(create_app(backend, engine), backend, port=port)) as url:
         yield url
 
 

@@ -16,10 +16,10 @@ import torch
 from contentctr.errors import InputError
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
 from contentctr.live.scorer_segments import LiveSegment, as_batch
-from contentctr.live.service.app import ServiceSettings
 from contentctr.live.service.batching import Batcher, BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.limits import TokenBuckets
+from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import segment_shares
 from live_service import (
     SPEC,

@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder
+from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RoomScore
@@ -21,7 +21,6 @@ from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.batching import BusyError
-from contentctr.live.service.decode import RawSegment
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import SegmentShares, Shares
