@@ -117,10 +117,10 @@ def test_a_message_is_the_segment():
         shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=b"\x00p")
         fields = {
             k.encode(): v if isinstance(v, bytes) else str(v).encode()
-            for k, v in segment_fields(one, shown, ask="q").items()
+            for k, v in segment_fields(one, shown, request_id="q").items()
         }
         message = read_message(b"1-0", fields)
-        assert message.shown == shown and message.ask == "q"
+        assert message.shown == shown and message.request_id == "q"
         for field in dataclasses.fields(LiveSegment):
             got, expected = getattr(message.segment, field.name), getattr(one, field.name)
             if field.name == "visual":
@@ -221,7 +221,7 @@ def test_a_worker_without_its_lease_can_do_nothing(client):
     for use in (
         lambda: first.read(partition, 10),
         lambda: first.claim(partition),
-        lambda: first.do(partition, [("SET", "mine", "1")]),
+        lambda: first.commit(partition, [("SET", "mine", "1")]),
     ):
         first._tokens[partition] = "old"
         with pytest.raises(LostLeaseError):

@@ -101,16 +101,16 @@ class RedisBackend:
         if not self.ready:
             raise BusyError("Redis does not answer, or the service ends")
         live = await self._encoded(segment)
-        ask = uuid.uuid4().hex
-        waiting = self._waiting[ask] = asyncio.get_running_loop().create_future()
+        request_id = uuid.uuid4().hex
+        waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         try:
-            await self._redis(self._add, live, shown, ask)
+            await self._redis(self._add, live, shown, request_id)
             async with asyncio.timeout(self._wait_s):
                 outcome = await waiting
         except TimeoutError:
             outcome = {"status": "queued"}
         finally:
-            del self._waiting[ask]
+            del self._waiting[request_id]
         self.metrics.segments.labels(outcome["status"]).inc()
         if outcome["status"] == "refused":
             raise InputError(outcome["detail"])
@@ -152,7 +152,7 @@ class RedisBackend:
             found = await asyncio.to_thread(self._encoder.encode, [segment])
         return found[0]
 
-    def _add(self, segment: LiveSegment, shown: Shown, ask: str) -> None:
+    def _add(self, segment: LiveSegment, shown: Shown, request_id: str) -> None:
         client, keys = self._client, self._keys
         waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
         if waiting >= self._queue_size:
@@ -160,7 +160,7 @@ class RedisBackend:
         if client.zcard(keys.ranking) >= self._max_rooms:
             if client.zscore(keys.ranking, segment.room_id) is None:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
-        add_segment(client, keys, self._partitions, segment, shown, ask=ask)
+        add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
 
     async def _redis(self, work: Any, *arguments: Any) -> Any:
         try:
@@ -195,6 +195,6 @@ class RedisBackend:
         kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
         if kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
-        waiting = self._waiting.get(fields.get(b"ask", b"").decode())
+        waiting = self._waiting.get(fields.get(b"request_id", b"").decode())
         if waiting is not None and not waiting.done():
             waiting.set_result(data)

@@ -31,7 +31,7 @@ return #gone
 
 
 class RedisStore:
-    """Rooms that workers keep in Redis; a Store.
+    """Rooms that workers keep in Redis.
 
     Args:
         client: of `connect`.
@@ -44,7 +44,7 @@ class RedisStore:
         self._sweep = client.register_script(_SWEEP)
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """See Store."""
+        """Latest scores, of some rooms or of all; rooms without one are left out."""
         keys = self._keys
         pipe = self._client.pipeline(transaction=True)
         if room_ids is None:
@@ -66,7 +66,7 @@ class RedisStore:
         }
 
     def room(self, room_id: str) -> LiveRoom | None:
-        """See Store."""
+        """One room."""
         return self.rooms([room_id])[0]
 
     def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
@@ -82,12 +82,12 @@ class RedisStore:
         ]
 
     def thumbnail(self, room_id: str) -> bytes | None:
-        """See Store."""
+        """The room's latest thumbnail."""
         data: bytes | None = self._client.get(self._keys.thumbnail(room_id))
         return data
 
     def end(self, room_id: str) -> bool:
-        """See Store; it takes effect once a worker has come to it."""
+        """Forget a room, once a worker has come to it; whether there is one now."""
         found = self._client.exists(self._keys.room(room_id))
         stream = self._keys.stream(partition_of(room_id, self._partitions))
         self._client.xadd(stream, end_fields(room_id))
@@ -131,7 +131,7 @@ def end_commands(keys: Keys, room_id: str) -> list[Command]:
 
 
 def event_command(
-    keys: Keys, kind: str, room_id: str, data: dict[str, Any], ask: str = ""
+    keys: Keys, kind: str, room_id: str, data: dict[str, Any], request_id: str = ""
 ) -> Command:
     """What tells all services of something."""
     return (
@@ -147,8 +147,8 @@ def event_command(
         room_id,
         "data",
         json.dumps(data, allow_nan=False),
-        "ask",
-        ask,
+        "request_id",
+        request_id,
     )
 
 

@@ -208,7 +208,7 @@ def _no_room(room_id: str) -> HTTPException:
     return HTTPException(404, f"room {room_id!r}: there is no such live room")
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """A stream that ends with its request: the collector may take long to end its generator."""
 
     media_type = "text/event-stream"
@@ -221,7 +221,7 @@ class _EventStream(StreamingResponse):
 
 @router.get(
     "/v1/events",
-    response_class=_EventStream,
+    response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}}, **_errors(401, 422, 429, 503)},
 )
 async def stream_events(
@@ -237,7 +237,7 @@ async def stream_events(
     if log.listeners >= service.settings.max_listeners:
         raise BusyError(f"{log.listeners} listeners are here already")
     stream = log.listen(cursor or last_event_id, room_id=room_id)
-    return _EventStream(stream, headers={"cache-control": "no-store"})
+    return EventStream(stream, headers={"cache-control": "no-store"})
 
 
 @router.post("/rank", response_model=RankOut, include_in_schema=False)
