@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -23,8 +23,9 @@ from contentctr.live.service.backend import Answer
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.metrics import Metrics
-from contentctr.live.shares import SegmentShares, Shares
+from contentctr.live.shares import shares_from
 
+T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
 
@@ -114,35 +115,29 @@ class RedisBackend:
         self.metrics.segments.labels(outcome["status"]).inc()
         if outcome["status"] == "refused":
             raise InputError(outcome["detail"])
-        shares = outcome.get("shares")
         return Answer(
             status=outcome["status"],
             target_index=outcome.get("target_index", live.index + self._horizon),
             score=outcome.get("score"),
-            shares=None
-            if shares is None
-            else SegmentShares(first=Shares(**shares["first"]), last=Shares(**shares["last"])),
+            shares=shares_from(outcome.get("shares")),
             room=None if outcome["status"] == "queued" else await self.room(live.room_id),
         )
 
     async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
         """See Backend."""
-        found: dict[str, RoomScore] = await self._redis(self._store.scores, room_ids)
-        return found
+        return await self._redis(self._store.scores, room_ids)
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
-        found: LiveRoom | None = await self._redis(self._store.room, room_id)
-        return found
+        return await self._redis(self._store.room, room_id)
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """See Backend."""
-        found: bytes | None = await self._redis(self._store.thumbnail, room_id)
-        return found
+        return await self._redis(self._store.thumbnail, room_id)
 
     async def end(self, room_id: str) -> bool:
         """See Backend; it takes effect once a worker has come to it."""
-        return bool(await self._redis(self._store.end, room_id))
+        return await self._redis(self._store.end, room_id)
 
     async def _encoded(self, segment: LiveSegment | RawSegment) -> LiveSegment:
         if isinstance(segment, LiveSegment):
@@ -162,7 +157,7 @@ class RedisBackend:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
         add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
 
-    async def _redis(self, work: Any, *arguments: Any) -> Any:
+    async def _redis(self, work: Callable[..., T], *arguments: Any) -> T:
         try:
             return await asyncio.to_thread(work, *arguments)
         except RedisError as error:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore
 from contentctr.live.redis.messages import Keys, end_fields, partition_of
-from contentctr.live.shares import SegmentShares, Shares
+from contentctr.live.shares import shares_from
 
 EVENTS_KEPT = 10_000
 REJECTED_KEPT = 1_000
@@ -134,34 +135,27 @@ def event_command(
     keys: Keys, kind: str, room_id: str, data: dict[str, Any], request_id: str = ""
 ) -> Command:
     """What tells all services of something."""
-    return (
-        "XADD",
-        keys.events,
-        "MAXLEN",
-        "~",
-        EVENTS_KEPT,
-        "*",
-        "kind",
-        kind,
-        "room",
-        room_id,
-        "data",
-        json.dumps(data, allow_nan=False),
-        "request_id",
-        request_id,
-    )
+    fields = {
+        "kind": kind,
+        "room": room_id,
+        "data": json.dumps(data, allow_nan=False),
+        "request_id": request_id,
+    }
+    return append_command(keys.events, EVENTS_KEPT, fields)
+
+
+def append_command(stream: str, kept: int, fields: Mapping[str, str | bytes]) -> Command:
+    """What adds an entry to a stream of which the last `kept` entries, or some more, are kept."""
+    return ("XADD", stream, "MAXLEN", "~", kept, "*", *chain.from_iterable(fields.items()))
 
 
 def _room(about: bytes, curve: Sequence[bytes]) -> LiveRoom:
     values = json.loads(about)
-    shares = values["shares"]
-    if shares is not None:
-        shares = SegmentShares(first=Shares(**shares["first"]), last=Shares(**shares["last"]))
     pairs = [point.split() for point in curve]
     return LiveRoom(
         **{
             **values,
-            "shares": shares,
+            "shares": shares_from(values["shares"]),
             "comments": tuple(values["comments"]),
             "curve": tuple((int(index), float(score)) for index, score in pairs),
         }

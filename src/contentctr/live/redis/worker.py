@@ -38,6 +38,7 @@ from contentctr.live.redis.store import (
     REJECTED_KEPT,
     Command,
     RedisStore,
+    append_command,
     end_commands,
     event_command,
     score_commands,
@@ -269,21 +270,8 @@ class Worker:
         """Put a message aside, with the reason."""
         self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
         room = fields.get(b"room", b"")[:200]
-        commands: list[Command] = [
-            (
-                "XADD",
-                self._keys.rejected,
-                "MAXLEN",
-                "~",
-                REJECTED_KEPT,
-                "*",
-                "room",
-                room,
-                "reason",
-                reason,
-            ),
-            *self._done(partition, id),
-        ]
+        aside = append_command(self._keys.rejected, REJECTED_KEPT, {"room": room, "reason": reason})
+        commands = [aside, *self._done(partition, id)]
         if request_id:
             name = room.decode(errors="replace")
             data = {"status": "refused", "detail": reason}

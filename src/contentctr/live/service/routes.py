@@ -24,7 +24,7 @@ from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer, Backend
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.decode import picture_type, to_raw, to_segment, to_shown
-from contentctr.live.service.refusals import Json, refusal
+from contentctr.live.service.refusals import Json, refusal, retry_after
 from contentctr.live.service.schemas import (
     LIST_POINTS,
     ROOM_ID,
@@ -267,7 +267,7 @@ async def get_health() -> Response:
 async def get_readiness(service: TheService) -> Response:
     """Segments are accepted."""
     if not service.backend.ready:
-        return refusal(503, "segments are not accepted now", retry_s=5)
+        return refusal(503, "segments are not accepted now", retry_after(5))
     return Json({"status": "ready"})
 
 
