@@ -91,7 +91,9 @@ def test_rooms_go_live_end_and_are_followed_by_others():
         backend.store.put = noted
         end = time.monotonic() + 20
         posted = play_rooms(
-            client, settings(speed=200.0), stop=lambda: len(taken) >= 40 or time.monotonic() > end
+            client,
+            settings(speed=200.0),
+            stopped=lambda: len(taken) >= 40 or time.monotonic() > end,
         )
         assert posted == len(taken) >= 40
         ids = sorted({room_id for room_id, _, _ in taken})
@@ -104,31 +106,31 @@ def test_rooms_go_live_end_and_are_followed_by_others():
         assert any(pictured for _, _, pictured in taken)
         # Once more at the same service: rooms of the same names begin anew.
         taken.clear()
-        play_rooms(client, settings(), stop=lambda: len(taken) >= 3 or time.monotonic() > end)
+        play_rooms(client, settings(), stopped=lambda: len(taken) >= 3 or time.monotonic() > end)
         assert [index for r, index, _ in taken if r == ids[0]][0] == 0
         client.close()
 
 
 def test_a_service_that_goes_away_is_waited_for(monkeypatch):
     monkeypatch.setattr("contentctr.live.watch.client.FIRST_WAIT_S", 0.05)
-    said: list[str] = []
+    lines: list[str] = []
     stopping = threading.Event()
     with service() as (url, backend):
         client = Client(url)
         playing = threading.Thread(
             target=play_rooms,
             args=(client, settings(speed=300.0)),
-            kwargs={"stop": stopping.is_set, "say": said.append},
+            kwargs={"stopped": stopping.is_set, "report": lines.append},
         )
         playing.start()
         wait(lambda: len(backend.store) == 3)
-    wait(lambda: len(said) == 1)
+    wait(lambda: len(lines) == 1)
     with service(port=int(url.rsplit(":", 1)[1])) as (_, backend):
         wait(lambda: len(backend.store) == 3)
         stopping.set()
         playing.join(10)
         client.close()
-    assert "trying again" in said[0] and said[1:] == [f"{url}: takes segments again"]
+    assert "trying again" in lines[0] and lines[1:] == [f"{url}: takes segments again"]
 
 
 def wait(condition):
@@ -142,7 +144,7 @@ def test_a_service_of_another_model_is_refused():
     with service(simulated=False) as (url, _):
         client = Client(url)
         with pytest.raises(InputError, match="must be one of simulated rooms"):
-            play_rooms(client, settings(), stop=lambda: False)
+            play_rooms(client, settings(), stopped=lambda: False)
         client.close()
 
 
@@ -164,11 +166,11 @@ def test_the_revisions_are_those_of_simulated_features(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path):
-    said: list[str] = []
-    posted = demo_live.demo_live(tmp_path, rooms=3, port=0, seconds=3, say=said.append)
-    assert posted > 3 * 3 and said[0].startswith("training a small model")
-    assert "3 simulated rooms, 30 times as fast as life: http://127.0.0.1:" in said[1]
+    lines: list[str] = []
+    posted = demo_live.demo_live(tmp_path, rooms=3, port=0, seconds=3, report=lines.append)
+    assert posted > 3 * 3 and lines[0].startswith("training a small model")
+    assert "3 simulated rooms, 30 times as fast as life: http://127.0.0.1:" in lines[1]
     assert checkpoint.load(tmp_path / "run").spec.simulated
-    said.clear()
-    demo_live.demo_live(tmp_path, rooms=2, speed=1, port=0, seconds=1, say=said.append)
-    assert said[0].startswith("2 simulated rooms, in real time")  # the model is used again
+    lines.clear()
+    demo_live.demo_live(tmp_path, rooms=2, speed=1, port=0, seconds=1, report=lines.append)
+    assert lines[0].startswith("2 simulated rooms, in real time")  # the model is used again

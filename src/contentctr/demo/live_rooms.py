@@ -70,16 +70,16 @@ def play_rooms(
     client: Client,
     settings: LiveSettings,
     *,
-    stop: Callable[[], bool],
-    say: Callable[[str], None] = print,
+    stopped: Callable[[], bool],
+    report: Callable[[str], None] = print,
 ) -> int:
-    """Post simulated rooms until `stop` says so.
+    """Post simulated rooms until `stopped`.
 
     Args:
         client: of the service.
         settings: what goes live.
-        stop: asked several times a second.
-        say: told when the service does not answer, and when it does again.
+        stopped: whether to end, looked at several times a second.
+        report: told when the service does not answer, and when it does again.
 
     Returns:
         Segments that were posted.
@@ -91,7 +91,7 @@ def play_rooms(
     stage = _Stage(client, settings)
     turns = stage.first_turns()
     posted = 0
-    while not stop():
+    while not stopped():
         turn = turns[0]
         wait = turn.due - time.time()
         if wait > 0:
@@ -104,7 +104,7 @@ def play_rooms(
         # A segment of the past is caught up with in a moment: nobody would see its picture.
         thumbnail = None if wait < -2 * stage.interval else segment["thumbnail"]()
         segment = {**segment, "thumbnail": thumbnail, "ended_at": turn.due}
-        if client.post("/v1/segments", segment, stop=stop, say=say) is None:
+        if client.post("/v1/segments", segment, stopped=stopped, report=report) is None:
             break
         posted += 1
         heapq.heapreplace(turns, dataclasses.replace(turn, due=turn.due + stage.interval))

@@ -40,7 +40,7 @@ Refused = InputError | RoomsFullError
 
 
 class Engine:
-    """A RoomScorer, the shares beside each score, and an outcome of its own for each segment.
+    """A RoomScorer, the shares of each score, and an outcome of its own for each segment.
 
     Not for use by two threads at once.
 

@@ -597,7 +597,7 @@ def test_one_bad_item_is_not_the_others_and_a_fault_is_not_the_end():
     asyncio.run(main())
 
 
-def test_who_waits_too_long_is_told_so():
+def test_what_waits_too_long_is_refused():
     def work(items):
         time.sleep(0.1)
         return items

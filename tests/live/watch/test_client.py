@@ -61,7 +61,7 @@ def test_a_busy_service_is_tried_again_and_a_refusal_is_told(fast):
     taken, refused = (200, b'{"score": 0.5}'), (422, b'{"detail": "index: no"}')
     with answering(busy, (429, b""), taken, refused) as (client, requests):
         lines = []
-        assert client.post("/v1/segments", {"index": 1}, say=lines.append) == {"score": 0.5}
+        assert client.post("/v1/segments", {"index": 1}, report=lines.append) == {"score": 0.5}
         assert requests == [("/v1/segments", "secret", b'{"index":1}')] * 3
         assert lines == [
             f"{client.url}: 503: 512 segments wait; trying again",
@@ -88,15 +88,15 @@ def test_the_service_says_when_to_come_again(fast, header, least_s, most_s):
         assert least_s <= time.monotonic() - start < most_s
 
 
-def test_who_stops_is_not_kept_waiting():
+def test_a_caller_that_stops_is_not_kept_waiting():
     with answering((503, b"", {"Retry-After": "60"})) as (client, requests):
-        assert client.post("/v1/segments", {}, stop=lambda: bool(requests)) is None
+        assert client.post("/v1/segments", {}, stopped=lambda: bool(requests)) is None
         assert len(requests) == 1
 
 
 def test_waits_grow_to_a_limit(monkeypatch):
     waits = []
-    monkeypatch.setattr("contentctr.live.watch.client._sleep", lambda s, stop: waits.append(s))
+    monkeypatch.setattr("contentctr.live.watch.client._sleep", lambda s, stopped: waits.append(s))
     with closing(Client("http://127.0.0.1:9")) as client:
         with pytest.raises(InputError, match=r"cannot be reached \(.*\), at 7 tries"):
             client.post("/v1/segments", {}, tries=7)

@@ -91,7 +91,7 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
         InputError: not a Redis URL.
     """
     try:
-        # A command whose answer was lost may have been done: what then is for the caller to say.
+        # A command whose answer was lost may have been done: only its caller knows what then.
         return Redis.from_url(
             url,
             socket_timeout=timeout_s,

@@ -65,7 +65,7 @@ class _Kept:
     room: LiveRoom | None
     """None: it has no score yet."""
     used: float
-    """When it was last asked for, on the monotonic clock."""
+    """When it last had a message, on the monotonic clock."""
 
 
 class Worker:

@@ -1,4 +1,4 @@
-"""What a client may ask of the service: the size of a body, how long it takes, how often.
+"""What a client may send: the size of a body, how long it takes, how often.
 
 Plain ASGI, in front of the application: a request that is refused is not read, let alone parsed.
 """
@@ -68,7 +68,7 @@ class Guard:
 
     Args:
         app: the application behind it.
-        api_key: what X-API-Key must hold on guarded paths; None: no key is asked for.
+        api_key: what X-API-Key must hold on guarded paths; None: no key is needed.
         buckets: of the guarded paths, by the client's address; None: no limit.
         busy: whether segments are refused now; then none is read.
         max_body: bytes of a body.

@@ -18,7 +18,7 @@ from contentctr.live.service.batching import BusyError
 
 
 class Json(JSONResponse):
-    """JSON in ASCII: also what is no valid UTF-8 can be told of; never NaN."""
+    """JSON in ASCII: also what is no valid UTF-8 can be quoted; never NaN."""
 
     def render(self, content: Any) -> bytes:
         """See JSONResponse."""

@@ -1,4 +1,4 @@
-"""What the one who runs the service may set."""
+"""What can be set where the service is run."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
 LONGEST_RETRY_AFTER_S = 60.0
-"""A service may ask for a longer wait than LONGEST_WAIT_S, but not for any."""
+"""Of what Retry-After says: longer than LONGEST_WAIT_S, but not for ever."""
 BUSY = (429, 503)
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
@@ -76,17 +76,17 @@ class Client:
         value: dict[str, Any],
         *,
         tries: int | None = None,
-        stop: Callable[[], bool] = lambda: False,
-        say: Callable[[str], None] = lambda line: None,
+        stopped: Callable[[], bool] = lambda: False,
+        report: Callable[[str], None] = lambda line: None,
     ) -> dict[str, Any] | None:
         """Post JSON; while the service is busy or away, again and again.
 
         Args:
             path: where to.
             value: what.
-            tries: after so many it is an error; None: until `stop` says so.
-            stop: whether to give up.
-            say: told when the service does not take it, and when it does again.
+            tries: after so many it is an error; None: until `stopped`.
+            stopped: whether to give up.
+            report: told when the service does not take it, and when it does again.
 
         Returns:
             The service's answer; None: given up.
@@ -95,7 +95,7 @@ class Client:
             InputError: the service refuses it, or did not take it at any of the tries.
         """
         for tried in itertools.count(1):
-            if stop():
+            if stopped():
                 break
             try:
                 answer = self._json("POST", path, value)
@@ -103,12 +103,12 @@ class Client:
                 if tried == tries:
                     raise InputError(f"{self.url}{path}: {error}, at {tries} tries") from None
                 if tried == 1:
-                    say(f"{self.url}: {error}; trying again")
+                    report(f"{self.url}: {error}; trying again")
                 backoff = min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S)
-                _sleep(max(backoff, error.wait_s), stop)
+                _sleep(max(backoff, error.wait_s), stopped)
             else:
                 if tried > 1:
-                    say(f"{self.url}: takes segments again")
+                    report(f"{self.url}: takes segments again")
                 return answer
         return None
 
@@ -164,8 +164,8 @@ def _retry_after(answer: httpx.Response) -> float:
     return min(float(text), LONGEST_RETRY_AFTER_S) if known else 0.0
 
 
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    """Sleep, but wake soon after `stop` says so."""
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Sleep, but wake soon after `stopped` says so."""
     end = time.monotonic() + seconds
-    while not stop() and (rest := end - time.monotonic()) > 0:
+    while not stopped() and (rest := end - time.monotonic()) > 0:
         time.sleep(min(rest, 0.1))
