@@ -33,9 +33,10 @@ import torch
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
-from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server
+from contentctr.live.service.settings import ServiceSettings
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
 
@@ -53,8 +54,7 @@ def serve(port: int, small: bool) -> None:
     known = Vocabulary(streamers=["a"])
     engine = Engine(build_model(config, spec, known), config, spec, known)
     backend = LocalBackend(engine, queue_size=QUEUE)
-    served = Served(config=config, spec=spec, has_shares=True, check=engine.check)
-    app = create_app(backend, served, ServiceSettings(rate=0))
+    app = create_app(backend, engine, ServiceSettings(rate=0))
     make_server(app, backend, port=port).run()
 
 

@@ -6,7 +6,7 @@ Redis runs with its append-only file, synced at every write, on a free port. Aft
 segments one worker gets SIGKILL, and a third one begins; after half, Redis gets SIGKILL, stays away
 for two seconds and is started again on its file. The producer repeats what it could not be sure
 of. In the end every segment must have exactly one score, equal to the offline window's to 1e-6
-(scoring.score_segments). A tiny model with random weights: what is tested is the streams.
+(score.rooms.score_segments). A tiny model with random weights: what is tested is the streams.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class Redis:
         self.process.wait()
 
 
-def insist(work):
-    """What `work` returns, once Redis answers: the answer may have been lost, and is repeated."""
+def until_done(work):
+    """What `work` returns, tried again until Redis answers: an answer may have been lost."""
     while True:
         try:
             return work()
@@ -192,32 +192,33 @@ def main() -> None:
             redis.kill()
 
 
+def make_segment(table, visual, text, flags, row: int) -> LiveSegment:
+    return LiveSegment(
+        room_id=table["room_id"][row],
+        streamer_id=table["streamer_id"][row],
+        index=table["segment"][row],
+        visual=visual[row] if flags[0, row] else None,
+        text=text[row] if flags[1, row] or flags[2, row] else None,
+        has_speech=bool(flags[1, row]),
+        has_comments=bool(flags[2, row]),
+    )
+
+
 def run(redis, workers, arrays, expected, rooms: int, length: int) -> None:
-    table, visual, text, flags = arrays
     client = connect(redis.url)
     partitions = settle_partitions(client, KEYS)
     for one in workers[:2]:
         one.start()
-    while insist(lambda: client.zcard(KEYS.workers)) < 2:
+    while until_done(lambda: client.zcard(KEYS.workers)) < 2:
         time.sleep(0.1)
-    names, streamers = table["room_id"].to_list(), table["streamer_id"].to_list()
     total, start, events = rooms * length, time.perf_counter(), Counter()
     for moment in range(length):
         for room in range(rooms):
-            s = room * length + moment
-            segment = LiveSegment(
-                room_id=names[s],
-                streamer_id=streamers[s],
-                index=moment,
-                visual=visual[s] if flags[0, s] else None,
-                text=text[s] if flags[1, s] or flags[2, s] else None,
-                has_speech=bool(flags[1, s]),
-                has_comments=bool(flags[2, s]),
-            )
+            segment = make_segment(*arrays, room * length + moment)
             shown = Shown(ended_at=float(moment))
-            insist(lambda: add_segment(client, KEYS, partitions, segment, shown))  # noqa: B023
+            until_done(lambda: add_segment(client, KEYS, partitions, segment, shown))  # noqa: B023
         sent = (moment + 1) * rooms
-        while insist(lambda: waiting(client, partitions)) > 20 * rooms:
+        while until_done(lambda: waiting(client, partitions)) > 20 * rooms:
             time.sleep(0.05)
         if sent >= total / 4 and not events["worker"]:
             events["worker"] = 1
@@ -230,10 +231,10 @@ def run(redis, workers, arrays, expected, rooms: int, length: int) -> None:
             redis.kill()
             time.sleep(2)
             redis.start()
-    while insist(lambda: waiting(client, partitions)):
+    while until_done(lambda: waiting(client, partitions)):
         time.sleep(0.1)
     print(f"all done in {time.perf_counter() - start:.0f} s")
-    check(client, names, expected, rooms, length)
+    check(client, arrays[0]["room_id"], expected, rooms, length)
 
 
 def waiting(client, partitions: int) -> int:

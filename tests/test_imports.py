@@ -34,6 +34,10 @@ ORDER = (
 NEVER = {("live", "train"), ("live", "pretrain"), ("live", "report"), ("live", "evaluate")}
 """Imports that the order would allow: what ranks live rooms loads nothing that trains."""
 
+SERVICE = "live.service"
+LIVE = {"live": set(), SERVICE: set(), "live.redis": {SERVICE}, "live.watch": {SERVICE}}
+"""Folders of live, and the others of them that each may import."""
+
 
 def files():
     return {
@@ -74,6 +78,13 @@ def test_imports_run_one_way_along_the_steps():
                 place(other) > place(name) or ends[0] == ends[1] or place(name) == len(ORDER) - 1
             )
             assert below and ends not in NEVER, f"{name} must not import {other}"
+
+
+def test_the_folders_of_live_stand_on_its_files_and_redis_and_watch_on_the_service():
+    for name, path in files().items():
+        if (folder := name.rpartition(".")[0]) in LIVE:
+            others = {other.rpartition(".")[0] for other in imports(path)} & set(LIVE)
+            assert others <= LIVE[folder] | {folder, "live"}, name
 
 
 def test_the_root_holds_the_steps_and_what_they_all_use():

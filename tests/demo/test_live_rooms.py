@@ -1,11 +1,10 @@
-"""The live demo: its client, simulated rooms posted to a real service, and the whole of it."""
+"""The live demo: simulated rooms posted to a real service, and the whole of it."""
 
 import base64
 import io
 import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from contentctr.demo.live_rooms import LiveSettings, live_segments, play_rooms
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.live.engine import Engine
-from contentctr.live.service.app import Served, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.live.watch.client import Client
@@ -47,8 +46,7 @@ def service(port=0, simulated=True):
     torch.manual_seed(0)
     engine = Engine(build_model(config, spec, vocabulary), config, spec, vocabulary)
     backend = LocalBackend(engine)
-    served = Served(config=config, spec=spec, has_shares=True, check=engine.check)
-    with serving(make_server(create_app(backend, served), backend, port=port)) as url:
+    with serving(make_server(create_app(backend, engine), backend, port=port)) as url:
         yield url, backend
 
 
@@ -93,7 +91,9 @@ def test_rooms_go_live_end_and_are_followed_by_others():
         backend.store.put = noted
         end = time.monotonic() + 20
         posted = play_rooms(
-            client, settings(), stop=lambda: len(taken) >= 40 or time.monotonic() > end
+            client,
+            settings(speed=200.0),
+            stopped=lambda: len(taken) >= 40 or time.monotonic() > end,
         )
         assert posted == len(taken) >= 40
         ids = sorted({room_id for room_id, _, _ in taken})
@@ -106,31 +106,31 @@ def test_rooms_go_live_end_and_are_followed_by_others():
         assert any(pictured for _, _, pictured in taken)
         # Once more at the same service: rooms of the same names begin anew.
         taken.clear()
-        play_rooms(client, settings(), stop=lambda: len(taken) >= 3 or time.monotonic() > end)
+        play_rooms(client, settings(), stopped=lambda: len(taken) >= 3 or time.monotonic() > end)
         assert [index for r, index, _ in taken if r == ids[0]][0] == 0
         client.close()
 
 
 def test_a_service_that_goes_away_is_waited_for(monkeypatch):
-    monkeypatch.setattr("contentctr.live.watch.client.RETRY_S", 0.05)
-    said: list[str] = []
+    monkeypatch.setattr("contentctr.live.watch.client.FIRST_WAIT_S", 0.05)
+    lines: list[str] = []
     stopping = threading.Event()
     with service() as (url, backend):
         client = Client(url)
         playing = threading.Thread(
             target=play_rooms,
             args=(client, settings(speed=300.0)),
-            kwargs={"stop": stopping.is_set, "say": said.append},
+            kwargs={"stopped": stopping.is_set, "report": lines.append},
         )
         playing.start()
         wait(lambda: len(backend.store) == 3)
-    wait(lambda: len(said) == 1)
+    wait(lambda: len(lines) == 1)
     with service(port=int(url.rsplit(":", 1)[1])) as (_, backend):
         wait(lambda: len(backend.store) == 3)
         stopping.set()
         playing.join(10)
         client.close()
-    assert "trying again" in said[0] and said[1:] == [f"{url}: takes segments again"]
+    assert "trying again" in lines[0] and lines[1:] == [f"{url}: takes segments again"]
 
 
 def wait(condition):
@@ -144,69 +144,8 @@ def test_a_service_of_another_model_is_refused():
     with service(simulated=False) as (url, _):
         client = Client(url)
         with pytest.raises(InputError, match="must be one of simulated rooms"):
-            play_rooms(client, settings(), stop=lambda: False)
+            play_rooms(client, settings(), stopped=lambda: False)
         client.close()
-
-
-@contextmanager
-def answering(*answers):
-    """A server that gives one answer after the other: (status, body)."""
-    left, asked = list(answers), []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked.append(
-                (self.headers["X-API-Key"], self.rfile.read(int(self.headers["Content-Length"])))
-            )
-            status, body = left.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_a_busy_service_is_asked_again_and_a_refusal_is_told(monkeypatch):
-    monkeypatch.setattr("contentctr.live.watch.client.RETRY_S", 0.01)
-    busy = (503, b'{"detail": "512 segments wait"}')
-    with answering(busy, (429, b""), (200, b"{}"), (422, b'{"detail": "index: no"}')) as (
-        url,
-        asked,
-    ):
-        client, said = Client(url, api_key="secret"), []
-        assert client.post("/v1/segments", {"index": 1}, say=said.append)
-        assert asked == [("secret", b'{"index": 1}')] * 3
-        assert said == [
-            f"{url}: 503: 512 segments wait; trying again",
-            f"{url}: takes segments again",
-        ]
-        with pytest.raises(InputError, match="422: index: no"):
-            client.post("/v1/segments", {"index": 1})
-        client.close()
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://host/path"])
-def test_a_url_is_checked(url):
-    with pytest.raises(InputError, match=r"url must be like http://127.0.0.1:8000"):
-        Client(url)
-
-
-def test_a_service_that_is_not_there_is_named():
-    client = Client("http://127.0.0.1:9")
-    with pytest.raises(InputError, match="127.0.0.1:9: the service cannot be reached"):
-        client.get("/v1/info")
 
 
 @pytest.mark.parametrize("changed", [{"rooms": 0}, {"speed": 0}, {"speed": float("nan")}])
@@ -227,11 +166,11 @@ def test_the_revisions_are_those_of_simulated_features(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path):
-    said: list[str] = []
-    posted = demo_live.demo_live(tmp_path, rooms=3, port=0, seconds=3, say=said.append)
-    assert posted > 3 * 3 and said[0].startswith("training a small model")
-    assert "3 simulated rooms, 30 times as fast as life: http://127.0.0.1:" in said[1]
+    lines: list[str] = []
+    posted = demo_live.demo_live(tmp_path, rooms=3, port=0, seconds=3, report=lines.append)
+    assert posted > 3 * 3 and lines[0].startswith("training a small model")
+    assert "3 simulated rooms, 30 times as fast as life: http://127.0.0.1:" in lines[1]
     assert checkpoint.load(tmp_path / "run").spec.simulated
-    said.clear()
-    demo_live.demo_live(tmp_path, rooms=2, speed=1, port=0, seconds=1, say=said.append)
-    assert said[0].startswith("2 simulated rooms, in real time")  # the model is used again
+    lines.clear()
+    demo_live.demo_live(tmp_path, rooms=2, speed=1, port=0, seconds=1, report=lines.append)
+    assert lines[0].startswith("2 simulated rooms, in real time")  # the model is used again

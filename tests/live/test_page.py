@@ -21,9 +21,10 @@ from contentctr.config import Config
 from contentctr.live.engine import Taken
 from contentctr.live.known_rooms import NewScore, Shown
 from contentctr.live.scorer_segments import Scored
-from contentctr.live.service.app import PAGE, Served, ServiceSettings, create_app
+from contentctr.live.service.app import PAGE, create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
+from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import SegmentShares, Shares
 from contentctr.live.watch.client import Client
 
@@ -42,6 +43,7 @@ class Pretended:
         self.scorer = SimpleNamespace(
             batch_size=64, max_rooms=4096, forget=lambda room_id: self.last.pop(room_id, None)
         )
+        self.config, self.spec, self.has_shares = Config(), SPEC, True
         self.last = {}
 
     def check(self, segment):
@@ -80,11 +82,11 @@ class LoopBackend(LocalBackend):
 @contextmanager
 def service(port=0, rooms=(), **limits):
     """(url, client, backend) of a service that holds `rooms` already."""
-    backend = LoopBackend(Pretended())
+    engine = Pretended()
+    backend = LoopBackend(engine)
     for new in rooms:
         backend.store.put(new, time.time())
-    served = Served(config=Config(), spec=SPEC, has_shares=True, check=lambda segment: None)
-    app = create_app(backend, served, ServiceSettings(**limits))
+    app = create_app(backend, engine, ServiceSettings(**limits))
     with serving(make_server(app, backend, port=port)) as url:
         client = Client(url, api_key=limits.get("api_key"))
         try:

@@ -1,4 +1,4 @@
-"""RoomScorer against scoring.score_segments, the offline windows, and its defined results."""
+"""RoomScorer against score_segments, the offline windows, and its defined results."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import torch
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, DataConfig, InputError, ModelConfig
+from contentctr.live.engine import Engine
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_decoders import LookbackDecoder, Ring, WindowDecoder
 from contentctr.live.scorer_segments import LiveSegment
@@ -424,7 +425,7 @@ def test_a_scorer_of_a_checkpoint(tmp_path):
     checkpoint.save(
         tmp_path / "c", scorer._model, config=make_config(), spec=SPEC, vocabulary=KNOWN, info={}
     )
-    other = RoomScorer.from_checkpoint(tmp_path / "c", max_rooms=8, batch_size=3)
+    other = Engine.from_checkpoint(tmp_path / "c", max_rooms=8, batch_size=3).scorer
     assert other.revision == scorer.revision
     _, rooms = make_rooms([9, 4])
     assert play(other, rooms) == play(scorer, rooms)

@@ -14,7 +14,7 @@ from PIL import Image
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
-from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.models.registry import build_model
@@ -87,15 +87,7 @@ def running(engine=None, *, settings=None, encoder=None, clock=None, port=0, **o
     engine = engine or make_engine()
     clocks = {} if clock is None else {"clock": clock}
     backend = LocalBackend(engine, encoder=encoder, **clocks, **options)
-    served = Served(
-        config=engine.config,
-        spec=engine.spec,
-        has_shares=engine.has_shares,
-        check=engine.check,
-        encoder=encoder,
-    )
-    settings = settings or ServiceSettings(max_rooms=engine.scorer.max_rooms)
-    app = create_app(backend, served, settings, **clocks)
+    app = create_app(backend, engine, settings, encoder=encoder, **clocks)
     server = make_server(app, backend, port=port)
     with httpx.Client() as client, serving(server) as url:  # the client sees the service's end
         client.base_url = url

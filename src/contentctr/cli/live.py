@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contentctr.cli.common import Device, device_name
+from contentctr.cli.common import Device, device_name, print_warnings
 from contentctr.errors import InputError
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder
+    from contentctr.live.engine import Engine
+    from contentctr.live.redis.backend import RedisBackend
+    from contentctr.live.watch.watcher import Scorer
+    from contentctr.score.checkpoint import Checkpoint
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
 _Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
@@ -52,9 +61,10 @@ def serve(
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
-    from contentctr.live.service.app import Served, ServiceSettings, create_app
+    from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
     from contentctr.live.service.server import make_server
+    from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
 
     place = device_name(device)
@@ -72,38 +82,16 @@ def serve(
             forget_after_s=forget_after,
         )
     else:
-        if encode and found.spec.comment_lag:
-            raise InputError(
-                "--encode with --redis: the model reads earlier comments (comment_lag "
-                f"{found.spec.comment_lag}), which services do not share; post features"
-            )
-        backend = _redis_backend(
-            redis,
-            prefix,
-            partitions,
-            horizon=found.config.data.horizon,
-            encoder=encoder,
-            queue_size=queue_size or 10_000,
-            max_rooms=max_rooms,
-        )
-    served = Served(
-        config=found.config,
-        spec=found.spec,
-        has_shares=engine.has_shares,
-        check=engine.check,
-        encoder=encoder,
-    )
+        backend = _redis_backend(redis, prefix, partitions, engine, encoder, queue_size or 10_000)
     settings = ServiceSettings(
         api_key=_api_key(api_key_file),
         rate=rate,
         burst=max(1.0, 2 * rate),
         max_body=max_body,
         max_listeners=max_listeners,
-        max_rooms=max_rooms,
     )
-    app = create_app(backend, served, settings)
     make_server(
-        app,
+        create_app(backend, engine, settings, encoder=encoder),
         backend,
         host=host,
         port=port,
@@ -138,7 +126,7 @@ def worker(
     )
     with stop_signals() as caught:
         try:
-            one = Worker(
+            stream_worker = Worker(
                 connect(redis),
                 engine,
                 keys=Keys(prefix),
@@ -148,17 +136,38 @@ def worker(
             )
         except RedisError as error:
             raise InputError(f"--redis {redis}: does not answer ({error})") from None
-        one.run(lambda: caught)
+        stream_worker.run(lambda: caught)
 
 
-def _redis_backend(url: str, prefix: str, partitions: int | None, **options: Any) -> Any:
+def _redis_backend(
+    url: str,
+    prefix: str,
+    partitions: int | None,
+    engine: Engine,
+    encoder: LiveEncoder | None,
+    queue_size: int,
+) -> RedisBackend:
+    """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from redis.exceptions import RedisError
 
     from contentctr.live.redis.backend import RedisBackend
     from contentctr.live.redis.messages import Keys, connect
 
+    if encoder is not None and engine.spec.comment_lag:
+        raise InputError(
+            "--encode with --redis: the model reads earlier comments (comment_lag "
+            f"{engine.spec.comment_lag}), which services do not share; post features"
+        )
     try:
-        return RedisBackend(connect(url), keys=Keys(prefix), partitions=partitions, **options)
+        return RedisBackend(
+            connect(url),
+            horizon=engine.config.data.horizon,
+            keys=Keys(prefix),
+            partitions=partitions,
+            encoder=encoder,
+            queue_size=queue_size,
+            max_rooms=engine.scorer.max_rooms,
+        )
     except RedisError as error:
         raise InputError(f"--redis {url}: does not answer ({error})") from None
 
@@ -179,7 +188,7 @@ def require_extra() -> None:
     """Raises InputError where the extra `live` is not installed."""
     import importlib.util
 
-    for name in ("fastapi", "uvicorn", "redis", "prometheus_client"):
+    for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
         if importlib.util.find_spec(name) is None:
             raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")
 
@@ -204,45 +213,63 @@ def watch(
 ) -> None:
     """Score a room while it runs: a line every segment, here or published to a service."""
     require_extra()
-    import json
-
     from contentctr.live.encoding import LiveEncoder
-    from contentctr.live.engine import Engine
     from contentctr.live.watch.video import GrowingChat
-    from contentctr.live.watch.video import watch as run
-    from contentctr.live.watch.watcher import Watcher, score_at, score_here
+    from contentctr.live.watch.video import watch as watch_room
+    from contentctr.live.watch.watcher import Watcher
     from contentctr.progress import stop_signals
     from contentctr.score.checkpoint import load_for
-    from contentctr.score.highlights import clock
 
     found = load_for(checkpoint, "rooms")
     place = device_name(device)
-    if url is not None:
-        score = score_at(url, title=title or room, api_key=os.environ.get(KEY_VARIABLE))
-    else:
-        score = score_here(Engine.from_checkpoint(found, max_rooms=1, device=place, shares=False))
-    label = " (simulated)" if found.spec.simulated else ""
+    chat = None if comments is None else GrowingChat(comments)
+    with _scoring(found, place, url, title or room) as score:
+        watcher = Watcher(
+            LiveEncoder.from_checkpoint(found, place),
+            score,
+            room_id=room,
+            streamer_id=streamer,
+            report=_reporting(room, out, simulated=found.spec.simulated),
+        )
+        with stop_signals() as caught:
+            watch_room(
+                source, found.spec, watcher.take, chat=chat, idle_s=idle, stopped=lambda: caught
+            )
+    if chat is not None and (chat.late or chat.bad):
+        print_warnings([f"{comments}: {chat.bad} bad lines and {chat.late} too late were left out"])
 
-    def report(result: dict[str, Any]) -> None:
-        span = f"{clock(result['start_s'])}-{clock(result['end_s'])}"
-        number = "-" if result["score"] is None else f"{result['score']:.4f}"
-        print(f"{span}  {number}{label}  {result['status']}", flush=True)
+
+@contextmanager
+def _scoring(checkpoint: Checkpoint, place: str, url: str | None, title: str) -> Iterator[Scorer]:
+    """Scores by the service at `url`; without one, by this process."""
+    from contentctr.live.engine import Engine
+    from contentctr.live.watch.client import Client
+    from contentctr.live.watch.watcher import score_at, score_here
+
+    if url is None:
+        engine = Engine.from_checkpoint(checkpoint, max_rooms=1, device=place, shares=False)
+        yield score_here(engine)
+        return
+    with closing(Client(url, api_key=os.environ.get(KEY_VARIABLE))) as client:
+        yield score_at(client, title=title)
+
+
+def _reporting(
+    room_id: str, out: Path | None, *, simulated: bool
+) -> Callable[[dict[str, Any]], None]:
+    """What prints a segment's outcome, and appends it to `out`."""
+    import json
+
+    from contentctr.score.highlights import clock
+
+    label = " (simulated)" if simulated else ""
+
+    def report(outcome: dict[str, Any]) -> None:
+        span = f"{clock(outcome['start_s'])}-{clock(outcome['end_s'])}"
+        score = "-" if outcome["score"] is None else f"{outcome['score']:.4f}"
+        print(f"{span}  {score}{label}  {outcome['status']}", flush=True)
         if out is not None:
             with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"room_id": room, **result}) + "\n")
+                file.write(json.dumps({"room_id": room_id, **outcome}) + "\n")
 
-    watcher = Watcher(
-        LiveEncoder.from_checkpoint(found, place),
-        score,
-        room_id=room,
-        streamer_id=streamer,
-        report=report,
-    )
-    chat = None if comments is None else GrowingChat(comments)
-    with stop_signals() as caught:
-        run(source, found.spec, watcher.take, chat=chat, idle_s=idle, stopped=lambda: caught)
-    if chat is not None and (chat.late or chat.bad):
-        typer.echo(
-            f"warning: {comments}: {chat.bad} bad lines and {chat.late} too late were left out",
-            err=True,
-        )
+    return report

@@ -14,7 +14,7 @@ from contentctr.demo.live_rooms import LiveSettings, play_rooms
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.live.engine import Engine
-from contentctr.live.service.app import Served, ServiceSettings, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.live.watch.client import Client
@@ -54,7 +54,7 @@ def demo_live(
     api_key: str | None = None,
     port: int = 8000,
     seconds: float | None = None,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> int:
     """Simulated rooms go live, at a running service or at one of the demo's own.
 
@@ -67,7 +67,7 @@ def demo_live(
         api_key: that service's key.
         port: where the demo's own service listens; 0: a free port.
         seconds: stop after so long; None: when interrupted.
-        say: told what happens.
+        report: told what happens.
 
     Returns:
         Segments that were posted.
@@ -80,31 +80,31 @@ def demo_live(
         simulator=simulator, first_room=FIRST_LIVE_ROOM, rooms=rooms, speed=speed
     )
     if url is not None:
-        return _play(Client(url, api_key=api_key), settings, seconds, say)
-    chosen = checkpoint or _trained(Path(out), say)
+        return _play(Client(url, api_key=api_key), settings, seconds, report)
+    chosen = checkpoint or _trained(Path(out), report)
     with _service(checkpoints.load(chosen), port) as own_url:
-        return _play(Client(own_url), settings, seconds, say)
+        return _play(Client(own_url), settings, seconds, report)
 
 
 def _play(
-    client: Client, settings: LiveSettings, seconds: float | None, say: Callable[[str], None]
+    client: Client, settings: LiveSettings, seconds: float | None, report: Callable[[str], None]
 ) -> int:
     pace = "in real time" if settings.speed == 1 else f"{settings.speed:g} times as fast as life"
-    say(f"{settings.rooms} simulated rooms, {pace}: {client.url}/  (stop with Ctrl-C)")
+    report(f"{settings.rooms} simulated rooms, {pace}: {client.url}/  (stop with Ctrl-C)")
     end = float("inf") if seconds is None else time.monotonic() + seconds
     with closing(client), stop_signals() as caught:
         posted = play_rooms(
-            client, settings, stop=lambda: bool(caught) or time.monotonic() > end, say=say
+            client, settings, stopped=lambda: bool(caught) or time.monotonic() > end, report=report
         )
-    say(f"stopped after {posted} segments")
+    report(f"stopped after {posted} segments")
     return posted
 
 
-def _trained(out: Path, say: Callable[[str], None]) -> Path:
+def _trained(out: Path, report: Callable[[str], None]) -> Path:
     """The demo's model, trained if `out` has none yet."""
     best = out / "run" / "best"
     if not best.exists():
-        say(f"training a small model on {SIMULATOR.num_rooms} simulated rooms, in {out} ...")
+        report(f"training a small model on {SIMULATOR.num_rooms} simulated rooms, in {out} ...")
         data = write_features(SIMULATOR, out / "data", visual_dim=VISUAL_DIM, text_dim=TEXT_DIM)
         run = out / "run"
         train_model(live_config(), data.root, run, resume=run.exists())
@@ -116,12 +116,7 @@ def _service(checkpoint: Checkpoint, port: int) -> Iterator[str]:
     _check_spec(checkpoint.spec)
     engine = Engine.from_checkpoint(checkpoint)
     backend = LocalBackend(engine)
-    served = Served(
-        config=engine.config, spec=engine.spec, has_shares=engine.has_shares, check=engine.check
-    )
-    limits = ServiceSettings(max_rooms=engine.scorer.max_rooms)
-    app = create_app(backend, served, limits)
-    with serving(make_server(app, backend, port=port)) as url:
+    with serving(make_server(create_app(backend, engine), backend, port=port)) as url:
         yield url
 
 

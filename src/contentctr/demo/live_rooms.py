@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.live.watch.client import Client
+from contentctr.live.watch.client import Client, base64_of
 from contentctr.simulate.features import RoomFeatures, SimulatedEncoders
 from contentctr.simulate.mechanism import (
     MISSING,
@@ -71,16 +70,16 @@ def play_rooms(
     client: Client,
     settings: LiveSettings,
     *,
-    stop: Callable[[], bool],
-    say: Callable[[str], None] = print,
+    stopped: Callable[[], bool],
+    report: Callable[[str], None] = print,
 ) -> int:
-    """Post simulated rooms until `stop` says so.
+    """Post simulated rooms until `stopped`.
 
     Args:
         client: of the service.
         settings: what goes live.
-        stop: asked several times a second.
-        say: told when the service does not answer, and when it does again.
+        stopped: whether to end, looked at several times a second.
+        report: told when the service does not answer, and when it does again.
 
     Returns:
         Segments that were posted.
@@ -92,7 +91,7 @@ def play_rooms(
     stage = _Stage(client, settings)
     turns = stage.first_turns()
     posted = 0
-    while not stop():
+    while not stopped():
         turn = turns[0]
         wait = turn.due - time.time()
         if wait > 0:
@@ -102,10 +101,10 @@ def play_rooms(
         if segment is None:
             heapq.heapreplace(turns, stage.replace(turn))
             continue
-        # Pictures of the past would be seen by nobody.
+        # A segment of the past is caught up with in a moment: nobody would see its picture.
         thumbnail = None if wait < -2 * stage.interval else segment["thumbnail"]()
         segment = {**segment, "thumbnail": thumbnail, "ended_at": turn.due}
-        if not client.post("/v1/segments", segment, stop=stop, say=say):
+        if client.post("/v1/segments", segment, stopped=stopped, report=report) is None:
             break
         posted += 1
         heapq.heapreplace(turns, dataclasses.replace(turn, due=turn.due + stage.interval))
@@ -148,7 +147,7 @@ class _Stage:
 
 
 def _encoders(config: SimulatorConfig, info: dict[str, Any]) -> SimulatedEncoders:
-    if not info["simulated"] or info["segment_seconds"] != SEGMENT_SECONDS:
+    if not info.get("simulated") or info["segment_seconds"] != SEGMENT_SECONDS:
         raise InputError(
             "the service's model must be one of simulated rooms: no other reads their features"
         )
@@ -162,7 +161,7 @@ def live_segments(
     look = draw_look(config, room)
     rng = stream(config, "pictures", room.index)
     for s in range(room.num_segments):
-        said, asked = bool(features.has_speech_S[s]), bool(features.has_comments_S[s])
+        has_speech, has_comments = bool(features.has_speech_S[s]), bool(features.has_comments_S[s])
 
         def thumbnail(shown: int = int(room.shown_SF[s, -1])) -> str | None:
             if not room.has_video or shown == MISSING:
@@ -175,15 +174,11 @@ def live_segments(
             "room_id": room.room_id,
             "streamer_id": room.streamer.streamer_id,
             "index": s,
-            "visual": _base64(features.visual_SV[s]) if features.has_visual_S[s] else None,
-            "text": _base64(features.text_ST[s]) if said or asked else None,
-            "has_speech": said,
-            "has_comments": asked,
+            "visual": base64_of(features.visual_SV[s] if features.has_visual_S[s] else None),
+            "text": base64_of(features.text_ST[s] if has_speech or has_comments else None),
+            "has_speech": has_speech,
+            "has_comments": has_comments,
             "title": ACTIVITIES[int(room.activity_S[s])].capitalize(),
             "comments": [line[:500] for line in features.comments_S[s].splitlines()],
             "thumbnail": thumbnail,
         }
-
-
-def _base64(feature: NDArray[np.float16]) -> str:
-    return base64.b64encode(feature.astype("<f2").tobytes()).decode()

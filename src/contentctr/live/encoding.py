@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,12 +15,26 @@ from contentctr.batch import DataSpec
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
 from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
 from contentctr.live.scorer_segments import LiveSegment
-from contentctr.live.service.decode import RawSegment
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
 
 ROOMS_KEPT = 10_000
 """Rooms whose last comments are remembered, where a model reads them later."""
+
+
+@dataclass(frozen=True)
+class RawSegment:
+    """A segment whose features are still to be computed."""
+
+    room_id: str
+    streamer_id: str
+    index: int
+    pictures: tuple[NDArray[np.uint8], ...]
+    """As the visual encoder's `preprocess` makes them: small, however large the pictures are."""
+    speech: str
+    """Stripped; "" where nothing was said."""
+    comments: str
+    """The segment's own, a line each; "" where there are none."""
 
 
 class LiveEncoder:

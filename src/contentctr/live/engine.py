@@ -40,7 +40,7 @@ Refused = InputError | RoomsFullError
 
 
 class Engine:
-    """A RoomScorer, the shares beside each score, and an outcome of its own for each segment.
+    """A RoomScorer, the shares of each score, and an outcome of its own for each segment.
 
     Not for use by two threads at once.
 
@@ -131,13 +131,13 @@ class Engine:
             return []
         try:
             results: list[Scored | Refused] = [*self.scorer.score(segments)]
-        except InputError:  # nothing has changed: find out whose it is
+        except InputError:  # nothing has changed: each alone tells whose it is
             results = [InputError("")] * len(segments)
             for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
-                results[k] = self._one(segments[k])
+                results[k] = self._score_alone(segments[k])
         return self._with_shares(segments, results)
 
-    def _one(self, segment: LiveSegment) -> Scored | Refused:
+    def _score_alone(self, segment: LiveSegment) -> Scored | Refused:
         try:
             return self.scorer.score([segment])[0]
         except InputError as error:

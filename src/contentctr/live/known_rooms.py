@@ -1,14 +1,12 @@
 """What is known of the live rooms: latest score, recent curve, what to show. In memory; no I/O.
 
-Two stores have one interface, `Store`: this one's, for a service that scores itself, and
-redis_store.py's, for workers and services that share rooms.
+Rooms that workers and services share are kept by redis/store.py, by the same `with_score`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
 from contentctr.live.shares import SegmentShares
@@ -50,7 +48,7 @@ class LiveRoom:
     """(index, score) of the kept segments, oldest first."""
 
     def highlights(self) -> list[bool]:
-        """Which points of the curve are highlights, by the rule of highlights.py."""
+        """Which points of the curve are highlights, by the rule of score/highlights.py."""
         mask: list[bool] = highlight_mask([score for _, score in self.curve]).tolist()
         return mask
 
@@ -66,22 +64,6 @@ class NewScore:
     score: float
     shares: SegmentShares | None
     shown: Shown
-
-
-class Store(Protocol):
-    """What a service reads of the rooms."""
-
-    def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """Latest scores, of some rooms or of all; rooms without one are left out."""
-
-    def room(self, room_id: str) -> LiveRoom | None:
-        """One room."""
-
-    def thumbnail(self, room_id: str) -> bytes | None:
-        """The room's latest thumbnail."""
-
-    def end(self, room_id: str) -> bool:
-        """Forget a room; whether there was one."""
 
 
 def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
@@ -129,13 +111,10 @@ class MemoryStore:
         self._rooms[new.room_id] = room
         if new.shown.thumbnail is not None:
             self._thumbnails[new.room_id] = new.shown.thumbnail
-        self.touch(new.room_id, now)
+        # Out and in again, so that the dictionary's order is that of the last scores.
+        self._seen.pop(new.room_id, None)
+        self._seen[new.room_id] = now
         return room
-
-    def touch(self, room_id: str, now: float) -> None:
-        """Note that a room was heard of; the dictionary's order is that of these moments."""
-        self._seen.pop(room_id, None)
-        self._seen[room_id] = now
 
     def idle_since(self, moment: float) -> list[str]:
         """Rooms not heard of since `moment`."""
@@ -147,21 +126,21 @@ class MemoryStore:
         return found
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """See Store."""
+        """Latest scores, of some rooms or of all; rooms without one are left out."""
         names = self._rooms if room_ids is None else room_ids
         rooms = [self._rooms[name] for name in names if name in self._rooms]
         return {room.room_id: RoomScore(score=room.score, ended_at=room.ended_at) for room in rooms}
 
     def room(self, room_id: str) -> LiveRoom | None:
-        """See Store."""
+        """One room."""
         return self._rooms.get(room_id)
 
     def thumbnail(self, room_id: str) -> bytes | None:
-        """See Store."""
+        """The room's latest thumbnail."""
         return self._thumbnails.get(room_id)
 
     def end(self, room_id: str) -> bool:
-        """See Store."""
+        """Forget a room; whether there was one."""
         self._thumbnails.pop(room_id, None)
         self._seen.pop(room_id, None)
         return self._rooms.pop(room_id, None) is not None

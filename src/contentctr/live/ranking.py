@@ -167,6 +167,7 @@ def fade(age_s: ArrayLike, settings: RankSettings) -> Floats:
     """
     age = np.asarray(age_s, dtype=np.float64) / settings.segment_seconds
     share = (settings.gone_age - age) / (settings.gone_age - settings.full_age)
+    # One wrong clock must not stop the ranking: a score from the future is absent, no error.
     known = ~np.isnan(age) & (age >= -1)
     return np.where(known, np.clip(share, 0.0, 1.0), 0.0)
 

@@ -1,8 +1,8 @@
 """RoomScorer: the rolling state of live rooms, and a score for every new segment. No I/O.
 
-A score is that of the offline window (scoring.py) to 1e-6, from a room's first segment on. What is
-new is computed: the segment's projections and Perceiver block, and what the decoder cannot keep
-(scorer_decoders.py). What becomes of segments that do not come one by one
+A score is that of the offline window (score/rooms.py) to 1e-6, from a room's first segment on.
+What is new is computed: the segment's projections and Perceiver block, and what the decoder cannot
+keep (scorer_decoders.py). What becomes of segments that do not come one by one
 (docs/decisions.md, "Live scoring"):
 
 - first: a room begins with the first segment that is seen, whatever its number.
@@ -10,7 +10,8 @@ new is computed: the segment's projections and Perceiver block, and what the dec
   speech and comments. They have no score.
 - repeated: a segment that was scored is not scored again; its score is given once more, whatever
   it holds now, as long as it is among the room's last n.
-- late: a segment whose place was taken as missing, or is older than the last n, is left out.
+- late: a segment whose place was taken as missing, or is older than the last n, is left out: what
+  was scored since would only be corrected exactly by computing it anew.
 - together: segments of one call are taken in the order of their numbers.
 
 Shape suffixes as in batch.py, and: R rows, one a new segment.
@@ -20,8 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.models.contentctr import ContentCTR
-from contentctr.score.checkpoint import Checkpoint, load_for
 
 T = TypeVar("T")
 
@@ -143,37 +142,6 @@ class RoomScorer:
         self._rooms: dict[str, _Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
-    @classmethod
-    def from_checkpoint(
-        cls,
-        checkpoint: Checkpoint | Path | str,
-        *,
-        max_rooms: int = 4096,
-        batch_size: int = 64,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """A scorer with a checkpoint's model.
-
-        Args:
-            checkpoint: a checkpoint, or the folder of one or of a run.
-            max_rooms: rooms at once.
-            batch_size: rooms computed at once.
-            device: where to compute.
-
-        Raises:
-            InputError: the checkpoint cannot be read, or its model cannot be run live.
-        """
-        checkpoint = load_for(checkpoint, "rooms")
-        return cls(
-            checkpoint.load_model(device),
-            checkpoint.config,
-            checkpoint.spec,
-            checkpoint.vocabulary,
-            max_rooms=max_rooms,
-            batch_size=batch_size,
-            device=device,
-        )
-
     def __len__(self) -> int:
         return len(self._rooms)
 
@@ -224,6 +192,7 @@ class RoomScorer:
             room = self._room(segment, plan.new_rooms)
             last, twin = ahead.get(segment.room_id, (room.last, -1))
             if index > last:
+                # No window reaches further back than n - 1 segments.
                 for missing in range(max(last + 1, index - self.window_len + 1), index):
                     plan.add(room, missing, None, None)
                 plan.add(room, index, k, segment)

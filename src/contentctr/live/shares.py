@@ -5,6 +5,7 @@ Shape suffixes as in batch.py, and: R segments, M tokens (visual, text, latent),
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,13 @@ class SegmentShares:
 
     first: Shares
     last: Shares
+
+
+def shares_from(values: Mapping[str, Mapping[str, float]] | None) -> SegmentShares | None:
+    """The shares that `asdict` made `values` of."""
+    if values is None:
+        return None
+    return SegmentShares(first=Shares(**values["first"]), last=Shares(**values["last"]))
 
 
 def has_shares(model: nn.Module) -> bool:

@@ -26,7 +26,7 @@ from contentctr.live.redis.messages import (
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import MAX_DELIVERIES, Worker
 from contentctr.live.scorer_segments import LiveSegment
-from contentctr.live.service.app import Served, create_app
+from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
 from live_service import N, T, V, make_engine, make_post
 from redis_server import RedisServer
@@ -117,10 +117,10 @@ def test_a_message_is_the_segment():
         shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=b"\x00p")
         fields = {
             k.encode(): v if isinstance(v, bytes) else str(v).encode()
-            for k, v in segment_fields(one, shown, ask="q").items()
+            for k, v in segment_fields(one, shown, request_id="q").items()
         }
         message = read_message(b"1-0", fields)
-        assert message.shown == shown and message.ask == "q"
+        assert message.shown == shown and message.request_id == "q"
         for field in dataclasses.fields(LiveSegment):
             got, expected = getattr(message.segment, field.name), getattr(one, field.name)
             if field.name == "visual":
@@ -221,7 +221,7 @@ def test_a_worker_without_its_lease_can_do_nothing(client):
     for use in (
         lambda: first.read(partition, 10),
         lambda: first.claim(partition),
-        lambda: first.do(partition, [("SET", "mine", "1")]),
+        lambda: first.commit(partition, [("SET", "mine", "1")]),
     ):
         first._tokens[partition] = "old"
         with pytest.raises(LostLeaseError):
@@ -366,8 +366,7 @@ def test_the_service_over_redis(client, server):
     stopped = []
     worker = make_worker(connect(server.url), poll_s=0.01)
     backend = RedisBackend(connect(server.url), horizon=0, partitions=PARTITIONS, wait_s=3.0)
-    served = Served(config=engine.config, spec=engine.spec, has_shares=True, check=engine.check)
-    app = create_app(backend, served)
+    app = create_app(backend, engine)
     thread = threading.Thread(target=worker.run, args=(lambda: stopped,))
     with httpx.Client() as http, serving(make_server(app, backend, port=0)) as url:
         wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)

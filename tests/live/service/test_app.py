@@ -1,6 +1,7 @@
 """The service over HTTP: scores, ranking, events, limits, and how it says no."""
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -16,10 +17,11 @@ import torch
 from contentctr.errors import InputError
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
 from contentctr.live.scorer_segments import LiveSegment, as_batch
-from contentctr.live.service.app import ServiceSettings
 from contentctr.live.service.batching import Batcher, BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.limits import TokenBuckets
+from contentctr.live.service.routes import EventStream
+from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import segment_shares
 from live_service import (
     SPEC,
@@ -460,6 +462,50 @@ def test_a_listener_that_the_log_has_passed_starts_anew():
     asyncio.run(main())
 
 
+def test_a_listener_of_a_quiet_room_is_told_that_the_stream_lives():
+    async def main():
+        log = EventLog()
+        stream = log.listen(None, room_id="quiet", ping_s=0.1)
+        await anext(stream)
+        ping = asyncio.create_task(anext(stream))
+        for k in range(100):
+            if ping.done():
+                break
+            log.append("score", "loud", {"k": k})
+            await asyncio.sleep(0.01)
+        assert await ping == ": ping\n\n" and 5 < k < 99
+        log.append("score", "quiet", {"k": k})
+        assert '"k":' in await anext(stream)
+        await stream.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_while_it_is_sent_to_frees_its_place_at_once():
+    async def main():
+        log, gone = EventLog(), asyncio.Event()
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message.get("body"):
+                assert log.listeners == 1
+                gone.set()
+                await asyncio.Event().wait()
+
+        stream = EventStream(log.listen(None))
+        await stream({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        assert log.listeners == 0
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+
+
 def test_listeners_are_limited():
     with running(settings=ServiceSettings(max_listeners=1)) as (client, _):
         with client.stream("GET", "/v1/events") as stream:
@@ -551,7 +597,7 @@ def test_one_bad_item_is_not_the_others_and_a_fault_is_not_the_end():
     asyncio.run(main())
 
 
-def test_who_waits_too_long_is_told_so():
+def test_what_waits_too_long_is_refused():
     def work(items):
         time.sleep(0.1)
         return items

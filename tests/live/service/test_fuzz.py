@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from contentctr.live.service.app import ServiceSettings
+from contentctr.live.service.settings import ServiceSettings
 from live_service import make_engine, running
 
 pytestmark = pytest.mark.slow

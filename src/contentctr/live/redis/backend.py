@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder
+from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RoomScore
@@ -21,11 +21,11 @@ from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.batching import BusyError
-from contentctr.live.service.decode import RawSegment
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.metrics import Metrics
-from contentctr.live.shares import SegmentShares, Shares
+from contentctr.live.shares import shares_from
 
+T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
 
@@ -102,48 +102,42 @@ class RedisBackend:
         if not self.ready:
             raise BusyError("Redis does not answer, or the service ends")
         live = await self._encoded(segment)
-        ask = uuid.uuid4().hex
-        waiting = self._waiting[ask] = asyncio.get_running_loop().create_future()
+        request_id = uuid.uuid4().hex
+        waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         try:
-            await self._redis(self._add, live, shown, ask)
+            await self._redis(self._add, live, shown, request_id)
             async with asyncio.timeout(self._wait_s):
                 outcome = await waiting
         except TimeoutError:
             outcome = {"status": "queued"}
         finally:
-            del self._waiting[ask]
+            del self._waiting[request_id]
         self.metrics.segments.labels(outcome["status"]).inc()
         if outcome["status"] == "refused":
             raise InputError(outcome["detail"])
-        shares = outcome.get("shares")
         return Answer(
             status=outcome["status"],
             target_index=outcome.get("target_index", live.index + self._horizon),
             score=outcome.get("score"),
-            shares=None
-            if shares is None
-            else SegmentShares(first=Shares(**shares["first"]), last=Shares(**shares["last"])),
+            shares=shares_from(outcome.get("shares")),
             room=None if outcome["status"] == "queued" else await self.room(live.room_id),
         )
 
     async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
         """See Backend."""
-        found: dict[str, RoomScore] = await self._redis(self._store.scores, room_ids)
-        return found
+        return await self._redis(self._store.scores, room_ids)
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
-        found: LiveRoom | None = await self._redis(self._store.room, room_id)
-        return found
+        return await self._redis(self._store.room, room_id)
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """See Backend."""
-        found: bytes | None = await self._redis(self._store.thumbnail, room_id)
-        return found
+        return await self._redis(self._store.thumbnail, room_id)
 
     async def end(self, room_id: str) -> bool:
         """See Backend; it takes effect once a worker has come to it."""
-        return bool(await self._redis(self._store.end, room_id))
+        return await self._redis(self._store.end, room_id)
 
     async def _encoded(self, segment: LiveSegment | RawSegment) -> LiveSegment:
         if isinstance(segment, LiveSegment):
@@ -153,7 +147,7 @@ class RedisBackend:
             found = await asyncio.to_thread(self._encoder.encode, [segment])
         return found[0]
 
-    def _add(self, segment: LiveSegment, shown: Shown, ask: str) -> None:
+    def _add(self, segment: LiveSegment, shown: Shown, request_id: str) -> None:
         client, keys = self._client, self._keys
         waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
         if waiting >= self._queue_size:
@@ -161,9 +155,9 @@ class RedisBackend:
         if client.zcard(keys.ranking) >= self._max_rooms:
             if client.zscore(keys.ranking, segment.room_id) is None:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
-        add_segment(client, keys, self._partitions, segment, shown, ask=ask)
+        add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
 
-    async def _redis(self, work: Any, *arguments: Any) -> Any:
+    async def _redis(self, work: Callable[..., T], *arguments: Any) -> T:
         try:
             return await asyncio.to_thread(work, *arguments)
         except RedisError as error:
@@ -196,6 +190,6 @@ class RedisBackend:
         kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
         if kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
-        waiting = self._waiting.get(fields.get(b"ask", b"").decode())
+        waiting = self._waiting.get(fields.get(b"request_id", b"").decode())
         if waiting is not None and not waiting.done():
             waiting.set_result(data)

@@ -18,7 +18,7 @@ from contentctr.live.redis.store import Command
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
-_DO = """
+_COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local i = 2
 while i <= #ARGV do
@@ -72,7 +72,7 @@ class Leases:
         self._name, self._lease_s = name, lease_s
         self._tokens: dict[int, str] = {}
         script = client.register_script
-        self._do, self._read, self._claim = script(_DO), script(_READ), script(_CLAIM)
+        self._commit, self._read, self._claim = script(_COMMIT), script(_READ), script(_CLAIM)
 
     @property
     def owned(self) -> list[int]:
@@ -108,7 +108,7 @@ class Leases:
                 got.append(partition)
         return got, gone + extra
 
-    def do(self, partition: int, commands: Iterable[Command]) -> None:
+    def commit(self, partition: int, commands: Iterable[Command]) -> None:
         """All of the commands in one step, if the partition is still ours.
 
         Raises:
@@ -118,7 +118,7 @@ class Leases:
         for command in commands:
             flat += [len(command), *command]
         token = self._token(partition)
-        if not self._do(keys=[self._keys.lease(partition)], args=[token, *flat]):
+        if not self._commit(keys=[self._keys.lease(partition)], args=[token, *flat]):
             self._lost(partition)
 
     def read(self, partition: int, count: int) -> Entries:
@@ -140,7 +140,7 @@ class Leases:
         """Give a partition up."""
         token = self._tokens.pop(partition)
         name = self._keys.lease(partition)
-        self._do(keys=[name], args=[token, 2, "DEL", name])
+        self._commit(keys=[name], args=[token, 2, "DEL", name])
 
     def leave(self) -> None:
         """Give all up: this worker ends."""
@@ -156,7 +156,7 @@ class Leases:
         self._tokens[partition] = token
         if not any(group["name"] == GROUP.encode() for group in self._groups(stream)):
             make = ("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
-            self.do(partition, [make])
+            self.commit(partition, [make])
         return True
 
     def _groups(self, stream: str) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ class Leases:
         name = self._keys.lease(partition)
         renew = ("PEXPIRE", name, int(self._lease_s * 1000))
         try:
-            self.do(partition, [renew])
+            self.commit(partition, [renew])
         except LostLeaseError:
             return False
         return True

@@ -1,8 +1,8 @@
 """Redis: names of keys, the partition of a room, and segments as messages of a stream.
 
 Rooms are dealt to a fixed number of partitions by the hash of their id; each is a stream, read by
-one worker at a time (leases.py), which is what keeps a room's segments in order. Scripts name keys
-that are computed, so a Redis Cluster will not do.
+one worker at a time (redis/leases.py), which is what keeps a room's segments in order. Scripts name
+keys that are computed, so a Redis Cluster will not do.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Message:
     segment: LiveSegment | None
     """None: the room has ended."""
     shown: Shown | None
-    ask: str
+    request_id: str
     """Names the request that waits for the outcome; "": none does."""
 
 
@@ -91,7 +91,7 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
         InputError: not a Redis URL.
     """
     try:
-        # A command whose answer was lost may have been done: what then is for the caller to say.
+        # A command whose answer was lost may have been done: only its caller knows what then.
         return Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -126,7 +126,7 @@ def partition_of(room_id: str, partitions: int) -> int:
     return int.from_bytes(hashlib.sha256(room_id.encode()).digest()[:8]) % partitions
 
 
-def segment_fields(segment: LiveSegment, shown: Shown, *, ask: str = "") -> Fields:
+def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") -> Fields:
     """A segment as the fields of a message; features with the bits they have."""
     shown_json = {**asdict(shown), "thumbnail": None, "comments": list(shown.comments)}
     fields: Fields = {
@@ -136,7 +136,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, ask: str = "") -> Fiel
         "has_speech": int(segment.has_speech),
         "has_comments": int(segment.has_comments),
         "shown": json.dumps(shown_json),
-        "ask": ask,
+        "request_id": request_id,
     }
     for name in ("visual", "text"):
         values = getattr(segment, name)
@@ -155,11 +155,17 @@ def end_fields(room_id: str) -> Fields:
 
 
 def add_segment(
-    client: Any, keys: Keys, partitions: int, segment: LiveSegment, shown: Shown, *, ask: str = ""
+    client: Any,
+    keys: Keys,
+    partitions: int,
+    segment: LiveSegment,
+    shown: Shown,
+    *,
+    request_id: str = "",
 ) -> None:
     """Put a segment into its room's stream. It does no harm to put it there twice."""
     stream = keys.stream(partition_of(segment.room_id, partitions))
-    client.xadd(stream, segment_fields(segment, shown, ask=ask))
+    client.xadd(stream, segment_fields(segment, shown, request_id=request_id))
 
 
 def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
@@ -180,8 +186,8 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
     )
-    ask = _text(fields, "ask") if b"ask" in fields else ""
-    return Message(id, room_id, segment, _shown(fields), ask)
+    request_id = _text(fields, "request_id") if b"request_id" in fields else ""
+    return Message(id, room_id, segment, _shown(fields), request_id)
 
 
 def _text(fields: Mapping[bytes, bytes], name: str) -> str:

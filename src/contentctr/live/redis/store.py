@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from typing import Any
 
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore
 from contentctr.live.redis.messages import Keys, end_fields, partition_of
-from contentctr.live.shares import SegmentShares, Shares
+from contentctr.live.shares import shares_from
 
 EVENTS_KEPT = 10_000
 REJECTED_KEPT = 1_000
@@ -31,7 +32,7 @@ return #gone
 
 
 class RedisStore:
-    """Rooms that workers keep in Redis; a Store.
+    """Rooms that workers keep in Redis.
 
     Args:
         client: of `connect`.
@@ -44,7 +45,7 @@ class RedisStore:
         self._sweep = client.register_script(_SWEEP)
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """See Store."""
+        """Latest scores, of some rooms or of all; rooms without one are left out."""
         keys = self._keys
         pipe = self._client.pipeline(transaction=True)
         if room_ids is None:
@@ -66,7 +67,7 @@ class RedisStore:
         }
 
     def room(self, room_id: str) -> LiveRoom | None:
-        """See Store."""
+        """One room."""
         return self.rooms([room_id])[0]
 
     def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
@@ -82,12 +83,12 @@ class RedisStore:
         ]
 
     def thumbnail(self, room_id: str) -> bytes | None:
-        """See Store."""
+        """The room's latest thumbnail."""
         data: bytes | None = self._client.get(self._keys.thumbnail(room_id))
         return data
 
     def end(self, room_id: str) -> bool:
-        """See Store; it takes effect once a worker has come to it."""
+        """Forget a room, once a worker has come to it; whether there is one now."""
         found = self._client.exists(self._keys.room(room_id))
         stream = self._keys.stream(partition_of(room_id, self._partitions))
         self._client.xadd(stream, end_fields(room_id))
@@ -131,37 +132,30 @@ def end_commands(keys: Keys, room_id: str) -> list[Command]:
 
 
 def event_command(
-    keys: Keys, kind: str, room_id: str, data: dict[str, Any], ask: str = ""
+    keys: Keys, kind: str, room_id: str, data: dict[str, Any], request_id: str = ""
 ) -> Command:
     """What tells all services of something."""
-    return (
-        "XADD",
-        keys.events,
-        "MAXLEN",
-        "~",
-        EVENTS_KEPT,
-        "*",
-        "kind",
-        kind,
-        "room",
-        room_id,
-        "data",
-        json.dumps(data, allow_nan=False),
-        "ask",
-        ask,
-    )
+    fields = {
+        "kind": kind,
+        "room": room_id,
+        "data": json.dumps(data, allow_nan=False),
+        "request_id": request_id,
+    }
+    return append_command(keys.events, EVENTS_KEPT, fields)
+
+
+def append_command(stream: str, kept: int, fields: Mapping[str, str | bytes]) -> Command:
+    """What adds an entry to a stream of which the last `kept` entries, or some more, are kept."""
+    return ("XADD", stream, "MAXLEN", "~", kept, "*", *chain.from_iterable(fields.items()))
 
 
 def _room(about: bytes, curve: Sequence[bytes]) -> LiveRoom:
     values = json.loads(about)
-    shares = values["shares"]
-    if shares is not None:
-        shares = SegmentShares(first=Shares(**shares["first"]), last=Shares(**shares["last"]))
     pairs = [point.split() for point in curve]
     return LiveRoom(
         **{
             **values,
-            "shares": shares,
+            "shares": shares_from(values["shares"]),
             "comments": tuple(values["comments"]),
             "curve": tuple((int(index), float(score)) for index, score in pairs),
         }

@@ -7,7 +7,7 @@ What makes every segment count once:
 - one step: a segment's score, its room's state, the ranking and the acknowledgement of its message
   are kept by one script, or none of them is. So a message that is still there was never scored,
   and the state in Redis is exactly that of the messages that are gone.
-- fencing: the script does nothing for a worker that has lost its lease (leases.py). One that
+- fencing: the script does nothing for a worker that has lost its lease (redis/leases.py). One that
   cannot know whether its commit was done (the connection broke) forgets all it has in memory, and
   begins again from Redis.
 - repeats: a segment that is put into the stream twice is known by its number (RoomScorer).
@@ -38,6 +38,7 @@ from contentctr.live.redis.store import (
     REJECTED_KEPT,
     Command,
     RedisStore,
+    append_command,
     end_commands,
     event_command,
     score_commands,
@@ -52,7 +53,7 @@ _DOWN = (ConnectionError, TimeoutError, BusyLoadingError)
 Report = Callable[[str], None]
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -64,7 +65,7 @@ class _Kept:
     room: LiveRoom | None
     """None: it has no score yet."""
     used: float
-    """When it was last asked for, on the monotonic clock."""
+    """When it last had a message, on the monotonic clock."""
 
 
 class Worker:
@@ -95,7 +96,7 @@ class Worker:
         lease_s: float = 10.0,
         poll_s: float = 0.1,
         forget_after_s: float = 600.0,
-        report: Report = _say,
+        report: Report = _print_line,
     ) -> None:
         self._client, self._engine, self._keys = client, engine, keys or Keys()
         self._lease_s, self._poll_s, self._forget_after_s = lease_s, poll_s, forget_after_s
@@ -171,7 +172,7 @@ class Worker:
         id, fields = left[0]
         if counts.get(id, 0) > MAX_DELIVERIES:
             reason = f"given out {counts[id]} times without an outcome"
-            self._leases.do(partition, self._rejection(partition, id, fields, reason))
+            self._leases.commit(partition, self._rejection(partition, id, fields, reason))
             del left[0]
 
     def _work(self, partition: int) -> int:
@@ -186,7 +187,7 @@ class Worker:
             try:
                 message = read_message(id, fields)
             except InputError as error:
-                self._leases.do(partition, self._rejection(partition, id, fields, str(error)))
+                self._leases.commit(partition, self._rejection(partition, id, fields, str(error)))
                 continue
             if message.segment is None:  # what comes after a room's end is another room
                 self._score(partition, messages)
@@ -208,23 +209,23 @@ class Worker:
         commands: list[Command] = []
         touched: set[str] = set()
         pairs = zip(messages, outcomes, strict=True)
-        for message, taken in sorted(pairs, key=_number):
+        for message, taken in sorted(pairs, key=_segment_index):
             if not isinstance(taken, Taken):
                 fields = {b"room": message.room_id.encode()}
                 commands += self._rejection(
-                    partition, message.id, fields, str(taken), ask=message.ask
+                    partition, message.id, fields, str(taken), request_id=message.request_id
                 )
                 continue
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
                 touched.add(message.room_id)
-            elif message.ask:
+            elif message.request_id:
                 commands.append(self._outcome(message, taken))
             commands += self._done(partition, message.id)
         for room_id in touched:
             state = self._engine.scorer.save([room_id])
             commands.append(("SET", self._keys.state(room_id), state))
-        self._leases.do(partition, commands)
+        self._leases.commit(partition, commands)
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
         assert message.segment is not None and message.shown is not None
@@ -241,7 +242,7 @@ class Worker:
         kept = self._rooms[message.room_id]
         kept.room = room = with_score(kept.room, new)
         commands = score_commands(self._keys, room, message.shown.thumbnail, now, room_event(room))
-        if message.ask:
+        if message.request_id:
             commands.append(self._outcome(message, taken))
         return commands
 
@@ -252,42 +253,34 @@ class Worker:
             "score": taken.scored.score,
             "shares": shares_out(taken.shares),
         }
-        return event_command(self._keys, "outcome", message.room_id, data, message.ask)
+        return event_command(self._keys, "outcome", message.room_id, data, message.request_id)
 
     def _done(self, partition: int, id: bytes) -> list[Command]:
         stream = self._keys.stream(partition)
         return [("XACK", stream, GROUP, id), ("XDEL", stream, id)]
 
     def _rejection(
-        self, partition: int, id: bytes, fields: dict[bytes, bytes], reason: str, ask: str = ""
+        self,
+        partition: int,
+        id: bytes,
+        fields: dict[bytes, bytes],
+        reason: str,
+        request_id: str = "",
     ) -> list[Command]:
         """Put a message aside, with the reason."""
         self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
         room = fields.get(b"room", b"")[:200]
-        commands: list[Command] = [
-            (
-                "XADD",
-                self._keys.rejected,
-                "MAXLEN",
-                "~",
-                REJECTED_KEPT,
-                "*",
-                "room",
-                room,
-                "reason",
-                reason,
-            ),
-            *self._done(partition, id),
-        ]
-        if ask:
+        aside = append_command(self._keys.rejected, REJECTED_KEPT, {"room": room, "reason": reason})
+        commands = [aside, *self._done(partition, id)]
+        if request_id:
             name = room.decode(errors="replace")
             data = {"status": "refused", "detail": reason}
-            commands.append(event_command(self._keys, "outcome", name, data, ask))
+            commands.append(event_command(self._keys, "outcome", name, data, request_id))
         return commands
 
     def _end(self, partition: int, message: Message) -> None:
         done = self._done(partition, message.id)
-        self._leases.do(partition, [*end_commands(self._keys, message.room_id), *done])
+        self._leases.commit(partition, [*end_commands(self._keys, message.room_id), *done])
         self._forget(message.room_id)
 
     def _load(self, partition: int, room_ids: Sequence[str]) -> None:
@@ -338,7 +331,7 @@ class Worker:
         self._next_beat = 0.0
 
 
-def _number(pair: tuple[Message, object]) -> int:
+def _segment_index(pair: tuple[Message, object]) -> int:
     segment = pair[0].segment
     assert segment is not None
     return int(segment.index)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from contentctr.live.encoding import LiveEncoder
+from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
 from contentctr.live.ranking import RoomScore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.batching import Batcher
-from contentctr.live.service.decode import RawSegment
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.service.schemas import room_event

@@ -6,7 +6,6 @@ import base64
 import binascii
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,27 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from contentctr.errors import InputError
+from contentctr.live.encoding import RawSegment
 from contentctr.live.known_rooms import Shown
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.schemas import THUMBNAIL_BYTES, SegmentIn
 
 MAX_PIXELS = 4096 * 2304
 """Of a picture: a small file may claim to hold a huge one."""
-
-
-@dataclass(frozen=True)
-class RawSegment:
-    """A posted segment whose features are still to be computed."""
-
-    room_id: str
-    streamer_id: str
-    index: int
-    pictures: tuple[NDArray[np.uint8], ...]
-    """As the visual encoder's `preprocess` makes them: small, however large the posted ones."""
-    speech: str
-    """Stripped; "" where nothing was said."""
-    comments: str
-    """The segment's own, a line each; "" where there are none."""
 
 
 def to_segment(post: SegmentIn) -> LiveSegment:

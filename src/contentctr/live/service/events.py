@@ -86,7 +86,10 @@ class EventLog:
         try:
             seen = self._after(cursor)  # before anything is sent, or an event could fall between
             yield "retry: 2000\n\n"
+            loop = asyncio.get_running_loop()
+            ping_at = loop.time() + ping_s
             while not self.closed:
+                # A slow listener costs no memory: what the log has moved past is not sent.
                 if seen is None or seen < self._oldest() - 1:
                     seen = self._next - 1
                     yield self._text(seen, "reset", "{}")
@@ -94,13 +97,15 @@ class EventLog:
                 for event in self._since(seen):
                     seen = event.number
                     if room_id in (None, event.room_id):
+                        ping_at = loop.time() + ping_s
                         yield self._text(seen, event.kind, event.data)
                 if news.is_set() or seen < self._next - 1:
                     continue
                 try:
-                    async with asyncio.timeout(ping_s):
+                    async with asyncio.timeout_at(ping_at):  # other rooms' news are silence too
                         await news.wait()
                 except TimeoutError:
+                    ping_at = loop.time() + ping_s
                     yield ": ping\n\n"
         finally:
             self.listeners -= 1

@@ -1,4 +1,4 @@
-"""What a client may ask of the service: the size of a body, how long it takes, how often.
+"""What a client may send: the size of a body, how long it takes, how often.
 
 Plain ASGI, in front of the application: a request that is refused is not read, let alone parsed.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contentctr.live.service.refusals import refusal, retry_after
 
 SECURITY_HEADERS = {
     "content-security-policy": (
@@ -25,7 +26,6 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_RETRY = {"retry-after": "1"}
 _HEADERS = [(k.encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 
 
@@ -68,7 +68,7 @@ class Guard:
 
     Args:
         app: the application behind it.
-        api_key: what X-API-Key must hold on guarded paths; None: no key is asked for.
+        api_key: what X-API-Key must hold on guarded paths; None: no key is needed.
         buckets: of the guarded paths, by the client's address; None: no limit.
         busy: whether segments are refused now; then none is read.
         max_body: bytes of a body.
@@ -100,37 +100,35 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
+        refused = self._refused(scope)
+        if refused is None:
             await self._app(scope, self._bounded(receive), send_safe)
         else:
-            await _refuse(send_safe, *refusal)
+            await refused(scope, receive, send_safe)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
-        """Status, reason and headers of a request that is not let in."""
+    def _refused(self, scope: Scope) -> Response | None:
+        """The answer to a request that is not let in."""
         headers = dict(scope["headers"])
         if scope["path"].startswith("/v1/") or scope["path"] == "/rank":
             client = scope.get("client")
             wait = self._buckets.take(client[0] if client else "") if self._buckets else 0.0
             if wait > 0:
-                return 429, "too many requests", {"retry-after": str(math.ceil(wait))}
+                return refusal(429, "too many requests", retry_after(wait))
             if self._key is not None:
                 # Hashes are as long as each other, so that the time tells nothing of the key.
                 given = _hash(headers.get(b"x-api-key", b""))
                 if not hmac.compare_digest(given, self._key):
-                    return (
-                        401,
-                        "header X-API-Key must hold the service's key",
-                        {"www-authenticate": "X-API-Key"},
-                    )
+                    reason = "header X-API-Key must hold the service's key"
+                    return refusal(401, reason, {"www-authenticate": "X-API-Key"})
         # Reading what will be refused would take the time of what was accepted.
         if scope["path"] == "/v1/segments" and scope["method"] == "POST" and self._busy():
-            return 503, "as many segments wait as may wait, or the service ends", _RETRY
+            reason = "as many segments wait as may wait, or the service ends"
+            return refusal(503, reason, retry_after(1))
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
-            return 400, "header Content-Length must be a whole number", {}
+            return refusal(400, "header Content-Length must be a whole number")
         if len(length) > 15 or int(length) > self._max_body:
-            return 413, self._too_large(), {"connection": "close"}
+            return refusal(413, self._too_large(), {"connection": "close"})
         return None
 
     def _too_large(self) -> str:
@@ -160,14 +158,6 @@ class Guard:
             return message
 
         return bounded
-
-
-async def _refuse(send: Send, status: int, reason: str, headers: dict[str, str]) -> None:
-    body = json.dumps({"detail": reason}).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(body)), **headers}
-    raw = [(name.encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _hash(value: bytes) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,17 +18,21 @@ from contentctr.live.service.batching import BusyError
 
 
 class Json(JSONResponse):
-    """JSON in ASCII: also what is no valid UTF-8 can be told of; never NaN."""
+    """JSON in ASCII: also what is no valid UTF-8 can be quoted; never NaN."""
 
     def render(self, content: Any) -> bytes:
         """See JSONResponse."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-def refusal(status: int, detail: str, retry_s: int | None = None) -> Response:
-    """A refusal, and after how many seconds it is worth another try."""
-    headers = None if retry_s is None else {"retry-after": str(retry_s)}
+def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """One sentence under `detail`."""
     return Json({"detail": detail}, status_code=status, headers=headers)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header that says when another try may do, in whole seconds."""
+    return {"retry-after": str(math.ceil(seconds))}
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -40,9 +46,7 @@ def handle_errors(app: FastAPI) -> None:
         return refusal(422, f"{place[:200]}: {first['msg'][:500]}")
 
     async def http(request: Request, error: Any) -> Response:
-        answer = refusal(error.status_code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        return answer
+        return refusal(error.status_code, str(error.detail), error.headers)
 
     async def wrong_input(request: Request, error: Any) -> Response:
         return refusal(422, str(error))
@@ -51,10 +55,10 @@ def handle_errors(app: FastAPI) -> None:
         return refusal(409, str(error))
 
     async def busy(request: Request, error: Any) -> Response:
-        return refusal(503, str(error), retry_s=1)
+        return refusal(503, str(error), headers=retry_after(1))
 
     async def rooms_full(request: Request, error: Any) -> Response:
-        return refusal(429, str(error), retry_s=30)
+        return refusal(429, str(error), headers=retry_after(30))
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)

@@ -1,19 +1,35 @@
-"""A small client of the service: JSON over one kept connection, and patience when it is gone."""
+"""The one HTTP client of the package: JSON to and from a service, with patience when it is gone."""
 
 from __future__ import annotations
 
-import http.client
-import json
+import base64
+import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 
-RETRY_S = 1.0
 TIMEOUT_S = 30.0
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 5.0
+LONGEST_RETRY_AFTER_S = 60.0
+"""Of what Retry-After says: longer than LONGEST_WAIT_S, but not for ever."""
 BUSY = (429, 503)
+_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
+
+
+class _UnavailableError(Exception):
+    """The service is busy or away: another try may do."""
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
 
 
 class Client:
@@ -21,22 +37,27 @@ class Client:
 
     Args:
         url: of the service, such as http://127.0.0.1:8000.
-        api_key: its key, if it asks for one.
+        api_key: its key, if it wants one.
 
     Raises:
         InputError: `url` is none of http or https.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:
-        parts = urlsplit(url)
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        if parts.scheme not in kinds or not parts.hostname or parts.path.strip("/"):
+        self.url = url.rstrip("/")
+        try:
+            parts = httpx.URL(url)
+        except httpx.InvalidURL:
+            parts = httpx.URL()
+        if parts.scheme not in ("http", "https") or not parts.host or parts.query or parts.fragment:
             raise InputError(f"url must be like http://127.0.0.1:8000, not {url!r}")
-        self.url = url
-        self._connection = kinds[parts.scheme](parts.netloc, timeout=TIMEOUT_S)
-        self._headers = {"Content-Type": "application/json"}
-        if api_key is not None:
-            self._headers["X-API-Key"] = api_key
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={} if api_key is None else {"X-API-Key": api_key},
+            timeout=TIMEOUT_S,
+            # A proxy of the environment leads to other machines, never to this one.
+            trust_env=parts.host not in _THIS_MACHINE,
+        )
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at `path`.
@@ -45,89 +66,106 @@ class Client:
             InputError: the service cannot be reached, or refuses.
         """
         try:
-            status, body = self._request("GET", path)
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(f"{self.url}: the service cannot be reached ({error})") from None
-        if status != 200:
-            raise InputError(f"{self.url}{path}: {_reason(status, body)}")
-        value: dict[str, Any] = json.loads(body)
-        return value
+            return self._json("GET", path)
+        except _UnavailableError as error:
+            raise InputError(f"{self.url}{path}: {error}") from None
 
     def post(
         self,
         path: str,
         value: dict[str, Any],
         *,
-        stop: Callable[[], bool] = lambda: False,
-        say: Callable[[str], None] = print,
-    ) -> bool:
+        tries: int | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, Any] | None:
         """Post JSON; while the service is busy or away, again and again.
 
         Args:
             path: where to.
             value: what.
-            stop: whether to give up.
-            say: told when the service does not take it, and when it does again.
+            tries: after so many it is an error; None: until `stopped`.
+            stopped: whether to give up.
+            report: told when the service does not take it, and when it does again.
 
         Returns:
-            Whether it was taken; False: given up.
+            The service's answer; None: given up.
 
         Raises:
-            InputError: the service refuses it.
+            InputError: the service refuses it, or did not take it at any of the tries.
         """
-        body, told = json.dumps(value), False
-        while not stop():
+        for tried in itertools.count(1):
+            if stopped():
+                break
             try:
-                status, answer = self._request("POST", path, body)
-                trouble = _reason(status, answer) if status in BUSY else None
-            except (OSError, http.client.HTTPException) as error:
-                status, answer, trouble = 0, b"", f"cannot be reached ({error})"
-            if trouble is None:
-                if status >= 400:
-                    raise InputError(f"{self.url}{path}: {_reason(status, answer)}")
-                if told:
-                    say(f"{self.url}: takes segments again")
-                return True
-            if not told:
-                say(f"{self.url}: {trouble}; trying again")
-                told = True
-            _sleep(RETRY_S, stop)
-        return False
+                answer = self._json("POST", path, value)
+            except _UnavailableError as error:
+                if tried == tries:
+                    raise InputError(f"{self.url}{path}: {error}, at {tries} tries") from None
+                if tried == 1:
+                    report(f"{self.url}: {error}; trying again")
+                backoff = min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S)
+                _sleep(max(backoff, error.wait_s), stopped)
+            else:
+                if tried > 1:
+                    report(f"{self.url}: takes segments again")
+                return answer
+        return None
 
     def delete(self, path: str) -> None:
         """Delete what is at `path`, if the service is there and has it."""
-        try:
+        with contextlib.suppress(_UnavailableError, InputError):
             self._request("DELETE", path)
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._http.close()
 
-    def _request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        for again in (True, False):
-            fresh = self._connection.sock is None
-            try:
-                self._connection.request(method, path, body, self._headers)
-                response = self._connection.getresponse()
-                return response.status, response.read()
-            except (OSError, http.client.HTTPException):
-                self._connection.close()
-                # A kept connection may have been closed by the service meanwhile; a new one tells.
-                if fresh or not again:
-                    raise
-        raise AssertionError
+    def _json(self, method: str, path: str, value: dict[str, Any] | None = None) -> dict[str, Any]:
+        answer = self._request(method, path, value)
+        try:
+            found: dict[str, Any] = answer.json()
+        except ValueError:
+            raise InputError(f"{self.url}{path}: must answer in JSON, and does not") from None
+        return found
+
+    def _request(
+        self, method: str, path: str, value: dict[str, Any] | None = None
+    ) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, json=value)
+        except httpx.RequestError as error:
+            raise _UnavailableError(f"the service cannot be reached ({error})") from None
+        if answer.status_code in BUSY:
+            raise _UnavailableError(_reason(answer), _retry_after(answer))
+        if not answer.is_success:
+            raise InputError(f"{self.url}{path}: {_reason(answer)}")
+        return answer
 
 
-def _reason(status: int, body: bytes) -> str:
+def base64_of(feature: NDArray[np.floating] | None) -> str | None:
+    """A feature as a posted segment holds it: base64 of little-endian float16."""
+    if feature is None:
+        return None
+    return base64.b64encode(feature.astype("<f2").tobytes()).decode()
+
+
+def _reason(answer: httpx.Response) -> str:
     try:
-        return f"{status}: {json.loads(body)['detail']}"
+        return f"{answer.status_code}: {answer.json()['detail']}"
     except (ValueError, KeyError, TypeError):
-        return f"answered {status}"
+        return f"answered {answer.status_code}"
 
 
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+def _retry_after(answer: httpx.Response) -> float:
+    """Seconds that the service asks for; 0 where it names none (a date is not read)."""
+    text = answer.headers.get("retry-after", "")
+    known = text.isascii() and text.isdigit()
+    return min(float(text), LONGEST_RETRY_AFTER_S) if known else 0.0
+
+
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
+    """Sleep, but wake soon after `stopped` says so."""
     end = time.monotonic() + seconds
-    while not stop() and (rest := end - time.monotonic()) > 0:
+    while not stopped() and (rest := end - time.monotonic()) > 0:
         time.sleep(min(rest, 0.1))

@@ -152,7 +152,7 @@ def _frames(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
 class GrowingChat:
     """A chat log that is still being written: JSONL with `t`, `user_id` and `text`.
 
-    Comments are kept until their segment is asked for. A line that comes later than that is too
+    Comments are kept until their segment is given out. A line that comes later than that is too
     late, and counted; so is a bad one.
 
     Args:

@@ -1,0 +1,279 @@
+"""What the service answers, path by path; the work itself is the backend's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from contentctr import __version__
+from contentctr.errors import InputError
+from contentctr.live.encoding import LiveEncoder, RawSegment
+from contentctr.live.engine import Engine
+from contentctr.live.known_rooms import rank_rooms
+from contentctr.live.ranking import Candidate, RankSettings, rank
+from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.backend import Answer, Backend
+from contentctr.live.service.batching import BusyError
+from contentctr.live.service.decode import picture_type, to_raw, to_segment, to_shown
+from contentctr.live.service.refusals import Json, refusal, retry_after
+from contentctr.live.service.schemas import (
+    LIST_POINTS,
+    ROOM_ID,
+    ErrorOut,
+    InfoOut,
+    RankIn,
+    RankOut,
+    RoomOut,
+    RoomsOut,
+    ScoreOut,
+    SegmentIn,
+    StatusOut,
+    points,
+    room_out,
+    shares_out,
+)
+from contentctr.live.service.settings import ServiceSettings
+
+_DECODERS = 2
+"""Threads that read posted pictures: each may hold a large one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What the routes work with."""
+
+    backend: Backend
+    engine: Engine
+    settings: ServiceSettings
+    encoder: LiveEncoder | None
+    clock: Callable[[], float]
+    decoders: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
+    )
+
+    @property
+    def ranking(self) -> RankSettings:
+        """How the list of rooms is ranked."""
+        return RankSettings(segment_seconds=self.engine.spec.segment_seconds)
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": ErrorOut} for code in codes}
+
+
+router = APIRouter()
+TheService = Annotated[Service, Depends(_service)]
+RoomIdPath = Annotated[str, Path(pattern=ROOM_ID)]
+_POST_ERRORS = _errors(400, 401, 408, 413, 422, 429)
+_ROOM_ERRORS = _errors(401, 404, 422, 429)
+
+
+@router.get("/v1/info", response_model=InfoOut, responses=_errors(401, 429))
+async def get_info(service: TheService) -> Response:
+    """What is served."""
+    spec, data, ranking = service.engine.spec, service.engine.config.data, service.ranking
+    return Json(
+        {
+            "version": __version__,
+            "simulated": spec.simulated,
+            "segment_seconds": spec.segment_seconds,
+            "window_len": data.window_len,
+            "horizon": data.horizon,
+            "visual_dim": spec.visual_dim,
+            "text_dim": spec.text_dim,
+            "frames_per_segment": spec.frames_per_segment,
+            "encodes": service.encoder is not None,
+            "has_shares": service.engine.has_shares,
+            "max_rooms": service.engine.scorer.max_rooms,
+            "full_age": ranking.full_age,
+            "gone_age": ranking.gone_age,
+        }
+    )
+
+
+@router.post(
+    "/v1/segments",
+    response_model=ScoreOut,
+    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409, 503)},
+)
+async def post_segment(service: TheService, post: SegmentIn) -> Response:
+    """Score a segment: features, or frames and texts to be encoded here."""
+    shown = to_shown(post, service.clock())
+    segment = await _segment(service, post)
+    answer = await service.backend.submit(segment, shown)
+    return Json(
+        _score_out(post, answer, shown.ended_at),
+        status_code=202 if answer.status == "queued" else 200,
+    )
+
+
+async def _segment(service: Service, post: SegmentIn) -> LiveSegment | RawSegment:
+    encoder = service.encoder
+    comments_alone = post.comments and post.visual is None and post.text is None
+    if post.to_encode or (encoder is not None and comments_alone):
+        if encoder is None:
+            raise InputError("frames, speech: this service does not encode; post features")
+        # A large picture takes a while to read: other requests are answered meanwhile.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(service.decoders, to_raw, post, encoder.preprocess)
+    segment = to_segment(post)
+    service.engine.check(segment)
+    return segment
+
+
+def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, Any]:
+    curve = [] if answer.room is None else points(answer.room, LIST_POINTS)
+    marked = any(p["highlight"] for p in curve if p["index"] == post.index)
+    return {
+        "room_id": post.room_id,
+        "index": post.index,
+        "target_index": answer.target_index,
+        "status": answer.status,
+        "score": answer.score,
+        "highlight": marked and answer.score is not None,
+        "ended_at": ended_at,
+        "shares": shares_out(answer.shares),
+        "curve": curve,
+    }
+
+
+@router.get("/v1/rooms", response_model=RoomsOut, responses=_errors(401, 422, 429))
+async def list_rooms(
+    service: TheService,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> Response:
+    """Live rooms, ranked by our faded score."""
+    now = service.clock()
+    places = rank_rooms(await service.backend.scores(), now, service.ranking)
+    found = []
+    for place in places[offset : offset + limit]:
+        room = await service.backend.room(place.room_id)
+        if room is not None:  # it may have ended just now
+            found.append(room_out(room, place, LIST_POINTS))
+    return Json({"now": now, "total": len(places), "rooms": found})
+
+
+@router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
+async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
+    """One live room, with its whole curve."""
+    now = service.clock()
+    found = await service.backend.room(room_id)
+    scores = await service.backend.scores()
+    if found is None or room_id not in scores:
+        raise _no_room(room_id)
+    places = rank_rooms(scores, now, service.ranking)
+    [place] = [place for place in places if place.room_id == room_id]
+    return Json(room_out(found, place))
+
+
+@router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
+async def end_room(service: TheService, room_id: RoomIdPath) -> Response:
+    """A room has ended: forget it."""
+    if not await service.backend.end(room_id):
+        raise _no_room(room_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/v1/rooms/{room_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, **_ROOM_ERRORS},
+)
+async def get_thumbnail(service: TheService, room_id: RoomIdPath) -> Response:
+    """A room's latest thumbnail."""
+    data = await service.backend.thumbnail(room_id)
+    if data is None:
+        raise HTTPException(404, f"room {room_id!r}: there is no thumbnail of it")
+    kind = picture_type(data)
+    assert kind is not None
+    return Response(data, media_type=kind, headers={"cache-control": "private, max-age=60"})
+
+
+def _no_room(room_id: str) -> HTTPException:
+    return HTTPException(404, f"room {room_id!r}: there is no such live room")
+
+
+class EventStream(StreamingResponse):
+    """A stream that ends with its request: the collector may take long to end its generator."""
+
+    media_type = "text/event-stream"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
+
+
+@router.get(
+    "/v1/events",
+    response_class=EventStream,
+    responses={200: {"content": {"text/event-stream": {}}}, **_errors(401, 422, 429, 503)},
+)
+async def stream_events(
+    service: TheService,
+    room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
+    last_event_id: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
+) -> Response:
+    """Server-sent events of new scores."""
+    log = service.backend.events
+    if log.closed:
+        raise BusyError("the service is ending")
+    if log.listeners >= service.settings.max_listeners:
+        raise BusyError(f"{log.listeners} listeners are here already")
+    stream = log.listen(cursor or last_event_id, room_id=room_id)
+    return EventStream(stream, headers={"cache-control": "no-store"})
+
+
+@router.post("/rank", response_model=RankOut, include_in_schema=False)
+@router.post("/v1/rank", response_model=RankOut, responses=_POST_ERRORS)
+async def rank_candidates(service: TheService, request: RankIn) -> Response:
+    """Order candidate rooms by Eq. 16: their base scores and our faded one."""
+    now = service.clock() if request.now is None else request.now
+    settings = RankSettings(
+        content_weight=request.content_weight,
+        neutral_score=request.neutral_score,
+        base_weights=request.base_weights,
+        segment_seconds=service.engine.spec.segment_seconds,
+    )
+    candidates = [Candidate(room_id=c.room_id, base=c.base) for c in request.candidates]
+    scores = await service.backend.scores([c.room_id for c in candidates])
+    places = rank(candidates, scores, now, settings)
+    return Json({"now": now, "ranking": [vars(place) for place in places]})
+
+
+@router.get("/healthz", response_model=StatusOut)
+async def get_health() -> Response:
+    """The process answers."""
+    return Json({"status": "ok"})
+
+
+@router.get("/readyz", response_model=StatusOut, responses=_errors(503))
+async def get_readiness(service: TheService) -> Response:
+    """Segments are accepted."""
+    if not service.backend.ready:
+        return refusal(503, "segments are not accepted now", retry_after(5))
+    return Json({"status": "ready"})
+
+
+@router.get("/metrics", include_in_schema=False)
+async def get_metrics(service: TheService) -> Response:
+    """For Prometheus."""
+    return Response(
+        service.backend.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
