@@ -17,7 +17,7 @@ import torch
 
 from contentctr.encode import encoders
 from contentctr.prepare.rooms import prepare_rooms
-from contentctr.pretrain.loop import PretrainConfig
+from contentctr.pretrain.masked import PretrainConfig
 from contentctr.pretrain.text import pretrain_text, untrained_text
 from contentctr.pretrain.vision import pretrain_vision, untrained_visual
 from contentctr.simulate.mechanism import SimulatorConfig
