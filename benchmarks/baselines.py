@@ -39,7 +39,8 @@ from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.config import Config, IdConfig, LossConfig, TrainConfig
 from contentctr.models.id_baselines import DCNM, DIFM, DeepFM, IdBaseline, WideDeep
 from contentctr.models.id_fields import NUM_COUNTS, dense_values, sparse_ids
-from contentctr.train.loop import make_optimizer, train_step
+from contentctr.train.loop import train_step
+from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.windows.rooms import WindowLoader, Windows
 from contentctr.windows.segment_data import SegmentData
 
@@ -131,10 +132,10 @@ def our_works(made: type[IdBaseline], config: Config, loader: WindowLoader) -> d
     def loop() -> None:
         for step, pieces in enumerate(loader.epoch(0)):
             train_step(
+                ModelObjective(config),
                 model,
                 optimizer,
                 pieces,
-                config,
                 step=step,
                 total_steps=loader.steps,
                 accelerator=accelerator,

@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from loader import drop_cache
 from numpy.typing import NDArray
 from torch import nn
 
@@ -37,7 +36,8 @@ from contentctr.models.registry import MODELS, build_model
 from contentctr.recipes import recipe
 from contentctr.score.personal import score_videos
 from contentctr.simulate.personal import PersonalSimulation, write_personal_features
-from contentctr.train.loop import make_optimizer, train_step
+from contentctr.train.loop import train_step
+from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.windows.personal import (
     Frames,
     Stretch,
@@ -46,6 +46,7 @@ from contentctr.windows.personal import (
     whole_video,
 )
 from contentctr.windows.personal_batches import StretchLoader, Videos
+from loader import drop_cache
 
 WIDTH, CLIPS, HOUR_S = 1024, 20, 3600
 BASE = "contentctr_hl"
@@ -117,7 +118,13 @@ def make_model(config: Config, kind: str, spec: DataSpec) -> tuple[nn.Module, Ca
 
     def step(pieces: list) -> Work:
         return lambda: train_step(
-            model, optimizer, pieces, config, step=0, total_steps=1, accelerator=accelerator
+            ModelObjective(config),
+            model,
+            optimizer,
+            pieces,
+            step=0,
+            total_steps=1,
+            accelerator=accelerator,
         )
 
     return model, step

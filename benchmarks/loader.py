@@ -36,7 +36,8 @@ from contentctr.recipes import paper, recipe
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
 from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
-from contentctr.train.loop import make_optimizer, train_model, train_step
+from contentctr.train.loop import train_model, train_step
+from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.train.run_folder import read_log
 from contentctr.windows.prefetch import prefetched
 from contentctr.windows.rooms import WindowLoader, Windows, curve_windows
@@ -120,10 +121,10 @@ class Trainer:
                 pieces = next(batches)
                 middle = time.perf_counter()
                 train_step(
+                    ModelObjective(self.config),
                     self.model,
                     self.optimizer,
                     pieces,
-                    self.config,
                     step=number,
                     total_steps=steps,
                     accelerator=self.accelerator,

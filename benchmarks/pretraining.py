@@ -17,13 +17,13 @@ import torch
 
 from contentctr.encode import encoders
 from contentctr.prepare.rooms import prepare_rooms
-from contentctr.pretrain.loop import PretrainConfig
-from contentctr.pretrain.probe import ProbeResult, probe_text, probe_visual
+from contentctr.pretrain.masked import PretrainConfig
 from contentctr.pretrain.text import pretrain_text, untrained_text
 from contentctr.pretrain.vision import pretrain_vision, untrained_visual
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
 from contentctr.store.rooms import PreparedRooms
+from probe import ProbeResult, probe_text, probe_visual
 
 ROOMS = SimulatorConfig(num_rooms=64, num_streamers=16, min_segments=40, max_segments=60, seed=1)
 VISION = {"epochs": 8, "batch_size": 32, "learning_rate": 1e-3}

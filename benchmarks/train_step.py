@@ -25,7 +25,8 @@ from contentctr.config import Config
 from contentctr.models.losses import align_sum
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.train.loop import make_optimizer, train_step
+from contentctr.train.loop import train_step
+from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.windows.loader import shuffles
 
 
@@ -82,7 +83,13 @@ def main() -> None:
 
     def step(settings: Config) -> Callable[[], object]:
         return lambda: train_step(
-            model, optimizer, [batch], settings, step=0, total_steps=1, accelerator=accelerator
+            ModelObjective(settings),
+            model,
+            optimizer,
+            [batch],
+            step=0,
+            total_steps=1,
+            accelerator=accelerator,
         )
 
     shape = (*batch.valid_BN.shape, config.model.d_model)

@@ -21,7 +21,8 @@ from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
 from contentctr.recipes import paper
-from contentctr.train.loop import make_optimizer, train_step
+from contentctr.train.loop import train_step
+from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.windows.loader import shuffles
 from contentctr.windows.rooms import WindowLoader, Windows, gather
 from contentctr.windows.segment_data import SegmentData
@@ -107,7 +108,13 @@ def main() -> None:
             start = time.perf_counter()
             pieces = next(loader)
             train_step(
-                model, optimizer, pieces, config, step=0, total_steps=1, accelerator=accelerator
+                ModelObjective(config),
+                model,
+                optimizer,
+                pieces,
+                step=0,
+                total_steps=1,
+                accelerator=accelerator,
             )
             if repeat:
                 times[block].append(time.perf_counter() - start)

@@ -35,6 +35,7 @@ def make_batch(b=6, length=8, streamers=10, categories=3, seed=0):
     category = draw(1, categories + 1, b)
     category[3] = 0
     return WatchBatch(
+        number_B=torch.arange(b),
         streamer_B=streamer,
         category_B=category,
         history_BL=draw(1, streamers + 1, b, length) * valid,

@@ -6,11 +6,13 @@ import signal
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from safetensors.torch import load_file
 from sklearn.metrics import log_loss, roc_auc_score
 
-from contentctr.errors import InputError
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.pretrain import streamers as module
+from contentctr.pretrain.impressions import epoch_batches, load_impressions
 from contentctr.pretrain.sim import SimSettings
 from contentctr.pretrain.streamer_metrics import (
     area_under_curve,
@@ -19,7 +21,7 @@ from contentctr.pretrain.streamer_metrics import (
     popularity,
     table_purity,
 )
-from contentctr.pretrain.streamers import epoch_batches, load_watch_data, pretrain_streamers
+from contentctr.pretrain.streamers import pretrain_streamers
 from contentctr.progress import Progress
 from contentctr.simulate.watch_logs import WatchConfig, write_watch_logs
 from contentctr.store.streamer_table import read_streamer_table
@@ -100,7 +102,7 @@ def test_a_stopped_run_resumes_to_the_bit(logs, tmp_path, monkeypatch, stop_at):
     assert all(np.array_equal(whole[1][name], cut[1][name]) for name in whole[1])
     assert (
         len(steps)
-        == len(epoch_batches(load_watch_data(logs / "watch_logs.parquet", settings), settings, 0))
+        == len(epoch_batches(load_impressions(logs / "watch_logs.parquet", settings), settings, 0))
         * 2
     )
     assert len(list((tmp_path / "cut" / "checkpoints").iterdir())) == 1
@@ -122,19 +124,20 @@ def test_other_settings_or_logs_are_not_resumed(logs, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_before_the_optimiser_moves(logs, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "sim_loss", lambda *_: _nan())
-    with pytest.raises(module.NonFiniteLossError, match="step 0"):
+    with pytest.raises(NonFiniteLossError, match="step 0"):
         pretrain_streamers(logs, tmp_path / "o", settings=TINY)
-    assert (tmp_path / "o" / "last" / "model.safetensors").exists()
+    saved = load_file(tmp_path / "o" / "last" / "model.safetensors")
+    data = load_impressions(logs / "watch_logs.parquet", TINY, logs / "streamers.parquet")
+    fresh = module.StreamerTraining(data, TINY, None).model.state_dict()
+    assert saved.keys() == fresh.keys() and all(torch.equal(saved[n], fresh[n]) for n in fresh)
 
 
 def _nan():
-    import torch
-
     return torch.tensor(float("nan"), requires_grad=True)
 
 
 def test_batches_are_a_permutation_with_histories_of_like_length(logs):
-    data = load_watch_data(logs / "watch_logs.parquet", TINY)
+    data = load_impressions(logs / "watch_logs.parquet", TINY)
     batches = epoch_batches(data, TINY, 0)
     rows = np.concatenate(batches)
     assert np.array_equal(np.sort(rows), data.train_rows)
@@ -150,12 +153,12 @@ def test_held_out_impressions_are_the_latest_and_teach_no_streamer(tmp_path):
     pl.DataFrame(
         rows, schema=["user_id", "streamer_id", "t", "clicked"], orient="row"
     ).write_parquet(path)
-    data = load_watch_data(path, TINY)
+    data = load_impressions(path, TINY)
     history = data.history
     assert data.streamers == ["a", "b"]
     assert history.t_I[data.train_rows].max() < history.t_I[data.held_out_rows].min()
     assert history.streamer_I[data.held_out_rows][-1] == 0
-    every = load_watch_data(path, SimSettings(held_out=0.0))
+    every = load_impressions(path, SimSettings(held_out=0.0))
     assert len(every.held_out_rows) == 0 and "new" in every.streamers
 
 

@@ -10,21 +10,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from contentctr.encode import encoders
 from contentctr.errors import InputError
-from contentctr.pretrain import loop
-from contentctr.pretrain.loop import PretrainConfig, generator, learning_rate
+from contentctr.pretrain.masked import (
+    MaskedTraining,
+    PretrainConfig,
+    generator,
+    learning_rate,
+    make_optimizer,
+)
 from contentctr.pretrain.text import (
     IGNORED,
-    TextTask,
+    TextTraining,
     _from_base,
     mask_tokens,
     pretrain_text,
     split_pairs,
     train_tokenizer,
 )
-from contentctr.train.loop import NonFiniteLossError
+from contentctr.score.checkpoint import point_to
+from contentctr.train.loop import NonFiniteLossError, train_step
+from launch import launch_two
 from tiny_models import make_tiny_bert
 from tiny_rooms import write_tiny_rooms
 
@@ -49,9 +57,10 @@ def whole(data, bert, tmp_path_factory):
 
 
 @pytest.fixture
-def task(data, bert):
-    encoder, model = _from_base(bert, None, 64)
-    return TextTask(model, encoder, split_pairs(data), mask_share=0.15, seed=0)
+def training(data, bert):
+    encoder, network = _from_base(bert, None, 64)
+    pairs = split_pairs(data)
+    return TextTraining(network, encoder, pairs, SETTINGS, Accelerator(), mask_share=0.15)
 
 
 def log(out, split):
@@ -82,14 +91,15 @@ def test_shares_of_masked_tokens():
     assert np.isin(drawn, words).all() and len(np.unique(drawn)) > 900
 
 
-def test_special_tokens_and_padding_are_never_masked_nor_drawn(task):
-    special = torch.tensor(task.encoder.tokenizer.all_special_ids)
-    mask_id = task.encoder.tokenizer.mask_token_id
-    rows = np.arange(task.sizes["train"])
-    speech, comments = zip(*task.pairs["train"], strict=True)
-    ids, _, _ = task.encoder.tokenize(speech, comments)
+def test_special_tokens_and_padding_are_never_masked_nor_drawn(training):
+    special = torch.tensor(training.encoder.tokenizer.all_special_ids)
+    mask_id = training.encoder.tokenizer.mask_token_id
+    rows = np.arange(training.sizes["train"])
+    speech, comments = zip(*training.pairs["train"], strict=True)
+    ids, _, _ = training.encoder.tokenize(speech, comments)
     for epoch in range(20):
-        seen, _, real, labels = task.batch("train", rows, epoch)
+        batch = training.batch("train", rows, epoch)
+        seen, real, labels = batch.ids_NL, batch.mask_NL, batch.labels_NL
         chosen = labels != IGNORED
         assert not torch.isin(ids[chosen], special).any() and real[chosen].all()
         assert torch.equal(labels[chosen], ids[chosen])
@@ -98,31 +108,38 @@ def test_special_tokens_and_padding_are_never_masked_nor_drawn(task):
         assert not torch.isin(changed[changed != mask_id], special).any()
 
 
-def test_masks_depend_on_epoch_and_row_alone(task):
-    together = task.batch("train", np.array([5, 0, 3]), 2)
-    alone = task.batch("train", np.array([3]), 2)
-    length = int(alone[2].sum())
-    for one, other in zip(together, alone, strict=True):
+def test_masks_depend_on_epoch_and_row_alone(training):
+    together = training.batch("train", np.array([5, 0, 3]), 2)
+    alone = training.batch("train", np.array([3]), 2)
+    assert together.rows.tolist() == [5, 0, 3] and alone.rows.tolist() == [3]
+    length = int(alone.mask_NL.sum())
+    for name in ("ids_NL", "types_NL", "mask_NL", "labels_NL"):
+        one, other = getattr(together, name), getattr(alone, name)
         assert torch.equal(one[2, :length], other[0, :length])
-    other_epoch = task.batch("train", np.array([5, 0, 3]), 3)
-    assert not torch.equal(together[3], other_epoch[3])
+    other_epoch = training.batch("train", np.array([5, 0, 3]), 3)
+    assert not torch.equal(together.labels_NL, other_epoch.labels_NL)
 
 
-def test_only_masked_tokens_count(task):
-    batch = task.batch("train", np.arange(6), 0)
-    model = task.model.eval()
+def test_only_masked_tokens_count(training):
+    batch = training.batch("train", np.arange(6), 0)
     with torch.no_grad():
-        found, count = task.loss(model, *batch)
-    ids, types, mask, labels = batch
-    logits = model(input_ids=ids, attention_mask=mask.long(), token_type_ids=types).logits.detach()
+        found = training.sums(training.model.eval()(batch), batch)
+    count, labels = training.counts(batch), batch.labels_NL
+    logits = training.network(
+        input_ids=batch.ids_NL,
+        attention_mask=batch.mask_NL.long(),
+        token_type_ids=batch.types_NL,
+    ).logits.detach()
     expected, places = 0.0, (labels != IGNORED).nonzero().tolist()
     for n, at in places:
         expected -= float(logits[n, at].log_softmax(-1)[labels[n, at]])
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert int(count) == len(places) > 0
+    nothing = dataclasses.replace(batch, labels_NL=torch.full_like(labels, IGNORED))
     with torch.no_grad():
-        nothing, none = task.loss(model, ids, types, mask, torch.full_like(labels, IGNORED))
-    assert float(nothing) == 0 and int(none) == 0
+        found = training.sums(training.model(nothing), nothing)
+    assert float(found) == 0 and int(training.counts(nothing)) == 0
+    assert float(training.total(found, training.counts(nothing))) == 0
 
 
 # What is learned
@@ -133,20 +150,21 @@ def test_loss_falls_and_the_least_held_out_one_is_exported(whole):
     assert len(train) == 4 * 3 and [row["epoch"] for row in held_out] == [1, 2, 3, 4]
     assert held_out[-1]["loss"] < held_out[0]["loss"] - 0.3
     best = min(held_out, key=lambda row: row["loss"])
-    assert (whole / "encoder").resolve().name == f"encoder-{best['step']:08d}"
-    assert len(list((whole / "checkpoints").iterdir())) == 2
+    folder = whole / "checkpoints" / f"step-{best['step']:08d}-epoch-{best['epoch']:04.0f}"
+    assert (whole / "encoder").resolve() == folder.resolve() / "encoder"
+    assert len(list((whole / "checkpoints").iterdir())) <= 2
 
 
 def test_the_best_epoch_and_not_the_last_is_exported(data, bert, tmp_path, monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 1.0])
-    monkeypatch.setattr(loop, "_held_out_loss", lambda run: next(losses))
+    monkeypatch.setattr(MaskedTraining, "validate", lambda *_: {"loss": next(losses)})
     folder = pretrain_text(data, bert, tmp_path / "out", settings=SETTINGS, max_tokens=64)
-    assert folder.resolve().name == "encoder-00000006"
+    assert folder.resolve().parent.name == "step-00000006-epoch-0002"
 
 
 def test_export_gives_the_features_of_the_trained_model(data, bert, tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(TextTask, "export", _keep(TextTask.export, kept))
+    monkeypatch.setattr(TextTraining, "export", _keep(TextTraining.export, kept))
     folder = pretrain_text(
         data,
         bert,
@@ -182,34 +200,40 @@ def test_validation_rooms_alone_choose_and_test_rooms_are_never_seen(data):
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(data, bert, tmp_path, whole, monkeypatch):
-    out, step = tmp_path / "out", loop._train_step
+    out = tmp_path / "out"
 
-    def stopped(run, rows):
-        if run.position.step == 5:
+    def stopped(*args, **kwargs):
+        if kwargs["step"] == 5:
             signal.raise_signal(signal.SIGINT)
-        return step(run, rows)
+        return train_step(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "_train_step", stopped)
-    with pytest.raises(KeyboardInterrupt, match="step 6"):
-        pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64)
-    monkeypatch.setattr(loop, "_train_step", step)
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.loop.train_step", stopped)
+        with pytest.raises(KeyboardInterrupt, match="step 6"):
+            pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64)
     pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64, resume=True)
     assert (out / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
     assert differing((out / "last").resolve(), (whole / "last").resolve()) == []
     assert differing((out / "encoder").resolve(), (whole / "encoder").resolve()) == []
 
 
-def test_a_killed_run_resumes_to_the_same_bits(data, bert, tmp_path, whole, monkeypatch):
-    out, end = tmp_path / "out", loop._end_epoch
+@pytest.mark.parametrize("killed_at", ["last", "step-00000006-epoch-0002"])
+def test_a_run_killed_before_a_link_resumes_to_the_same_bits(
+    data, bert, tmp_path, whole, monkeypatch, killed_at
+):
+    """The checkpoint is whole, and nothing points to it yet."""
+    out = tmp_path / "out"
 
-    def killed(run):
-        loop._export(run)  # as if the epoch had been the best, and then the power fails
-        raise RuntimeError("killed")
+    def killed(link, folder):
+        if killed_at in (link.name, folder.name):
+            raise RuntimeError("killed")
+        point_to(link, folder)
 
-    monkeypatch.setattr(loop, "_end_epoch", killed)
-    with pytest.raises(RuntimeError, match="killed"):
-        pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64)
-    monkeypatch.setattr(loop, "_end_epoch", end)
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.run_folder.point_to", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64)
+    assert not (killed_at == "last" and (out / "last").exists())
     pretrain_text(data, bert, out, settings=SETTINGS, max_tokens=64, resume=True)
     assert (out / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
     assert differing((out / "last").resolve(), (whole / "last").resolve()) == []
@@ -228,14 +252,30 @@ def test_a_resumed_run_keeps_its_settings(data, bert, whole):
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_optimiser(data, bert, tmp_path, monkeypatch):
-    loss = TextTask.loss
-    monkeypatch.setattr(TextTask, "loss", lambda *a: (loss(*a)[0] * torch.nan, loss(*a)[1]))
+    sums = TextTraining.sums
+    monkeypatch.setattr(TextTraining, "sums", lambda *a: sums(*a) * torch.nan)
     with pytest.raises(NonFiniteLossError, match="step 0"):
         pretrain_text(data, bert, tmp_path / "out", settings=SETTINGS, max_tokens=64)
     saved = encoders.load_text(str((tmp_path / "out" / "last").resolve() / "model"), max_tokens=64)
     before = encoders.load_text(bert, max_tokens=64)
     for one, other in zip(saved.parameters(), before.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(data, bert, tmp_path):
+    """Without dropout, and with a save and a resumed run in between."""
+    words = ["epochs=2", "batch_size=6", "learning_rate=2e-2", "save_every=4"]
+    run = ["-m", "contentctr", "pretrain", "text", str(data.root), *words, "--base", bert]
+    run += ["--max-tokens", "64", "--out"]
+    launch_two(*run, str(tmp_path / "two"))
+    launch_two(*run, str(tmp_path / "two"), "--resume")
+    settings = PretrainConfig(epochs=2, batch_size=6, learning_rate=2e-2, save_every=4)
+    pretrain_text(data, bert, tmp_path / "one", settings=settings, max_tokens=64)
+    for split in ("train", "val"):
+        two, one = ([row["loss"] for row in log(tmp_path / n, split)] for n in ("two", "one"))
+        assert len(one) > 1 and two == pytest.approx(one, rel=1e-3)
+    assert encoders.load_text(str(tmp_path / "two" / "encoder"), max_tokens=64).dim == 16
 
 
 # From nothing
@@ -310,19 +350,18 @@ def test_the_embedded_encoder_goes_on_learning(data, tmp_path):
 
 
 def test_learning_rate_rises_and_falls_to_zero():
-    settings = PretrainConfig(learning_rate=2.0, warmup=0.2)
-    rates = [learning_rate(settings, step, 10) for step in range(10)]
+    rates = [learning_rate(2.0, 0.2, step, 10) for step in range(10)]
     assert rates[:3] == pytest.approx([2 / 3, 4 / 3, 2.0])
     assert rates[6] == pytest.approx(1.0)
-    assert learning_rate(settings, 10, 10) == pytest.approx(0.0)
+    assert learning_rate(2.0, 0.2, 10, 10) == pytest.approx(0.0)
 
 
-def test_biases_norms_and_position_tables_are_not_decayed(task):
-    optimizer = loop.make_optimizer(task.model, PretrainConfig(weight_decay=0.1))
+def test_biases_norms_and_position_tables_are_not_decayed(training):
+    optimizer = make_optimizer(training.model, PretrainConfig(weight_decay=0.1))
     decayed, free = (group["params"] for group in optimizer.param_groups)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert all(p.ndim > 1 for p in decayed) and all(p.ndim == 1 for p in free)
-    assert len(decayed) + len(free) == len(list(task.model.parameters()))
+    assert len(decayed) + len(free) == len(list(training.model.parameters()))
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from contentctr.encode import encoders
 from contentctr.errors import InputError
-from contentctr.pretrain import frames, loop, vision
+from contentctr.pretrain import frames, vision
 from contentctr.pretrain.frames import cache_frames
-from contentctr.pretrain.loop import PretrainConfig, generator
-from contentctr.pretrain.vision import VisionTask, _from_base, hide_squares, pretrain_vision
+from contentctr.pretrain.masked import PretrainConfig, generator
+from contentctr.pretrain.vision import VisionTraining, _from_base, hide_squares, pretrain_vision
+from contentctr.train.loop import train_step
 from tiny_models import make_tiny_bert, make_tiny_swin
 from tiny_rooms import write_tiny_rooms
 
@@ -41,13 +43,15 @@ def whole(data, swin, tmp_path_factory):
 
 
 @pytest.fixture
-def task(data, swin, tmp_path):
-    model, image = _from_base(swin)
+def training(data, swin, tmp_path):
+    network, image = _from_base(swin)
     cached = {
         s: cache_frames(data, tmp_path, image, split=s, show_progress=False)
         for s in ("train", "val")
     }
-    return VisionTask(model, image, cached, mask_ratio=0.6, mask_side=8, seed=0)
+    return VisionTraining(
+        network, image, cached, SETTINGS, Accelerator(), mask_ratio=0.6, mask_side=8
+    )
 
 
 def differing(one: Path, other: Path) -> list[str]:
@@ -65,44 +69,45 @@ def test_share_of_hidden_squares(squares, ratio, hidden):
     assert masks.mean(0) == pytest.approx(hidden / squares**2, abs=0.12)
 
 
-def test_squares_cover_whole_patches(task):
-    _, hidden_FP = task.batch("train", np.arange(4), 0)
+def test_squares_cover_whole_patches(training):
+    hidden_FP = training.batch("train", np.arange(4), 0).hidden_FP
     assert hidden_FP.shape == (4, 64) and hidden_FP.dtype == torch.bool
     squares = hidden_FP.reshape(4, 4, 2, 4, 2)
     assert (squares == squares[:, :, :1, :, :1]).all()
     assert (hidden_FP.sum(1) == 4 * 10).all()
 
 
-def test_masks_depend_on_epoch_and_row_alone(task):
-    together, alone = (
-        task.batch("train", np.array([5, 0, 3]), 2),
-        task.batch("train", np.array([3]), 2),
-    )
-    assert all(torch.equal(a[2], b[0]) for a, b in zip(together, alone, strict=True))
-    assert not torch.equal(together[1], task.batch("train", np.array([5, 0, 3]), 3)[1])
+def test_masks_depend_on_epoch_and_row_alone(training):
+    rows = np.array([5, 0, 3])
+    together, alone = training.batch("train", rows, 2), training.batch("train", rows[2:], 2)
+    assert together.rows.tolist() == [5, 0, 3]
+    assert torch.equal(together.pixels_FCHW[2], alone.pixels_FCHW[0])
+    assert torch.equal(together.hidden_FP[2], alone.hidden_FP[0])
+    assert not torch.equal(together.hidden_FP, training.batch("train", rows, 3).hidden_FP)
 
 
-def test_pictures_are_normalised_as_the_encoder_does_and_half_are_mirrored(task):
+def test_pictures_are_normalised_as_the_encoder_does_and_half_are_mirrored(training):
     rows = np.arange(18)
-    pixels, _ = task.batch("train", rows, 0)
-    frames_FHWC = torch.from_numpy(task.frames["train"].read(rows))
+    pixels = training.batch("train", rows, 0).pixels_FCHW
+    frames_FHWC = torch.from_numpy(training.frames["train"].read(rows))
     expected = (frames_FHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
     as_is = [torch.allclose(a, b, atol=1e-5) for a, b in zip(pixels, expected, strict=True)]
     turned = [
         torch.allclose(a, b.flip(2), atol=1e-5) for a, b in zip(pixels, expected, strict=True)
     ]
     assert all(a != b for a, b in zip(as_is, turned, strict=True)) and 3 < sum(turned) < 15
-    held_out, _ = task.batch("val", np.arange(6), 0)
-    frames_FHWC = torch.from_numpy(task.frames["val"].read(np.arange(6)))
+    held_out = training.batch("val", np.arange(6), 0).pixels_FCHW
+    frames_FHWC = torch.from_numpy(training.frames["val"].read(np.arange(6)))
     assert torch.allclose(held_out, (frames_FHWC.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5, atol=1e-5)
 
 
-def test_only_hidden_pixels_count(task):
-    pixels, hidden = task.batch("train", np.arange(3), 0)
-    model = task.model.eval()
+def test_only_hidden_pixels_count(training):
+    batch = training.batch("train", np.arange(3), 0)
+    pixels, hidden = batch.pixels_FCHW, batch.hidden_FP
     with torch.no_grad():
-        found, count = task.loss(model, pixels, hidden)
-        out = model(pixel_values=pixels, bool_masked_pos=hidden)
+        found = training.sums(training.model.eval()(batch), batch)
+        out = training.network(pixel_values=pixels, bool_masked_pos=hidden)
+    count = training.counts(batch)
     expected, terms = 0.0, 0
     for f in range(3):
         for y in range(32):
@@ -118,12 +123,12 @@ def test_only_hidden_pixels_count(task):
 # The frames
 
 
-def test_frames_are_those_that_encode_takes_of_the_split(task, data):
-    assert task.sizes == {"train": 18, "val": 6}
-    encoder_size = task.image
+def test_frames_are_those_that_encode_takes_of_the_split(training, data):
+    assert training.sizes == {"train": 18, "val": 6}
+    encoder_size = training.image
     for row, (room, second) in {7: ("room1", 45), 0: ("room0", 15), 17: ("room2", 165)}.items():
         picture = Image.open(data.root / "media" / room / f"{second}.png")
-        assert (task.frames["train"].read(np.array([row]))[0] == encoder_size(picture)).all()
+        assert (training.frames["train"].read(np.array([row]))[0] == encoder_size(picture)).all()
 
 
 def test_frames_are_decoded_once_and_again_where_they_changed(data, swin, tmp_path, monkeypatch):
@@ -152,11 +157,11 @@ def _noting(calls, function):
     return wrapped
 
 
-def test_a_damaged_file_of_frames_is_named(task, tmp_path):
+def test_a_damaged_file_of_frames_is_named(training, tmp_path):
     path = next(iter(tmp_path.glob("room1*.safetensors")))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InputError, match="room1.*not a readable file of frames"):
-        task.frames["train"].read(np.arange(18))
+        training.frames["train"].read(np.arange(18))
 
 
 # What is learned
@@ -170,13 +175,13 @@ def test_loss_falls(whole):
 
 
 def test_export_gives_the_features_of_the_trained_model(data, swin, tmp_path, monkeypatch):
-    kept, export = [], VisionTask.export
+    kept, export = [], VisionTraining.export
 
     def noting(self, folder):
         kept.append(self)
         export(self, folder)
 
-    monkeypatch.setattr(VisionTask, "export", noting)
+    monkeypatch.setattr(VisionTraining, "export", noting)
     one = PretrainConfig(epochs=1, batch_size=6, learning_rate=1e-2)
     folder = pretrain_vision(data, swin, tmp_path / "out", settings=one)
     loaded, before = encoders.load_visual(str(folder)), encoders.load_visual(swin)
@@ -184,7 +189,7 @@ def test_export_gives_the_features_of_the_trained_model(data, swin, tmp_path, mo
     pictures = torch.randint(0, 256, (5, 32, 32, 3), dtype=torch.uint8)
     pixels = (pictures.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
     with torch.inference_mode():
-        model = kept[0].model.eval().swin
+        model = kept[0].network.eval().swin
         expected = model(pixel_values=pixels).last_hidden_state.mean(1)
         assert torch.allclose(loaded(pictures), expected, atol=1e-6)
         assert not torch.allclose(loaded(pictures), before(pictures), atol=1e-3)
@@ -201,17 +206,17 @@ def test_small_from_nothing(data, tmp_path):
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(data, swin, tmp_path, whole, monkeypatch):
-    out, step = tmp_path / "out", loop._train_step
+    out = tmp_path / "out"
 
-    def stopped(run, rows):
-        if run.position.step == 4:
+    def stopped(*args, **kwargs):
+        if kwargs["step"] == 4:
             signal.raise_signal(signal.SIGINT)
-        return step(run, rows)
+        return train_step(*args, **kwargs)
 
-    monkeypatch.setattr(loop, "_train_step", stopped)
-    with pytest.raises(KeyboardInterrupt, match="step 5"):
-        pretrain_vision(data, swin, out, settings=SETTINGS)
-    monkeypatch.setattr(loop, "_train_step", step)
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.loop.train_step", stopped)
+        with pytest.raises(KeyboardInterrupt, match="step 5"):
+            pretrain_vision(data, swin, out, settings=SETTINGS)
     pretrain_vision(data, swin, out, settings=SETTINGS, resume=True)
     assert differing((out / "last").resolve(), (whole / "last").resolve()) == []
     assert differing((out / "encoder").resolve(), (whole / "encoder").resolve()) == []

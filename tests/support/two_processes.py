@@ -1,4 +1,4 @@
-"""Run by test_train.py through accelerate: a step of two processes against one of the whole."""
+"""Run by test_loop.py through accelerate: a step of two processes against one of the whole."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from contentctr.models.registry import build_model
 from contentctr.train.loop import train_step
+from contentctr.train.models import ModelObjective
 from contentctr.windows.rooms import WindowLoader, sample_windows
 from make import make_segments
 
@@ -48,10 +49,10 @@ def make_pieces(rank, world):
 def step(model, pieces, accelerator):
     groups = [{"params": list(model.parameters()), "lr": 0.0, "base_lr": 0.0}]
     losses = train_step(
+        ModelObjective(CONFIG),
         model,
         torch.optim.SGD(groups),
         pieces,
-        CONFIG,
         step=0,
         total_steps=1,
         accelerator=accelerator,

@@ -61,7 +61,7 @@ def text(
 ) -> None:
     """Masked language modelling on the rooms' speech and comments."""
     from contentctr.config import from_dict
-    from contentctr.pretrain.loop import PretrainConfig
+    from contentctr.pretrain.masked import PretrainConfig
     from contentctr.pretrain.text import pretrain_text as run
 
     chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")
@@ -94,7 +94,7 @@ def vision(
 ) -> None:
     """Masked image modelling on the rooms' frames, of a Swin Transformer."""
     from contentctr.config import from_dict
-    from contentctr.pretrain.loop import PretrainConfig
+    from contentctr.pretrain.masked import PretrainConfig
     from contentctr.pretrain.vision import pretrain_vision as run
 
     chosen = from_dict(PretrainConfig, _values(settings), where="pretrain")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,17 +22,19 @@ from contentctr.encode import encoders
 from contentctr.encode.encoders import Pooling, TextPairEncoder
 from contentctr.encode.segments import Pair, text_pairs
 from contentctr.errors import InputError
-from contentctr.files import file_sha256, read_json
-from contentctr.pretrain.loop import (
+from contentctr.files import file_sha256
+from contentctr.pretrain.masked import (
     MASK,
+    MaskedTraining,
     PretrainConfig,
-    begin_run,
-    check_run,
     generator,
     quiet_transformers,
-    run_pretraining,
+    read_model_config,
+    run_masked,
 )
 from contentctr.store.rooms import PreparedRooms
+from contentctr.train.run_folder import begin_run, check_run
+from contentctr.train.training import Position
 
 IGNORED = -100
 """Label of a token that is not predicted."""
@@ -100,9 +103,9 @@ def pretrain_text(
         raise InputError("pre-training a text encoder needs a base, or a config to start without")
     pairs = split_pairs(data)
     described = {
-        "part": "text",
+        "what": "pretrain text",
         "base": base,
-        "config": _read_config(config),
+        "config": read_model_config(config, SMALL),
         "pooling": pooling,
         "max_tokens": max_tokens,
         "mask_share": mask_share,
@@ -119,10 +122,11 @@ def pretrain_text(
         encoder, model = _from_base(base or "", pooling, max_tokens)
     else:
         encoder, model = _from_nothing(pairs, base, config, pooling, max_tokens, vocab_size)
-    accelerator = begin_run(out, described, settings)
-    task = TextTask(model, encoder, pairs, mask_share=mask_share, seed=settings.seed)
-    return run_pretraining(
-        task, settings, out, last=last, accelerator=accelerator, show_progress=show_progress
+    accelerator = Accelerator(mixed_precision=settings.precision)
+    begin_run(out, described, accelerator)
+    training = TextTraining(model, encoder, pairs, settings, accelerator, mask_share=mask_share)
+    return run_masked(
+        training, out, last=last, accelerator=accelerator, show_progress=show_progress
     )
 
 
@@ -135,33 +139,77 @@ def untrained_text(
     return encoder
 
 
-class TextTask:
-    """Masked pairs of texts, and the loss on what was masked."""
+@dataclass(frozen=True, kw_only=True)
+class MaskedTexts:
+    """Pairs of texts as the model sees them, and what it is to say."""
+
+    rows: Tensor
+    """Numbers of the pairs, [N]."""
+    ids_NL: Tensor
+    types_NL: Tensor
+    """0 of the first text, 1 of the second."""
+    mask_NL: Tensor
+    """Bool, false for padding."""
+    labels_NL: Tensor
+    """IGNORED where nothing is predicted."""
+
+
+class MaskedLanguageModel(nn.Module):
+    """A masked language model of transformers that takes a piece of a batch.
+
+    Args:
+        network: with its head.
+        takes_types: whether it tells the two texts apart.
+    """
+
+    def __init__(self, network: Any, takes_types: bool) -> None:
+        super().__init__()
+        self.network, self._takes_types = network, takes_types
+
+    def forward(self, batch: MaskedTexts) -> Tensor:
+        """Logits of the tokens, [N, L, vocabulary]."""
+        types = {"token_type_ids": batch.types_NL} if self._takes_types else {}
+        logits: Tensor = self.network(
+            input_ids=batch.ids_NL, attention_mask=batch.mask_NL.long(), **types
+        ).logits
+        return logits
+
+
+class TextTraining(MaskedTraining):
+    """Masked pairs of texts, and the loss on what was masked.
+
+    Args:
+        network: of transformers, with its head.
+        encoder: tokenizer and pooling around the network without its head.
+        pairs: of the splits train and val.
+        settings: of the loop.
+        accelerator: of this process.
+        mask_share: share of the tokens that are predicted.
+    """
+
+    what = "pretrain text"
 
     def __init__(
         self,
-        model: Any,
+        network: Any,
         encoder: TextPairEncoder,
         pairs: dict[str, list[Pair]],
+        settings: PretrainConfig,
+        accelerator: Accelerator,
         *,
         mask_share: float,
-        seed: int,
     ) -> None:
-        self.model, self.encoder, self.pairs = model, encoder, pairs
-        self.mask_share, self.seed = mask_share, seed
-        tokenizer = encoder.tokenizer
-        special = set(tokenizer.all_special_ids)
+        model = MaskedLanguageModel(network, encoder.takes_types)
+        sizes = {split: len(found) for split, found in pairs.items()}
+        super().__init__(model, sizes, settings, accelerator)
+        self.network, self.encoder, self.pairs = network, encoder, pairs
+        self._mask_share = mask_share
+        special = set(encoder.tokenizer.all_special_ids)
         self._special = torch.tensor(sorted(special))
-        self._words = np.array([i for i in range(len(tokenizer)) if i not in special])
-        self.takes_types = encoder.takes_types
+        self._words = np.array([i for i in range(len(encoder.tokenizer)) if i not in special])
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Pairs of each split."""
-        return {split: len(found) for split, found in self.pairs.items()}
-
-    def batch(self, split: str, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
-        """Masked ids, types, mask and labels, [N, L] each."""
+    def batch(self, split: str, rows: NDArray[np.int64], epoch: int) -> MaskedTexts:
+        """Some pairs, masked."""
         pairs = [self.pairs[split][row] for row in rows]
         ids_NL, types_NL, mask_NL = self.encoder.tokenize(
             [speech for speech, _ in pairs], [comments for _, comments in pairs]
@@ -169,39 +217,49 @@ class TextTask:
         may_NL = mask_NL & ~torch.isin(ids_NL, self._special)
         masked_NL, labels_NL = ids_NL.clone(), torch.full_like(ids_NL, IGNORED)
         for place, row in enumerate(rows.tolist()):
-            draws = generator(self.seed, MASK, epoch, row)
+            draws = generator(self.settings.seed, MASK, epoch, row)
             where = may_NL[place].nonzero().squeeze(1)
             new, chosen = mask_tokens(
                 ids_NL[place, where].numpy(),
                 draws,
-                self.mask_share,
+                self._mask_share,
                 mask_id=self.encoder.tokenizer.mask_token_id,
                 words=self._words,
             )
             masked_NL[place, where] = torch.from_numpy(new)
             places = where[torch.from_numpy(chosen)]
             labels_NL[place, places] = ids_NL[place, places]
-        return masked_NL, types_NL, mask_NL, labels_NL
-
-    def loss(self, model: nn.Module, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of the cross-entropies of the tokens with a label, and their number."""
-        ids_NL, types_NL, mask_NL, labels_NL = batch
-        types = {"token_type_ids": types_NL} if self.takes_types else {}
-        logits = model(input_ids=ids_NL, attention_mask=mask_NL.long(), **types).logits
-        loss_sum = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels_NL.flatten(), ignore_index=IGNORED, reduction="sum"
+        return MaskedTexts(
+            rows=torch.from_numpy(rows.copy()),
+            ids_NL=masked_NL,
+            types_NL=types_NL,
+            mask_NL=mask_NL,
+            labels_NL=labels_NL,
         )
-        return loss_sum, (labels_NL != IGNORED).sum().float()
 
-    def save(self, folder: Path) -> None:
-        """Model with its head, tokenizer and pooling: a base to go on from."""
-        folder.mkdir()
-        self.encoder.save(folder)
-        self.model.save_pretrained(folder)
+    def counts(self, piece: MaskedTexts) -> Tensor:
+        """Tokens with a label."""
+        return (piece.labels_NL != IGNORED).sum()[None]
+
+    def sums(self, output: Tensor, piece: MaskedTexts) -> Tensor:
+        """Cross-entropies of the tokens with a label."""
+        loss_sum = nn.functional.cross_entropy(
+            output.flatten(0, 1).float(),
+            piece.labels_NL.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+        return loss_sum[None]
+
+    def save(self, folder: Path, position: Position) -> None:
+        """Network with its head, tokenizer and pooling: a base to go on from."""
+        (folder / "model").mkdir()
+        self.encoder.save(folder / "model")
+        self.network.save_pretrained(folder / "model")
 
     def export(self, folder: Path) -> None:
         """The encoder alone, as encoders.load_text reads it."""
-        encoders.save(self.encoder, folder)
+        encoders.save(self.encoder, folder / "encoder")
 
 
 def mask_tokens(
@@ -314,12 +372,6 @@ def _load_masked(source: str, name: str) -> Any:
         ) from None
 
 
-def _read_config(config: str | None) -> dict[str, Any] | None:
-    if config is None:
-        return None
-    return dict(SMALL) if config == "small" else read_json(Path(config))
-
-
 def _from_nothing(
     pairs: dict[str, list[Pair]],
     base: str | None,
@@ -334,7 +386,7 @@ def _from_nothing(
     else:
         tokenizer = encoders.load_text(base, max_tokens=max_tokens).tokenizer
     values = {
-        **(_read_config(config) or {}),
+        **(read_model_config(config, SMALL) or {}),
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
     }

@@ -8,12 +8,13 @@ batch.py's legend; F frames, H height, W width, C channels, P patches.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -22,18 +23,20 @@ from contentctr.encode import encoders
 from contentctr.encode.encoders import HuggingFaceImage, ImageEncoder
 from contentctr.encode.pictures import ImageSettings
 from contentctr.errors import InputError
-from contentctr.files import file_sha256, read_json
+from contentctr.files import file_sha256
 from contentctr.pretrain.frames import FrameCache, cache_frames, pictures_state
-from contentctr.pretrain.loop import (
+from contentctr.pretrain.masked import (
     MASK,
+    MaskedTraining,
     PretrainConfig,
-    begin_run,
-    check_run,
     generator,
     quiet_transformers,
-    run_pretraining,
+    read_model_config,
+    run_masked,
 )
 from contentctr.store.rooms import PreparedRooms
+from contentctr.train.run_folder import begin_run, check_run
+from contentctr.train.training import Position
 
 SMALL = {
     "model_type": "swin",
@@ -97,9 +100,9 @@ def pretrain_vision(
         raise InputError(f"mask_ratio must be above 0 and below 1, not {mask_ratio!r}")
     _require_pictures(data)
     described = {
-        "part": "visual",
+        "what": "pretrain vision",
         "base": base,
-        "config": _read_config(config),
+        "config": read_model_config(config, SMALL),
         "mask_ratio": mask_ratio,
         "mask_patch_size": mask_patch_size,
         "segments_sha256": file_sha256(data.root / "segments.parquet"),
@@ -114,9 +117,10 @@ def pretrain_vision(
     else:
         model, image = _from_base(str(last / "model") if last else base or "")
     side = _mask_side(model.config, mask_patch_size)
-    accelerator = begin_run(out, described, settings)
+    accelerator = Accelerator(mixed_precision=settings.precision)
+    begin_run(out, described, accelerator)
     frames = {}
-    with accelerator.main_process_first():
+    with accelerator.main_process_first():  # it decodes them, the others read its files
         for split in ("train", "val"):
             frames[split] = cache_frames(
                 data,
@@ -127,82 +131,124 @@ def pretrain_vision(
             )
     if not len(frames["train"]):
         raise InputError(f"{data.root}: no frame of a training room can be read")
-    task = VisionTask(
-        model, image, frames, mask_ratio=mask_ratio, mask_side=side, seed=settings.seed
+    training = VisionTraining(
+        model, image, frames, settings, accelerator, mask_ratio=mask_ratio, mask_side=side
     )
-    return run_pretraining(
-        task, settings, out, last=last, accelerator=accelerator, show_progress=show_progress
+    return run_masked(
+        training, out, last=last, accelerator=accelerator, show_progress=show_progress
     )
 
 
 def untrained_visual(config: str = "small", *, seed: int = 0) -> ImageEncoder:
     """What `pretrain_vision` starts from without a base: the measure of what it gains."""
     torch.manual_seed(seed)
-    model, image = _from_config(_read_config(config), config)
+    model, image = _from_config(read_model_config(config, SMALL), config)
     return _encoder(model, image)
 
 
-class VisionTask:
-    """Pictures with hidden squares, and the loss on what was hidden."""
+@dataclass(frozen=True, kw_only=True)
+class MaskedPictures:
+    """Pictures, and which of their patches the model does not see."""
+
+    rows: Tensor
+    """Numbers of the frames, [F]."""
+    pixels_FCHW: Tensor
+    """Normalised."""
+    hidden_FP: Tensor
+    """Bool."""
+
+
+class MaskedImageModel(nn.Module):
+    """A Swin Transformer with SimMIM's decoder that takes a piece of a batch."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: MaskedPictures) -> Tensor:
+        """The pictures as the model makes them, [F, C, H, W]."""
+        made_FCHW: Tensor = self.network(
+            pixel_values=batch.pixels_FCHW, bool_masked_pos=batch.hidden_FP
+        ).reconstruction
+        return made_FCHW
+
+
+class VisionTraining(MaskedTraining):
+    """Pictures with hidden squares, and the loss on what was hidden.
+
+    Args:
+        network: of transformers, with its decoder.
+        image: how pictures are cut and normalised.
+        frames: of the splits train and val.
+        settings: of the loop.
+        accelerator: of this process.
+        mask_ratio: share of the squares that are hidden.
+        mask_side: side of a square in pixels.
+    """
+
+    what = "pretrain vision"
 
     def __init__(
         self,
-        model: Any,
+        network: Any,
         image: ImageSettings,
         frames: dict[str, FrameCache],
+        settings: PretrainConfig,
+        accelerator: Accelerator,
         *,
         mask_ratio: float,
         mask_side: int,
-        seed: int,
     ) -> None:
-        self.model, self.image, self.frames, self.seed = model, image, frames, seed
+        sizes = {split: len(found) for split, found in frames.items()}
+        super().__init__(MaskedImageModel(network), sizes, settings, accelerator)
+        self.network, self.image, self.frames = network, image, frames
         self._ratio = mask_ratio
-        self._squares = model.config.image_size // mask_side
+        self._squares = network.config.image_size // mask_side
         """Along one side of the picture."""
-        self._scale = mask_side // model.config.patch_size
+        self._patch: int = network.config.patch_size
+        self._scale = mask_side // self._patch
         self._mean_C11, self._std_C11 = (
             torch.tensor(values)[:, None, None] for values in (image.mean, image.std)
         )
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Frames of each split."""
-        return {split: len(found) for split, found in self.frames.items()}
-
-    def batch(self, split: str, rows: NDArray[np.int64], epoch: int) -> tuple[Tensor, ...]:
-        """Normalised pictures [F, C, H, W], some mirrored, and the hidden patches [F, P]."""
+    def batch(self, split: str, rows: NDArray[np.int64], epoch: int) -> MaskedPictures:
+        """Some frames, those of the split train mirrored in half of all cases."""
         frames_FHWC = self.frames[split].read(rows)
         hidden = []
         for place, row in enumerate(rows.tolist()):
-            draws = generator(self.seed, MASK, epoch, row)
+            draws = generator(self.settings.seed, MASK, epoch, row)
             hidden.append(hide_squares(self._squares, self._ratio, draws))
             if split == "train" and draws.random() < 0.5:
                 frames_FHWC[place] = frames_FHWC[place, :, ::-1].copy()
         pixels_FCHW = torch.from_numpy(frames_FHWC).permute(0, 3, 1, 2).float()
         hidden_F = np.stack(hidden).repeat(self._scale, axis=1).repeat(self._scale, axis=2)
-        hidden_FP = torch.from_numpy(hidden_F).flatten(1)
-        return (pixels_FCHW - self._mean_C11) / self._std_C11, hidden_FP
+        return MaskedPictures(
+            rows=torch.from_numpy(rows.copy()),
+            pixels_FCHW=(pixels_FCHW - self._mean_C11) / self._std_C11,
+            hidden_FP=torch.from_numpy(hidden_F).flatten(1),
+        )
 
-    def loss(self, model: nn.Module, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of the absolute errors of hidden pixels (SimMIM, Section 3.4), and their number."""
-        pixels_FCHW, hidden_FP = batch
-        made_FCHW = model(pixel_values=pixels_FCHW, bool_masked_pos=hidden_FP).reconstruction
-        patch = self.model.config.patch_size
-        side = self.model.config.image_size // patch
-        hidden_FHW = hidden_FP.reshape(-1, side, side).repeat_interleave(patch, 1)
-        hidden_F1HW = hidden_FHW.repeat_interleave(patch, 2)[:, None]
-        error_FCHW = (made_FCHW.float() - pixels_FCHW).abs() * hidden_F1HW
-        return error_FCHW.sum(), hidden_F1HW.sum().float() * pixels_FCHW.shape[1]
+    def counts(self, piece: MaskedPictures) -> Tensor:
+        """Hidden numbers: pixels of hidden patches, times channels."""
+        channels = piece.pixels_FCHW.shape[1]
+        return piece.hidden_FP.sum()[None] * (self._patch**2 * channels)
 
-    def save(self, folder: Path) -> None:
-        """Model with its decoder, and how pictures are cut: a base to go on from."""
-        folder.mkdir()
-        _encoder(self.model, self.image).save(folder)
-        self.model.save_pretrained(folder)
+    def sums(self, output: Tensor, piece: MaskedPictures) -> Tensor:
+        """Absolute errors of hidden pixels (SimMIM, Section 3.4)."""
+        side = self.network.config.image_size // self._patch
+        hidden_FHW = piece.hidden_FP.reshape(-1, side, side).repeat_interleave(self._patch, 1)
+        hidden_F1HW = hidden_FHW.repeat_interleave(self._patch, 2)[:, None]
+        return ((output.float() - piece.pixels_FCHW).abs() * hidden_F1HW).sum()[None]
+
+    def save(self, folder: Path, position: Position) -> None:
+        """Network with its decoder, and how pictures are cut: a base to go on from."""
+        (folder / "model").mkdir()
+        _encoder(self.network, self.image).save(folder / "model")
+        self.network.save_pretrained(folder / "model")
 
     def export(self, folder: Path) -> None:
         """The encoder alone, as encoders.load_visual reads it."""
-        encoders.save(_encoder(self.model, self.image), folder)
+        encoders.save(_encoder(self.network, self.image), folder / "encoder")
 
 
 def hide_squares(squares: int, ratio: float, draws: np.random.Generator) -> NDArray[np.bool_]:
@@ -268,12 +314,6 @@ def _from_base(base: str) -> tuple[Any, ImageSettings]:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"image encoder {base!r} cannot be pre-trained: {reason}") from None
     return model, found.settings
-
-
-def _read_config(config: str | None) -> dict[str, Any] | None:
-    if config is None:
-        return None
-    return dict(SMALL) if config == "small" else read_json(Path(config))
 
 
 def _from_config(values: Any, name: str) -> tuple[Any, ImageSettings]:

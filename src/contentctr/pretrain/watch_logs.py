@@ -51,6 +51,8 @@ class WatchLogs:
 class WatchBatch:
     """Some impressions and their histories, the latest click last, padded on the right."""
 
+    number_B: Tensor
+    """int64 row of the impression in the log."""
     streamer_B: Tensor
     """int64 row of the streamer who was shown, 0 for unknown."""
     category_B: Tensor
@@ -65,10 +67,6 @@ class WatchBatch:
     """bool: a click on a known streamer; false in padding."""
     clicked_B: Tensor
     """float32, 1 where the user clicked."""
-
-    def to(self, device: torch.device | str) -> WatchBatch:
-        """The same batch on a device."""
-        return WatchBatch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +106,7 @@ class History:
         if hidden is not None:
             streamer_B = np.where(hidden, 0, streamer_B)
         return WatchBatch(
+            number_B=torch.from_numpy(rows),
             streamer_B=torch.from_numpy(streamer_B),
             category_B=torch.from_numpy(self.category_U[streamer_B]),
             history_BL=torch.from_numpy(history_BL),

@@ -4,7 +4,7 @@
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
     CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
-    CHECKPOINT/training/           optimiser state, to resume
+    CHECKPOINT/training/           optimiser state and position of a run, to resume
 
 A run keeps its checkpoints in RUN/checkpoints/step-*, and RUN/best and RUN/last are links to them,
 switched in one step after the folder is whole.
@@ -143,6 +143,12 @@ class Checkpoint:
         return EndToEnd(self.load_model(device), visual, text).eval()
 
 
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors, whole or not at all."""
+    with atomic(path) as temporary:
+        save_file(_tensors(model.state_dict()), temporary)
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Read safetensors weights into `model`; names and shapes must all fit.
 
@@ -242,43 +248,52 @@ def save(
     spec: DataSpec,
     vocabulary: Vocabulary,
     info: Mapping[str, Any],
-    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Write a checkpoint folder, whole or not at all.
+    """Write a checkpoint folder, whole or not at all; it must not exist. See `write`."""
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        write(temporary, model, config=config, spec=spec, vocabulary=vocabulary, info=info)
+
+
+def write(
+    folder: Path,
+    model: nn.Module,
+    *,
+    config: Config,
+    spec: DataSpec,
+    vocabulary: Vocabulary,
+    info: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint into a folder.
 
     Args:
-        folder: where; must not exist.
+        folder: where; empty.
         model: the model, or an EndToEnd around it and its encoders.
         config: settings of the run.
         spec: of the data the model is trained on.
         vocabulary: known ids, in the order of the model's tables.
         info: JSON-ready position and metrics.
-        optimizer: its state is kept too, to resume.
     """
-    with atomic(folder) as temporary:
-        temporary.mkdir()
-        if isinstance(model, EndToEnd):
-            encoders.save(model.visual, temporary / "encoders" / "visual")
-            encoders.save(model.text, temporary / "encoders" / "text")
-            # Stored inputs are cut and tokenised by the encoders as they were before training.
-            before = ("visual_revision", "text_revision")
-            info = {**info, "inputs_from": {name: getattr(spec, name) for name in before}}
-            spec = _fitted(spec, model)
-            model = model.core
-        save_file(_tensors(model.state_dict()), temporary / "model.safetensors")
-        known = {name: list(getattr(vocabulary, name)) for name in ("streamers", "rooms")}
-        write_json(temporary / "vocabulary.json", known)
-        if optimizer is not None:
-            save_optimizer(optimizer, temporary / "training")
-        write_json(
-            temporary / "checkpoint.json",
-            {
-                "format": FORMAT,
-                "config": to_dict(config),
-                "data_spec": to_dict(spec),
-                "info": dict(info),
-            },
-        )
+    if isinstance(model, EndToEnd):
+        encoders.save(model.visual, folder / "encoders" / "visual")
+        encoders.save(model.text, folder / "encoders" / "text")
+        # Stored inputs are cut and tokenised by the encoders as they were before training.
+        before = ("visual_revision", "text_revision")
+        info = {**info, "inputs_from": {name: getattr(spec, name) for name in before}}
+        spec = _fitted(spec, model)
+        model = model.core
+    save_weights(model, folder / "model.safetensors")
+    known = {name: list(getattr(vocabulary, name)) for name in ("streamers", "rooms")}
+    write_json(folder / "vocabulary.json", known)
+    write_json(
+        folder / "checkpoint.json",
+        {
+            "format": FORMAT,
+            "config": to_dict(config),
+            "data_spec": to_dict(spec),
+            "info": dict(info),
+        },
+    )
 
 
 def _fitted(spec: DataSpec, model: EndToEnd) -> DataSpec:

@@ -1,1 +1,1 @@
-"""Training: the one loop, its run folder, and what a kind of data tells it."""
+"""Training: the one loop, its run folder, what is trained, and on which data."""

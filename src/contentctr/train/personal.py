@@ -56,7 +56,7 @@ class PersonalTask:
     def load(
         self, config: Config, vocabulary: Vocabulary, process: Process
     ) -> tuple[StretchLoader, Validation]:
-        """As Task has it; trained on are the segments that hold a highlight."""
+        """As Task has it; trained on are the stretches that hold a highlight."""
         users = self.samples.only("train")
         segments = training_stretches(users, config.data.window_len)
         if not segments:

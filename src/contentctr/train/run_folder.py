@@ -1,6 +1,6 @@
-"""A training run's folder: its position, its logs, its checkpoints.
+"""A run's folder, the same for training and for every pre-training.
 
-RUN/config.json     settings and what the data looked like
+RUN/config.json     everything that decides what the run computes: settings, data
 RUN/checkpoints/    step-*, of which those that best or last point to are kept
 RUN/best, RUN/last  links into checkpoints/
 RUN/log.jsonl       one line a step, one a validation
@@ -11,78 +11,102 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
-from contentctr.batch import DataSpec, Vocabulary
-from contentctr.config import Config, from_dict, to_dict
 from contentctr.errors import InputError
-from contentctr.files import write_json, write_text
-from contentctr.score import checkpoint as checkpoints
-
-MAY_CHANGE = ("epochs", "patience", "save_every", "micro_batch_size")
-"""Settings of `train` that a resumed run may set anew."""
+from contentctr.files import atomic, read_json, write_json, write_text
+from contentctr.score.checkpoint import point_to, prune, save_optimizer
+from contentctr.train.training import Position
 
 
-@dataclass
-class Position:
-    """Where a run is; all of it is in every checkpoint."""
+def check_run(
+    out: Path,
+    described: Mapping[str, Any],
+    *,
+    resume: bool,
+    may_change: Collection[str] = ("save_every",),
+) -> Path | None:
+    """See whether a run may begin, or go on, in a folder.
 
-    epoch: int = 0
-    step: int = 0
-    """Optimiser steps since the start of the run."""
-    step_in_epoch: int = 0
-    best_score: float | None = None
-    """Best validation score so far (Task.score)."""
-    epochs_without_gain: int = 0
-    stopped: str = ""
-    """Why the run ended before its last epoch; "" while it has not."""
+    Args:
+        out: the folder; must be new or empty, unless `resume`.
+        described: everything that decides what the run computes, JSON-ready.
+        resume: go on with what is in `out`.
+        may_change: names in `described` (`train.epochs`, where it is nested) that a resumed run
+            may set anew.
 
-
-def position_of(saved: checkpoints.Checkpoint) -> Position:
-    """Where the run of a checkpoint was.
+    Returns:
+        The last checkpoint's folder; None where the run starts from its first step: it is new, or
+        was killed before its first save.
 
     Raises:
-        InputError: its position is not one.
+        InputError: the folder holds anything, or nothing to resume, or the settings or the data
+            differ; names the first that does.
     """
-    values = dict(saved.info["position"])
-    if "best_tau" in values:  # of a run begun before other tasks had scores of their own
-        values["best_score"] = values.pop("best_tau")
-    return from_dict(Position, values, where=f"{saved.folder}: position")
+    if not resume:
+        require_new(out)
+        return None
+    if not (out / "config.json").is_file():
+        raise InputError(f"{out}: nothing to resume (it has no config.json)")
+    # Through JSON, as the file is: a tuple comes back as a list.
+    now = json.loads(json.dumps(described))
+    for name, old, new in _differences(read_json(out / "config.json"), now):
+        if name not in may_change:
+            raise InputError(
+                f"{out}: a resumed run must keep its settings and data; {name} was {old!r} and is "
+                f"now {new!r}"
+            )
+    return (out / "last").resolve() if (out / "last").exists() else None
+
+
+def require_new(out: Path) -> None:
+    """Stop where a run's folder holds anything.
+
+    Raises:
+        InputError: names the folder.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: the run's folder must be new or empty (or use --resume)")
+
+
+def begin_run(out: Path, described: Mapping[str, Any], accelerator: Accelerator) -> None:
+    """Write what the run is: from here on the folder is its own, and can be resumed."""
+    # Before the folder is there, which every process has looked for in check_run.
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_json(out / "config.json", dict(described))
+
+
+def read_position(checkpoint: Path) -> Position:
+    """Where the run was when it wrote the checkpoint."""
+    return Position(**read_json(checkpoint / "training" / "position.json"))
 
 
 @dataclass(kw_only=True)
 class RunFolder:
-    """The folder, written by the first process alone."""
+    """The folder of a run that has begun, written by the first process alone."""
 
     path: Path
-    config: Config
-    spec: DataSpec
-    vocabulary: Vocabulary
     steps_per_epoch: int
-    data_hash: str = ""
-    """Of what it is trained on, so that a run is not resumed on other data."""
     is_main: bool = True
     writer: SummaryWriter | None = None
 
     def open(self, position: Position) -> None:
-        """Make the folder and open its logs; lines after a resumed position are dropped."""
+        """Open the logs; what was noted after a resumed position is dropped."""
         if not self.is_main:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        settings = {"config": to_dict(self.config), "data_spec": to_dict(self.spec)}
-        write_json(self.path / "config.json", settings)
         log = self.path / "log.jsonl"
         if log.exists():
-            rows = [row for row in read_log(log) if row["step"] <= position.step]
+            rows = [row for row in read_log(log) if _is_past(row, position)]
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
-        purge = position.step + 1 if position.step else None
-        self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=purge)
+        self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=position.step + 1)
 
     def close(self) -> None:
         """Flush and close the logs."""
@@ -95,44 +119,45 @@ class RunFolder:
             return
         epoch = position.epoch + position.step_in_epoch / self.steps_per_epoch
         row = {"step": position.step, "epoch": round(epoch, 6), "split": split, **values}
-        with (self.path / "log.jsonl").open("a") as handle:
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
         for name, value in values.items():
             self.writer.add_scalar(f"{split}/{name}", value, position.step)
 
     def save(
         self,
-        model: nn.Module,
+        write: Callable[[Path], None],
         optimizer: torch.optim.Optimizer,
         position: Position,
         links: Sequence[str],
     ) -> None:
-        """Write a checkpoint, point `links` to it, and remove those nothing points to."""
+        """Write a checkpoint, point `links` to it, and remove those nothing points to.
+
+        Args:
+            write: writes the model into an empty folder.
+            optimizer: its state is kept too, to resume.
+            position: of the run.
+            links: "last", and "best" before it: a kill between the two is then made good by the
+                resumed run, which comes to this checkpoint again.
+        """
         if not self.is_main:
             return
-        folder = self.path / "checkpoints" / f"step-{position.step:08d}"
-        linked = {(self.path / name).resolve() for name in ("best", "last")}
-        if folder.resolve() in linked:
-            # Saved at this step before the epoch's end was noted: that one serves until the links
-            # have moved.
-            folder = folder.with_name(f"{folder.name}-epoch-{position.epoch:04d}")
-        if folder.exists():
-            shutil.rmtree(folder)
-        checkpoints.save(
-            folder,
-            model,
-            config=self.config,
-            spec=self.spec,
-            vocabulary=self.vocabulary,
-            info={"position": vars(position), "data_hash": self.data_hash},
-            optimizer=optimizer,
-        )
-        for name in links:
-            checkpoints.point_to(self.path / name, folder)
-        checkpoints.prune(self.path)
+        name = f"step-{position.step:08d}-epoch-{position.epoch:04d}"
+        folder = self.path / "checkpoints" / name
+        if folder.resolve() != (self.path / "last").resolve():  # else nothing has moved since
+            if folder.exists():  # a kill before it was linked left it, perhaps of other settings
+                shutil.rmtree(folder)
+            with atomic(folder) as temporary:
+                temporary.mkdir()
+                write(temporary)
+                save_optimizer(optimizer, temporary / "training")
+                write_json(temporary / "training" / "position.json", asdict(position))
+        for link in links:
+            point_to(self.path / link, folder)
+        prune(self.path)
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log.jsonl; a last line that a kill cut short is left out."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -143,52 +168,21 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def resumable(config: Config, path: Path) -> checkpoints.Checkpoint:
-    """The run's last checkpoint, if `config` is what it was made with.
-
-    Raises:
-        InputError: there is none, or a setting outside MAY_CHANGE differs; names it.
-    """
-    if not (path / "last").exists():
-        raise InputError(f"{path}: nothing to resume (it has no checkpoint 'last')")
-    saved = checkpoints.load(path / "last")
-    old, new = to_dict(saved.config), to_dict(config)
-    for part, block in new.items():
-        for name, value in block.items():
-            free = part == "train" and name in MAY_CHANGE
-            free |= name == "streamer_dim" and bool(config.model.streamer_table)  # the table's own
-            if old[part][name] != value and not free:
-                raise InputError(
-                    f"{path}: a resumed run must keep its settings; {part}.{name} was "
-                    f"{old[part][name]!r} and is now {value!r}"
-                )
-    return saved
+def _differences(
+    was: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Names whose values differ, those of nested objects joined by dots, and both values."""
+    for name in {**now, **was}:
+        old, new = was.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield f"{prefix}{name}", old, new
 
 
-def require_new(path: Path) -> None:
-    """Stop where a run's folder holds anything.
-
-    Raises:
-        InputError: names the folder.
-    """
-    if path.exists() and any(path.iterdir()):
-        raise InputError(f"{path}: the run's folder must be new or empty (or use --resume)")
-
-
-def require_same_data(
-    saved: checkpoints.Checkpoint, data: DataSpec, data_hash: str, path: Path
-) -> None:
-    """Stop a resumed run whose data is not what it was.
-
-    Raises:
-        InputError: names what changed.
-    """
-    was, now = to_dict(saved.trained_on), to_dict(data)
-    for name in was:
-        if was[name] != now[name] and name not in ("visual_encoder", "text_encoder"):
-            raise InputError(
-                f"{path}: a resumed run must keep its data; {name} was {was[name]!r} and is now "
-                f"{now[name]!r}"
-            )
-    if saved.info.get("data_hash", saved.info.get("segments_sha256")) != data_hash:
-        raise InputError(f"{path}: a resumed run must keep its data; it has changed since")
+def _is_past(row: Mapping[str, Any], position: Position) -> bool:
+    """Whether a resumed run will not write the row again."""
+    # A validation has the step of its epoch's last batch, after which the run may have been saved
+    # and killed before it was validated.
+    name = "epoch" if row["split"] == "val" else "step"
+    return bool(row[name] <= getattr(position, name))

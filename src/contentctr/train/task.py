@@ -1,4 +1,4 @@
-"""What the training loop asks of a kind of data, and nothing more."""
+"""A prepared folder as something to train models on: rooms, or users and their videos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Process:
 
 
 class Task(Protocol):
-    """A prepared folder as the loop sees it."""
+    """What ModelTraining (models.py) asks of a prepared folder, and nothing more."""
 
     root: Path
     data: Any

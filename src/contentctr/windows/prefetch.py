@@ -36,7 +36,7 @@ def prefetched(
     """
     device = torch.device(device)
     if not ahead:
-        yield ([_moved(p, device) for p in pieces] for pieces in steps)
+        yield ([moved(p, device) for p in pieces] for pieces in steps)
         return
     pinned = device.type == "cuda"
 
@@ -59,10 +59,11 @@ def _taken(
 ) -> Iterator[list[Any]]:
     while (pieces := waiting.popleft().result()) is not None:
         waiting.append(submit())
-        yield [_moved(p, device) for p in pieces]
+        yield [moved(p, device) for p in pieces]
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
+def moved(batch: Any, device: torch.device) -> Any:
+    """A dataclass of tensors on `device`."""
     return _each_tensor(batch, lambda x: x.to(device, non_blocking=True))
 
 

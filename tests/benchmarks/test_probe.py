@@ -1,16 +1,13 @@
-"""The linear probe against scikit-learn, and on rooms whose activity is known."""
+"""The linear probe: what it minimises, which rows it sees, and rooms whose activity is known."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from contentctr.encode import encoders
 from contentctr.errors import InputError
-from contentctr.pretrain.probe import PENALTIES, fit_probe, probe_features, probe_text, probe_visual
+from probe import PENALTIES, fit_probe, probe_features, probe_text, probe_visual
 from tiny_models import make_tiny_bert, make_tiny_swin
 from tiny_rooms import write_tiny_rooms
 
@@ -24,41 +21,38 @@ def blobs(count=300, width=5, classes=4, *, spread=1.5, seed=0):
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 0.1])
-def test_fit_is_that_of_scikit_learn(penalty):
+def test_fit_is_at_the_least_of_the_penalised_loss(penalty):
     features, labels = blobs()
-    found = fit_probe(features, labels, num_classes=4, penalty=penalty)
+    scaler, fitted = fit_probe(features.astype(np.float32), labels, penalty)
     standard = (features - features.mean(0)) / features.std(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        oracle = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-10, max_iter=5000)
-        oracle.fit(standard, labels)
-    expected = oracle.predict_log_proba(standard)
-    logits = found.logits(features)
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    assert log_p == pytest.approx(expected, abs=2e-4)
+    assert scaler.transform(features) == pytest.approx(standard, abs=1e-4)
+    error = fitted.predict_proba(standard) - np.eye(4)[labels]
+    # Of mean log loss + penalty / 2 x squared weights; the biases are free.
+    assert standard.T @ error / len(labels) + penalty * fitted.coef_.T == pytest.approx(0, abs=1e-5)
+    assert error.mean(0) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_feature_that_never_changes_does_no_harm():
     features, labels = blobs()
     still = np.concatenate([features, np.full((len(labels), 1), 7.0)], axis=1)
-    one = fit_probe(features, labels, num_classes=4, penalty=0.01)
-    other = fit_probe(still, labels, num_classes=4, penalty=0.01)
-    assert other.logits(still) == pytest.approx(one.logits(features), abs=1e-6)
+    one, other = fit_probe(features, labels, 0.01), fit_probe(still, labels, 0.01)
+    assert other.decision_function(still) == pytest.approx(
+        one.decision_function(features), abs=1e-4
+    )
 
 
 def test_accuracy_is_of_test_rows_and_the_penalty_of_validation_rows():
     features, labels = blobs(600)
     split = np.repeat(["train", "val", "test"], 200)
     found = probe_features(features, labels, split)
-    fits = {p: fit_probe(features[:200], labels[:200], num_classes=4, penalty=p) for p in PENALTIES}
+    fits = {p: fit_probe(features[:200], labels[:200], p) for p in PENALTIES}
     losses = {}
     for penalty, fit in fits.items():
-        logits = fit.logits(features[200:400])
-        right = logits[np.arange(200), labels[200:400]]
-        losses[penalty] = (np.log(np.exp(logits).sum(1)) - right).mean()
+        chances = fit.predict_proba(features[200:400])[np.arange(200), labels[200:400]]
+        losses[penalty] = -np.log(chances).mean()
     best = min(losses, key=losses.get)
     assert found.penalty == best
-    expected = fits[best].logits(features[400:]).argmax(1) == labels[400:]
+    expected = fits[best].predict(features[400:]) == labels[400:]
     assert found.accuracy == pytest.approx(expected.mean())
     guess = np.bincount(labels[:200]).argmax()
     assert found.majority == pytest.approx((labels[400:] == guess).mean())

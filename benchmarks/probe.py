@@ -1,9 +1,9 @@
 """A linear probe: what of the simulated rooms' activity stands in an encoder's frozen features.
 
-Multinomial logistic regression, fitted on the features of training rooms, its penalty chosen on
-validation rooms, its accuracy measured on test rooms. Only simulated rooms have a known activity,
-so every number from here is one of simulated rooms. Shape suffixes: S segments, D feature width,
-K classes.
+Multinomial logistic regression (scikit-learn's, on standardised features), fitted on the features
+of training rooms, its penalty chosen on validation rooms, its accuracy measured on test rooms.
+Only simulated rooms have a known activity, so every number from here is one of simulated rooms.
+Shape suffixes: S segments, D feature width.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
 from contentctr.encode.rooms import room_media
@@ -33,22 +35,6 @@ from contentctr.store.rooms import SPLITS, PreparedRooms
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Tried on the validation rooms; times half the squared weights, beside the mean log loss."""
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A fitted probe: standardise, then a linear layer."""
-
-    mean_D: Floats
-    std_D: Floats
-    weight_DK: Floats
-    bias_K: Floats
-
-    def logits(self, features_SD: NDArray[Any]) -> Floats:
-        """Unnormalised log-probabilities [S, K]."""
-        out: Floats = (features_SD - self.mean_D) / self.std_D @ self.weight_DK + self.bias_K
-        return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,48 +51,18 @@ class ProbeResult:
     test_segments: int
 
 
-def fit_probe(
-    features_SD: NDArray[Any], labels_S: NDArray[np.int64], *, num_classes: int, penalty: float
-) -> Probe:
-    """Multinomial logistic regression by L-BFGS in float64.
-
-    Minimises mean log loss + penalty / 2 x sum of squared weights; biases are free, and features
-    are standardised first.
+def fit_probe(features_SD: NDArray[Any], labels_S: NDArray[np.int64], penalty: float) -> Pipeline:
+    """Minimise mean log loss + penalty / 2 x sum of squared weights; biases are free.
 
     Args:
         features_SD: features.
-        labels_S: classes, 0 to num_classes - 1.
-        num_classes: K.
-        penalty: at least 0.
+        labels_S: classes.
+        penalty: above 0.
     """
-    mean_D: Floats = features_SD.mean(0, dtype=np.float64)
-    std_D: Floats = features_SD.std(0, dtype=np.float64)
-    # A feature that never changes says nothing; divided by 1 it stays zero.
-    std_D = np.where(std_D > 1e-12, std_D, 1.0)
-    inputs_SD = torch.from_numpy((features_SD - mean_D) / std_D)
-    labels = torch.from_numpy(labels_S)
-    weight = torch.zeros(inputs_SD.shape[1], num_classes, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=500,
-        history_size=20,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(inputs_SD @ weight + bias, labels)
-        value = value + penalty / 2 * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return Probe(
-        mean_D=mean_D, std_D=std_D, weight_DK=weight.detach().numpy(), bias_K=bias.detach().numpy()
-    )
+    # scikit-learn weighs the sum of the log losses by C, and the penalty by 1/2.
+    classifier = LogisticRegression(C=1 / (penalty * len(labels_S)), tol=1e-7, max_iter=5000)
+    # In float64: features are stored in half precision, and L-BFGS stops early on coarse sums.
+    return make_pipeline(StandardScaler(), classifier).fit(features_SD.astype(np.float64), labels_S)
 
 
 def probe_features(
@@ -126,19 +82,19 @@ def probe_features(
     for split, chosen in rows.items():
         if not chosen.any():
             raise InputError(f"a probe needs segments of train, val and test; {split} has none")
-    classes = int(labels_S.max()) + 1
     train, val, test = (rows[split] for split in SPLITS)
-    fitted = {
-        penalty: fit_probe(
-            features_SD[train], labels_S[train], num_classes=classes, penalty=penalty
+    fitted = {p: fit_probe(features_SD[train], labels_S[train], p) for p in PENALTIES}
+
+    def loss(penalty: float) -> float:
+        probe = fitted[penalty]
+        found: float = log_loss(
+            labels_S[val], probe.predict_proba(features_SD[val]), labels=probe.classes_
         )
-        for penalty in PENALTIES
-    }
-    best = min(
-        PENALTIES, key=lambda p: _log_loss(fitted[p].logits(features_SD[val]), labels_S[val])
-    )
+        return found
+
+    best = min(PENALTIES, key=loss)
     guess = np.bincount(labels_S[train]).argmax()
-    right = fitted[best].logits(features_SD[test]).argmax(1) == labels_S[test]
+    right = fitted[best].predict(features_SD[test]) == labels_S[test]
     return ProbeResult(
         accuracy=float(right.mean()),
         majority=float((labels_S[test] == guess).mean()),
@@ -226,10 +182,3 @@ def _probe(data: PreparedRooms, parts: list[tuple[NDArray[Any], ...]]) -> ProbeR
 
 def _batch(encoder: Any) -> int:
     return default_batch_size(next(iter(encoder.parameters())).device)
-
-
-def _log_loss(logits_SK: Floats, labels_S: NDArray[np.int64]) -> float:
-    loss = torch.nn.functional.cross_entropy(
-        torch.from_numpy(logits_SK), torch.from_numpy(labels_S)
-    )
-    return float(loss)

@@ -1,0 +1,187 @@
+"""Training of the package's models on a prepared folder, with or without their encoders."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from contentctr.batch import Batch, DataSpec, Output, Vocabulary
+from contentctr.config import Config, TrainConfig
+from contentctr.encode import encoders
+from contentctr.errors import InputError
+from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
+from contentctr.models.registry import build_model, model_type
+from contentctr.score import checkpoint as checkpoints
+from contentctr.train.task import Process, Task
+from contentctr.train.training import Position
+
+MAY_CHANGE = (
+    "train.epochs",
+    "train.patience",
+    "train.save_every",
+    "train.micro_batch_size",
+    # A path or a name on a hub: the revision, which must stay, says more.
+    "data_spec.visual_encoder",
+    "data_spec.text_encoder",
+)
+"""What a resumed run may set anew."""
+
+
+class ModelObjective:
+    """The losses of Section 3 with their weights, and the schedule, as an Objective.
+
+    Args:
+        config: all settings.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.max_grad_norm = config.train.max_grad_norm
+
+    def dropout_seed(self, step: int, process: int) -> int:
+        """As Objective has it."""
+        sequence = np.random.SeedSequence((self.config.train.seed, step, process))
+        return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+    def counts(self, piece: Batch) -> Tensor:
+        """As Objective has it, in the order of losses.NAMES."""
+        return loss_counts(piece)
+
+    def sums(self, output: Output, piece: Batch) -> Tensor:
+        """As Objective has it, in the order of losses.NAMES."""
+        return loss_sums(output, piece, self.config.loss)
+
+    def total(self, sums: Tensor, counts: Tensor) -> Tensor:
+        """Eq. 14."""
+        return total_loss(sums, counts, self.config.loss)
+
+    def named(self, sums: Tensor, counts: Tensor) -> dict[str, float]:
+        """Each loss's mean, and the total."""
+        means = (sums.cpu().double() / counts.cpu().clamp(min=1)).tolist()
+        return {**dict(zip(NAMES, means, strict=True)), "total": float(self.total(sums, counts))}
+
+    def learning_rate(self, base: float, step: int, total_steps: int) -> float:
+        """As Objective has it."""
+        return base * schedule(self.config.train, step, total_steps)
+
+    def numbers(self, piece: Batch) -> Tensor:
+        """Of the windows."""
+        return piece.window_B
+
+
+class ModelTraining(ModelObjective):
+    """A model and a prepared folder as a Training.
+
+    Args:
+        config: all settings.
+        task: the folder.
+        spec: what `task` says of its data.
+        last: the checkpoint that a run goes on from; None: new weights.
+        process: whose share of each batch is wanted.
+
+    Raises:
+        InputError: there is nothing to train on, or a setting does not fit the data.
+    """
+
+    what = "train"
+    higher_is_better = True
+
+    def __init__(
+        self, config: Config, task: Task, spec: DataSpec, last: Path | None, process: Process
+    ) -> None:
+        saved = None if last is None else checkpoints.load(last)
+        if saved is None:
+            config, self.vocabulary = task.vocabulary(config)
+        else:  # an imported table of streamers is in the checkpoint, its file may be gone
+            config = dataclasses.replace(config, model=saved.config.model)
+            self.vocabulary = saved.vocabulary
+        super().__init__(config)
+        train = config.train
+        self.epochs, self.save_every, self.patience = train.epochs, train.save_every, train.patience
+        self.score, self.spec = task.score, spec
+        self.model = _model(config, spec, self.vocabulary, saved)
+        self.optimizer = make_optimizer(self.model, train)
+        self._loader, self._validation = task.load(config, self.vocabulary, process)
+        self.steps = self._loader.steps
+
+    def epoch(self, epoch: int, start: int) -> Iterator[list[Any]]:
+        """As Training has it."""
+        return self._loader.epoch(epoch, start=start)
+
+    def validate(self, accelerator: Accelerator) -> dict[str, float]:
+        """As Training has it; every process measures all of it."""
+        return self._validation(self.model, accelerator.device)
+
+    def save(self, folder: Path, position: Position) -> None:
+        """A checkpoint that all commands read."""
+        checkpoints.write(
+            folder,
+            self.model,
+            config=self.config,
+            spec=self.spec,
+            vocabulary=self.vocabulary,
+            info={"position": dataclasses.asdict(position)},
+        )
+
+    def export(self, folder: Path) -> None:
+        """Nothing: the checkpoint itself is used."""
+
+
+def schedule(config: TrainConfig, step: int, total_steps: int) -> float:
+    """Factor on the learning rate at a step: linear warm-up, then constant or a cosine to 0."""
+    factor = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    if config.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total_steps))))
+    return factor
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam, or AdamW with a weight decay; the encoders may have a learning rate of their own."""
+    encoder_rate = config.encoder_learning_rate or config.learning_rate
+    core: list[nn.Parameter] = []
+    encoder: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        of_encoder = isinstance(model, EndToEnd) and not name.startswith("core.")
+        (encoder if of_encoder else core).append(parameter)
+    groups = [{"params": core, "lr": config.learning_rate, "base_lr": config.learning_rate}]
+    if encoder:
+        groups.append({"params": encoder, "lr": encoder_rate, "base_lr": encoder_rate})
+    if config.weight_decay:
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.Adam(groups, fused=True)
+
+
+def _model(
+    config: Config, spec: DataSpec, vocabulary: Vocabulary, saved: checkpoints.Checkpoint | None
+) -> nn.Module:
+    """The saved model, or a fresh one; with its encoders where they are trained too."""
+    finetune = config.train.finetune_encoders
+    if finetune and not model_type(config.model.kind).reads_content:
+        raise InputError(
+            f"train.finetune_encoders must be false with model.kind={config.model.kind}, which "
+            "reads no encoder's features"
+        )
+    if saved is not None:
+        return saved.load_end_to_end() if finetune else saved.load_model()
+    torch.manual_seed(config.train.seed)
+    model = build_model(config, spec, vocabulary)
+    return _with_encoders(model, spec) if finetune else model
+
+
+def _with_encoders(model: nn.Module, spec: DataSpec) -> nn.Module:
+    visual = encoders.load_visual(spec.visual_encoder)
+    text = encoders.load_text(
+        spec.text_encoder, pooling=spec.text_pooling, max_tokens=spec.max_text_tokens
+    )
+    if not isinstance(visual, nn.Module) or not isinstance(text, nn.Module):
+        raise InputError("train.finetune_encoders needs encoders that are torch modules")
+    return EndToEnd(model, visual, text)
