@@ -1,5 +1,7 @@
 """Training on personalized highlights through the one loop, and what the loop asks of data."""
 
+import json
+
 import pytest
 import torch
 
