@@ -17,8 +17,7 @@ from contentctr.metrics.average_precision import mean_over_users
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import PreparedPersonal
 from contentctr.train.task import Process, loader_settings
-from contentctr.windows.personal import UserSamples, training_stretches
-from contentctr.windows.personal_batches import StretchLoader
+from contentctr.windows.personal import StretchLoader, UserSamples, training_stretches
 
 
 class PersonalTask:
@@ -61,7 +60,7 @@ class PersonalTask:
         if not segments:
             raise InputError(f"{self.root}: must have users in its split train, and has none")
         settings = loader_settings(config, process)
-        loader = StretchLoader(videos=users, segments=segments, **settings)
+        loader = StretchLoader(videos=users, stretches=segments, **settings)
         return loader, Validation(self.samples.only("val"), config)
 
 
