@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contentctr.encode.personal import encode_personal, wanted_frames
+from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.simulate import truth
@@ -21,7 +21,13 @@ from contentctr.simulate.tastes import (
     World,
 )
 from contentctr.simulate.truth import oracle_scores
-from contentctr.store.personal import TASTES_FILE, PreparedPersonal, count_frames, frame_labels
+from contentctr.store.personal import (
+    TASTES_FILE,
+    PreparedPersonal,
+    count_frames,
+    frame_labels,
+    wanted_frames,
+)
 from contentctr.windows.personal import UserSample, UserSamples
 from make_phd import make_data
 

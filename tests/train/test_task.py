@@ -13,10 +13,11 @@ from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
 from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.store.opened import open_data
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
-from contentctr.train.opened import open_data, open_task
+from contentctr.train.opened import open_task
 from contentctr.train.personal import PersonalTask
 from contentctr.train.rooms import RoomsTask
 from contentctr.train.run_folder import read_log
@@ -164,7 +165,7 @@ def test_the_loader_is_as_the_settings_and_the_process_say(data):
     assert (loader.rank, loader.world, loader.micro_batch_size, loader.seed) == (1, 2, 2, 3)
     assert (loader.window_len, loader.num_negatives) == (40, 2)
     assert {len(piece) for step in loader.epoch(0) for piece in step} <= {1, 2}
-    assert loader.segments == training_stretches(UserSamples(data, "train"), 40)
+    assert loader.stretches == training_stretches(UserSamples(data, "train"), 40)
     without = override(config, ["align_weight=0"])
     assert task.load(without, vocabulary, Process())[0].num_negatives == 0
     assert validate.users.users["split"].unique().to_list() == ["val"]

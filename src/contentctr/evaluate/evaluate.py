@@ -11,8 +11,8 @@ from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.store.opened import Data, open_data
 from contentctr.store.personal import PreparedPersonal
-from contentctr.train.opened import Data, open_data
 
 
 def evaluate_model(

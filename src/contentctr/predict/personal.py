@@ -1,8 +1,8 @@
 """The parts of one's own video that a user of a certain taste would pick.
 
-The video and the user's earlier picks are encoded as `phd/encode.py` does, at the frame rate that
-the model was trained with, and every frame is scored. A part is found from the scores smoothed
-over SMOOTH_S, by the rule of highlights.py (docs/decisions.md, "Picked parts").
+The video and the user's earlier picks are encoded as encode/personal.py does, at the frame rate
+that the model was trained with, and every frame is scored. A part is found from the scores smoothed
+over SMOOTH_S, by the rule of score/highlights.py (docs/decisions.md, "Picked parts").
 
 Shape suffixes: T frames of the video, S frames wanted of a file, K picks of the history; V and C
 widths of visual and of text features.
@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
-from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_text
-from contentctr.encode.personal_encoders import load_frame_encoder
+from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_frame_encoder, load_text
+from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
 from contentctr.predict.files import Prediction, write_prediction
 from contentctr.predict.picks import Pick, read_history
-from contentctr.prepare.phd.captions import frame_texts, read_captions
+from contentctr.prepare.phd.captions import read_captions
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
@@ -60,7 +60,7 @@ class _Source:
 
 @dataclass(kw_only=True)
 class _OneVideo:
-    """A single user's video as `phd.batches.Videos`; nothing in it is known to be picked."""
+    """A single user's video as `windows.personal.Videos`; nothing in it is known to be picked."""
 
     spec: DataSpec
     whole: Frames
@@ -69,8 +69,8 @@ class _OneVideo:
     def num_frames(self, user: int) -> int:
         return len(self.whole.has_visual_T)
 
-    def frames(self, segment: Stretch) -> Frames:
-        rows = slice(segment.start, segment.stop)
+    def frames(self, stretch: Stretch) -> Frames:
+        rows = slice(stretch.start, stretch.stop)
         return Frames(**{name: values[rows] for name, values in vars(self.whole).items()})
 
     def labels(self, user: int) -> NDArray[np.bool_]:

@@ -26,9 +26,10 @@ from contentctr.models.registry import model_type
 from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce.plan import TASKS, choose
 from contentctr.reproduce.rows import Picture, Run, Table, TaskPlan
+from contentctr.store.opened import open_data
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
-from contentctr.train.opened import open_data, open_task
+from contentctr.train.opened import open_task
 
 
 @dataclass(frozen=True, kw_only=True)

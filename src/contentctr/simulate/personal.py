@@ -20,7 +20,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
-from contentctr.encode.personal import wanted_frames
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.prepare.personal import split_by_target
@@ -28,7 +27,7 @@ from contentctr.prepare.phd.annotations import spread, unite
 from contentctr.progress import progress_bar
 from contentctr.simulate.tastes import Tastes, World
 from contentctr.store import personal as folder
-from contentctr.store.personal import PreparedPersonal, count_frames
+from contentctr.store.personal import PreparedPersonal, count_frames, wanted_frames
 from contentctr.store.vectors import StoredRoom, to_half, write_manifest, write_shard
 
 _SHARD_VIDEOS = 64

@@ -27,7 +27,8 @@ from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model, model_type, require_task
 from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score import checkpoint as checkpoints
-from contentctr.train.opened import Data, open_task
+from contentctr.store.opened import Data
+from contentctr.train.opened import open_task
 from contentctr.train.run_folder import (
     Position,
     RunFolder,
