@@ -13,7 +13,8 @@ from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.train.opened import TASKS, Data, open_task
+from contentctr.store.opened import Data
+from contentctr.train.opened import TASKS, open_task
 
 
 @dataclass(frozen=True, kw_only=True)

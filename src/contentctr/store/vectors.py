@@ -38,7 +38,7 @@ from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
-from contentctr.store.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets
+from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
 SCHEMA_VERSION = 1
@@ -227,8 +227,9 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
                 f"{folder}: was encoded with {name} {getattr(stored, name)}, but the rooms are "
                 f"prepared with {prepared.get(name)}; encode again"
             )
-    written = prepared.get("hashes", {}).get("segments.parquet")
-    if manifest.get("segments_hash") and manifest["segments_hash"] != written:
+    # Features of segments that were prepared otherwise could hold the target: another comment
+    # lag would let a segment see the comments that its target was made of.
+    if manifest.get("segments_hash") and manifest["segments_hash"] != data.content_hash():
         raise InputError(
             f"{folder}: segments.parquet has changed since it was encoded; encode again (only "
             "what changed is encoded)"
@@ -328,7 +329,7 @@ class FeatureStore:
         visual, text = (
             MappedRows(
                 name,
-                [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
+                [FileRows(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
                 width,
             )
             for name, width in widths.items()
@@ -403,7 +404,7 @@ class InputStore:
         )
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[Entry, int, int]]:
-        """Stretches of neighbouring rows of one room: where it is, and its first and past row."""
+        """Neighbouring rows of one room: where it is, and its first and past row."""
         room_R = np.searchsorted(self._stops, rows, side="right")
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(room_R) != 0)) + 1
         for run in np.split(np.arange(len(rows)), breaks):
