@@ -14,7 +14,7 @@ import polars as pl
 
 from contentctr.files import atomic, write_json
 from contentctr.report.figures import draw_curve
-from contentctr.rooms.media import CLIP_FORMATS, cut_clip
+from contentctr.rooms.clips import CLIP_FORMATS, cut_clip
 from contentctr.score.highlights import Highlight, clock
 
 NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
