@@ -93,9 +93,15 @@ def _read_recording(
         return read_room(source)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    return room_from_video(
+    room = room_from_video(
         source, comments=comments, speech=speech, events=events, streamer_id=streamer_id
     )
+    if room.media is None and comments is None and speech is None:
+        raise InputError(
+            f"{source}: has sound alone: with no pictures, comments or speech there is nothing to "
+            "score by; give its --comments or --speech"
+        )
+    return room
 
 
 def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
