@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 EVENT_KINDS = ("exposure", "click", "like", "comment", "gift", "follow", "enter", "exit")
 
-EVENTS_SCHEMA = {"user_id": pl.String, "t": pl.Float64, "kind": pl.Enum(EVENT_KINDS)}
+EVENTS_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "t": pl.Float64,
+    "kind": pl.Enum(EVENT_KINDS),
+}
 """One row an action: who, seconds from the room's start, what."""
-COMMENTS_SCHEMA = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
+COMMENTS_SCHEMA: dict[str, Any] = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
 """One row a comment: seconds from the room's start, who, what."""
 SPEECH_SCHEMA = {"start": pl.Float64, "end": pl.Float64, "text": pl.String}
 """One row an utterance (or a word, where the source times words), in seconds from the start."""
