@@ -22,10 +22,10 @@ test-slow: setup  ## all tests
 	$(BIN)/python -m pytest -m ''
 
 tables: setup  ## the paper's tables on simulated rooms and users, into tables-out/ (within two hours)
-	$(BIN)/contentctr simulate tables-out/data --features --rooms 600 --streamers 40 --seed 0
+	$(BIN)/contentctr simulate features tables-out/data --rooms 600 --streamers 40 --seed 0
 	$(BIN)/contentctr reproduce all tables-out/data --recipe tables --seeds 3 --jobs 2 -o tables-out/reproduction
-	$(BIN)/contentctr simulate tables-out/phd --phd --features --users 1000 --seed 1
-	$(BIN)/contentctr reproduce all tables-out/phd --recipe highlights_small --seeds 3 --jobs 2 -o tables-out/highlights
+	$(BIN)/contentctr simulate personal tables-out/personal --features --users 1000 --seed 1
+	$(BIN)/contentctr reproduce all tables-out/personal --recipe highlights_small --seeds 3 --jobs 2 -o tables-out/highlights
 
 check: lint types test  ## what the checks of a change run
 

@@ -36,7 +36,7 @@ from contentctr.config import Config
 from contentctr.models.registry import MODELS, build_model
 from contentctr.recipes import recipe
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.train.loop import make_optimizer, train_step
 from contentctr.windows.personal import (
     Frames,
@@ -174,7 +174,7 @@ def compare_models(config: Config, kinds: list[str], repeats: int) -> None:
 def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None:
     """Print how long the loader takes to read a store, beside the training steps."""
     simulation = PersonalSimulation(num_users=users, visual_dim=WIDTH, text_dim=WIDTH)
-    data = write_simulated(simulation, folder / "data", show_progress=False)
+    data = write_personal_features(simulation, folder / "data", show_progress=False)
     files = [path for path in data.features_dir.rglob("*") if path.is_file()]
     samples = UserSamples(data, "train")
     loader = make_loader(samples, training_stretches(samples, config.data.window_len), config)

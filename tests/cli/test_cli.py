@@ -54,8 +54,12 @@ def ok(result: tuple[int, str, str]) -> str:
 def test_version_and_help(command: Command) -> None:
     assert ok(command("--version")).strip() == f"contentctr {__version__}"
     listed = ok(command("--help"))
-    for name in ("simulate", "prepare", "encode", "train", "evaluate", "report", "predict", "demo"):
-        assert name in listed
+    found = re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE)
+    assert found == [
+        *("simulate", "prepare", "encode", "pretrain", "train", "evaluate", "report", "predict"),
+        *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
+    ]
+    for name in found:
         assert name in ok(command(name, "-h"))
 
 
@@ -80,13 +84,16 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
         (["train", "small", "model.d_model=x", "--dry-run"], "model.d_model must be a number"),
         (["train", "small"], "train needs --data FOLDER and --out FOLDER"),
         (["train", "small", "-d", folder, "-o", tmp_path / "r"], "not a prepared folder"),
-        (["prepare", tmp_path / "none", tmp_path / "d"], "none"),
-        (["prepare", folder, tmp_path / "d"], "empty"),
+        (["prepare", "rooms", tmp_path / "none", tmp_path / "d"], "none"),
+        (["prepare", "rooms", folder, tmp_path / "d"], "empty"),
         (["encode", folder], "not a prepared folder"),
         (["evaluate", folder, folder, "-o", tmp_path / "e"], "not a checkpoint"),
         (["predict", folder, folder, "-o", tmp_path / "p"], "not a checkpoint"),
         (["report", folder], "empty"),
-        (["simulate", tmp_path / "s", "--rooms", 0], "num_rooms must be at least 1, not 0"),
+        (
+            ["simulate", "rooms", tmp_path / "s", "--rooms", 0],
+            "num_rooms must be at least 1, not 0",
+        ),
     ]
     for words, message in cases:
         code, out, err = command(*words)
@@ -98,7 +105,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
 
 
 def test_wrong_words_are_exit_code_2(command: Command, tmp_path: Path) -> None:
-    for words in (["nonsense"], ["evaluate"], ["simulate", tmp_path / "s", "--rooms", "many"]):
+    for words in (
+        ["nonsense"],
+        ["evaluate"],
+        ["prepare", tmp_path / "rooms", tmp_path / "d"],
+        ["simulate", "rooms", tmp_path / "s", "--rooms", "many"],
+    ):
         code, _, err = command(*words)
         assert code == 2 and "Traceback" not in err, err
 
@@ -127,8 +139,8 @@ def test_a_loss_that_is_not_finite_is_exit_code_1(
 
 def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> None:
     data, run, out = tmp_path / "data", tmp_path / "run", tmp_path / "e"
-    words = ["--rooms", 20, "--streamers", 3, "--features"]
-    assert "20 simulated rooms" in ok(command("simulate", data, *words))
+    words = ["--rooms", 20, "--streamers", 3]
+    assert "20 simulated rooms" in ok(command("simulate", "features", data, *words))
     shown = ok(command("train", "small", *TINY, "--data", data, "--dry-run"))
     assert "training windows" in shown and "3 streamers" in shown
     code, _, err = command("encode", data)
@@ -154,7 +166,7 @@ def test_room_folders_to_a_prediction(command: Command, tmp_path: Path) -> None:
     )
     folders = write_room_folders(config, rooms, video_share=1.0, show_progress=False)
     shares = ["--val", 0.25, "--test", 0.25]
-    assert "train 2, val 1, test 1" in ok(command("prepare", rooms, data, *shares))
+    assert "train 2, val 1, test 1" in ok(command("prepare", "rooms", rooms, data, *shares))
     models = [
         "--visual",
         make_tiny_swin(tmp_path / "swin"),
@@ -182,11 +194,11 @@ def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None
             f'"started_at": "2024-05-0{number + 1}T20:00:00Z"}}'
         )
         (folder / "comments.csv").write_text("t,user_id,text\n1,a,hello\n31,a,one\n")
-    code, _, err = command("prepare", tmp_path / "rooms", tmp_path / "data")
+    code, _, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data")
     assert code == 0 and "warning: no segment has the target 'ctr'" in err
     (tmp_path / "rooms" / "r1" / "comments.csv").write_text("t,user_id\n")
-    code, _, err = command("prepare", tmp_path / "rooms", tmp_path / "data")
+    code, _, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data")
     assert code == 2 and "r1/comments.csv, line 1" in err
     words = ["--target", "comment_rate", "--skip-bad-rooms"]
-    code, out, err = command("prepare", tmp_path / "rooms", tmp_path / "data", *words)
+    code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data", *words)
     assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)

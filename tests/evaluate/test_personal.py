@@ -16,7 +16,7 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.store.vectors import StoredRoom, read_entry, shard_index, write_shard
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_task
@@ -53,7 +53,9 @@ def data(tmp_path_factory):
         test=0.2,
         frame_rate=0.5,
     )
-    return write_simulated(config, tmp_path_factory.mktemp("phd") / "data", show_progress=False)
+    return write_personal_features(
+        config, tmp_path_factory.mktemp("phd") / "data", show_progress=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +236,7 @@ def test_what_does_not_fit_is_refused(data, run, tmp_path):
     with pytest.raises(InputError, match="--ray is not for"):
         evaluate_model(run, data, tmp_path / "out", ray="local")
     other = PersonalSimulation(num_users=10, max_video_s=100.0, visual_dim=9, text_dim=4)
-    write_simulated(other, tmp_path / "wide", show_progress=False)
+    write_personal_features(other, tmp_path / "wide", show_progress=False)
     with pytest.raises(InputError, match="visual_dim must be 8, not 9"):
         evaluate_model(run, tmp_path / "wide", tmp_path / "out")
     none = copy_with(data, tmp_path / "none", users=data.users().with_columns(split=pl.lit("val")))

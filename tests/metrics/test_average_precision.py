@@ -10,8 +10,8 @@ from contentctr.metrics.average_precision import (
     average_precision,
     interpolated_average_precision,
     mean_over_users,
-    segment_labels,
-    segment_scores,
+    stretch_labels,
+    stretch_scores,
     top_k_average_precision,
     user_metrics,
 )
@@ -86,29 +86,29 @@ def test_a_constant_score_gains_nothing_among_the_best_five():
     assert top_k_average_precision([0] * 9 + [1], [0.5] * 10) == 0
 
 
-def test_segments_have_the_mean_score_and_any_label():
+def test_stretches_have_the_mean_score_and_any_label():
     scores = [1.0, 2.0, 3.0, 4.0, 5.0]
-    np.testing.assert_allclose(segment_scores(scores, 2), [1.5, 3.5, 5.0])
-    assert segment_labels([0, 1, 0, 0, 1], 2).tolist() == [True, False, True]
-    np.testing.assert_allclose(segment_scores(scores, 9), [3.0])
+    np.testing.assert_allclose(stretch_scores(scores, 2), [1.5, 3.5, 5.0])
+    assert stretch_labels([0, 1, 0, 0, 1], 2).tolist() == [True, False, True]
+    np.testing.assert_allclose(stretch_scores(scores, 9), [3.0])
 
 
 def test_a_user_by_hand():
-    # One frame a second: segments 0-4, 5-9 and 10-11; frame 6 is selected.
+    # One frame a second: stretches 0-4, 5-9 and 10-11; frame 6 is selected.
     labels = np.zeros(12, bool)
     labels[6] = True
     scores = np.array([9.0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 5, 5])
     found = user_metrics(labels, scores, frame_rate=1.0)
     # Above or beside frame 6 are all but the four frames of score 0.
     assert found["ap"] == pytest.approx(1 / 8)
-    # Means 1.8, 1 and 5: the segment of the selection is the last.
-    assert found["ap_segments"] == pytest.approx(1 / 3)
+    # Means 1.8, 1 and 5: the stretch of the selection is the last.
+    assert found["ap_stretches"] == pytest.approx(1 / 3)
     assert found["ap_top5"] == pytest.approx(1 / 3)
-    # All frames of that segment come in last, together.
+    # All frames of that stretch come in last, together.
     assert found["ap_published"] == pytest.approx(1 / 12)
-    # At a frame in five seconds, segments are frames.
+    # At a frame in five seconds, stretches are frames.
     slow = user_metrics(labels, scores, frame_rate=0.2)
-    assert slow["ap_segments"] == slow["ap"]
+    assert slow["ap_stretches"] == slow["ap"]
 
 
 def test_the_mean_is_over_users_and_counts_those_it_leaves_out():

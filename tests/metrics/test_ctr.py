@@ -9,11 +9,11 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from contentctr.metrics.ctr import (
+    GroupMean,
     calibration,
     kendall_tau,
-    kendall_tau_by_group,
-    kendall_tau_rows,
     log_loss,
+    mean_over_groups,
     mean_ratio,
     precision_at_top,
     summary,
@@ -27,28 +27,28 @@ def test_kendall_tau_by_hand():
     assert kendall_tau([0.1, 0.2], [5, 9]) == 1
 
 
-@pytest.mark.parametrize("size", [2, 3, 7, 24, 25, 26, 48, 49, 99, 1_000, 20_001])
+def naive_tau(x, y):
+    """Tau-b as a count of all pairs."""
+    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
+    below = math.sqrt((sign_x**2).sum() * (sign_y**2).sum())
+    return (sign_x * sign_y).sum() / below if below else math.nan
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 99, 1_000])
 @pytest.mark.parametrize("levels", [2, 5, 1_000, None])
-def test_kendall_tau_is_scipys(size, levels):
+def test_kendall_tau_is_the_count_of_pairs_in_long_vectors(size, levels):
     rng = np.random.default_rng(size)
     for _ in range(3):
         x = rng.normal(size=size) if levels is None else rng.integers(levels, size=size)
         y = np.round(x + rng.normal(size=size), 1)
-        assert kendall_tau(x, y) == pytest.approx(
-            kendalltau(x, y).statistic, abs=1e-12, nan_ok=True
-        )
+        assert kendall_tau(x, y) == pytest.approx(naive_tau(x, y), abs=1e-12, nan_ok=True)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([-0.0, 0.0, 1.5, -2.0])), min_size=2))
 def test_kendall_tau_is_the_count_of_pairs(pairs):
     x, y = np.array(pairs).T
-    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    below = math.sqrt((sign_x**2).sum() * (sign_y**2).sum())
-    expected = (sign_x * sign_y).sum() / below if below else math.nan
-    assert kendall_tau(x, y) == pytest.approx(expected, abs=1e-12, nan_ok=True)
-    rows = kendall_tau_rows(x[None], y[None])
-    assert rows[0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert kendall_tau(x, y) == pytest.approx(naive_tau(x, y), abs=1e-12, nan_ok=True)
 
 
 def test_kendall_tau_does_not_touch_its_input():
@@ -62,28 +62,19 @@ def test_kendall_tau_is_nan_where_undefined(x, y):
     assert math.isnan(kendall_tau(x, y))
 
 
-def test_kendall_tau_rows_with_mask():
-    rng = np.random.default_rng(0)
-    x_WN, y_WN = rng.integers(6, size=(2, 200, 20)).astype(float)
-    mask = rng.random((200, 20)) < 0.5
-    mask[0], mask[1], x_WN[2] = False, np.arange(20) < 1, 4
-    x_WN[~mask] = np.nan
-    expected = [kendall_tau(x[m], y[m]) for x, y, m in zip(x_WN, y_WN, mask, strict=True)]
-    assert np.isnan(expected[:3]).all()
-    np.testing.assert_allclose(kendall_tau_rows(x_WN, y_WN, mask), expected, atol=1e-12)
-
-
-def test_kendall_tau_by_group_leaves_undefined_groups_out_and_says_so():
+def test_a_mean_over_groups_leaves_undefined_ones_out_and_says_so():
     scores = [1, 2, 3, 5, 5, 7, 1, 2]
     targets = [1, 2, 3, 1, 2, 1, 2, 1]
     groups = ["a", "a", "a", "tied", "tied", "one", "b", "b"]
-    assert kendall_tau_by_group(scores, targets, groups) == (0.0, 2, 2)
-    mean, defined, undefined = kendall_tau_by_group([1, 1], [1, 2], [7, 7])
-    assert math.isnan(mean) and (defined, undefined) == (0, 1)
+    expected = GroupMean(mean=pytest.approx(0.0, abs=1e-12), defined=2, undefined=2)
+    assert mean_over_groups(kendall_tau, scores, targets, groups) == expected
+    alone = mean_over_groups(kendall_tau, [1, 1], [1, 2], [7, 7])
+    assert math.isnan(alone.mean) and (alone.defined, alone.undefined) == (0, 1)
     # Interleaved rooms, and ids of any order, give the same.
     order = np.random.default_rng(0).permutation(8)
     shuffled = [np.array(v, dtype=object)[order] for v in (scores, targets, groups)]
-    assert kendall_tau_by_group(shuffled[0], shuffled[1], shuffled[2].astype(str)) == (0.0, 2, 2)
+    shuffled[2] = shuffled[2].astype(str)
+    assert mean_over_groups(kendall_tau, *shuffled) == expected
 
 
 def test_log_loss_is_scikit_learns_with_soft_labels_as_weights():
@@ -145,32 +136,33 @@ def test_precision_at_top_by_hand():
     scores, targets = np.linspace(0, 0.1, 20), np.linspace(0, 0.1, 20)
     scores[[0, 1]] = 0.9, 0.8
     targets[[1, 2]] = 0.9, 0.8
-    assert precision_at_top(scores, targets, [0] * 20) == (0.5, 1, 0)
-    assert precision_at_top(targets, targets, [0] * 20) == (1.0, 1, 0)
+    assert precision_at_top(scores, targets) == 0.5
+    assert precision_at_top(targets, targets) == 1.0
 
 
 def test_precision_at_top_with_ties():
     # A constant predictor gets the true top's share of the room, whatever the order.
     targets = np.arange(10) / 10
-    assert precision_at_top(np.full(10, 0.5), targets, [0] * 10) == (pytest.approx(0.1), 1, 0)
+    assert precision_at_top(np.full(10, 0.5), targets) == pytest.approx(0.1)
     # All that tie with the best are the true top: either of them is a hit.
-    assert precision_at_top([0, 0, 1, 0], [0, 1, 1, 0], [0] * 4) == (1.0, 1, 0)
+    assert precision_at_top([0, 0, 1, 0], [0, 1, 1, 0]) == 1.0
     # k = 2 of 4: one place is sure, and two segments share the other.
-    found = precision_at_top([3, 2, 2, 1], [4, 3, 2, 1], [0] * 4, share=0.5)
-    assert found == (pytest.approx((1 + 0.5) / 2), 1, 0)
+    found = precision_at_top([3, 2, 2, 1], [4, 3, 2, 1], share=0.5)
+    assert found == pytest.approx((1 + 0.5) / 2)
 
 
 def test_precision_at_top_of_thirty_is_three():
     targets = np.arange(30)
     scores = np.where(targets >= 27, 1.0, np.where(targets == 26, 0.9, 0.0))
-    assert precision_at_top(scores, targets, [0] * 30) == (1.0, 1, 0)
+    assert precision_at_top(scores, targets) == 1.0
     scores[29] = 0.0
-    assert precision_at_top(scores, targets, [0] * 30) == (pytest.approx(2 / 3), 1, 0)
+    assert precision_at_top(scores, targets) == pytest.approx(2 / 3)
 
 
-def test_precision_at_top_says_how_many_rooms_are_undefined():
-    found = precision_at_top([1, 2, 1, 2, 5], [1, 2, 3, 3, 1], ["a", "a", "flat", "flat", "one"])
-    assert found == (1.0, 1, 2)
+def test_precision_at_top_is_undefined_where_all_are_the_top():
+    scores, targets = [1, 2, 1, 2, 5], [1, 2, 3, 3, 1]
+    groups = ["a", "a", "flat", "flat", "one"]
+    assert mean_over_groups(precision_at_top, scores, targets, groups) == GroupMean(1.0, 1, 2)
 
 
 def test_summary_holds_every_metric_with_counts():
@@ -228,14 +220,8 @@ def test_bad_shapes_and_settings_are_refused():
         kendall_tau([[1, 2]], [[1, 2]])
     with pytest.raises(ValueError, match="finite, not nan"):
         kendall_tau([1, math.nan], [1, 2])
-    with pytest.raises(ValueError, match=r"x_WN must be finite, not nan at \[0, 1\]"):
-        kendall_tau_rows([[1, math.nan]], [[1, 2]])
-    with pytest.raises(ValueError, match="one shape"):
-        kendall_tau_rows([[1, 2]], [[1, 2]], [[1, 0]])
     with pytest.raises(ValueError, match="groups"):
-        kendall_tau_by_group([1, 2], [1, 2], ["a"])
-    with pytest.raises(ValueError, match="share"):
-        precision_at_top([1], [1], ["a"], share=1)
+        mean_over_groups(kendall_tau, [1, 2], [1, 2], ["a"])
     with pytest.raises(ValueError, match="bins"):
         calibration([1], [1], bins=0)
     with pytest.raises(ValueError, match="weights"):

@@ -4,16 +4,16 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata
 from sklearn.metrics import average_precision_score
 
+from contentctr.metrics.ctr import mean_over_groups
 from contentctr.metrics.ranking import (
     f1_at_top,
-    kendall_by_group,
-    mean_average_precision,
+    kendall_above,
     percentile_by_room,
     ranking_summary,
-    spearman_by_group,
+    spearman,
 )
 
 
@@ -36,47 +36,52 @@ def by_room(function, a, b, groups):
     return np.mean(defined), len(defined), len(values) - len(defined)
 
 
-def same(found, expected):
-    assert found.mean == pytest.approx(expected[0], abs=1e-12)
-    assert (found.defined, found.undefined) == expected[1:]
+def same(found, expected, name):
+    """Whether a block of `ranking_summary` has this mean, and so many rooms without it."""
+    mean, defined, undefined = expected
+    assert found[name] == pytest.approx(mean, abs=1e-12)
+    assert found["counts"][f"rooms_without_{name}"] == undefined
+    assert found["counts"]["rooms"] == defined + undefined
 
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_average_precision_is_scikit_learns(ties):
-    scores, _, labels, groups = samples(ties=ties)
+    scores, targets, labels, groups = samples(ties=ties)
 
     def one(s, y):
         return average_precision_score(y, s) if y.any() else math.nan
 
     expected = by_room(one, scores, labels, groups)
     assert expected[2] > 0  # some rooms have no positive
-    same(mean_average_precision(scores, labels, groups), expected)
+    same(ranking_summary(scores, targets, labels, groups), expected, "mean_ap")
 
 
 @pytest.mark.parametrize("ties", [True, False])
-def test_spearman_is_scipys(ties):
-    scores, targets, _, groups = samples(1, ties=ties)
+def test_spearman_is_the_correlation_of_ranks(ties):
+    scores, targets, labels, groups = samples(1, ties=ties)
 
     def one(x, y):
         if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
             return math.nan
-        return spearmanr(x, y).statistic
+        return np.corrcoef(rankdata(x), rankdata(y))[0, 1]
 
-    same(spearman_by_group(scores, targets, groups), by_room(one, scores, targets, groups))
+    expected = by_room(one, scores, targets, groups)
+    same(ranking_summary(scores, targets, labels, groups), expected, "spearman")
 
 
 @pytest.mark.parametrize("ties", [True, False])
 def test_kendall_is_scipys(ties):
-    scores, targets, _, groups = samples(2, ties=ties)
+    scores, targets, labels, groups = samples(2, ties=ties)
 
     def one(x, y):
         return kendalltau(x, y).statistic if len(x) > 1 else math.nan
 
-    same(kendall_by_group(scores, targets, groups), by_room(one, scores, targets, groups))
+    expected = by_room(one, scores, targets, groups)
+    same(ranking_summary(scores, targets, labels, groups), expected, "kendall")
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.2, 0.4, 0.95])
-def test_kendall_with_a_gap_is_a_loop_over_pairs(gap):
+def test_kendall_above_a_gap_is_a_loop_over_pairs(gap):
     scores, targets, _, groups = samples(3)
 
     def one(x, y):
@@ -89,7 +94,9 @@ def test_kendall_with_a_gap_is_a_loop_over_pairs(gap):
 
     expected = by_room(one, scores, targets, groups)
     assert expected[2] > 0
-    same(kendall_by_group(scores, targets, groups, gap=gap), expected)
+    found = mean_over_groups(lambda x, y: kendall_above(x, y, gap), scores, targets, groups)
+    assert found.mean == pytest.approx(expected[0], abs=1e-12)
+    assert (found.defined, found.undefined) == expected[1:]
 
 
 def test_f1_of_the_top_is_a_mean_over_the_ways_to_break_ties():
@@ -97,9 +104,9 @@ def test_f1_of_the_top_is_a_mean_over_the_ways_to_break_ties():
     for _ in range(20):
         n = int(rng.integers(1, 7))
         scores, labels = rng.integers(0, 3, n) / 2, rng.integers(0, 2, n)
-        found = f1_at_top(scores, labels, np.zeros(n))
+        found = f1_at_top(scores, labels)
         if not labels.any():
-            assert (found.defined, found.undefined) == (0, 1)
+            assert math.isnan(found)
             continue
         k = math.ceil(n / 2)
         values = []
@@ -108,7 +115,7 @@ def test_f1_of_the_top_is_a_mean_over_the_ways_to_break_ties():
             hits = labels[top].sum()
             precision, recall = hits / k, hits / labels.sum()
             values.append(2 * precision * recall / (precision + recall) if hits else 0.0)
-        assert found.mean == pytest.approx(np.mean(values), abs=1e-12)
+        assert found == pytest.approx(np.mean(values), abs=1e-12)
 
 
 def test_by_hand():
@@ -176,10 +183,12 @@ def test_wrong_input(change, message):
     good = {"scores": [0.1, 0.2], "targets": [0.1, 0.2], "labels": [0, 1], "groups": ["a", "a"]}
     with pytest.raises(ValueError, match=message):
         ranking_summary(**{**good, **change})
-    with pytest.raises(ValueError, match="share must be in"):
-        f1_at_top([1.0], [1], [0], share=0.0)
-    with pytest.raises(ValueError, match="gap must be at least 0"):
-        kendall_by_group([1.0], [1.0], [0], gap=-0.1)
+
+
+def test_too_short_or_constant_has_no_spearman():
+    one, two = np.ones(1), np.arange(2.0)
+    assert math.isnan(spearman(one, one)) and math.isnan(spearman(np.ones(2), two))
+    assert math.isnan(spearman(two, np.ones(2))) and spearman(two, -two) == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("percent", [0, 30, 70, 100])

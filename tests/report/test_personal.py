@@ -138,7 +138,7 @@ def test_page_shows_the_metrics_beside_their_references(report):
     titles = {
         "map": "mAP",
         "map_published": "mAP as published",
-        "map_segments": "mAP over segments",
+        "map_stretches": "mAP over stretches",
         "map_top5": "Top-5 mAP",
     }
     for name, title in titles.items():
@@ -425,11 +425,11 @@ def test_page_of_a_real_evaluation(tmp_path):
     from contentctr.config import override
     from contentctr.evaluate.evaluate import evaluate_model
     from contentctr.recipes import recipe
-    from contentctr.simulate.personal import PersonalSimulation, write_simulated
+    from contentctr.simulate.personal import PersonalSimulation, write_personal_features
     from contentctr.train.loop import train_model
 
     simulation = PersonalSimulation(num_users=40, max_video_s=200, visual_dim=8, text_dim=5)
-    data = write_simulated(simulation, tmp_path / "data", show_progress=False)
+    data = write_personal_features(simulation, tmp_path / "data", show_progress=False)
     sizes = ["epochs=1", "d_model=16", "num_heads=2", "decoder_layers=1"]
     config = override(recipe("highlights_small"), sizes)
     train_model(config, data, tmp_path / "run", show_progress=False)

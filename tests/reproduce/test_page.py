@@ -22,7 +22,7 @@ from contentctr.reproduce.results import (
 )
 from contentctr.reproduce.study import open_study
 from contentctr.reproduce.worker import run_job
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.store import rooms as prepared
 from contentctr.store.personal import PreparedPersonal
 from contentctr.windows.rooms import Windows
@@ -248,7 +248,7 @@ def test_text_is_escaped_in_both_forms():
 def highlights(tmp_path_factory):
     sizes = {"num_users": 12, "max_video_s": 120, "visual_dim": 6, "text_dim": 4}
     root = tmp_path_factory.mktemp("highlights") / "data"
-    return write_simulated(PersonalSimulation(**sizes), root, show_progress=False)
+    return write_personal_features(PersonalSimulation(**sizes), root, show_progress=False)
 
 
 def highlights_study(data, out, what="table2", seeds=3):

@@ -13,7 +13,7 @@ from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce import plan
 from contentctr.reproduce import study as studies
 from contentctr.reproduce.study import Study, open_study, require_same_defaults
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.store.rooms import PreparedRooms
 from make import write_data
 
@@ -265,7 +265,7 @@ def test_out_belongs_to_its_data(tmp_path):
 def highlights(tmp_path_factory):
     sizes = {"num_users": 12, "max_video_s": 120, "visual_dim": 6, "text_dim": 4}
     root = tmp_path_factory.mktemp("highlights") / "data"
-    return write_simulated(PersonalSimulation(**sizes), root, show_progress=False)
+    return write_personal_features(PersonalSimulation(**sizes), root, show_progress=False)
 
 
 def open_highlights(data, out, what="all", recipe_name=None, settings=()):

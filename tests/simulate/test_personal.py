@@ -10,7 +10,7 @@ from contentctr.encode.personal import encode_personal, wanted_frames
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.simulate import truth
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.simulate.tastes import (
     HISTORY_LENGTH,
     LEVELS,
@@ -32,7 +32,7 @@ SMALL = PersonalSimulation(
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> PreparedPersonal:
-    return write_simulated(SMALL, tmp_path_factory.mktemp("simulated") / "data")
+    return write_personal_features(SMALL, tmp_path_factory.mktemp("simulated") / "data")
 
 
 def tastes(data: PreparedPersonal) -> dict[str, tuple[set[int], set[int]]]:
@@ -47,7 +47,7 @@ def topics_of(world: World, video_id: str, start: float, end: float) -> set[int]
 
 
 def test_same_seed_same_bytes(simulated: PreparedPersonal, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    again = write_simulated(SMALL, tmp_path / "again")
+    again = write_personal_features(SMALL, tmp_path / "again")
     for path in sorted(simulated.root.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (again.root / path.relative_to(simulated.root)).read_bytes()
@@ -63,7 +63,7 @@ def test_it_is_labelled_and_not_encoded(simulated: PreparedPersonal) -> None:
     with pytest.raises(InputError, match="nothing to encode"):
         encode_personal(simulated)
     with pytest.raises(InputError, match="exists already"):
-        write_simulated(SMALL, simulated.root)
+        write_personal_features(SMALL, simulated.root)
 
 
 def test_pairs_share_a_target_and_have_opposite_tastes(simulated: PreparedPersonal) -> None:

@@ -122,7 +122,7 @@ def test_it_goes_on_where_it_was_and_only_with_its_settings(written: Path, tmp_p
     write_videos(SHORT, written)
     assert first.read_bytes() == content
     assert all(p.stat().st_mtime_ns == t for p, t in before.items() if p != first)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match="made with max_history = 2, not 4"):
         write_videos(DEFAULTS, written)
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(InputError, match="new or empty folder"):
@@ -145,7 +145,7 @@ def test_the_whole_way_from_the_command_to_samples(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(simulated_videos, "DEFAULTS", SHORT)
     out, data = tmp_path / "out", tmp_path / "data"
-    assert run(monkeypatch, "simulate", out, "--phd", "--users", 2, "--seed", 5) == 0
+    assert run(monkeypatch, "simulate", "personal", out, "--users", 2, "--seed", 5) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"2 simulated users in {out}; next: contentctr prepare phd {out}/phd.csv" in printed
     assert run(monkeypatch, "prepare", "phd", out / "phd.csv", out / "videos", data) == 0
@@ -166,7 +166,7 @@ def test_features_from_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     out = tmp_path / "data"
-    words = ("simulate", out, "--phd", "--features", "--users", 10, "--test", 0.4, "--seed", 2)
+    words = ("simulate", "personal", out, "--features", "--users", 10, "--test", 0.4, "--seed", 2)
     assert run(monkeypatch, *words) == 0
     assert "10 simulated users" in capsys.readouterr().out
     data = PreparedPersonal(out)
@@ -177,28 +177,52 @@ def test_features_from_the_command(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--phd", "--watch-logs"), "--phd does not go with --watch-logs"),
-        (("--phd", "--rooms", 3), "--rooms does not go with --phd"),
-        (
-            ("--phd", "--features", "--streamers", 3),
-            "--streamers does not go with --phd --features",
-        ),
-        (("--phd", "--test", 0.2), "--test does not go with --phd; it goes with rooms --features"),
-        (("--users", 4), "--users does not go with rooms"),
-        (("--watch-logs", "--features"), "--features does not go with --watch-logs"),
-        (("--phd", "--users", 3), "num_users must be even"),
+        (("rooms", "--users", 4), "No such option: --users"),
+        (("rooms", "--test", 0.2), "No such option: --test"),
+        (("logs", "--rooms", 3), "No such option: --rooms"),
+        (("personal", "--streamers", 3), "No such option: --streamers"),
+        (("personal", "--test", 0.2), "--test goes with --features"),
+        (("personal", "--users", 3), "num_users must be even"),
+        (("features", "--test", 1), "val and test must be"),
     ],
 )
-def test_what_does_not_go_together(
+def test_each_thing_has_its_own_options(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     words: tuple[object, ...],
     message: str,
 ) -> None:
-    assert run(monkeypatch, "simulate", tmp_path / "out", *words) == 2
+    what, *options = words
+    assert run(monkeypatch, "simulate", what, tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "files"),
+    [
+        (
+            ("rooms", "--rooms", 1, "--min-segments", 4, "--max-segments", 4),
+            "1 simulated rooms",
+            {"room000000"},
+        ),
+        (("features", "--rooms", 4), "4 simulated rooms", {"segments.parquet", "features"}),
+        (("logs", "--users", 9), "logs of 9 users", {"watch_logs.parquet", "streamers.parquet"}),
+    ],
+)
+def test_every_command_writes_what_it_is_named_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: tuple[object, ...],
+    message: str,
+    files: set[str],
+) -> None:
+    what, *options = words
+    assert run(monkeypatch, "simulate", what, tmp_path / "out", *options) == 0
+    assert message in " ".join(capsys.readouterr().out.split())
+    assert files <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
@@ -43,7 +43,9 @@ def data(tmp_path_factory):
     config = PersonalSimulation(
         num_users=40, max_video_s=120.0, visual_dim=8, text_dim=4, noise=0.3, val=0.2
     )
-    return write_simulated(config, tmp_path_factory.mktemp("phd") / "data", show_progress=False)
+    return write_personal_features(
+        config, tmp_path_factory.mktemp("phd") / "data", show_progress=False
+    )
 
 
 def weights(run, name="last"):
@@ -179,7 +181,7 @@ def test_validation_is_map_over_whole_videos(data):
     scores = list(score_videos(model, users, range(len(users)), window_len=48))
     labels = [users.labels(user) for user in range(len(users))]
     found = mean_over_users(labels, scores, frame_rate=1.0)
-    expected = {name: found[name] for name in ("map", "map_segments", "map_top5", "map_published")}
+    expected = {name: found[name] for name in ("map", "map_stretches", "map_top5", "map_published")}
     assert validate(model, torch.device("cpu")) == pytest.approx(expected, abs=1e-6)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from contentctr.models.losses import loss_counts
-from contentctr.simulate.personal import PersonalSimulation, write_simulated
+from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.windows.personal import Stretch, UserSamples, training_stretches
 from contentctr.windows.personal_batches import StretchLoader, make_batch
 from make_phd import make_data
@@ -44,7 +44,7 @@ def make_loader(root, **options):
     config = PersonalSimulation(num_users=20, max_video_s=120.0, visual_dim=4, text_dim=3)
     path = root / "data"
     if not path.exists():
-        write_simulated(config, path, show_progress=False)
+        write_personal_features(config, path, show_progress=False)
     users = UserSamples(path, "train")
     values = {"window_len": 40, "batch_size": 5, "num_negatives": 2, **options}
     return StretchLoader(videos=users, segments=training_stretches(users, 40), **values)

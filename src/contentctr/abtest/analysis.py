@@ -22,16 +22,16 @@ from contentctr.progress import progress_bar
 RESULTS = "abtest.json"
 SCHEMA_VERSION = 1
 CONTROL_NAMES = ("control", "base")
-"""Arms taken for the control if nothing is said."""
+"""An arm of one of these names is the control unless another is named."""
 SRM_LEVEL = 0.001
 """Below this p-value the arms' sizes do not fit the plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestSettings:
-    """What is asked of the data."""
+    """Levels, the effect to find, and the bootstrap."""
 
-    __test__ = False  # no test class, whatever pytest thinks of its name
+    __test__ = False  # pytest takes it for a test class, by its name
 
     alpha: float = 0.05
     """Level of every test; intervals have 1 - alpha."""
@@ -66,11 +66,11 @@ def analyse_logs(
     """Analyse the logs of an A/B test and write OUT/abtest.json.
 
     Args:
-        source: log file, or a folder of them (logs.py).
+        source: log file, or a folder of them (abtest/logs.py).
         out: folder for the results.
         control: name of the control arm. None: the one named as in CONTROL_NAMES.
         shares: planned share of users of each arm; None: equal.
-        settings: what is asked.
+        settings: levels, the effect to find, and the bootstrap.
         show_progress: show bars.
 
     Returns:
@@ -148,7 +148,7 @@ def arm_sums(user_days: pl.DataFrame, arm: str) -> ArmSums:
 
 
 def _arm_names(log: ExposureLog, control: str | None) -> list[str]:
-    """All arms, the control first."""
+    """Every arm's name, the control's first."""
     names = sorted(log.user_days["arm"].unique().to_list())
     if control is None:
         known = [name for name in names if name in CONTROL_NAMES]
@@ -173,6 +173,7 @@ def _bootstrap(
 ) -> dict[str, st.Floats]:
     if not settings.bootstrap:
         return {}
+    # A stream an arm, because users of one say nothing of the other's.
     streams = np.random.SeedSequence(settings.seed).spawn(len(arms))
     total = sum(arm.users for arm in arms.values())
     with progress_bar("Bootstrap", total, show=show) as bar:

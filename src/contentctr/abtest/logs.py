@@ -58,7 +58,7 @@ _KEY = ("user_id", "arm", "day")
 
 @dataclass(frozen=True, kw_only=True)
 class ExposureLog:
-    """What the statistics need of a log."""
+    """Sums of an exposure log, and what was counted and noticed while it was read."""
 
     user_days: pl.DataFrame
     """Of USER_DAYS_SCHEMA, one row a user and day, sorted; users of several arms left out."""
@@ -81,7 +81,7 @@ def read_logs(source: Path, *, show_progress: bool = True) -> ExposureLog:
 
     Users seen in several arms are left out and counted: each of them belongs to no arm, and half
     of a user in each would make the arms depend on each other. More than MAX_CROSSED_SHARE of
-    them is an error (docs/decisions.md, "Users in several arms").
+    them is an error.
 
     Args:
         source: a .parquet or .csv file, or a folder with at least one.
@@ -93,6 +93,7 @@ def read_logs(source: Path, *, show_progress: bool = True) -> ExposureLog:
     """
     files = _files(source)
     parts, warnings, simulated, rows = [], [], False, 0
+    # One file at a time: a log may be larger than memory, its sums by user and day are not.
     with progress_bar("Reading logs", len(files), show=show_progress) as bar:
         for path in files:
             part, more, marked = _read_file(path)
@@ -251,7 +252,7 @@ def _arms(table: pl.DataFrame) -> Sequence[str]:
 
 
 def _day_order(table: pl.DataFrame) -> list[str]:
-    """Days in order: whole numbers by value, dates as they are."""
+    """Days in order: whole numbers by value, ISO dates as text."""
     days = table["day"].unique().to_list()
     if all(day.lstrip("-").isdigit() for day in days):
         return sorted(days, key=int)

@@ -153,6 +153,7 @@ def air_rooms(
         InputError: the rooms are too few for days of MIN_SLOTS.
     """
     length_P = platform.length_P
+    # A room is live in a slot with chance S / (slots + S - 1); the last S is taken at its mean.
     slots = length_P.sum() / live_rooms - (length_P**2).sum() / length_P.sum() + 1
     per_day = int(slots // days)
     if per_day < MIN_SLOTS:
@@ -177,6 +178,7 @@ def _levels(root: Path, segments: pl.DataFrame, rooms: pl.DataFrame) -> Floats:
     levels = known.group_by("streamer_id").agg(level=ratio)
     overall = known.select(ratio).item()
     joined = rooms.join(levels, on="streamer_id", how="left", maintain_order="left")
+    # Clipped: a streamer nobody clicked would be at minus infinity, and never shown.
     level_P = joined["level"].fill_null(overall).to_numpy().clip(1e-4, 1 - 1e-4)
     found: Floats = np.log(level_P / (1 - level_P))
     return found

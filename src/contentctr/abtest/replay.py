@@ -5,8 +5,8 @@ Each is on air once, from a moment drawn anew; users ask for rooms over some day
 knows what lasts (each streamer's mean CTR in the training rooms, each user's liking of each
 streamer) and the treatment adds our score of the last segment that has ended. Clicks follow the
 true probability of the segment on screen, and how long one stays follows the segments after it.
-Assumptions, all of them made up: docs/decisions.md, "The replay". Its numbers say what the ranking
-does to such users, nothing of real ones.
+No fatigue, no position bias, no crowding: what is assumed is made up (docs/decisions.md, "A/B
+tests"). Its numbers say what the ranking does to such users, nothing of real ones.
 
 Shape suffixes: S segments of all rooms in a row, P rooms, U users, Q requests of one moment,
 L rooms that are live then, E exposures, D width of users' and streamers' tastes.
@@ -186,7 +186,7 @@ class _Counts:
 def simulate(
     platform: Platform, settings: ReplaySettings, *, show_progress: bool = True
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The exposure log of a simulated test, and what is to say of it.
+    """The exposure log of a simulated test, and counts of what happened in it.
 
     Args:
         platform: rooms with truth and scores.
@@ -194,8 +194,9 @@ def simulate(
         show_progress: show a bar.
 
     Returns:
-        A table of LOG_SCHEMA, sorted by time; and counts for the manifest.
+        A table of LOG_SCHEMA, sorted by time; the counts, for the manifest.
     """
+    # A stream each: rooms and users stay the same however much the requests draw.
     streams = np.random.SeedSequence(settings.seed).spawn(3)
     air_rng, user_rng, rng = (np.random.default_rng(s) for s in streams)
     start_P, slots = air_rooms(platform, settings.live_rooms, settings.days, air_rng)
@@ -248,7 +249,7 @@ def _draw_users(settings: ReplaySettings, rng: np.random.Generator) -> _Users:
 def _requests(
     users: _Users, slots: int, days: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, Ints]]:
-    """Each slot of the test with the users who ask in it; evenly spread over the day."""
+    """Each slot of the test with the users who request rooms in it, evenly spread over the day."""
     per_day = slots // days
     for day in range(days):
         user_N = np.repeat(np.arange(len(users.rate_U)), rng.poisson(users.rate_U))
@@ -269,7 +270,7 @@ def _serve(
     treated_Q: Bools,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """What the requests of one slot are shown and do there: E values each.
+    """Exposures of one slot's requests, and what follows from them: E values each.
 
     `now_L` are the rows, among all S segments, of what is on screen.
     """

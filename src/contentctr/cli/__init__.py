@@ -9,17 +9,21 @@ import typer
 from typer.core import TyperGroup
 
 from contentctr import __version__
-from contentctr.cli import abtest, experiments, highlights, live, models, pretrain, rooms
+from contentctr.cli import abtest, experiments, highlights, live, models, pretrain, rooms, simulate
 from contentctr.errors import InputError
 
+WAY = (
+    *("simulate", "prepare", "encode", "pretrain", "train", "evaluate", "report", "predict"),
+    *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
+)
+"""The commands in the order of the data's way, as --help lists them."""
 
-class _RoomFolders(TyperGroup):
-    """Sources of rooms; without the name of one, the words are those of `rooms`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["rooms", *args]
-        return super().parse_args(ctx, args)
+class _Commands(TyperGroup):
+    """All commands; Typer by itself would list groups after everything else."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=WAY.index)
 
 
 _SETTINGS: dict[str, Any] = {
@@ -29,19 +33,25 @@ _SETTINGS: dict[str, Any] = {
 }
 app = typer.Typer(
     **_SETTINGS,
+    cls=_Commands,
     help="Predict, for every 30 seconds of every live room, the click-through rate of what is on "
     "screen.",
 )
+_simulate = typer.Typer(
+    **_SETTINGS, help="Write simulated rooms, watch logs or users, with a known truth."
+)
 _prepare = typer.Typer(
-    **_SETTINGS,
-    cls=_RoomFolders,
-    help="Cut raw rooms into segments with texts, counts, CTR and a split.",
+    **_SETTINGS, help="Cut raw rooms into segments with texts, counts, CTR and a split."
 )
 _pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
+app.add_typer(_simulate, name="simulate")
 app.add_typer(_prepare, name="prepare")
 app.add_typer(_pretrain, name="pretrain")
 
-app.command()(rooms.simulate)
+_simulate.command("rooms")(simulate.simulate_rooms)
+_simulate.command("features")(simulate.simulate_features)
+_simulate.command("logs")(simulate.simulate_logs)
+_simulate.command("personal")(simulate.simulate_personal)
 _prepare.command("rooms")(rooms.prepare_rooms)
 _prepare.command("klm3")(rooms.prepare_klm3)
 _prepare.command("phd")(highlights.prepare_phd)
@@ -54,13 +64,13 @@ app.command()(models.evaluate)
 app.command()(models.report)
 app.command()(models.predict)
 app.command("highlights")(highlights.pick)
-app.command()(models.demo)
-app.command()(experiments.reproduce)
 app.command()(live.serve)
 app.command()(live.worker)
 app.command()(live.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
+app.command()(experiments.reproduce)
+app.command()(models.demo)
 
 
 @app.callback(invoke_without_command=True)

@@ -140,6 +140,6 @@ def _check_spec(spec: DataSpec) -> None:
         if getattr(spec, name) != value:
             raise InputError(
                 "the checkpoint must be of simulated features with seed "
-                f"{seed} (contentctr simulate --depth features): its {name} is "
+                f"{seed} (contentctr simulate features): its {name} is "
                 f"{getattr(spec, name)!r}, not {value!r}"
             )

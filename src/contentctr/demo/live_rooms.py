@@ -2,7 +2,7 @@
 
 Each room posts a segment every segment length divided by the speed, until it ends and another
 room takes its place. At the beginning the rooms have been live for a while, so that there are
-curves to see. Features are the simulator's own (rooms/simulated/features.py), so only a model of
+curves to see. Features are the simulator's own (simulate/features.py), so only a model of
 simulated rooms of the same settings can read them.
 """
 

@@ -103,8 +103,8 @@ def encode_rooms(
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     if data.manifest().get("source") == "simulate":
         raise InputError(
-            f"{data.root}: its features are made by `contentctr simulate`, without pictures: "
-            "there is nothing to encode"
+            f"{data.root}: its features are made by `contentctr simulate features`, without "
+            "pictures: there is nothing to encode"
         )
     source = _Source(
         data.root,

@@ -1,11 +1,13 @@
-"""Average precision of highlight detection: over frames, over segments, among the best five.
+"""Average precision: `average_precision` for both worlds, and what else is taken of users' picks.
+
+KuaiLive-M3's mean AP and PHD's mAP are means of the same function, over rooms and over users.
 
 A user's frames are ranked by score; the frames that the user selected are the positives. Each
 number is computed for each user and then averaged over users (Section 4.2: mAP). A user whose
 video has no positive has no average precision: such users are counted, not averaged in.
 
 What the papers on PHD call mAP differs in detail; docs/decisions.md, "PHD: mAP", says how these
-relate. NumPy alone. Shape suffixes: T frames of a video, S segments of a video, U users.
+relate. Shape suffixes: T frames of a video, S stretches of a video, U users.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SEGMENT_SECONDS = 5.0
-"""Length of a segment in the evaluation that was published with PHD."""
+STRETCH_SECONDS = 5.0
+"""Length of a stretch in the evaluation that was published with PHD."""
 TOP_K = 5
 
 
@@ -68,7 +70,7 @@ def top_k_average_precision(labels_S: ArrayLike, scores_S: ArrayLike, k: int = T
     nothing.
 
     Args:
-        labels_S: which segments are positive, [S].
+        labels_S: which stretches are positive, [S].
         scores_S: their scores, [S], finite.
         k: how many are looked at, at least 1.
 
@@ -107,16 +109,16 @@ def chance_precision(frames_U: ArrayLike, selected_U: ArrayLike) -> NDArray[np.f
     return np.asarray((harmonic_U + share_U * (n_U - harmonic_U)) / n_U, np.float64)
 
 
-def segment_scores(scores_T: ArrayLike, length: int) -> NDArray[np.float64]:
-    """Mean score of each segment of `length` frames, [S]; the last one may be shorter."""
+def stretch_scores(scores_T: ArrayLike, length: int) -> NDArray[np.float64]:
+    """Mean score of each stretch of `length` frames, [S]; the last one may be shorter."""
     scores_T = np.asarray(scores_T, np.float64)
     starts_S = np.arange(0, len(scores_T), length)
     sizes_S = np.diff(starts_S, append=len(scores_T))
     return np.asarray(np.add.reduceat(scores_T, starts_S) / sizes_S, np.float64)
 
 
-def segment_labels(labels_T: ArrayLike, length: int) -> NDArray[np.bool_]:
-    """Whether each segment of `length` frames holds a positive one, [S]."""
+def stretch_labels(labels_T: ArrayLike, length: int) -> NDArray[np.bool_]:
+    """Whether each stretch of `length` frames holds a positive one, [S]."""
     labels_T = np.asarray(labels_T, np.bool_)
     return np.logical_or.reduceat(labels_T, np.arange(0, len(labels_T), length))
 
@@ -129,21 +131,21 @@ def user_metrics(
     Args:
         labels_T: which frames the user selected, [T], T at least 1.
         scores_T: the model's scores, [T], finite.
-        frame_rate: frames a second; a segment has as many as make up SEGMENT_SECONDS.
+        frame_rate: frames a second; a stretch has as many as make up STRETCH_SECONDS.
 
     Returns:
-        `ap`: over frames. `ap_segments`: over segments, by their mean score; positive is one with
-        a selected frame. `ap_top5`: the same among the five best. `ap_published`: over frames
-        with the mean score of their segment, interpolated, as the published evaluation has it.
+        `ap`: over frames. `ap_stretches`: over stretches, by their mean score; positive is one
+        with a selected frame. `ap_top5`: the same among the five best. `ap_published`: over frames
+        with the mean score of their stretch, interpolated, as the published evaluation has it.
     """
     labels_T, scores_T = _checked(labels_T, scores_T)
     assert len(labels_T)
-    length = max(round(SEGMENT_SECONDS * frame_rate), 1)
-    means_S, holds_S = segment_scores(scores_T, length), segment_labels(labels_T, length)
+    length = max(round(STRETCH_SECONDS * frame_rate), 1)
+    means_S, holds_S = stretch_scores(scores_T, length), stretch_labels(labels_T, length)
     spread_T = np.repeat(means_S, length)[: len(labels_T)]
     return {
         "ap": average_precision(labels_T, scores_T),
-        "ap_segments": average_precision(holds_S, means_S),
+        "ap_stretches": average_precision(holds_S, means_S),
         "ap_top5": top_k_average_precision(holds_S, means_S),
         "ap_published": interpolated_average_precision(labels_T, spread_T),
     }
@@ -160,7 +162,7 @@ def mean_over_users(
         frame_rate: frames a second.
 
     Returns:
-        `map`, `map_segments`, `map_top5`, `map_published` (NaN if nobody has one), `users` that
+        `map`, `map_stretches`, `map_top5`, `map_published` (NaN if nobody has one), `users` that
         they are the means of, `users_undefined` (no positive frame: left out) and
         `users_all_positive` (every frame selected: 1 whatever the scores, and averaged in).
     """
@@ -173,7 +175,7 @@ def mean_over_users(
         name.replace("ap", "map", 1): (
             float(np.mean([metrics[name] for metrics in defined])) if defined else math.nan
         )
-        for name in ("ap", "ap_segments", "ap_top5", "ap_published")
+        for name in ("ap", "ap_stretches", "ap_top5", "ap_published")
     }
     return {
         **means,

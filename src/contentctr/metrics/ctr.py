@@ -1,27 +1,30 @@
-"""Metrics of predicted against true targets, in NumPy and numba alone.
+"""Metrics of predicted against true targets.
 
 All take every sample at once, so no number depends on a batch size or on the order of the samples.
+`mean_over_groups` takes one of them inside every room; `summary` is the block of metrics.json.
 
-Shape suffixes, beside those of batch.py: M samples, W windows, C calibration bins.
+Shape suffixes, beside those of batch.py: M samples, C calibration bins.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from contentctr.metrics.kendall import tau_of_rows, tau_of_sorted
+from scipy.stats import kendalltau
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-9
+"""0.1 * 30 is a little above 3 in floating point; the top of 30 is 3 all the same."""
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
-    """Kendall's tau-b (Eq. 15), by merge sort in O(n log n).
+    """Kendall's tau-b (Eq. 15), SciPy's.
 
     Args:
         x: numbers of shape (M,).
@@ -35,59 +38,52 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     """
     x_M, y_M = finite_vector(x, "x"), finite_vector(y, "y")
     _same_length(x_M, "x", y_M, "y")
-    order_M = np.argsort(x_M)
-    return float(tau_of_sorted(x_M[order_M], y_M[order_M]))
+    # SciPy warns of fewer than two; of a constant it says NaN by itself.
+    return float(kendalltau(x_M, y_M).statistic) if len(x_M) > 1 else math.nan
 
 
-def kendall_tau_rows(x_WN: ArrayLike, y_WN: ArrayLike, mask: ArrayLike | None = None) -> Floats:
-    """Kendall's tau-b of each row, in one parallel loop; quadratic in N, so made for windows.
+@dataclass(frozen=True)
+class GroupMean:
+    """A mean over the groups in which a metric is defined."""
 
-    Args:
-        x_WN: numbers of shape (W, N).
-        y_WN: numbers of shape (W, N).
-        mask: bool of shape (W, N), which entries count; the others may be NaN. None: all.
-
-    Returns:
-        Shape (W,), tau in [-1, 1]; NaN where a row's tau is undefined.
-
-    Raises:
-        ValueError: shapes that differ, or a number that counts and is not finite.
-    """
-    x = np.ascontiguousarray(x_WN, dtype=np.float64)
-    y = np.ascontiguousarray(y_WN, dtype=np.float64)
-    use = np.ones(x.shape, dtype=np.bool_) if mask is None else np.ascontiguousarray(mask)
-    if x.ndim != 2 or x.shape != y.shape or x.shape != use.shape or use.dtype != np.bool_:
-        raise ValueError(
-            "x_WN, y_WN and mask must be of one shape (W, N), mask of bool, not "
-            f"{x.shape}, {y.shape}, {use.shape} of {use.dtype}"
-        )
-    for name, values in (("x_WN", x), ("y_WN", y)):
-        bad = use & ~np.isfinite(values)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise ValueError(
-                f"{name} must be finite, not {values[row, column]} at [{row}, {column}]"
-            )
-    taus: Floats = tau_of_rows(x, y, use)
-    return taus
+    mean: float
+    """NaN where it is defined in none."""
+    defined: int
+    """Groups that the mean is over."""
+    undefined: int
+    """Groups that the mean leaves out."""
 
 
-def kendall_tau_by_group(
-    scores: ArrayLike, targets: ArrayLike, groups: ArrayLike
-) -> tuple[float, int, int]:
-    """Mean over groups (rooms) of the tau inside a group.
+def mean_over_groups(
+    metric: Callable[[Floats, Floats], float],
+    scores: ArrayLike,
+    targets: ArrayLike,
+    groups: ArrayLike,
+) -> GroupMean:
+    """Mean over groups (rooms) of a metric inside a group.
 
     Args:
+        metric: of the scores and targets of one group; NaN where it is undefined.
         scores: shape (M,).
         targets: shape (M,).
         groups: shape (M,), the room of each sample, text or integers.
 
-    Returns:
-        The mean over groups whose tau is defined (NaN if there are none), their number, and the
-        number of groups whose tau is undefined, which the mean leaves out.
+    Raises:
+        ValueError: other shapes, or a number that is not finite.
     """
-    taus = [kendall_tau(s, y) for s, y in _by_group(scores, targets, groups)]
-    return _mean_of_defined(taus)
+    scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
+    groups_M = np.asarray(groups)
+    _same_length(scores_M, "scores", targets_M, "targets")
+    _same_length(scores_M, "scores", groups_M, "groups")
+    _, group_M = np.unique(groups_M, return_inverse=True)
+    # By score and target too: so no metric can tell, by a last bit, in which order samples came.
+    order_M = np.lexsort((targets_M, scores_M, group_M))
+    borders = np.flatnonzero(np.diff(group_M[order_M])) + 1
+    rooms = np.split(order_M, borders) if len(order_M) else []
+    values = [metric(scores_M[rows], targets_M[rows]) for rows in rooms]
+    defined = [value for value in values if not math.isnan(value)]
+    mean = math.fsum(defined) / len(defined) if defined else math.nan
+    return GroupMean(mean, len(defined), len(values) - len(defined))
 
 
 def log_loss(scores: ArrayLike, targets: ArrayLike) -> float:
@@ -172,30 +168,43 @@ def calibration(
     )
 
 
-def precision_at_top(
-    scores: ArrayLike, targets: ArrayLike, groups: ArrayLike, share: float = 0.1
-) -> tuple[float, int, int]:
-    """Share of a group's (room's) predicted top that is in its true top, meaned over groups.
+def precision_at_top(scores: ArrayLike, targets: ArrayLike, share: float = 0.1) -> float:
+    """Share of a room's predicted top that is in its true top.
 
-    The top of a room of n samples is k = ceil(share n) of them. True side: every sample whose
+    The top of a room of M samples is k = ceil(share M) of them. True side: every sample whose
     target is at least the k-th highest is in the top, so ties with the k-th are. Predicted side:
-    samples tied at the k-th score share the places left for them, which is the expectation over
-    random orders; so a constant predictor gets what chance gives. A room all of whose samples are
-    in its true top (all targets equal, or one sample) is undefined.
+    see `hits_at_top`; a constant predictor gets what chance gives.
 
     Args:
-        scores: shape (M,).
+        scores: shape (M,), M at least 1.
         targets: shape (M,).
-        groups: shape (M,).
         share: of a room that is its top, in (0, 1).
 
     Returns:
-        The mean over defined rooms (NaN if there are none), their number, and the number of
-        undefined rooms, which the mean leaves out.
+        In [0, 1]; NaN where all samples are in the true top (all targets equal, or one sample).
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be in (0, 1), not {share}")
-    return _mean_of_defined([_top_hits(s, y, share) for s, y in _by_group(scores, targets, groups)])
+    scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
+    k = top_size(len(scores_M), share)
+    true_top_M = targets_M >= np.sort(targets_M)[-k]
+    return math.nan if true_top_M.all() else hits_at_top(scores_M, true_top_M, k) / k
+
+
+def top_size(count: int, share: float) -> int:
+    """How many of `count` samples are the top `share` of them: rounded up, at least 1."""
+    assert 0 < share <= 1, share
+    return max(1, math.ceil(share * count - _ROUNDING))
+
+
+def hits_at_top(scores_M: Floats, positive_M: NDArray[np.bool_], k: int) -> float:
+    """Positives among the k samples of highest score.
+
+    Samples tied at the k-th score share the places left for them, which is the expectation over
+    random orders.
+    """
+    cut = np.sort(scores_M)[-k]
+    above_M, tied_M = scores_M > cut, scores_M == cut
+    places = (k - above_M.sum()) / tied_M.sum()
+    return float(positive_M[above_M].sum() + places * positive_M[tied_M].sum())
 
 
 def summary(
@@ -225,17 +234,19 @@ def summary(
         ValueError: a score or target is not finite or outside [0, 1], or shapes differ.
     """
     scores_M, targets_M = _shares(scores, "scores"), _shares(targets, "targets")
-    in_rooms, tau_rooms, no_tau_rooms = kendall_tau_by_group(scores_M, targets_M, groups)
-    precision, top_rooms, no_top_rooms = precision_at_top(scores_M, targets_M, groups, share)
+    tau = mean_over_groups(kendall_tau, scores_M, targets_M, groups)
+    precision = mean_over_groups(
+        partial(precision_at_top, share=share), scores_M, targets_M, groups
+    )
     ratio, positive = mean_ratio(scores_M, targets_M)
     table = calibration(scores_M, targets_M, bins)
     return {
         "kendall_tau": _or_none(kendall_tau(scores_M, targets_M)),
-        "kendall_tau_in_rooms": _or_none(in_rooms),
+        "kendall_tau_in_rooms": _or_none(tau.mean),
         "log_loss": _or_none(log_loss(scores_M, targets_M)),
         "mean_ratio": _or_none(ratio),
         "calibration_error": _or_none(table.error),
-        "precision_at_top": _or_none(precision),
+        "precision_at_top": _or_none(precision.mean),
         "top_share": share,
         "calibration": [
             {"mean_score": float(s), "mean_target": float(y), "count": int(c)}
@@ -243,41 +254,14 @@ def summary(
         ],
         "counts": {
             "samples": len(scores_M),
-            "rooms": tau_rooms + no_tau_rooms,
+            "rooms": tau.defined + tau.undefined,
             "samples_with_positive_target": positive,
-            "rooms_with_tau": tau_rooms,
-            "rooms_without_tau": no_tau_rooms,
-            "rooms_with_top": top_rooms,
-            "rooms_without_top": no_top_rooms,
+            "rooms_with_tau": tau.defined,
+            "rooms_without_tau": tau.undefined,
+            "rooms_with_top": precision.defined,
+            "rooms_without_top": precision.undefined,
         },
     }
-
-
-def _top_hits(scores_M: Floats, targets_M: Floats, share: float) -> float:
-    # 0.1 * 30 is a little above 3 in floating point; the top of 30 is 3 all the same.
-    k = max(1, math.ceil(share * len(scores_M) - 1e-9))
-    true_top_M = targets_M >= np.sort(targets_M)[-k]
-    if true_top_M.all():
-        return math.nan
-    cut = np.sort(scores_M)[-k]
-    above_M, tied_M = scores_M > cut, scores_M == cut
-    places = (k - above_M.sum()) / tied_M.sum()
-    return float((true_top_M[above_M].sum() + places * true_top_M[tied_M].sum()) / k)
-
-
-def _by_group(
-    scores: ArrayLike, targets: ArrayLike, groups: ArrayLike
-) -> Iterator[tuple[Floats, Floats]]:
-    """Scores and targets of each group, by rising group."""
-    scores_M, targets_M = finite_vector(scores, "scores"), finite_vector(targets, "targets")
-    groups_M = np.asarray(groups)
-    _same_length(scores_M, "scores", targets_M, "targets")
-    _same_length(scores_M, "scores", groups_M, "groups")
-    _, group_M = np.unique(groups_M, return_inverse=True)
-    order_M = np.argsort(group_M, kind="stable")
-    borders = np.flatnonzero(np.diff(group_M[order_M])) + 1
-    for rows in np.split(order_M, borders) if len(order_M) else []:
-        yield scores_M[rows], targets_M[rows]
 
 
 def finite_vector(values: ArrayLike, name: str) -> Floats:
@@ -312,12 +296,6 @@ def _same_length(a: NDArray[Any], a_name: str, b: NDArray[Any], b_name: str) -> 
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else math.nan
-
-
-def _mean_of_defined(values: list[float]) -> tuple[float, int, int]:
-    defined = [v for v in values if not math.isnan(v)]
-    mean = math.fsum(defined) / len(defined) if defined else math.nan
-    return mean, len(defined), len(values) - len(defined)
 
 
 def _or_none(value: float) -> float | None:

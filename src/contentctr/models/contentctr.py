@@ -34,6 +34,7 @@ class FeatureFusion(nn.Module):
         visual, text = (
             nn.Sequential(
                 nn.LayerNorm(width),
+                # On frozen features: rooms by the dozen are else learned by heart.
                 nn.Dropout(config.feature_dropout),
                 FeedForward(width, d_model, d_model),
             )
@@ -64,8 +65,9 @@ class FeatureFusion(nn.Module):
 class PerceiverLayer(nn.Module):
     """One layer of Algorithm 1: cross-attention, then feed-forward, each with a residual.
 
-    Keys and values are the two modality tokens and the running latent. Norms come before queries,
-    and before keys and values.
+    Keys and values are the two modality tokens and the running latent (Algorithm 1; the paper's
+    text keeps E_u there). Norms come before queries, keys and values: the paper does not say where
+    they are, and without any a residual network does not train.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -82,9 +84,9 @@ class PerceiverLayer(nn.Module):
         """The next latent, [R, 1, D]."""
         query_R1D = self.norm_latent(latent_R1D)
         memory_RMD = torch.cat((self.norm_tokens(tokens_RMD), query_R1D), dim=1)
-        return self.ask(latent_R1D, query_R1D, memory_RMD)
+        return self.attend(latent_R1D, query_R1D, memory_RMD)
 
-    def ask(self, x_R1D: Tensor, query_R1D: Tensor, memory_RMD: Tensor) -> Tensor:
+    def attend(self, x_R1D: Tensor, query_R1D: Tensor, memory_RMD: Tensor) -> Tensor:
         """X plus what a normed query finds in a normed memory, then feed-forward: [R, 1, D]."""
         x_R1D = x_R1D + self.dropout(self.attention(query_R1D, memory_RMD, None))
         out: Tensor = x_R1D + self.dropout(self.feed_forward(self.norm_ff(x_R1D)))
@@ -205,8 +207,8 @@ class ContentCTR(nn.Module):
             x_BND = layer(x_BND, mask)
         return self.logits(x_BND)
 
-    def who(self, batch: Batch) -> Tensor:
-        """E_u of each window, [B, D]: whose taste its content is seen with."""
+    def taste(self, batch: Batch) -> Tensor:
+        """E_u of each window, [B, D]: with whose eyes its content is seen; here the streamer's."""
         out: Tensor = self.streamer(batch.streamer_B)
         return out
 
@@ -219,7 +221,7 @@ class ContentCTR(nn.Module):
         """E_p of every segment [B, N, D], each by itself, and S_p and S_a as from the fusion."""
         visual_BND, text_BND = self.fusion(batch)
         shape_BN = batch.valid_BN.shape
-        streamer_BND = self.who(batch)[:, None].expand(*shape_BN, -1)
+        streamer_BND = self.taste(batch)[:, None].expand(*shape_BN, -1)
         x_RD = self.perceive(
             None if visual_BND is None else visual_BND.flatten(0, 1),
             None if text_BND is None else text_BND.flatten(0, 1),

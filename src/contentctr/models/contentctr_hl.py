@@ -109,8 +109,8 @@ class ContentCTRHL(ContentCTR):
         """What makes E_u of a history."""
         return HistoryMean(spec.visual_dim, config.model)
 
-    def who(self, batch: Batch) -> Tensor:
-        """E_u of each window, [B, D], from the user's history."""
+    def taste(self, batch: Batch) -> Tensor:
+        """E_u of each window, [B, D]: the user's, from the history."""
         out: Tensor = self.user(history_of(batch))
         return out
 
@@ -129,7 +129,7 @@ class WithoutHistory(ContentCTRHL):
         """One vector, whoever watches."""
         return OneForAll(config.model.d_model)
 
-    def who(self, batch: Batch) -> Tensor:
+    def taste(self, batch: Batch) -> Tensor:
         """The same vector for each window, [B, D]; the history is not looked at."""
         out: Tensor = self.user(batch.streamer_B)
         return out

@@ -18,17 +18,18 @@ Ties: where several cells precede a cell equally well, the diagonal one is taken
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from contentctr.models.kernels import kernel
-
 Backend = Literal["auto", "numba", "torch"]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 LANES = 8
 """Pairs the kernel works on abreast: one alone waits at every cell for the cell before it. Of 1, 4,
@@ -280,7 +281,18 @@ def _run_kernel(
     return d_BK, path_PS, steps_P
 
 
-@kernel(nogil=True)
+def _kernel(function: _F) -> _F:
+    """Compile with numba, and keep the result wherever a cache can be written."""
+    njit: Any = numba.njit
+    try:
+        compiled = njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # Neither this folder nor the user's cache can be written: compile in every process.
+        compiled = njit(nogil=True)(function)
+    return compiled  # type: ignore[no-any-return]
+
+
+@_kernel
 def _align(
     cost_BNM: npt.NDArray[Any],
     columns_BKM: npt.NDArray[np.int64],
@@ -316,7 +328,7 @@ def _align(
                 steps_P[pair] = _trace(total_NML, columns_ML, lane, rows, cols, path_PS[pair])
 
 
-@kernel(nogil=True)
+@_kernel
 def _accumulate(
     cost_X: npt.NDArray[Any], start_ML: npt.NDArray[np.uint64], total_NML: npt.NDArray[Any]
 ) -> None:
@@ -343,7 +355,7 @@ def _accumulate(
                 total_NML[i + 1, j + 1, lane] = cost_X[start_ML[j, lane] + row] + best
 
 
-@kernel(nogil=True)
+@_kernel
 def _trace(
     total_NML: npt.NDArray[Any],
     columns_ML: npt.NDArray[np.int64],
@@ -376,7 +388,7 @@ def _trace(
     return steps + 1
 
 
-@kernel(nogil=True)
+@_kernel
 def _add_along_paths(
     grad_BX: npt.NDArray[Any],
     grad_P: npt.NDArray[Any],
@@ -393,7 +405,7 @@ def _add_along_paths(
             grad_BX[pair // K, path_PS[pair, step]] += grad
 
 
-@kernel(nogil=True)
+@_kernel
 def _find_bad_order(columns_BKM: npt.NDArray[np.int64], cols_B: npt.NDArray[np.int64]) -> int:
     """The first pair b * K + k whose order does not begin with a permutation, or -1."""
     B, K, M = columns_BKM.shape

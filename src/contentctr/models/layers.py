@@ -34,8 +34,8 @@ def apply_rotary(x_BHNE: Tensor, start: int = 0) -> Tensor:
 class Attention(nn.Module):
     """Scaled dot-product multi-head attention with its output projection (Eq. 3-5), without biases.
 
-    Differs from the paper: Eq. 4 leaves out V and the output projection; both are there
-    (docs/decisions.md, "Attention").
+    Differs from the paper: Eq. 4 leaves out V and the output projection; both are there, as in
+    every attention that it cites. Eq. 3 has no biases, and on a CPU each would cost a copy.
 
     Args:
         d_model: D, width of queries, keys, values and output.

@@ -53,9 +53,9 @@ def pair_sum(
 ) -> Tensor:
     """Boundary-aware pairwise loss, Eq. 10 (L0), 11 (L1), 12 (L2) or 13 (L3), summed over pairs.
 
-    Differs from the paper: the product takes the mean over the pairs that y orders, inactive ones
-    counting as zero, where the paper sums (docs/decisions.md, "Pairwise loss"). Which pairs are
-    active is a constant to autograd.
+    Differs from the paper: L_pair is the mean over the pairs that y orders, inactive ones counting
+    as zero, where the paper sums: so its scale does not depend on n. Which pairs are active is a
+    constant to autograd.
 
     Args:
         scores_BN: predicted CTR s, after the sigmoid.
@@ -69,7 +69,7 @@ def pair_sum(
         Scalar; L_pair is this over the number of `ordered_pairs`.
     """
     if kind == "none":
-        return scores_BN.sum() * 0.0
+        return scores_BN.sum() * 0.0  # of the graph, so that backward can be called on it
     pairs_BNN = ordered_pairs(target_BN, has_target_BN)
     target_BN = torch.where(has_target_BN, target_BN, 0.0)
     y_BNN = target_BN[:, :, None] - target_BN[:, None, :]
@@ -83,6 +83,7 @@ def pair_sum(
         pairs_BNN = pairs_BNN & (gap_BNN > 0) & (gap_BNN < y_BNN)
     elif kind != "L0":
         raise ValueError(f"kind must be none, L0, L1, L2 or L3, not {kind!r}")
+    # Not log(1 + exp(.)): that overflows, and infinity times a zero mask is NaN.
     return torch.where(pairs_BNN, F.softplus(-sigma * s_BNN), 0.0).sum()
 
 
@@ -114,8 +115,9 @@ def align_sum(
 
     Differs from the paper: Eq. 8 calls d a distance, Eq. 9 raises exp(+d / temperature) of summed
     similarities. `distance` takes D = 1 - cosine, divides d by the window's length and uses
-    exp(-d / temperature); `similarity` is the literal reading (docs/decisions.md, "Alignment").
-    A shuffled negative permutes the columns of the one cosine matrix.
+    exp(-d / temperature), which told aligned pairs from others where `similarity`, the literal
+    reading, did so poorly (docs/decisions.md, "Alignment"). A shuffled negative permutes the
+    columns of the one cosine matrix.
 
     Args:
         output: with `visual_BND` and `text_BND`.

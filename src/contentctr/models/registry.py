@@ -1,4 +1,4 @@
-"""Every model by its name. Adding one is its file and a line here."""
+"""Every model by the name that `model.kind` has. Adding one is its file and a line here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from torch import nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
-from contentctr.models import contentctr_hl as highlight
-from contentctr.models import highlight_rivals, id_baselines, variants
-from contentctr.models import klm3_baselines as benchmark
-from contentctr.models.contentctr import ContentCTR
+from contentctr.models import (
+    contentctr,
+    contentctr_hl,
+    highlight_rivals,
+    id_baselines,
+    klm3_baselines,
+    variants,
+)
 
 
 class ModelType(Protocol):
@@ -30,7 +34,7 @@ class ModelType(Protocol):
 
 
 MODELS: dict[str, ModelType] = {
-    "contentctr": ContentCTR,
+    "contentctr": contentctr.ContentCTR,
     "self_attention_plain": variants.SelfAttentionPlain,
     "self_attention_input": variants.SelfAttentionInput,
     "cross_attention_q": variants.CrossAttentionQ,
@@ -43,20 +47,21 @@ MODELS: dict[str, ModelType] = {
     "deepfm": id_baselines.DeepFM,
     "difm": id_baselines.DIFM,
     "dcn_m": id_baselines.DCNM,
-    "mlp": benchmark.BenchmarkMLP,
-    "gru": benchmark.BenchmarkGRU,
-    "causal": benchmark.BenchmarkCausal,
-    "hierarchical": benchmark.BenchmarkHierarchical,
-    "contentctr_hl": highlight.ContentCTRHL,
-    "contentctr_hl_without_history": highlight.WithoutHistory,
-    "contentctr_hl_without_captions": highlight.WithoutCaptions,
+    "mlp": klm3_baselines.BenchmarkMLP,
+    "gru": klm3_baselines.BenchmarkGRU,
+    "causal": klm3_baselines.BenchmarkCausal,
+    "hierarchical": klm3_baselines.BenchmarkHierarchical,
+    "contentctr_hl": contentctr_hl.ContentCTRHL,
+    "contentctr_hl_without_history": contentctr_hl.WithoutHistory,
+    "contentctr_hl_without_captions": contentctr_hl.WithoutCaptions,
     "adaptive_h_fcsn": highlight_rivals.AdaptiveHFCSN,
     "pr_net": highlight_rivals.PRNet,
     "pac_net": highlight_rivals.PACNet,
     "showme": highlight_rivals.ShowMe,
     "highlight_average": highlight_rivals.HighlightAverage,
 }
-"""Every model that a recipe can name."""
+"""ContentCTR and its variants (Tables 1 and 3), the ID baselines, KuaiLive-M3's, and the models of
+personal highlights (Tables 2 and 5)."""
 
 
 def model_type(name: str) -> ModelType:

@@ -9,6 +9,9 @@ from contentctr.batch import Batch, DataSpec, History, IdFeatures, Vocabulary
 from contentctr.config import COUNT_COLUMNS, Config
 from contentctr.models.registry import build_model
 
+HISTORY = 20
+"""Clips in the blank window's history (Section 4.1.2: up to 20); models of highlights read them."""
+
 
 def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[str, float]:
     """Parameters and operations of a recipe, encoders aside.
@@ -32,10 +35,6 @@ def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[s
     found["flops"] = float(counter.get_total_flops())
     found["training_flops"] = 3 * found["flops"]
     return found
-
-
-HISTORY = 20
-"""Clips in the blank window's history (Section 4.1.2: up to 20); models of highlights read them."""
 
 
 def _blank_window(window_len: int, spec: DataSpec) -> Batch:

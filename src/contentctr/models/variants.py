@@ -48,6 +48,7 @@ class SelfAttentionBlock(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        # The tokens of one segment are a set.
         no_positions = dataclasses.replace(config, rotary=False)
         self.layers = nn.ModuleList(
             DecoderLayer(no_positions) for _ in range(config.perceiver_layers)
@@ -84,7 +85,7 @@ class CrossAttentionQBlock(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, PerceiverLayer)
             query_R1D = layer.norm_latent(streamer_R1D)
-            x_R1D = layer.ask(x_R1D, query_R1D, layer.norm_tokens(tokens_RMD))
+            x_R1D = layer.attend(x_R1D, query_R1D, layer.norm_tokens(tokens_RMD))
         return x_R1D[:, 0]
 
 
@@ -96,7 +97,7 @@ class CrossAttentionQKVBlock(CrossAttentionQBlock):
         x_R1D = streamer_RD[:, None]
         for layer in self.layers:
             assert isinstance(layer, PerceiverLayer)
-            x_R1D = layer.ask(x_R1D, layer.norm_latent(x_R1D), layer.norm_tokens(tokens_RMD))
+            x_R1D = layer.attend(x_R1D, layer.norm_latent(x_R1D), layer.norm_tokens(tokens_RMD))
         return x_R1D[:, 0]
 
 
@@ -150,7 +151,11 @@ class CrossAttentionQKV(ContentCTR):
 
 
 class WithoutItem(ContentCTR):
-    """ContentCTR w/o item (Table 3): the latent starts from one learned vector for everybody."""
+    """ContentCTR w/o item (Table 3): the latent starts from one learned vector for everybody.
+
+    The paper gives it SelfAttention-plain's number; here it leaves one part out and changes nothing
+    else.
+    """
 
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:

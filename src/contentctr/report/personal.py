@@ -31,7 +31,10 @@ _ABOUT = {
         "as the evaluation published with PHD has it: frames have the mean score of their 5 s, "
         "and the precision is interpolated",
     ),
-    "map_segments": ("mAP over segments", "of 5 s, by their mean score; one selected frame counts"),
+    "map_stretches": (
+        "mAP over stretches",
+        "of 5 s, by their mean score; one selected frame counts",
+    ),
     "map_top5": ("Top-5 mAP", "average precision among the five best segments of 5 s"),
 }
 assert tuple(_ABOUT) == METRICS

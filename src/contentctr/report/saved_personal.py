@@ -46,12 +46,12 @@ USERS_SCHEMA: dict[str, Any] = {
     "frames": pl.Int64,
     "highlight_frames": pl.Int64,
     "ap": pl.Float64,
-    "ap_segments": pl.Float64,
+    "ap_stretches": pl.Float64,
     "ap_top5": pl.Float64,
     "ap_published": pl.Float64,
 }
 """Columns of users.parquet; the last four are null for a user who selected nothing."""
-METRICS = ("map", "map_published", "map_segments", "map_top5")
+METRICS = ("map", "map_published", "map_stretches", "map_top5")
 """Numbers that the block `metrics`, and each reference, of metrics.json has; null where undefined.
 """
 USER_COUNTS = ("users", "users_undefined", "users_all_positive")

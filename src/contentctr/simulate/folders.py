@@ -90,7 +90,7 @@ def write_room(config: SimulatorConfig, room: SimulatedRoom, out: Path, video_sh
 
 
 def truth_table(room: SimulatedRoom) -> pl.DataFrame:
-    """The true click probability and activity of each segment, of prepared.TRUTH_SCHEMA."""
+    """The true click probability and activity of each segment, of store.rooms.TRUTH_SCHEMA."""
     return pl.DataFrame(
         {
             "room_id": [room.room_id] * room.num_segments,

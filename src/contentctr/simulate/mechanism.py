@@ -170,7 +170,7 @@ class SimulatedRoom:
     clickers_S: Ints
     """Distinct users who clicked."""
     counts: dict[str, Ints]
-    """Each of prepared.COUNT_COLUMNS, [S]."""
+    """Each of store.rooms.COUNT_COLUMNS, [S]."""
     has_video: bool
     has_speech: bool
     has_comments: bool

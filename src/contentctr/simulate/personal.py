@@ -1,6 +1,6 @@
 """Simulated users with tastes in a prepared and encoded folder: features instead of pictures.
 
-Users, videos and selections are those of `simulated_users.World`. A frame's visual feature is its
+Users, videos and selections are those of `tastes.World`. A frame's visual feature is its
 topic's vector, the video's own, and noise; its text feature, in a video with captions, is its
 topic's and noise. Every number from such a folder is labelled simulated.
 
@@ -66,7 +66,7 @@ class PersonalSimulation(Tastes):
             )
 
 
-def write_simulated(
+def write_personal_features(
     config: PersonalSimulation, out: Path | str, *, show_progress: bool = True
 ) -> PreparedPersonal:
     """Write a prepared folder with stored features, and beside it the truth (`phd/truth.py`).
@@ -114,7 +114,7 @@ def write_simulated(
         text_dim=config.text_dim,
     )
     write_manifest(data.features_dir, spec, counts={}, complete=False)
-    with progress_bar("simulate", len(world.videos), show=show_progress) as bar:
+    with progress_bar("Simulating features", len(world.videos), show=show_progress) as bar:
         for number, rooms in enumerate(_shards(world, config, wanted_frames(data))):
             write_shard(data.features_dir, f"shard-{number:05d}", rooms)
             bar.advance(len(rooms))

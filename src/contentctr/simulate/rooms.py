@@ -1,7 +1,7 @@
 """Simulated rooms on disk: whole room folders, or a prepared folder with features alone.
 
-Both come from the same mechanism (rooms/simulated/) and are marked as simulated wherever they
-say anything. `simulator.json` records the settings, so that a killed run goes on and rooms of
+Both come from the same mechanism (mechanism.py) and are marked as simulated wherever they say
+anything. `simulator.json` records the settings, so that a killed run goes on and rooms of
 different settings never mix.
 """
 
@@ -20,9 +20,10 @@ import polars as pl
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, read_json, write_json
+from contentctr.files import atomic, digest
 from contentctr.prepare.targets import assign_splits, check_shares, set_target
 from contentctr.progress import progress_bar
+from contentctr.simulate.claim import claim_folder
 from contentctr.simulate.features import RoomFeatures, SimulatedEncoders
 from contentctr.simulate.folders import truth_table, write_room
 from contentctr.simulate.mechanism import (
@@ -45,7 +46,9 @@ MECHANISM = 1
 """Counts changes of what a seed means."""
 SETTINGS_FILE = "simulator.json"
 SHARD_ROOMS = 256
+"""Rooms of a feature file."""
 MADE_LATER = ("ctr", "target", "split")
+"""Columns that come from the others."""
 WORKERS = min(8, 2 * (os.cpu_count() or 1))
 
 
@@ -55,7 +58,7 @@ def write_room_folders(
     """Write every room as a room folder below `out`; those already there are left as they are.
 
     Args:
-        config: what to simulate. `num_rooms` may be raised later: only new rooms are made then.
+        config: the settings. `num_rooms` may be raised later: only new rooms are made then.
         out: a new or empty folder, or one that the same settings began.
         video_share: share, in [0, 1], of the rooms with pictures that have a video, the others
             a folder of images.
@@ -70,7 +73,7 @@ def write_room_folders(
     if not 0 <= video_share <= 1:
         raise InputError(f"video_share must be in [0, 1], not {video_share!r}")
     settings = {**_settings(config, "rooms"), "video_share": video_share}
-    _claim(out, settings, may_grow=True)
+    claim_folder(out, SETTINGS_FILE, settings, may_grow=True)
     folders = [out / f"room{index:06d}" for index in range(config.num_rooms)]
     for leftover in out.glob(".room*.tmp"):
         shutil.rmtree(leftover)
@@ -104,7 +107,7 @@ def write_features(
     """Write every room's segments and made-up features as a prepared folder, without any picture.
 
     Args:
-        config: what to simulate.
+        config: the settings.
         out: a new or empty folder, or one that the same settings began, which is written anew.
         visual_dim: V, width of the visual features.
         text_dim: T, width of the text features.
@@ -121,10 +124,10 @@ def write_features(
             raise InputError(f"{name} must be at least 1, not {width!r}")
     check_shares(val, test)
     settings = {**_settings(config, "features"), **widths, "val": val, "test": test}
-    _claim(out, settings, may_grow=False)
+    claim_folder(out, SETTINGS_FILE, settings)
     encoders = SimulatedEncoders(config, **widths)
     rows, segments, truth = [], [], []
-    with progress_bar("Simulating rooms", config.num_rooms, show=show_progress) as progress:
+    with progress_bar("Simulating features", config.num_rooms, show=show_progress) as progress:
         for first in range(0, config.num_rooms, SHARD_ROOMS):
             stored = []
             for index in range(first, min(first + SHARD_ROOMS, config.num_rooms)):
@@ -231,34 +234,3 @@ def _settings(config: SimulatorConfig, depth: str) -> dict[str, Any]:
         "depth": depth,
         "config": dataclasses.asdict(config),
     }
-
-
-def _claim(out: Path, settings: dict[str, Any], *, may_grow: bool) -> None:
-    """Record the settings in `out`, or see that it was begun with the same ones.
-
-    Raises:
-        InputError: it was not, or holds files of somebody else.
-    """
-    path = out / SETTINGS_FILE
-    if path.is_file():
-        before, now = _flat(read_json(path)), _flat(settings)
-        if may_grow and before.get("num_rooms", 0) < now["num_rooms"]:
-            before["num_rooms"] = now["num_rooms"]
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                raise InputError(
-                    f"{path}: this folder was made with {name} = {before.get(name)!r}, not "
-                    f"{now.get(name)!r}; use those settings or another folder"
-                )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out}: must be a new or empty folder, or one of simulated rooms; simulated rooms "
-            "are not put among other files"
-        )
-    write_json(path, settings)
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the level of `config`."""
-    config = settings.get("config")
-    return {**settings, **(config if isinstance(config, dict) else {}), "config": None}

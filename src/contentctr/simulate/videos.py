@@ -1,7 +1,7 @@
 """Simulated users with tastes as a researcher has real ones: videos, captions and PHD's CSV.
 
-Users, videos and selections are those of `simulated_users.World`; a topic is an activity of the
-simulated rooms, drawn by `rooms/simulated/scenes.py`, and every video has a look of its own.
+Users, videos and selections are those of `tastes.World`; a topic is an activity of the simulated
+rooms, drawn by scenes.py, and every video has a look of its own.
 Every number from such videos is labelled simulated.
 """
 
@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, read_json, write_json, write_text
+from contentctr.files import atomic, digest, write_text
 from contentctr.prepare.phd.annotations import COLUMNS
 from contentctr.progress import progress_bar
+from contentctr.simulate.claim import claim_folder
 from contentctr.simulate.folders import clock, write_video
 from contentctr.simulate.mechanism import SimulatorConfig, draw_room
 from contentctr.simulate.scenes import draw_frame, draw_look
@@ -68,7 +69,8 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
             f"num_topics must be at most {len(ACTIVITIES)} for videos, not {config.num_topics}"
         )
     out = Path(out)
-    _claim(out, config)
+    settings = {"simulated": True, "kind": LABEL_KIND, **dataclasses.asdict(config)}
+    claim_folder(out, LABEL_FILE, settings | {"scene_s": list(config.scene_s)})
     world = World(config)
     videos = out / VIDEOS_DIR
     videos.mkdir(exist_ok=True)
@@ -85,23 +87,6 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
             bar.advance()
     write_text(out / CSV_FILE, _annotations(world))
     return out / CSV_FILE
-
-
-def _claim(out: Path, config: Tastes) -> None:
-    """Record the settings in `out`, or see that it was begun with the same ones."""
-    path = out / LABEL_FILE
-    settings = {"simulated": True, "kind": LABEL_KIND, **dataclasses.asdict(config)}
-    settings["scene_s"] = list(config.scene_s)
-    if path.is_file():
-        if read_json(path) != settings:
-            raise InputError(
-                f"{path}: this folder was begun with other settings; use those or another folder"
-            )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: must be a new or empty folder, or one of simulated videos")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings)
 
 
 def _pictures(

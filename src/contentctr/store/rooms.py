@@ -8,7 +8,8 @@
     DATA/features/          stored features (features.py)
     DATA/inputs/            stored encoder inputs, for training the encoders too (features.py)
 
-`contentctr prepare` and `contentctr simulate` write it; everything after reads it through here.
+`contentctr prepare` and `contentctr simulate features` write it; everything after reads it through
+here.
 """
 
 from __future__ import annotations
