@@ -17,8 +17,9 @@ from contentctr.rooms.lines import BadLines, show
 Kind = Literal["json", "jsonl", "xml", "html", "text"]
 MAX_TEXT_BYTES = 1 << 30
 """A log of more bytes, unpacked, is refused: a day of the busiest chat has a tenth of it."""
-_GZIP = b"\x1f\x8b"
-_BYTE_ORDER_MARKS = (
+GZIP = b"\x1f\x8b"
+"""What a gzip file begins with."""
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, which it begins with
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -136,39 +137,57 @@ class Document:
         return "json"
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Document:
     r"""Read a text file: plain or packed with gzip, in UTF-8, or with a byte order mark.
 
     Raises:
-        InputError: it cannot be read, is no text, is too large, or in another encoding; says what
-            it is and the way out.
+        InputError: it cannot be read, is no text, is larger than `max_bytes`, or in another
+            encoding; says what it is and the way out.
     """
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_TEXT_BYTES else None
+        raw = path.read_bytes() if path.stat().st_size <= max_bytes else None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if raw is None:
-        raise InputError(f"{path}: must be of at most {MAX_TEXT_BYTES} bytes")
-    if raw.startswith(_GZIP):
-        raw = _unpacked(path, raw)
-    for magic, offset, name in _NOT_TEXT:
-        if raw[offset : offset + len(magic)] == magic:
-            raise InputError(f"{path}: must be a text file, and is {name}")
+        raise InputError(f"{path}: must be of at most {max_bytes} bytes")
+    return document_of(path, raw, max_bytes)
+
+
+def document_of(path: Path, raw: bytes, max_bytes: int = MAX_TEXT_BYTES) -> Document:
+    r"""The same, of bytes that were read already."""
+    if raw.startswith(GZIP):
+        raw = unpack(path, raw, max_bytes)
+    require_text(path, raw)
     text = _decoded(path, raw)
     return Document(path, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _unpacked(path: Path, raw: bytes) -> bytes:
-    """What gzip holds; a file cut off in the middle gives what is there."""
+def require_text(path: Path, raw: bytes) -> None:
+    """Refuse bytes that begin as a known file which is no text.
+
+    Raises:
+        InputError: says what it is, and what to do.
+    """
+    for magic, offset, name in _NOT_TEXT:
+        if raw[offset : offset + len(magic)] == magic:
+            raise InputError(f"{path}: must be a text file, and is {name}")
+
+
+def unpack(path: Path, raw: bytes, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
+    """What gzip holds; a file cut off in the middle gives what is there.
+
+    Raises:
+        InputError: it is damaged, or holds more than `max_bytes`.
+    """
     parts, left, size = [], raw, 0
     try:
-        while left.startswith(_GZIP):
+        while left.startswith(GZIP):
             unpacker = zlib.decompressobj(wbits=31)
-            parts.append(unpacker.decompress(left, MAX_TEXT_BYTES + 1 - size))
+            parts.append(unpacker.decompress(left, max_bytes + 1 - size))
             size += len(parts[-1])
             left = unpacker.unused_data
-            if size > MAX_TEXT_BYTES:
-                raise InputError(f"{path}: must be of at most {MAX_TEXT_BYTES} bytes, unpacked")
+            if size > max_bytes:
+                raise InputError(f"{path}: must be of at most {max_bytes} bytes, unpacked")
     except zlib.error as error:
         raise InputError(f"{path}: not a gzip file that can be read ({error})") from None
     return b"".join(parts)
@@ -176,7 +195,7 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
 
 def _decoded(path: Path, raw: bytes) -> str:
     mark, encoding = next(
-        ((mark, name) for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), (b"", "utf-8")
+        ((mark, name) for mark, name in BYTE_ORDER_MARKS if raw.startswith(mark)), (b"", "utf-8")
     )
     try:
         return raw.removeprefix(mark).decode(encoding)

@@ -63,6 +63,17 @@ class BadLines:
         if len(self._shown) < SHOWN:
             self._shown.append(f"{self.unit} {number}: {reason}")
 
+    def take(self, other: BadLines, name: str) -> None:
+        """Count the bad lines of a part of this file.
+
+        Args:
+            other: those of the part.
+            name: of the part.
+        """
+        for shown in other._shown[: SHOWN - len(self._shown)]:
+            self._shown.append(f"{name}, {shown}")
+        self.count += other.count
+
     def warnings(self, total: int) -> list[str]:
         """One message about the lines left out, if any.
 

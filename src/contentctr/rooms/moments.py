@@ -12,11 +12,16 @@ from contentctr.rooms.lines import BadLine, show
 
 UNIX_S = 1e8
 """Seconds from here on are Unix time: no room lasts three years, and 1e8 is in 1973."""
-_UNITS = ((1e17, 1e9, "ns"), (1e14, 1e6, "us"), (1e11, 1e3, "ms"), (UNIX_S, 1.0, "s"))
+UNITS = ((1e17, 1e9, "ns"), (1e14, 1e6, "us"), (1e11, 1e3, "ms"), (UNIX_S, 1.0, "s"))
+"""From which number on Unix time is taken to be in which unit, and how many are a second."""
+NO_START = (
+    "when the room started is not known: give started_at (room.json, or --started-at)"
+)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _CLOCK = re.compile(r"(-?)(?:(\d{1,5}):)?(\d{1,3}):(\d{2})(?:[.,:](\d{1,9}))?")
 _DAY_S = 86400.0
 _ZONE = re.compile(r"\s*(?:UTC|GMT)$")
+_SPACE_BEFORE_ZONE = re.compile(r"\s+(?=(?:Z|[+-]\d\d:?\d\d)$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ class TimeAxis:
     def _from_number(self, number: float, given: Any, name: str) -> float:
         if not math.isfinite(number):
             raise BadLine(f"{name} must be finite, not {show(given)}")
-        for least, per_second, _ in _UNITS:
+        for least, per_second, _ in UNITS:
             if number >= least:
                 started_at = self._require_start(given, name, "Unix time")
                 return number / per_second - started_at.timestamp()
@@ -67,7 +72,8 @@ class TimeAxis:
         if clock is not None:
             return clock_seconds(*clock.groups())
         try:
-            time = datetime.fromisoformat(_ZONE.sub("+00:00", text).replace("/", "-"))
+            plain = _SPACE_BEFORE_ZONE.sub("", _ZONE.sub("+00:00", text))
+            time = datetime.fromisoformat(plain.replace("/", "-"))
         except ValueError:
             raise BadLine(
                 f"{name} must be a number of seconds or a time, not {show(text)}"
@@ -98,10 +104,7 @@ class TimeAxis:
 
     def _require_start(self, given: Any, name: str, what: str) -> datetime:
         if self.started_at is None:
-            raise BadLine(
-                f"{name} is {what} ({show(given)}), and when the room started is not known: give "
-                "started_at (room.json, or --started-at)"
-            )
+            raise BadLine(f"{name} is {what} ({show(given)}), and {NO_START}")
         return self.started_at
 
 
