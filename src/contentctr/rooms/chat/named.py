@@ -79,6 +79,8 @@ NAMES = {
     "id": ("id", "_id", "message_id", "messageId", "msg_id", "comment_id", "uuid"),
 }
 """Names of each field, from the one that is preferred."""
+_LOOKED_AT = 50
+"""Rows at the beginning that are looked at for the names of fields."""
 LISTS = ("comments", "messages", "chat", "data", "items", "edges", "results", "events")
 """Where a JSON object may have its list of comments."""
 _COMMENT_TYPES = {
@@ -119,13 +121,17 @@ def read_json_rows(log: ChatLog) -> bool:
     rows = _json_rows(log)
     if rows is None:
         return False
-    log.form = log.form or "comments as JSON by names of fields"
-    found: dict[str, str] | None = None
+    rows = [(n, r["node"] if isinstance(r.get("node"), dict) else r) for n, r in rows]
+    found: dict[str, str] = {}
+    for _, record in rows[:_LOOKED_AT]:
+        found = {**_fields(log, record), **found}
+    if rows and not {"t", "text"} <= found.keys():
+        return False
+    log.form = "comments as JSON by names of fields"
     for number, record in rows:
         try:
-            record = record["node"] if isinstance(record.get("node"), dict) else record
-            if found is None or any(_lookup(record, path) is None for path in found.values()):
-                found = {**(found or {}), **_fields(log, record)}
+            if any(_lookup(record, path) is None for path in found.values()):
+                found = {**found, **_fields(log, record)}
             _add_record(log, record, found)
         except BadLine as reason:
             log.bad.add(number, str(reason))
@@ -147,6 +153,9 @@ def read_csv(log: ChatLog) -> bool:
         return False
     log.form = "comments as CSV"
     header = _split(first, delimiter)
+    twice = [header[place] for place in places.values() if header.count(header[place]) > 1]
+    if twice:
+        raise InputError(f"{log.document.path}, line 1: names the column {twice[0]!r} twice")
     if "user_id" not in places:
         log.warnings.append(
             f"{log.document.path}: no column says who wrote a comment: all count as one unknown "
