@@ -73,6 +73,8 @@ NAMES = {
         "msg",
         "message.body",
         "message.text",
+        "message.fragments",
+        "message.runs",
         "comment",
         "danmaku",
     ),
@@ -130,9 +132,8 @@ def read_json_rows(log: ChatLog) -> bool:
     log.form = "comments as JSON by names of fields"
     for number, record in rows:
         try:
-            if any(_lookup(record, path) is None for path in found.values()):
-                found = {**found, **_fields(log, record)}
-            _add_record(log, record, found)
+            lacks = any(_lookup(record, path) is None for path in found.values())
+            _add_record(log, record, {**found, **_fields(log, record)} if lacks else found)
         except BadLine as reason:
             log.bad.add(number, str(reason))
     return True
@@ -253,10 +254,11 @@ def _add_record(log: ChatLog, record: dict[str, Any], found: dict[str, str]) -> 
     text = _lookup(record, found["text"]) if "text" in found else None
     if isinstance(text, list):
         text = joined_runs(text)
-    if isinstance(kind, str) and kind not in _COMMENT_TYPES and _is_message_type(record):
-        log.left_out[f"messages of type {kind[:40]}"] += 1
-        return
     if text is None and isinstance(kind, str) and kind in _GIFT_TYPES:
+        return
+    # Only chat-downloader's message_type says what a row is; others' `type` may be anything.
+    if "message_type" in record and isinstance(kind, str) and kind not in _COMMENT_TYPES:
+        log.left_out[f"messages of type {kind[:40]}"] += 1
         return
     row_id = _lookup(record, found["id"]) if "id" in found else ""
     log.add(t, user, clean_text(text, found.get("text", "text")), str(row_id))
@@ -268,11 +270,6 @@ def _user(value: Any) -> str:
     if not user:
         raise BadLine("user_id is missing")
     return user
-
-
-def _is_message_type(record: dict[str, Any]) -> bool:
-    """Whether `message_type` says what a row is: chat-downloader's; others' `type` may be any."""
-    return "message_type" in record
 
 
 def _places(log: ChatLog, line: str, delimiter: str) -> dict[str, int]:
