@@ -285,7 +285,10 @@ def _places(log: ChatLog, line: str, delimiter: str) -> dict[str, int]:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a field longer than any name
+        return []
 
 
 def _csv_rows(log: ChatLog, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:
