@@ -65,6 +65,11 @@ class Document:
         return "jsonl" if any(_is_record(line) for line in lines) else self._broken_kind()
 
     @property
+    def is_jsonl_by_name(self) -> bool:
+        """Whether its name says that it has a record a line."""
+        return self.path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+    @property
     def value(self) -> Any:
         """The JSON value, where `kind` is json."""
         parsed = self._parsed
@@ -122,7 +127,7 @@ class Document:
         Raises:
             InputError: it begins as JSON and is none.
         """
-        if self.path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        if self.is_jsonl_by_name:
             return "jsonl"
         if self.text.lstrip()[:1] == "[" and ".json" not in self.path.name.lower():
             return "text"  # [Script Info], [0:00:01] name: text

@@ -60,8 +60,9 @@ def _elements(log: ChatLog) -> Iterator[tuple[int, str, dict[str, str], str]]:
     """Line, name, attributes and text of each known element; broken ones go to `log.bad`."""
     text = log.document.text
     starts = list(_OPENING.finditer(text))
+    ends = [*(match.start() for match in starts), len(text)][1:]
     line, counted = 1, 0
-    for match, after in zip(starts, [*(m.start() for m in starts[1:]), len(text)], strict=True):
+    for match, after in zip(starts, ends, strict=True):
         line += text.count("\n", counted, match.start())
         counted = match.start()
         place, attributes = match.end(), {}
@@ -111,5 +112,7 @@ def _point(attributes: dict[str, str]) -> tuple[float, str, str]:
     user = fields[6].strip() if len(fields) > 6 else ""
     if user in ("", "0"):  # biliup and others write no user here
         user = attributes.get("uid") or attributes.get("user") or user
+    if not user and len(fields) > 6:
+        raise BadLine("p[6] (user) is missing")
     row_id = fields[7].strip() if len(fields) > 7 else ""
     return t, user, "" if row_id == "0" else row_id

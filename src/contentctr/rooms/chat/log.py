@@ -33,7 +33,8 @@ class ChatLog:
     @cached_property
     def bad(self) -> BadLines:
         """Lines, or entries, that cannot be used."""
-        return BadLines(self.document.path, "comment" if self.document.kind == "json" else "line")
+        entries = self.document.kind == "json" and not self.document.is_jsonl_by_name
+        return BadLines(self.document.path, "comment" if entries else "line")
 
     def add(self, t: float, user_id: str, text: str, row_id: str = "") -> None:
         """A comment."""

@@ -73,12 +73,16 @@ NAMES = {
         "msg",
         "message.body",
         "message.text",
+        "message.fragments",
+        "message.runs",
         "comment",
         "danmaku",
     ),
     "id": ("id", "_id", "message_id", "messageId", "msg_id", "comment_id", "uuid"),
 }
 """Names of each field, from the one that is preferred."""
+_LOOKED_AT = 50
+"""Rows at the beginning that are looked at for the names of fields."""
 LISTS = ("comments", "messages", "chat", "data", "items", "edges", "results", "events")
 """Where a JSON object may have its list of comments."""
 _COMMENT_TYPES = {
@@ -119,14 +123,17 @@ def read_json_rows(log: ChatLog) -> bool:
     rows = _json_rows(log)
     if rows is None:
         return False
-    log.form = log.form or "comments as JSON by names of fields"
-    found: dict[str, str] | None = None
+    rows = [(n, r["node"] if isinstance(r.get("node"), dict) else r) for n, r in rows]
+    found: dict[str, str] = {}
+    for _, record in rows[:_LOOKED_AT]:
+        found = {**_fields(log, record), **found}
+    if rows and not {"t", "text"} <= found.keys():
+        return False
+    log.form = "comments as JSON by names of fields"
     for number, record in rows:
         try:
-            record = record["node"] if isinstance(record.get("node"), dict) else record
-            if found is None or any(_lookup(record, path) is None for path in found.values()):
-                found = {**(found or {}), **_fields(log, record)}
-            _add_record(log, record, found)
+            lacks = any(_lookup(record, path) is None for path in found.values())
+            _add_record(log, record, {**found, **_fields(log, record)} if lacks else found)
         except BadLine as reason:
             log.bad.add(number, str(reason))
     return True
@@ -147,6 +154,9 @@ def read_csv(log: ChatLog) -> bool:
         return False
     log.form = "comments as CSV"
     header = _split(first, delimiter)
+    twice = [header[place] for place in places.values() if header.count(header[place]) > 1]
+    if twice:
+        raise InputError(f"{log.document.path}, line 1: names the column {twice[0]!r} twice")
     if "user_id" not in places:
         log.warnings.append(
             f"{log.document.path}: no column says who wrote a comment: all count as one unknown "
@@ -244,10 +254,11 @@ def _add_record(log: ChatLog, record: dict[str, Any], found: dict[str, str]) -> 
     text = _lookup(record, found["text"]) if "text" in found else None
     if isinstance(text, list):
         text = joined_runs(text)
-    if isinstance(kind, str) and kind not in _COMMENT_TYPES and _is_message_type(record):
-        log.left_out[f"messages of type {kind[:40]}"] += 1
-        return
     if text is None and isinstance(kind, str) and kind in _GIFT_TYPES:
+        return
+    # Only chat-downloader's message_type says what a row is; others' `type` may be anything.
+    if "message_type" in record and isinstance(kind, str) and kind not in _COMMENT_TYPES:
+        log.left_out[f"messages of type {kind[:40]}"] += 1
         return
     row_id = _lookup(record, found["id"]) if "id" in found else ""
     log.add(t, user, clean_text(text, found.get("text", "text")), str(row_id))
@@ -259,11 +270,6 @@ def _user(value: Any) -> str:
     if not user:
         raise BadLine("user_id is missing")
     return user
-
-
-def _is_message_type(record: dict[str, Any]) -> bool:
-    """Whether `message_type` says what a row is: chat-downloader's; others' `type` may be any."""
-    return "message_type" in record
 
 
 def _places(log: ChatLog, line: str, delimiter: str) -> dict[str, int]:
@@ -279,7 +285,10 @@ def _places(log: ChatLog, line: str, delimiter: str) -> dict[str, int]:
 
 
 def _split(line: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a field longer than any name
+        return []
 
 
 def _csv_rows(log: ChatLog, delimiter: str) -> Iterator[tuple[int, Sequence[str]]]:

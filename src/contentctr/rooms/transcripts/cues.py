@@ -17,7 +17,7 @@ from contentctr.rooms.moments import clock_seconds
 from contentctr.rooms.transcripts.log import Transcript, span
 
 _TIME = re.compile(r"(-?)(?:(\d{1,5}):)?([0-5]?\d):([0-5]?\d)(?:[.,:](\d{1,9}))?")
-_TIMES = re.compile(r"(?P<start>[-\d:.,\s]*\d)\s*--?>\s*(?P<end>\S+)(?P<settings>.*)")
+_TIMES = re.compile(r"(?P<start>[-\d:.,]*\d)\s*--?>\s*(?P<end>\S*)")
 _MARKUP = re.compile(
     r"</?(?:b|i|u|s|c|v|lang|ruby|rt|font)(?:[.\s][^<>]*)?>"  # tags of SRT and WebVTT
     r"|<\d+:[\d:.]+>"  # WebVTT's times inside a cue
@@ -52,6 +52,8 @@ def read_cues(transcript: Transcript) -> bool:
     transcript.form = "WebVTT" if is_vtt else "SRT"
     rows: list[tuple[float, float, list[str]]] = []
     for cue in _vtt_cues(transcript) if is_vtt else _srt_cues(transcript):
+        if not cue.times:
+            continue
         try:
             start, end = _cue_times(cue.times)
         except BadLine as reason:
@@ -84,28 +86,50 @@ def require_cues(transcript: Transcript) -> None:
 
 
 def _srt_cues(transcript: Transcript) -> Iterator[_Cue]:
-    lines = transcript.document.text.split("\n")
+    lines = [line.strip() for line in transcript.document.text.split("\n")]
     cue: _Cue | None = None
-    number_before = 0
+    number, is_open = 0, False
     for place, line in enumerate(lines):
         if _is_times(line):
-            before = lines[place - 1].strip() if place else ""
+            before = lines[place - 1] if place else ""
             if cue is not None:
                 # The line before the times is the next cue's number, not this one's text.
-                blank = place < 2 or not lines[place - 2].strip()
-                if before.isdecimal() and (blank or int(before) == number_before + 1):
+                if is_open and _is_number(lines, place - 1, number + 1):
                     _drop_last(cue)
                 yield cue
-            elif before and not before.isdecimal():
+            number = int(before) if before.isdecimal() else number
+            cue, is_open = _Cue(line=place + 1, times=line), True
+        elif line and _is_broken(lines, place, number, begun=cue is not None):
+            if is_open or cue is None:
                 transcript.bad.add(
-                    place, f"a line of times (start --> end) is missing at {show(before)}"
+                    place + 1, f"a line of times (start --> end) is missing at {show(line)}"
                 )
-            number_before = int(before) if before.isdecimal() else number_before
-            cue = _Cue(line=place + 1, times=line.strip())
-        elif cue is not None:
-            cue.text.append(line.strip())
+            # What follows, up to the next times, is no cue's text.
+            cue, is_open = cue or _Cue(line=0, times=""), False
+        elif cue is not None and is_open:
+            cue.text.append(line)
     if cue is not None:
         yield cue
+
+
+def _is_number(lines: list[str], place: int, expected: int) -> bool:
+    """Whether a line is a cue's number: alone after an empty line, or the one that is due."""
+    if place < 0 or not lines[place].isdecimal():
+        return False
+    return place == 0 or not lines[place - 1] or int(lines[place]) == expected
+
+
+def _is_broken(lines: list[str], place: int, number: int, *, begun: bool) -> bool:
+    """Whether a line begins a cue that has no times that can be read."""
+    line, after = lines[place], lines[place + 1] if place + 1 < len(lines) else ""
+    if "-->" in line:
+        return True
+    if _is_times(after):
+        return False
+    if not begun:
+        return True
+    due = line.isdecimal() and int(line) == number + 1
+    return due and not lines[place - 1] and bool(after)
 
 
 def _vtt_cues(transcript: Transcript) -> Iterator[_Cue]:

@@ -27,7 +27,8 @@ class Transcript:
     @cached_property
     def bad(self) -> BadLines:
         """Cues, segments or lines that cannot be used."""
-        return BadLines(self.document.path, "segment" if self.document.kind == "json" else "line")
+        entries = self.document.kind == "json" and not self.document.is_jsonl_by_name
+        return BadLines(self.document.path, "segment" if entries else "line")
 
 
 def span(

@@ -12,7 +12,7 @@ from contentctr.rooms.transcripts.log import Row, Transcript, span
 
 _ASS_TIME = re.compile(r"(-?)(\d{1,5}):(\d{1,2}):(\d{1,2})(?:[.:,](\d{1,6}))?")
 _ASS_CODES = re.compile(r"\{[^{}]*\}")
-_LRC = re.compile(r"\[(-?)(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})(?:[.:](\d{1,6}))?\]")
+_LRC = re.compile(r"\s*\[(-?)(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})(?:[.:](\d{1,6}))?\]")
 _LRC_TAG = re.compile(r"\[(ar|ti|al|au|by|re|ve|length|offset|la|#)[^\]]*\]", re.IGNORECASE)
 _LAST_LINE_S = 5.0
 """LRC lines last until the next one; the last so long."""
@@ -120,10 +120,11 @@ def read_lrc(transcript: Transcript) -> bool:
     shift = -int(offset[1]) / 1000 if offset else 0.0  # a positive offset shows text earlier
     starts: list[tuple[float, str]] = []
     for number, line in lines:
-        times, text = [], line.strip()
-        while match := _LRC.match(text):
+        times, place = [], 0
+        while match := _LRC.match(line, place):
             times.append(clock_seconds(*match.groups()))
-            text = text[match.end() :].strip()
+            place = match.end()
+        text = line[place:].strip()
         if not times and not _LRC_TAG.match(text):
             transcript.bad.add(
                 number, f"must begin with a time such as [01:02.34], not {show(text)}"
