@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from contentctr.cli.common import Device, Ray, device_name, print_table, print_warnings
+from contentctr.cli.common import (
+    Columns,
+    Device,
+    Ray,
+    column_names,
+    device_name,
+    print_table,
+    print_warnings,
+)
 from contentctr.errors import InputError
 
 Target = Annotated[
@@ -35,6 +43,7 @@ def prepare_rooms(
     skip_bad_rooms: Annotated[
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
+    columns: Columns = None,
     ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
@@ -50,6 +59,7 @@ def prepare_rooms(
         val=val,
         test=test,
         skip_bad_rooms=skip_bad_rooms,
+        names=column_names(columns),
         ray=ray,
     )
     manifest = data.manifest()

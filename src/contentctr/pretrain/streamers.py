@@ -33,7 +33,6 @@ from contentctr.pretrain.loop import check_run, generator
 from contentctr.pretrain.sim import Sim, SimSettings, sim_loss
 from contentctr.pretrain.streamer_metrics import click_metrics, popularity, table_purity
 from contentctr.pretrain.watch_logs import (
-    SUFFIXES,
     History,
     WatchLogs,
     index_history,
@@ -41,6 +40,7 @@ from contentctr.pretrain.watch_logs import (
     read_watch_logs,
 )
 from contentctr.progress import Progress, progress_bar, stop_signals
+from contentctr.rooms.tables import SUFFIXES
 from contentctr.score.checkpoint import load_optimizer, load_weights, point_to, save_optimizer
 from contentctr.store.streamer_table import write_streamer_table
 
@@ -208,7 +208,7 @@ def _find_files(logs: Path, categories: Path | str | None) -> tuple[Path, Path |
     found = [logs / f"watch_logs{suffix}" for suffix in SUFFIXES]
     beside = [logs / f"streamers{suffix}" for suffix in SUFFIXES]
     if not any(path.is_file() for path in found):
-        raise InputError(f"{logs}: must hold watch_logs.parquet or watch_logs.csv")
+        raise InputError(f"{logs}: must hold watch_logs.parquet, .csv or .tsv (or .csv.gz, .tsv.gz)")
     first = next((path for path in beside if path.is_file()), None)
     return next(path for path in found if path.is_file()), given or first
 

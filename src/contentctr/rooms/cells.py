@@ -68,7 +68,7 @@ def as_ids(column: pl.Series, name: str) -> Checked:
         column: text (Binary and categories too), whole numbers, floats or decimals.
         name: of the field, for messages.
     """
-    reasons = _no_reasons(column)
+    reasons = no_reasons(column)
     if column.dtype.is_float():
         number = column.cast(pl.Float64).fill_nan(None)
         exact = EXACT_FLOAT if column.dtype == pl.Float64 else EXACT_FLOAT32
@@ -105,7 +105,7 @@ def as_numbers(column: pl.Series, name: str, delimiter: str = "") -> Checked:
         delimiter: of the file, "" where it has none: a comma in a number means thousands where
             all of the column's can, and decimals in a file whose cells are not parted by commas.
     """
-    reasons = _no_reasons(column)
+    reasons = no_reasons(column)
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         number = column.cast(pl.Float64).fill_nan(None)
         given = column.cast(pl.String)
@@ -143,7 +143,7 @@ def as_flags(column: pl.Series, name: str) -> Checked:
     """True and false, from Booleans, 1 and 0, 1.0 and 0.0, or words."""
     text = as_text(column)
     values = text.str.to_lowercase().replace_strict(FLAGS, default=None, return_dtype=pl.Boolean)
-    reasons = _no_reasons(column)
+    reasons = no_reasons(column)
     wrong = text.is_not_null() & values.is_null()
     reasons = _because(reasons, wrong, f"{name} must be true/false or 1/0, not ", text, quoted=True)
     return Checked(values=values, reasons=_if_missing(reasons, text, name))
@@ -154,7 +154,8 @@ def replaced(text: pl.Series, words: Mapping[str, str]) -> pl.Series:
     return text.replace_strict(words, default=None, return_dtype=pl.String)
 
 
-def _no_reasons(column: pl.Series) -> pl.Series:
+def no_reasons(column: pl.Series) -> pl.Series:
+    """As many nulls as the column is long: no row of it is bad."""
     return pl.Series([None], dtype=pl.String).new_from_index(0, len(column))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from contentctr.rooms.cells import as_ids, as_text, replaced
+from contentctr.rooms.cells import as_ids, as_text, no_reasons, replaced
 from contentctr.rooms.duplicates import drop_duplicates
 from contentctr.rooms.lines import Part
 from contentctr.rooms.moment_columns import column_seconds
@@ -193,7 +193,7 @@ def _kinds(raw: RawTable) -> tuple[pl.Series, pl.Series, list[str]]:
             break
     kinds = replaced(column, kind_of).cast(pl.Enum(EVENT_KINDS))
     if kinds.null_count() == 0:
-        reasons = pl.Series([None], dtype=pl.String).new_from_index(0, len(column))
+        reasons = no_reasons(column)
     else:
         reasons = pl.select(
             pl.when(kinds.is_null()).then(

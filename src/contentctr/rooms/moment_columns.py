@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from contentctr.rooms.cells import as_text, plain_numbers
+from contentctr.rooms.cells import as_text, no_reasons, plain_numbers
 from contentctr.rooms.lines import BadLine
 from contentctr.rooms.moments import NO_START, UNITS, UNIX_S, TimeAxis
 
@@ -75,7 +75,7 @@ def _of_numbers(
     axis: TimeAxis, number: pl.Series, given: pl.Series, name: str
 ) -> tuple[pl.Series, pl.Series]:
     """Seconds, and reasons, of numbers; null in both where the cell is words."""
-    reasons = pl.Series([None], dtype=pl.String).new_from_index(0, len(number))
+    reasons = no_reasons(number)
     largest = number.max()
     sound = number.is_finite().all() and (largest is None or largest < UNIX_S)  # type: ignore[operator]
     if sound and not given.null_count():

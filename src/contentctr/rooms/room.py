@@ -49,6 +49,8 @@ class Room:
     """Of SPEECH_SCHEMA, sorted by start."""
     events: pl.DataFrame | None = None
     """Of EVENTS_SCHEMA, sorted by t."""
+    gifts: pl.DataFrame | None = None
+    """Gifts that the chat log tells of, of EVENTS_SCHEMA, where there is no event log to join."""
     columns: pl.DataFrame | None = None
     """The user's own numbers: `t` in seconds from the start, and any numeric columns."""
     simulated: bool = False
