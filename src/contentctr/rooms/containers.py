@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,13 +86,16 @@ def open_url(url: str, *, timeout_s: tuple[float, float]) -> Containers:
 
 
 def open_playlist(
-    path: Path, *, growing: bool = False, missing: list[str] | None = None
+    path: Path,
+    *,
+    growing: Callable[[], bool] = lambda: False,
+    missing: list[str] | None = None,
 ) -> Containers:
     """Open a local HLS playlist, whose entries must be files of its folder.
 
     Args:
         path: its file.
-        growing: whether more entries may come; else it ends where it ends now.
+        growing: whether more entries may come, asked at every look; else it ends where it ends.
         missing: names of entries that cannot be opened are added to it.
 
     Raises:
@@ -200,8 +203,8 @@ class _Playlist(io.BytesIO):
     name = _PLAYLIST
 
 
-def _read_playlist(path: Path, growing: bool) -> _Playlist:
+def _read_playlist(path: Path, growing: Callable[[], bool]) -> _Playlist:
     text = path.read_bytes()
-    if not growing and b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text:
+    if b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text and not growing():
         text += b"\n#EXT-X-ENDLIST\n"  # without its end, FFmpeg would wait for more
     return _Playlist(text)

@@ -68,6 +68,8 @@ class Video:
         self.path = path
         self.bad = 0
         """Packets that could not be read or decoded."""
+        self.fault = ""
+        """What ended the reading before its end; "" if nothing did."""
         self.now_s = 0.0
         """How far the room's clock is, by the packets given out."""
         self.has_pictures = False
@@ -218,8 +220,9 @@ class Video:
             except (StopIteration, IndexError):
                 # PyAV raises IndexError at the end of a file in which streams have come late.
                 return
-            except (av.error.FFmpegError, OSError):
+            except (av.error.FFmpegError, OSError) as error:
                 self.bad += 1
+                self.fault = str(error.strerror or error)
                 return
             if packet.pts is not None or packet.dts is not None:
                 yield packet
