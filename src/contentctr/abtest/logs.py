@@ -17,7 +17,7 @@ A folder holds such files; they are read one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,9 +183,8 @@ def _read_file(path: Path) -> tuple[pl.DataFrame, list[str], bool]:
             ).select(pl.coalesce(pl.all()))["0"],
         }
     )
-    total = raw.total  # before bad rows are noted, which would count them twice
     good = reject(raw, table, _reason()).drop(LINE, "why")
-    warnings = raw.warnings + raw.bad.warnings(total)
+    warnings = raw.warnings + raw.bad.warnings(raw.total)
     if filled:
         warnings.append(f"{path}: play_s is empty in {filled} rows without a click: taken as 0")
     marked = "simulated" in names and as_flags(raw.table["simulated"], "simulated").values.any()
@@ -197,7 +196,7 @@ def _check_types(path: Path, raw: RawTable) -> None:
         return
     texts: tuple[Any, ...] = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
     schema = raw.table.schema
-    for name, rule, good in (
+    rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
         ("user_id", "text or a whole number", lambda k: k in texts or k.is_numeric()),
         ("arm", "text", lambda k: k in texts or k.is_integer()),
         (
@@ -216,7 +215,8 @@ def _check_types(path: Path, raw: RawTable) -> None:
             "a date and time, or Unix time",
             lambda k: k in (pl.Date, pl.Datetime, *texts) or k.is_numeric(),
         ),
-    ):
+    )
+    for name, rule, good in rules:
         if name in schema and not good(schema[name]) and (name != "time" or "day" not in schema):
             raise type_error(path, name, rule, str(schema[name]))
 
@@ -269,7 +269,9 @@ def _reason() -> pl.Expr:
     return pl.coalesce(
         "why",
         pl.when(pl.col("arm").is_null()).then(pl.lit("arm is missing")),
-        pl.when(pl.col("play_s").is_null()).then(pl.lit("play_s is missing, where there is a click")),
+        pl.when(pl.col("play_s").is_null()).then(
+            pl.lit("play_s is missing, where there is a click")
+        ),
         pl.when(pl.col("play_s") < 0).then(
             pl.format("play_s must be at least 0, not {}", "play_s")
         ),

@@ -208,7 +208,9 @@ def _find_files(logs: Path, categories: Path | str | None) -> tuple[Path, Path |
     found = [logs / f"watch_logs{suffix}" for suffix in SUFFIXES]
     beside = [logs / f"streamers{suffix}" for suffix in SUFFIXES]
     if not any(path.is_file() for path in found):
-        raise InputError(f"{logs}: must hold watch_logs.parquet, .csv or .tsv (or .csv.gz, .tsv.gz)")
+        raise InputError(
+            f"{logs}: must hold watch_logs.parquet, .csv or .tsv (or .csv.gz, .tsv.gz)"
+        )
     first = next((path for path in beside if path.is_file()), None)
     return next(path for path in found if path.is_file()), given or first
 
