@@ -62,6 +62,7 @@ USER_DAYS_SCHEMA: dict[str, Any] = {
     "play_s": pl.Float64,
 }
 
+_YEAR_10000_S = 253402300800.0
 _KEY = ("user_id", "arm", "day")
 
 
@@ -236,7 +237,7 @@ def _days(raw: RawTable, name: str) -> tuple[pl.Series, pl.Series]:
     # A time without a zone is taken as UTC.
     times = column_seconds(EPOCH, column, name, raw.delimiter)
     # Smaller numbers are seconds from some start, or days such as 20240501.
-    since_1970 = times.seconds >= UNIX_S
+    since_1970 = (times.seconds >= UNIX_S) & (times.seconds < _YEAR_10000_S)
     seconds = pl.select(pl.when(since_1970).then(times.seconds)).to_series()
     days = pl.from_epoch((seconds / 86400).floor().cast(pl.Int64), time_unit="d").cast(pl.String)
     rule = (

@@ -206,7 +206,8 @@ def _read_parquet(path: Path, search: _Search) -> RawTable:
         names = list(pl.read_parquet_schema(path))
         found = {name: names[place] for name, place in search.find(names).items()}
         table = pl.read_parquet(path, columns=list(found.values()), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # Of damage deep inside a file Polars panics, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
     table = table.select(pl.col(old).alias(new) for new, old in found.items())
     return RawTable(
