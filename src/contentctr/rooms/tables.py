@@ -231,7 +231,8 @@ def _read_folder(path: Path, search: _Search) -> RawTable:
         elif part.stat().st_size:
             files.append(part)
     if not files:
-        raise InputError(f"{path}: is a folder without a part file (part-00000...) to read")
+        inner = "; folders inside it are not followed" if warnings else ""
+        raise InputError(f"{path}: is a folder without a part file (part-00000...) to read{inner}")
     raws = [_read_file(part, search) for part in files]
     bad = BadLines(path, "row")
     parts: list[tuple[int, str]] = []
