@@ -182,9 +182,7 @@ def _numbered(table: pl.DataFrame, places: Sequence[int], lines: pl.Series) -> p
     return table.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
 
 
-def _read_damaged(
-    text: str, header: Header, places: Sequence[int], bad: BadLines
-) -> pl.DataFrame:
+def _read_damaged(text: str, header: Header, places: Sequence[int], bad: BadLines) -> pl.DataFrame:
     """Read line by line; quoted cells that go over several lines are joined to one."""
     lines = pl.DataFrame({"text": pl.Series([text]).str.split("\n").explode()})
     lines = lines.with_row_index(LINE, 1).filter(pl.col(LINE) > header.line)
@@ -253,8 +251,9 @@ def _join_records(lines: pl.DataFrame, header: Header) -> tuple[pl.DataFrame, pl
 def _is_record(span: Sequence[str], header: Header) -> bool:
     """Whether lines are one record, and not records between two stray quotes."""
     width, mark = len(header.names), header.delimiter
-    alone = [len(re.sub('"[^"]*"', "", line).split(mark)) == width for line in span[1:]]
-    if 2 * sum(alone) > len(alone):
+    whole = [len(re.sub('"[^"]*"', "", line).split(mark)) == width for line in span]
+    between = whole[1:-1]
+    if (2 * sum(between) > len(between)) if between else all(whole):
         return False
     try:
         rows = list(csv.reader([line + "\n" for line in span], delimiter=mark, strict=True))
