@@ -88,14 +88,14 @@ def open_url(url: str, *, timeout_s: tuple[float, float]) -> Containers:
 def open_playlist(
     path: Path,
     *,
-    growing: Callable[[], bool] = lambda: False,
+    growing: Callable[[bytes], bool] = lambda text: False,
     missing: list[str] | None = None,
 ) -> Containers:
     """Open a local HLS playlist, whose entries must be files of its folder.
 
     Args:
         path: its file.
-        growing: whether more entries may come, asked at every look; else it ends where it ends.
+        growing: told a playlist's text, whether more entries may come; else it ends there.
         missing: names of entries that cannot be opened are added to it.
 
     Raises:
@@ -203,8 +203,8 @@ class _Playlist(io.BytesIO):
     name = _PLAYLIST
 
 
-def _read_playlist(path: Path, growing: Callable[[], bool]) -> _Playlist:
+def _read_playlist(path: Path, growing: Callable[[bytes], bool]) -> _Playlist:
     text = path.read_bytes()
-    if b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text and not growing():
+    if b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text and not growing(text):
         text += b"\n#EXT-X-ENDLIST\n"  # without its end, FFmpeg would wait for more
     return _Playlist(text)

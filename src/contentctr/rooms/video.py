@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from PIL import Image
 from contentctr.errors import InputError
 from contentctr.rooms.clock import JITTER_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
+from contentctr.rooms.interleaved import interleaved
 
 _LOOK_AHEAD = 2000
 """Packets in which a second picture must come, or a stream counts as a still beside others."""
@@ -209,8 +211,13 @@ class Video:
 
     def _demux(self) -> Iterator[Packet[Any]]:
         ahead, self._ahead = self._ahead, []
-        yield from ahead
-        yield from self._read()
+        packets: Iterator[Packet[Any]] = chain(ahead, self._read())
+        container = self.container
+        assert container is not None
+        is_stream = container.file is not None and not hasattr(container.file, "seek")
+        if is_stream and "mp4" in container.format.name:
+            packets = interleaved(packets, {index: self._bases[index] for index in self._numbers})
+        yield from packets
 
     def _read(self) -> Iterator[Packet[Any]]:
         """Packets from here on; a fault ends and counts them."""
