@@ -151,7 +151,7 @@ class GrowingLog:
         }
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         self._report(f"{self._path}: {part.form or 'empty'}; rows: {said or 'none'}")
-        if part.table.height and inside <= part.table.height / 2:
+        if part.table.height and inside < part.table.height / 2:
             self._report(
                 f"{self._path}: most of its rows lie outside what was watched: "
                 f"{_span(times)}; times must be seconds from the room's start (milliseconds? "
@@ -175,7 +175,7 @@ class GrowingLog:
             sealed = self._sealed = _Sealed()
         with self._path.open("rb") as file:
             head = file.read(_HEAD_BYTES) if sealed.end else b""
-            head = head[: head.rfind(b"\n") + 1]
+            head = head[: _whole_rows(head, self._part.form)]
             file.seek(sealed.end)
             data = file.read(MAX_TEXT_BYTES + 1)
         log = self._log(head, data, whole)
@@ -201,9 +201,7 @@ class GrowingLog:
         """Put away what was read of a chat of lines, up to the last one that is whole."""
         if data.startswith(GZIP) or log.document.kind == "json" or b"\n" not in data[:_HEAD_BYTES]:
             return
-        cut = data.rfind(b"\n") + 1
-        while log.form == "comments as CSV" and data.count(b'"', 0, cut) % 2:
-            cut = data.rfind(b"\n", 0, cut - 1) + 1  # not inside a quoted cell
+        cut = _whole_rows(data, log.form)
         if not cut:
             return
         log = self._log(head, data[:cut], True)
@@ -235,6 +233,14 @@ class GrowingLog:
         if whole or cut == len(document.text) or document.kind == "json":
             return document
         return Document(self._path, document.text[:cut])  # its last line is still being written
+
+
+def _whole_rows(data: bytes, form: str) -> int:
+    """Where the last whole row ends."""
+    end = data.rfind(b"\n") + 1
+    while form == "comments as CSV" and data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1  # not inside a quoted cell
+    return end
 
 
 def _left_out(log: ChatLog) -> Counter[str]:

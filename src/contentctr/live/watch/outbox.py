@@ -71,7 +71,7 @@ class Outbox:
             self._raise()
             self._waiting.append((post, take))
             if len(self._waiting) > self._kept:
-                self._waiting.popleft()
+                del self._waiting[1]  # the first is on its way
                 if not self.left_out:
                     self._report(
                         f"{self._client.url}: {self._kept} segments wait for it; the oldest are "
@@ -103,8 +103,8 @@ class Outbox:
         self.left_out += len(self._waiting)
         if self.left_out:
             raise ServiceAwayError(
-                f"{self._client.url}: {self.left_out} segments were not delivered: the service was "
-                "away for too long"
+                f"{self._client.url}: the service was away for too long: segments not delivered: "
+                f"{self.left_out}"
             )
 
     def _raise(self) -> None:

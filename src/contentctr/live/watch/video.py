@@ -18,12 +18,15 @@ from contentctr.batch import DataSpec
 from contentctr.live.watch.sources import open_source
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import Grid
+from contentctr.rooms.clock import SETTLE_S
 from contentctr.rooms.frames import FrameChoice, FrameReader
 from contentctr.rooms.media import frame_times
 from contentctr.rooms.video import Video
 
 _HELD_BYTES = 128 << 20
 """Packets that wait take no more memory: beyond it, a segment is taken for a whole one."""
+_STEP_S = 1.0
+"""Sound that comes right after a hole does not say that pictures have gone: they follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +89,14 @@ class WatchedVideo:
         """
         with Video(self._source, open_source(self._source, self._waiting)) as video:
             reader = FrameReader(video, (), frames=self._frames, more=True)
-            held = 0
+            held, quiet_s, before_s = 0, 0.0, 0.0
             for timed in video.packets():
+                quiet_s += min(video.now_s - before_s, _STEP_S)
+                before_s = video.now_s
                 if timed.is_picture:
                     self._images += reader.add(timed)
-                    held += timed.packet.size
-                else:
+                    held, quiet_s = held + timed.packet.size, 0.0
+                elif quiet_s > SETTLE_S:
                     self._images += reader.until(video.now_s)
                 self._note(video)
                 while self.duration_s >= self._grid.start_s(self._count + 1) or held > _HELD_BYTES:
