@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 
 
+TOLD_S = 5.0
+"""Silence of a file after which the user is told, once, when it will be over."""
+
+
 class SourceBrokenError(Exception):
     """What is watched broke off: its end cannot be read."""
 
@@ -30,7 +34,7 @@ class Waiting:
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.idle_s, self.poll_s, self.report = idle_s, poll_s, report
-        self._stopped = stopped
+        self._stopped, self._told = stopped, False
         self.last = -math.inf
         """When there was last nothing new; what came before was there already."""
 
@@ -50,10 +54,14 @@ class Waiting:
 
     def until(self, ready: Callable[[], bool]) -> bool:
         """Wait until something is there; False if it has not come for `idle_s`."""
-        end = time.monotonic() + self.idle_s
+        begin = time.monotonic()
         while not ready():
-            if time.monotonic() >= end or self.stopped:
+            silent_s = time.monotonic() - begin
+            if silent_s >= self.idle_s or self.stopped:
                 return False
+            if silent_s >= TOLD_S and not self._told:
+                self._told = True
+                self.report(f"nothing new comes; done after {self.idle_s:g} s of that (--idle)")
             self.pause()
         return True
 
