@@ -59,6 +59,9 @@ TRUTH_SCHEMA: dict[str, Any] = {
     "click_probability": pl.Float64,
     "activity": pl.String,
 }
+KIND = "prepared rooms"
+FILES = ("manifest.json", "truth.parquet", "rooms.parquet", "segments.parquet")
+"""What `prepare` puts into the folder, as outputs.py takes it."""
 
 
 @dataclass(frozen=True)
