@@ -3,9 +3,9 @@
     python benchmarks/highlights.py [--recipe highlights_small] [--repeats 3] [--models NAME ...]
 
 1. Models. Every model of personalized highlights, with the recipe's sizes: `train_step` on a batch
-   of StretchLoader at hand (8 segments of 192 frames, 20 clips of history, features of width 2 x
+   of StretchLoader at hand (8 stretches of 192 frames, 20 clips of history, features of width 2 x
    1,024), and `score_videos` on one video of an hour at a frame a second (3,600 frames in 19
-   segments; cutting and padding them is part of it). Random features, no claim about what is
+   stretches; cutting and padding them is part of it). Random features, no claim about what is
    learned. Models take turns in every round; medians over the rounds, ratios inside them.
 2. Loader. Steps of ContentCTR-HL on a simulated store on disk: the time in which StretchLoader
    alone makes the batches over that of the steps, which it may hide behind (`prefetched`); once
@@ -41,11 +41,12 @@ from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.windows.personal import (
     Frames,
     Stretch,
+    StretchLoader,
     UserSamples,
+    Videos,
     training_stretches,
     whole_video,
 )
-from contentctr.windows.personal_batches import StretchLoader, Videos
 from loader import drop_cache
 
 WIDTH, CLIPS, HOUR_S = 1024, 20, 3600
@@ -77,10 +78,10 @@ class MadeUp:
         """T of the one video."""
         return HOUR_S
 
-    def frames(self, segment: Stretch) -> Frames:
+    def frames(self, stretch: Stretch) -> Frames:
         """A stretch of it."""
-        here = slice(segment.start, segment.stop)
-        there = np.ones(segment.stop - segment.start, np.bool_)
+        here = slice(stretch.start, stretch.stop)
+        there = np.ones(len(stretch), np.bool_)
         return Frames(
             visual_TV=self.visual_TV[here],
             text_TC=self.text_TC[here],
@@ -97,11 +98,11 @@ class MadeUp:
         return self.clip_KV
 
 
-def make_loader(videos: Videos, segments: list[Stretch], config: Config) -> StretchLoader:
+def make_loader(videos: Videos, stretches: list[Stretch], config: Config) -> StretchLoader:
     """As training makes it."""
     return StretchLoader(
         videos=videos,
-        segments=segments,
+        stretches=stretches,
         window_len=config.data.window_len,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
@@ -151,8 +152,8 @@ def measure(works: dict[str, Work], repeats: int) -> dict[str, list[float]]:
 def compare_models(config: Config, kinds: list[str], repeats: int) -> None:
     """Print the table of the models."""
     videos, length = MadeUp(), config.data.window_len
-    segments = [s for s in whole_video(videos, 0, length) if s.stop - s.start == length]
-    pieces = next(make_loader(videos, segments, config).epoch(0))
+    stretches = [s for s in whole_video(videos, 0, length) if len(s) == length]
+    pieces = next(make_loader(videos, stretches, config).epoch(0))
     sizes: dict[str, int] = {}
     steps: dict[str, Work] = {}
     scorings: dict[str, Work] = {}
@@ -189,7 +190,7 @@ def compare_loader(config: Config, users: int, steps: int, folder: Path) -> None
     _, step = make_model(config, BASE, samples.spec)
     gigabytes = sum(path.stat().st_size for path in files) / 1e9
     print(
-        f"\nsimulated store: {users} users, {gigabytes:.2f} GB, {len(loader)} training segments; "
+        f"\nsimulated store: {users} users, {gigabytes:.2f} GB, {len(loader)} training stretches; "
         f"{steps} steps of {config.train.batch_size}"
     )
     timed(step(next(loader.epoch(0))))
@@ -224,7 +225,7 @@ def main() -> None:
     kinds = list(dict.fromkeys(itertools.chain([BASE], options.models)))
     print(
         f"threads {torch.get_num_threads()}; recipe {options.recipe}: d_model "
-        f"{config.model.d_model}, batch {config.train.batch_size} segments of "
+        f"{config.model.d_model}, batch {config.train.batch_size} stretches of "
         f"{config.data.window_len} frames, {CLIPS} clips, random features 2 x {WIDTH}; "
         f"{options.repeats} rounds"
     )

@@ -35,7 +35,7 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import paper, recipe
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
-from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
+from contentctr.store.mapped import FileRows, MappedRows, matrix_offsets
 from contentctr.train.loop import train_model, train_step
 from contentctr.train.models import ModelObjective, make_optimizer
 from contentctr.train.run_folder import read_log
@@ -67,7 +67,9 @@ def make_data(paths: list[Path]) -> SegmentData:
     offsets = [matrix_offsets(path, widths, ROOM) for path in paths]
     mapped = {
         name: MappedRows(
-            name, [Stretch(p, o[name], 0, ROOM) for p, o in zip(paths, offsets, strict=True)], WIDTH
+            name,
+            [FileRows(p, o[name], 0, ROOM) for p, o in zip(paths, offsets, strict=True)],
+            WIDTH,
         )
         for name in widths
     }

@@ -5,6 +5,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import struct
 import threading
@@ -17,8 +18,9 @@ import pytest
 import torch
 
 from contentctr import shards
-from contentctr.encode import rooms as encode
+from contentctr.encode import items, job
 from contentctr.encode.encoders import TextPairEncoder
+from contentctr.encode.personal import encode_personal
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate import rooms
@@ -33,6 +35,7 @@ from contentctr.simulate.rooms import write_room_folders
 from contentctr.train.loop import train_model
 from klm3_data import write_klm3
 from make import write_data
+from phd_videos import prepared, write_downloads
 from tiny_models import make_tiny_bert, make_tiny_swin
 from tiny_rooms import write_tiny_rooms
 from training import TINY
@@ -150,7 +153,7 @@ def test_a_room_that_is_there_is_not_written_again(
     }
     data = write_tiny_rooms(tmp_path / "data")
     written: Counter[str] = Counter()
-    write = encode.write_shard
+    write = items.write_shard
 
     def counted(folder, name, rooms):  # type: ignore[no-untyped-def]
         written[name] += 1
@@ -159,8 +162,8 @@ def test_a_room_that_is_there_is_not_written_again(
     def twice(tasks, make, **options):  # type: ignore[no-untyped-def]
         return [(make()(task), make()(task))[0] for task in tasks]
 
-    monkeypatch.setattr(encode, "write_shard", counted)
-    monkeypatch.setattr(encode, "run_over", twice)
+    monkeypatch.setattr(items, "write_shard", counted)
+    monkeypatch.setattr(job, "run_over", twice)
     encode_rooms(data, **models, ray="auto", show_progress=False)
     assert len(written) == 5 and set(written.values()) == {1}
 
@@ -178,7 +181,7 @@ def test_a_worker_with_other_encoders_is_refused(
         make_tiny_bert(tmp_path / "t", seed=5)
         return [make()(task) for task in tasks]
 
-    monkeypatch.setattr(encode, "run_over", elsewhere)
+    monkeypatch.setattr(job, "run_over", elsewhere)
     with pytest.raises(InputError, match="must be the same on every machine"):
         encode_rooms(data, **models, ray="auto", show_progress=False)
 
@@ -359,6 +362,24 @@ def test_encode_with_a_worker_killed(two_workers, tmp_path: Path) -> None:
     assert files(data.features_dir) == expected and len(expected) == 25
     # The manifest is written before and after.
     assert written.counts() == {name: 1 + (name == "manifest.json") for name in expected}
+
+
+@slow
+@pytest.mark.filterwarnings("default")
+def test_encode_users_videos(two_workers, tmp_path: Path) -> None:
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "v")),
+        "text": str(make_tiny_bert(tmp_path / "t")),
+    }
+    data = prepared(tmp_path, write_downloads(tmp_path / "videos"))
+    for inputs, folder in ((False, data.features_dir), (True, data.inputs_dir)):
+        settings = {**models, "inputs": inputs, "show_progress": False}
+        here = encode_personal(data, **settings)
+        expected = files(folder)
+        shutil.rmtree(folder)
+        there = encode_personal(data, **settings, ray="local")
+        assert here == there and there["videos_encoded"] == 3
+        assert files(folder) == expected and len(expected) == 4
 
 
 @slow

@@ -1,4 +1,4 @@
-"""One function over many items, such as rooms: here, one after the other, or on a Ray cluster.
+"""One function over many items, rooms say: here, one after the other, or on a Ray cluster.
 
 Every machine of the cluster must have this package, and see the same files under the same paths.
 Ray carries Python objects between its machines, and runs whatever its users send: a cluster is
@@ -98,7 +98,7 @@ def _on_cluster(
             yield value
     except ray.exceptions.RayActorError as error:
         raise RuntimeError(
-            f"a worker died {_RETRIES + 1} times with the same rooms; is its memory too small?"
+            f"a worker died {_RETRIES + 1} times with the same items; is its memory too small?"
         ) from error
     assert expected == len(items)
 

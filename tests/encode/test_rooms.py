@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from contentctr.encode import rooms as encode
+from contentctr.encode import items as encode
 from contentctr.encode.encoders import load_text, load_visual
 from contentctr.encode.rooms import encode_rooms
 from contentctr.encode.segments import encode_segments, encode_texts

@@ -20,8 +20,7 @@ from contentctr.simulate.personal import PersonalSimulation, write_personal_feat
 from contentctr.store.vectors import StoredRoom, read_entry, shard_index, write_shard
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_task
-from contentctr.windows.personal import Stretch, UserSamples
-from contentctr.windows.personal_batches import make_batch
+from contentctr.windows.personal import Stretch, UserSamples, make_batch
 from make import write_data
 from make_phd import copy_with
 

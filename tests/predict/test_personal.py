@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from contentctr.batch import Vocabulary
 from contentctr.cli import highlights as commands
 from contentctr.config import override
+from contentctr.encode.encoders import load_frame_encoder
 from contentctr.encode.personal import encode_personal
-from contentctr.encode.personal_encoders import load_frame_encoder
 from contentctr.errors import InputError
 from contentctr.models.registry import build_model
 from contentctr.predict import personal

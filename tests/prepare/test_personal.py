@@ -1,95 +1,26 @@
-"""A CSV and a folder of videos into a prepared and encoded folder: who is left, which frames."""
+"""A CSV and a folder of videos into a prepared folder: who is left, and what was left out."""
 
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
-import torch
-from torch import nn
 
-from contentctr.encode import encoders
-from contentctr.encode import personal as phd_encode
-from contentctr.encode.personal import encode_personal, wanted_frames
 from contentctr.errors import InputError
 from contentctr.prepare.personal import Settings, prepare_phd, split_by_target
 from contentctr.prepare.phd import downloads as media
-from contentctr.prepare.phd.captions import frame_texts, read_captions
+from contentctr.prepare.phd.captions import read_captions
 from contentctr.prepare.phd.downloads import find_downloads
 from contentctr.store import personal as folder
 from contentctr.store.personal import PreparedPersonal
-from contentctr.store.vectors import read_entry, read_index
-from contentctr.windows.personal import UserSamples
 from phd_csv import write_csv
-from tiny_models import make_tiny_bert
-from videos import BITS, BLOCK, make_video
-
-TARGET, OTHER, CLIP, GONE = "targetAAAAA", "targetBBBBB", "historyAAAA", "gone_AAAAAA"
-ROWS = (
-    f"{TARGET},2.0,3.0,ann,12,True",
-    f"{TARGET},4.0,2.0,ann,12,True",
-    f"{TARGET},11.0,9.0,ann,12,True",  # cut at the end
-    f"{CLIP},1.0,2.0,ann,20,False",
-    f"{CLIP},30.0,2.0,ann,20,False",  # beyond the end
-    f"{GONE},1.0,2.0,ann,20,False",  # not downloaded
-    f"{TARGET},6.0,1.0,bob,12,True",
-    f"{CLIP},5.2,0.1,bob,20,False",  # shorter than a frame
-    f"{OTHER},0.0,1.0,cat,-1,True",
-    f"{CLIP},5.0,2.0,cat,20,False",
-    f"{GONE},1.0,1.0,dan,12,True",  # target not downloaded
-    f"{CLIP},5.0,2.0,dan,20,False",
-    f"{OTHER},40.0,1.0,eve,6,True",  # target selection beyond the end
-    f"{CLIP},5.0,2.0,eve,20,False",
-    f"{OTHER},1.0,1.0,fay,6,True",  # history not downloaded
-    f"{GONE},5.0,2.0,fay,20,False",
-)
-
-
-class NumberEncoder(nn.Module):
-    """Reads the number that `make_video` drew into a frame."""
-
-    name, dim, size, revision = "numbers", 2, (1, BITS), "1"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(2.0 ** torch.arange(BITS))
-
-    def preprocess(self, image):  # type: ignore[no-untyped-def]
-        return np.asarray(image)[BLOCK, BLOCK // 2 :: BLOCK][None]
-
-    def forward(self, frames_FHWC: torch.Tensor) -> torch.Tensor:
-        number_F = (frames_FHWC[:, 0, :, 0] > 127).float() @ self.weight
-        return torch.stack([number_F, torch.ones_like(number_F)], dim=1)
+from phd_videos import CLIP, GONE, OTHER, ROWS, TARGET, prepared, write_downloads
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    make_video(folder / f"{TARGET}.mp4", seconds=12)
-    make_video(folder / f"Some title [{CLIP}].mkv", seconds=20)
-    make_video(folder / f"Some title-{OTHER}.mp4", seconds=6)
-    (folder / f"{TARGET}.en.vtt").write_text(
-        "WEBVTT\n\n00:02.000 --> 00:04.500\nhello this\n\n00:03.200 --> 00:05.000\nthis song\n"
-    )
-    (folder / f"{TARGET}.de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nhallo\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(make_tiny_bert(tmp_path_factory.mktemp("bert")))
-
-
-@pytest.fixture
-def numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "load_visual", lambda name, device: NumberEncoder())
-
-
-def prepared(tmp_path: Path, videos: Path, **settings) -> PreparedPersonal:  # type: ignore[no-untyped-def]
-    csv = write_csv(tmp_path / "phd.csv", *ROWS)
-    return prepare_phd(csv, videos, tmp_path / "out", settings=Settings(**settings))
+    return write_downloads(tmp_path_factory.mktemp("videos"))
 
 
 def test_who_is_left_and_what_was_left_out(tmp_path: Path, videos: Path) -> None:
@@ -275,108 +206,6 @@ def test_json3_captions(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(InputError, match="a list `events`"):
         read_captions(path)
-
-
-def test_the_text_of_a_frame_is_what_is_shown_during_it() -> None:
-    captions = [(0.5, 2.0, "one two"), (1.9, 3.0, "two three"), (4.2, 4.2, "four"), (9, 10, "late")]
-    assert frame_texts(captions, 5, 1.0) == ["one two", "one two three", "two three", "", "four"]
-    assert frame_texts(captions, 3, 0.5) == ["one two three", "two three", "four"]
-    assert frame_texts([(0, 1, "so so"), (0, 1, "so so")], 1, 1.0) == ["so so"]
-    assert frame_texts([], 2, 1.0) == ["", ""]
-
-
-def test_encoding_stores_the_frames_that_samples_need(
-    tmp_path: Path, videos: Path, bert: str, numbers: None
-) -> None:
-    data = prepared(tmp_path, videos)
-    wanted = {k: v.tolist() for k, v in wanted_frames(data).items()}
-    # ann's clip from 1 to 3, bob's inside frame 5, cat's from 5 to 7.
-    assert wanted == {TARGET: list(range(12)), CLIP: [1, 2, 5, 6], OTHER: list(range(6))}
-    done = encode_personal(data, text=bert)
-    assert (done["videos_encoded"], done["frames_encoded"]) == (3, 22)
-    assert done["frames_with_text"] == 3
-    index = read_index(data.features_dir)
-    clip = read_entry(index[CLIP])
-    assert set(clip) == {"frame", "visual", "has_visual"}
-    assert clip["visual"][:, 0].tolist() == [15, 25, 55, 65]  # ten pictures a second
-    target = read_entry(index[TARGET])
-    assert target["visual"][:, 0].tolist() == [10 * i + 5 for i in range(12)]
-    assert np.flatnonzero(target["has_text"]).tolist() == [2, 3, 4]
-    g = encoders.load_text(bert)
-    expected = encoders.for_inference(g)(*g.tokenize(["hello this song"], [""]))
-    np.testing.assert_allclose(target["text"][3], expected[0].detach().numpy(), atol=2e-3)
-
-
-def test_encoding_goes_on_where_it_was_and_keeps_what_did_not_change(
-    tmp_path: Path, videos: Path, bert: str, numbers: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine = tmp_path / "videos"
-    shutil.copytree(videos, mine)
-    data = prepared(tmp_path, mine)
-    encode_personal(data, text=bert)
-    shards = {path.name: path.read_bytes() for path in data.features_dir.iterdir()}
-    assert encode_personal(data, text=bert)["videos_kept"] == 3
-    # A killed run: a video is missing, and the store is not complete until it is there again.
-    victim = sorted(data.features_dir.glob("*.safetensors"))[0]
-    victim.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(phd_encode, "write_shard", None)
-        with pytest.raises(TypeError):
-            encode_personal(data, text=bert)
-    with pytest.raises(InputError, match="stopped before its end"):
-        UserSamples(data)
-    assert encode_personal(data, text=bert)["videos_encoded"] == 1
-    again = {path.name: path.read_bytes() for path in data.features_dir.iterdir()}
-    assert {n: b for n, b in again.items() if n != "manifest.json"} == {
-        n: b for n, b in shards.items() if n != "manifest.json"
-    }
-    # Other captions: their texts alone are encoded.
-    (mine / f"{TARGET}.en.vtt").unlink()
-    data = prepared(tmp_path, mine)
-    with pytest.raises(InputError, match="prepared anew since"):
-        UserSamples(data)
-    monkeypatch.setattr(NumberEncoder, "preprocess", None)
-    done = encode_personal(data, text=bert)
-    assert (done["videos_encoded"], done["frames_with_text"]) == (1, 0)
-    sample = UserSamples(data)[0]
-    assert not sample.has_text_T.any() and sample.visual_TV[3, 0] == 35
-
-
-def test_a_video_no_longer_used_leaves_the_store(
-    tmp_path: Path, videos: Path, bert: str, numbers: None
-) -> None:
-    data = prepared(tmp_path, videos)
-    encode_personal(data, text=bert)
-    csv = write_csv(tmp_path / "b.csv", *ROWS[:6])
-    data = prepare_phd(csv, videos, tmp_path / "out")
-    done = encode_personal(data, text=bert)
-    assert (done["videos"], done["videos_removed"]) == (2, 1)
-    # bob's and cat's frames of the clip are gone too.
-    assert read_entry(read_index(data.features_dir)[CLIP])["frame"].tolist() == [1, 2]
-
-
-def test_other_frames_of_a_video_are_encoded_anew(
-    tmp_path: Path, videos: Path, bert: str, numbers: None
-) -> None:
-    for start, frames in ((1, [1, 2]), (4, [4, 5])):
-        rows = (f"{TARGET},2,3,u,12,True", f"{CLIP},{start},2,u,20,False")
-        data = prepare_phd(write_csv(tmp_path / "a.csv", *rows), videos, tmp_path / "o")
-        done = encode_personal(data, text=bert)
-        clip = read_entry(read_index(data.features_dir)[CLIP])
-        assert clip["frame"].tolist() == frames
-        assert clip["visual"][:, 0].tolist() == [10 * frame + 5 for frame in frames]
-    assert (done["videos_encoded"], done["videos_kept"]) == (1, 1)
-
-
-def test_encoding_refuses_what_it_cannot_do(tmp_path: Path, videos: Path, bert: str) -> None:
-    data = prepared(tmp_path, videos)
-    with pytest.raises(InputError, match="checkpoint holds code"):
-        encode_personal(data, visual="yolov5s.pt", text=bert)
-    with pytest.raises(InputError, match="batch_size"):
-        encode_personal(data, batch_size=0)
-    with pytest.raises(InputError, match="must be of source 'phd'"):
-        (data.root / "manifest.json").write_text('{"schema_version": 1, "source": "simulate"}')
-        encode_personal(data)
 
 
 def test_the_manifest_tells_the_annotations_counts(tmp_path: Path, videos: Path) -> None:

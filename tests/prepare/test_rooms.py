@@ -7,6 +7,7 @@ import pytest
 from contentctr.errors import InputError
 from contentctr.prepare import rooms as module
 from contentctr.prepare.rooms import prepare_rooms
+from contentctr.store import folder as prepared_folder
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
 
@@ -201,7 +202,7 @@ def test_a_kill_while_writing_leaves_nothing_that_reads_as_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "file_sha256", killed)
+        patch.setattr(prepared_folder, "file_sha256", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare_rooms(root, out, show_progress=False)
     with pytest.raises(InputError, match="not a prepared folder"):

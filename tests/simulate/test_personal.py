@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contentctr.encode.personal import encode_personal, wanted_frames
+from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.prepare.personal_truth import Habits, selection_probability
@@ -21,7 +21,7 @@ from contentctr.simulate.tastes import (
     Tastes,
     World,
 )
-from contentctr.store.personal import PreparedPersonal, count_frames, frame_labels
+from contentctr.store.personal import PreparedPersonal, count_frames, frame_labels, wanted_frames
 from contentctr.windows.personal import UserSample, UserSamples
 from make_phd import make_data
 

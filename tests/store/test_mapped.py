@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from contentctr.batch import Vocabulary
 from contentctr.errors import InputError
 from contentctr.store import mapped
-from contentctr.store.mapped import MappedRows, Stretch, matrix_offsets
+from contentctr.store.mapped import FileRows, MappedRows, matrix_offsets
 from contentctr.windows.rooms import WindowLoader, curve_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
 from make import write_data
@@ -29,8 +29,8 @@ def write(path: Path, rows: int, seed: int) -> np.ndarray:
     return values
 
 
-def stretch(path: Path, start: int, stop: int) -> Stretch:
-    return Stretch(path, matrix_offsets(path, {"visual": WIDTH}, stop)["visual"], start, stop)
+def part(path: Path, start: int, stop: int) -> FileRows:
+    return FileRows(path, matrix_offsets(path, {"visual": WIDTH}, stop)["visual"], start, stop)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> tuple[MappedRows, np.ndarray]:
     values = [write(tmp_path / f"{i}.safetensors", 6 + i, i) for i in range(4)]
     parts = [(2, 1, 4), (0, 0, 6), (2, 6, 8), (1, 3, 3), (3, 2, 9), (0, 0, 2)]
     rows = MappedRows(
-        "visual", [stretch(tmp_path / f"{i}.safetensors", a, b) for i, a, b in parts], WIDTH
+        "visual", [part(tmp_path / f"{i}.safetensors", a, b) for i, a, b in parts], WIDTH
     )
     return rows, np.concatenate([values[i][a:b] for i, a, b in parts])
 
@@ -91,7 +91,7 @@ def test_numbers_that_are_not_finite_are_found_when_they_are_read(tmp_path, bad)
     values = write(path, 6, 0)
     values[4, 2], values[3, 0] = bad, 65504
     save_file({"visual": values}, path)
-    rows = MappedRows("visual", [stretch(path, 0, 6)], WIDTH)
+    rows = MappedRows("visual", [part(path, 0, 6)], WIDTH)
     assert rows[torch.tensor([3, 5])][0, 0] == 65504
     with pytest.raises(InputError, match=r"0\.safetensors: visual holds numbers that are not fin"):
         rows[torch.tensor([1, 4])]
@@ -120,7 +120,7 @@ def test_memory_does_not_grow_with_what_was_read(tmp_path):
     path, count, width = tmp_path / "0.safetensors", 16_384, 2_048
     save_file({"visual": np.ones((count, width), np.float16)}, path)
     offset = matrix_offsets(path, {"visual": width}, count)["visual"]
-    rows = MappedRows("visual", [Stretch(path, offset, 0, count)], width)
+    rows = MappedRows("visual", [FileRows(path, offset, 0, count)], width)
     rows[torch.arange(256)]
     before = own_bytes()
     for start in range(0, count, 256):

@@ -133,6 +133,27 @@ def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
     assert read_log(tmp_path / "whole" / "log.jsonl") == read_log(run / "log.jsonl")
 
 
+def test_a_validation_whose_save_was_killed_is_noted_once(data, tmp_path, monkeypatch):
+    """Its last step is saved already, with the same number of steps."""
+    config = with_train(save_every=1)
+    train_model(config, data, tmp_path / "whole", show_progress=False)
+
+    def killed(link, folder):
+        if folder.name.endswith("epoch-0001"):
+            raise _Stop
+        checkpoints.point_to(link, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("contentctr.train.run_folder.point_to", killed)
+        with pytest.raises(_Stop):
+            train_model(config, data, tmp_path / "cut", show_progress=False)
+    logs = [tmp_path / name / "log.jsonl" for name in ("whole", "cut")]
+    assert read_log(logs[1])[-1]["split"] == "val"
+    train_model(config, data, tmp_path / "cut", resume=True, show_progress=False)
+    assert logs[0].read_text() == logs[1].read_text()
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
 def test_a_finished_run_can_go_on_for_more_epochs(data, tmp_path):
     train_model(with_train(epochs=3), data, tmp_path / "whole", show_progress=False)
     train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)

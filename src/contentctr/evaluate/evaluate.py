@@ -15,7 +15,8 @@ from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.outputs import check_output
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.evaluation import KIND
-from contentctr.train.opened import TASKS, Data, open_task
+from contentctr.store.opened import Data
+from contentctr.train.opened import TASKS, open_task
 
 
 @dataclass(frozen=True, kw_only=True)

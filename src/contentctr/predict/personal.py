@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
-from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_text
-from contentctr.encode.personal_encoders import load_frame_encoder
+from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_frame_encoder, load_text
+from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
 from contentctr.predict.files import Prediction, require_choice, write_prediction
 from contentctr.predict.picks import Pick, read_history
-from contentctr.prepare.phd.captions import frame_texts, read_captions
+from contentctr.prepare.phd.captions import read_captions
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media

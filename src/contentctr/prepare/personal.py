@@ -142,6 +142,7 @@ def prepare_phd(
         *(found.path.parent for found in files), Path(videos), Path(videos).parent
     )
     manifest = {
+        "source": "phd",
         "source_path": str(Path(csv).resolve()),
         "videos_path": str(Path(videos).resolve()),
         "frame_rate": settings.frame_rate,

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from contentctr.encode.items import media_state
 from contentctr.encode.pictures import ImageSettings
-from contentctr.encode.rooms import media_state, room_media
+from contentctr.encode.rooms import room_media
 from contentctr.encode.segments import segment_frames, segment_spans
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json, write_json
@@ -85,7 +86,7 @@ class FrameCache:
 def pictures_state(data: PreparedRooms) -> str:
     """Hash of the rooms' pictures (names, sizes and times of their files)."""
     rooms = data.rooms().iter_rows(named=True)
-    return digest([media_state(room["room_id"], room_media(room)) for room in rooms])
+    return digest([media_state(f"room {room['room_id']!r}", room_media(room)) for room in rooms])
 
 
 def cache_frames(
@@ -126,7 +127,7 @@ def _room(
 ) -> list[_Stretch]:
     """Files of one room, made if they are not there."""
     media, name = room_media(room), room_file(room["room_id"])
-    state = media_state(room["room_id"], media)
+    state = media_state(f"room {room['room_id']!r}", media)
     fingerprint = digest(asdict(settings), per_segment, spans, state)
     note = folder / f"{name}.json"
     if note.is_file() and (noted := read_json(note)).get("fingerprint") == fingerprint:

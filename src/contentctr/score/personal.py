@@ -14,8 +14,7 @@ from torch import nn
 
 from contentctr.batch import Batch
 from contentctr.progress import Progress
-from contentctr.windows.personal import whole_video
-from contentctr.windows.personal_batches import Videos, make_batch
+from contentctr.windows.personal import Videos, make_batch, whole_video
 
 
 def score_videos(

@@ -20,7 +20,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
-from contentctr.encode.personal import wanted_frames
 from contentctr.errors import InputError
 from contentctr.files import digest
 from contentctr.outputs import require_new
@@ -30,7 +29,7 @@ from contentctr.prepare.phd.annotations import spread, unite
 from contentctr.progress import progress_bar
 from contentctr.simulate.tastes import HABITS, Tastes, World
 from contentctr.store import personal as folder
-from contentctr.store.personal import PreparedPersonal, count_frames
+from contentctr.store.personal import PreparedPersonal, count_frames, wanted_frames
 from contentctr.store.vectors import StoredRoom, to_half, write_manifest, write_shard
 
 _SHARD_VIDEOS = 64
@@ -87,6 +86,7 @@ def write_personal_features(
     tables = _tables(world, config)
     users, selections = tables["users"], tables["selections"]
     manifest = {
+        "source": "simulate",
         "frame_rate": config.frame_rate,
         "max_history": config.max_history,
         "min_history": 1,

@@ -31,7 +31,7 @@ _INFINITE_BITS = np.uint16(0x7C00)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class FileRows:
     """Consecutive rows of one file's tensor."""
 
     path: Path
@@ -49,14 +49,14 @@ class MappedRows:
 
     Args:
         name: the tensor's, for messages.
-        stretches: where the rows are, in their order.
+        parts: where the rows are, in their order.
         width: D.
     """
 
     dtype = torch.float16
 
-    def __init__(self, name: str, stretches: Sequence[Stretch], width: int) -> None:
-        filled = [s for s in stretches if s.stop > s.start]
+    def __init__(self, name: str, parts: Sequence[FileRows], width: int) -> None:
+        filled = [s for s in parts if s.stop > s.start]
         self._paths = list(dict.fromkeys(s.path for s in filled))
         number = {path: i for i, path in enumerate(self._paths)}
         offsets = {s.path: s.offset for s in filled}
@@ -82,9 +82,9 @@ class MappedRows:
         """
         row_R: NDArray[np.int64] = rows.flatten().numpy()
         assert not len(row_R) or 0 <= row_R.min() <= row_R.max() < len(self)
-        stretch_R = np.searchsorted(self._stops, row_R, side="right")
-        file_R = self._files[stretch_R]
-        place_R = row_R + self._shifts[stretch_R]
+        part_R = np.searchsorted(self._stops, row_R, side="right")
+        file_R = self._files[part_R]
+        place_R = row_R + self._shifts[part_R]
         out_RD = np.empty((len(row_R), self.shape[1]), np.float16)
         for run in _runs(file_R):
             matrix = self._mapped(int(file_R[run.start]))

@@ -1,6 +1,6 @@
-"""The prepared folder of personalized highlight detection.
+"""The prepared folder of personalized highlights: users, their picks, and their videos.
 
-    DATA/manifest.json        source "phd", frame rate, what was left out and why, hashes
+    DATA/manifest.json        source, frame rate, what was left out and why, hashes
     DATA/users.parquet        one row a user: target video, split, how much history
     DATA/selections.parquet   the selections used: the target's, united, and the history's
     DATA/videos.parquet       one row a video: its file, length, number of frames
@@ -8,6 +8,7 @@
     DATA/truth.parquet        simulated users only: the true chance that a frame is selected
     DATA/lengths.jsonl        lengths of the files that were opened (prepare/phd/downloads.py)
     DATA/features/            stored features (encode/personal.py)
+    DATA/inputs/              stored encoder inputs (encode/personal.py)
 
 A frame i of a video stands for the seconds from i / frame_rate to (i + 1) / frame_rate; its
 picture is the one shown at the middle of them.
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.errors import InputError
-from contentctr.files import atomic, digest, file_sha256, read_json, read_parquet, write_json
+from contentctr.files import digest
+from contentctr.store.folder import PreparedFolder, with_schema, write_tables
 
-SCHEMA_VERSION = 1
-SOURCE = "phd"
 SPLITS = ("train", "val", "test")
 MAX_HISTORY = 20
-"""Selections in a history at most (Section 4.1.2)."""
+"""Selections in a history at most (Section 4.1.2): the first that are listed, taken as the newest,
+since each user's target stands before them."""
 LABEL_FILE, LABEL_KIND = "simulated.json", "personalized highlights"
 """Lies beside the CSV of simulated videos, and says that they are, and what they are."""
 SCENES_FILE = "truth_scenes.parquet"
@@ -96,40 +95,10 @@ FILES = (
 """What `prepare` puts into the folder, as outputs.py takes it."""
 
 
-def source_of(root: Path) -> str:
-    """What a prepared folder says it was prepared from; "" where it says nothing."""
-    manifest = root / "manifest.json"
-    return str(read_json(manifest).get("source", "")) if manifest.is_file() else ""
+class PreparedPersonal(PreparedFolder):
+    """A prepared folder of users, their picks and their videos."""
 
-
-@dataclass(frozen=True)
-class PreparedPersonal:
-    """A prepared folder that exists."""
-
-    root: Path
-
-    @property
-    def features_dir(self) -> Path:
-        """Folder of the stored features."""
-        return self.root / "features"
-
-    def manifest(self) -> dict[str, Any]:
-        """What `write` recorded.
-
-        Raises:
-            InputError: there is none, or it is another source's or version's.
-        """
-        path = self.root / "manifest.json"
-        if not path.is_file():
-            raise InputError(f"{self.root}: not a prepared folder (it has no manifest.json)")
-        manifest = read_json(path)
-        if manifest.get("source") != SOURCE or manifest.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"{path}: must be of source {SOURCE!r} and schema_version {SCHEMA_VERSION}, not "
-                f"{manifest.get('source')!r} and {manifest.get('schema_version')!r}; run "
-                "`contentctr prepare phd`"
-            )
-        return manifest
+    task = "personal"
 
     @property
     def frame_rate(self) -> float:
@@ -137,33 +106,30 @@ class PreparedPersonal:
         return float(self.manifest()["frame_rate"])
 
     def content_hash(self) -> str:
-        """Hash of all that stored features depend on; the split is not part of it."""
+        """Hash of all that stored features depend on; another split needs no new features."""
         hashes = self.manifest()["hashes"]
         return digest([hashes[f"{name}.parquet"] for name in ("selections", "videos", "captions")])
 
     def users(self) -> pl.DataFrame:
         """Table of USERS_SCHEMA."""
-        return self._table("users")
+        return self.table("users", USERS_SCHEMA)
 
     def selections(self) -> pl.DataFrame:
         """Table of SELECTIONS_SCHEMA."""
-        return self._table("selections")
+        return self.table("selections", SELECTIONS_SCHEMA)
 
     def videos(self) -> pl.DataFrame:
         """Table of VIDEOS_SCHEMA, sorted by id."""
-        return self._table("videos")
+        return self.table("videos", VIDEOS_SCHEMA)
 
     def captions(self) -> pl.DataFrame:
         """Table of CAPTIONS_SCHEMA, sorted by video and start."""
-        return self._table("captions")
+        return self.table("captions", CAPTIONS_SCHEMA)
 
     def truth(self) -> pl.DataFrame | None:
         """Table of TRUTH_SCHEMA of simulated users; None for real ones."""
-        path = self.root / "truth.parquet"
-        return read_parquet(path, TRUTH_SCHEMA) if path.is_file() else None
-
-    def _table(self, name: str) -> pl.DataFrame:
-        return read_parquet(self.root / f"{name}.parquet", _TABLES[name])
+        there = (self.root / "truth.parquet").is_file()
+        return self.table("truth", TRUTH_SCHEMA) if there else None
 
 
 def write(
@@ -180,30 +146,34 @@ def write(
         manifest: `frame_rate`, `max_history`, `simulated`, and what else the source tells.
         truth: of TRUTH_SCHEMA, for simulated users.
     """
-    # Without a manifest the folder does not read as whole.
-    for name in ("manifest.json", "truth.parquet"):
-        (root / name).unlink(missing_ok=True)
+    cast = {name: with_schema(tables[name], schema) for name, schema in _TABLES.items()}
     if truth is not None:
-        with atomic(root / "truth.parquet") as temporary:
-            truth.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items()).write_parquet(
-                temporary
-            )
-    for name, schema in _TABLES.items():
-        table = tables[name].select(pl.col(k).cast(v) for k, v in schema.items())
-        with atomic(root / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
-    hashes = {f"{name}.parquet": file_sha256(root / f"{name}.parquet") for name in _TABLES}
-    write_json(
-        root / "manifest.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "task": "personal",
-            "source": SOURCE,
-            **manifest,
-            "hashes": hashes,
-        },
-    )
+        cast["truth"] = with_schema(truth, TRUTH_SCHEMA)
+    write_tables(root, cast, {"task": PreparedPersonal.task, **manifest}, optional="truth")
     return PreparedPersonal(root)
+
+
+def wanted_frames(data: PreparedPersonal) -> dict[str, NDArray[np.int32]]:
+    """Numbers of the frames of each video that samples need, ascending.
+
+    Of a target video that is every frame; of the others the frames of clips in a history, which
+    are a small part of them.
+    """
+    rate, wanted = data.frame_rate, {}
+    clips: dict[str, list[range]] = {}
+    videos = data.videos()
+    counts = dict(videos.select("video_id", "num_frames").iter_rows())
+    history = data.selections().filter(~pl.col("is_target"))
+    for video_id, start_s, end_s in history.select("video_id", "start_s", "end_s").iter_rows():
+        frames = span_frames(start_s, end_s, rate, counts[video_id])
+        clips.setdefault(video_id, []).append(frames)
+    for video_id, is_target in videos.select("video_id", "is_target").iter_rows():
+        if is_target:
+            wanted[video_id] = np.arange(counts[video_id], dtype=np.int32)
+        else:
+            numbers = sorted({frame for frames in clips[video_id] for frame in frames})
+            wanted[video_id] = np.array(numbers, np.int32)
+    return wanted
 
 
 def count_frames(duration_s: float, frame_rate: float) -> int:

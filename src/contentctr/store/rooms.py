@@ -1,12 +1,12 @@
-"""The prepared folder: rooms and segments as tables, features beside them, and a manifest.
+"""The prepared folder of live rooms.
 
     DATA/manifest.json      schema version, source, target, counts, hashes
     DATA/rooms.parquet      one row a room
     DATA/segments.parquet   one row a segment, sorted by room and number
-    DATA/visual/            data with vectors in place of pictures: their store (features.py)
+    DATA/visual/            data with vectors in place of pictures: their store (vectors.py)
     DATA/truth.parquet      simulated rooms only: the true click probability
-    DATA/features/          stored features (features.py)
-    DATA/inputs/            stored encoder inputs, for training the encoders too (features.py)
+    DATA/features/          stored features (vectors.py)
+    DATA/inputs/            stored encoder inputs, for training the encoders too (vectors.py)
 
 `contentctr prepare` and `contentctr simulate features` write it; everything after reads it through
 here.
@@ -14,8 +14,8 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ import polars as pl
 
 from contentctr.config import COUNT_COLUMNS as COUNT_COLUMNS
 from contentctr.errors import InputError
-from contentctr.files import atomic, file_sha256, read_json, read_parquet, write_json
+from contentctr.files import read_parquet
+from contentctr.store.folder import SCHEMA_VERSION as SCHEMA_VERSION
+from contentctr.store.folder import PreparedFolder, with_schema, write_tables
 
-SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
+SEGMENTS_FILE = "segments.parquet"
 ROOMS_SCHEMA: dict[str, Any] = {
     "room_id": pl.String,
     "streamer_id": pl.String,
@@ -64,77 +66,38 @@ FILES = ("manifest.json", "truth.parquet", "rooms.parquet", "segments.parquet")
 """What `prepare` puts into the folder, as outputs.py takes it."""
 
 
-@dataclass(frozen=True)
-class PreparedRooms:
-    """A prepared folder that exists; reading it checks what it reads."""
+class PreparedRooms(PreparedFolder):
+    """A prepared folder of live rooms."""
 
-    root: Path
-
-    @property
-    def features_dir(self) -> Path:
-        """Folder of the stored features."""
-        return self.root / "features"
-
-    @property
-    def inputs_dir(self) -> Path:
-        """Folder of the stored encoder inputs."""
-        return self.root / "inputs"
+    task = "rooms"
 
     @property
     def visual_dir(self) -> Path:
         """Folder of the visual features that came with the data, where it has no pictures."""
         return self.root / "visual"
 
-    def manifest(self) -> dict[str, Any]:
-        """What `write` recorded.
-
-        Raises:
-            InputError: no manifest, or one of another schema version.
-        """
-        path = self.root / "manifest.json"
-        if not path.is_file():
-            raise InputError(f"{self.root}: not a prepared folder (it has no manifest.json)")
-        manifest = read_json(path)
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(
-                f"{path}: schema_version must be {SCHEMA_VERSION}, not "
-                f"{manifest.get('schema_version')!r}; prepare the rooms again"
-            )
-        return manifest
-
     def rooms(self) -> pl.DataFrame:
         """Table of ROOMS_SCHEMA, sorted by room_id."""
-        return read_parquet(self.root / "rooms.parquet", ROOMS_SCHEMA).sort("room_id")
+        return self.table("rooms", ROOMS_SCHEMA, sort="room_id")
 
     def segments(self, *, texts: bool = True) -> pl.DataFrame:
         """Table of SEGMENTS_SCHEMA and the user's own columns, sorted by room_id and segment.
 
         Args:
-            texts: also read speech and comments, which take most of the memory.
+            texts: also read speech and comments. They take most of the memory, so a table with
+                them is not kept.
 
         Raises:
             InputError: a column is missing or of another type, a target outside [0, 1], or the
                 segments of a room do not count 0, 1, 2, ...
         """
-        path = self.root / "segments.parquet"
-        without = () if texts else ("speech", "comments")
-        table = read_parquet(path, SEGMENTS_SCHEMA, without=without).sort("room_id", "segment")
-        bad = table.filter(~pl.col("target").is_between(0, 1))
-        if bad.height:
-            row = bad.row(0, named=True)
-            raise InputError(
-                f"{path}: target must lie in [0, 1] or be null, not {row['target']} (room "
-                f"{row['room_id']!r}, segment {row['segment']})"
-            )
-        expected = pl.int_range(pl.len(), dtype=pl.Int32).over("room_id")
-        gap = table.filter(pl.col("segment") != expected)
-        if gap.height:
-            row = gap.row(0, named=True)
-            raise InputError(
-                f"{path}: the segments of a room must count 0, 1, 2, ... without gap or repeat; "
-                f"room {row['room_id']!r} breaks at segment {row['segment']}"
-            )
-        return table
+        if texts:
+            return _read_segments(self.root / SEGMENTS_FILE)
+        return self.once(SEGMENTS_FILE, partial(_read_segments, without=("speech", "comments")))
+
+    def content_hash(self) -> str:
+        """Hash of segments.parquet; "" where its writer gave none."""
+        return str(self.manifest().get("hashes", {}).get(SEGMENTS_FILE, ""))
 
     def truth(self) -> pl.DataFrame | None:
         """Table of TRUTH_SCHEMA of simulated rooms; None for real ones."""
@@ -142,6 +105,27 @@ class PreparedRooms:
         return (
             read_parquet(path, TRUTH_SCHEMA).sort("room_id", "segment") if path.is_file() else None
         )
+
+
+def _read_segments(path: Path, without: Sequence[str] = ()) -> pl.DataFrame:
+    """A table of segments that keeps the rules of `PreparedRooms.segments`."""
+    table = read_parquet(path, SEGMENTS_SCHEMA, without=without).sort("room_id", "segment")
+    bad = table.filter(~pl.col("target").is_between(0, 1))
+    if bad.height:
+        row = bad.row(0, named=True)
+        raise InputError(
+            f"{path}: target must lie in [0, 1] or be null, not {row['target']} (room "
+            f"{row['room_id']!r}, segment {row['segment']})"
+        )
+    expected = pl.int_range(pl.len(), dtype=pl.Int32).over("room_id")
+    gap = table.filter(pl.col("segment") != expected)
+    if gap.height:
+        row = gap.row(0, named=True)
+        raise InputError(
+            f"{path}: the segments of a room must count 0, 1, 2, ... without gap or repeat; "
+            f"room {row['room_id']!r} breaks at segment {row['segment']}"
+        )
+    return table
 
 
 def write(
@@ -162,36 +146,23 @@ def write(
             `comment_lag`, and what the source wants to tell; counts and hashes are added.
         truth: of TRUTH_SCHEMA, for simulated rooms.
     """
-    tables = {"rooms": rooms.select(pl.col(k).cast(v) for k, v in ROOMS_SCHEMA.items())}
-    extra = [c for c in segments.columns if c not in SEGMENTS_SCHEMA]
-    tables["segments"] = segments.select(
-        *(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *extra
-    ).sort("room_id", "segment")
+    extra = [name for name in segments.columns if name not in SEGMENTS_SCHEMA]
+    tables = {
+        "rooms": with_schema(rooms, ROOMS_SCHEMA),
+        "segments": with_schema(segments, SEGMENTS_SCHEMA, *extra).sort("room_id", "segment"),
+    }
     if truth is not None:
-        tables["truth"] = truth.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
-    # Without a manifest a folder is not a prepared one: a kill from here on leaves no mixture of
-    # old and new tables that reads as whole.
-    for name in ("manifest.json", "truth.parquet"):
-        (root / name).unlink(missing_ok=True)
-    for name, table in tables.items():
-        with atomic(root / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
+        tables["truth"] = with_schema(truth, TRUTH_SCHEMA)
     by_split = dict(tables["rooms"].group_by("split").len().iter_rows())
-    write_json(
-        root / "manifest.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "task": "rooms",
-            **manifest,
-            "counts": {
-                **manifest.get("counts", {}),
-                "rooms": rooms.height,
-                "segments": segments.height,
-                "segments_with_target": segments.height - segments["target"].null_count(),
-                "rooms_by_split": {split: by_split.get(split, 0) for split in SPLITS},
-            },
-            "hashes": {f"{n}.parquet": file_sha256(root / f"{n}.parquet") for n in tables},
-        },
+    counts = {
+        **manifest.get("counts", {}),
+        "rooms": rooms.height,
+        "segments": segments.height,
+        "segments_with_target": segments.height - segments["target"].null_count(),
+        "rooms_by_split": {split: by_split.get(split, 0) for split in SPLITS},
+    }
+    write_tables(
+        root, tables, {"task": PreparedRooms.task, **manifest, "counts": counts}, optional="truth"
     )
     return PreparedRooms(root)
 

@@ -37,8 +37,9 @@ from torch import Tensor
 from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, write_json
-from contentctr.store.mapped import MappedFeatures, MappedRows, Stretch, matrix_offsets
+from contentctr.files import atomic, read_json, remove_leftovers, write_json
+from contentctr.outputs import require_new
+from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
 SCHEMA_VERSION = 1
@@ -123,10 +124,29 @@ def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]
     return half
 
 
+_SHARD = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
+"""Names that `room_file` makes."""
+
+
 def room_file(room_id: str) -> str:
     """A file name without suffix, safe and unique for any room id."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]
     return f"{readable}-{hashlib.sha256(room_id.encode()).hexdigest()[:16]}"
+
+
+def claim_store(folder: Path) -> None:
+    """See that a store is new or was begun as one, and remove what a killed run left half written.
+
+    Raises:
+        InputError: the folder, or a file among its shards, is somebody else's.
+    """
+    manifest = folder / "manifest.json"
+    if not (manifest.is_file() and {"complete", "spec"} <= read_json(manifest).keys()):
+        require_new(folder, "what is encoded")
+    remove_leftovers(folder)
+    for path in sorted(folder.glob("*.safetensors")):
+        if not _SHARD.fullmatch(path.stem):
+            raise InputError(f"{path}: is none of the files that are kept there; move it elsewhere")
 
 
 def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
@@ -227,8 +247,9 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
                 f"{folder}: was encoded with {name} {getattr(stored, name)}, but the rooms are "
                 f"prepared with {prepared.get(name)}; encode again"
             )
-    written = prepared.get("hashes", {}).get("segments.parquet")
-    if manifest.get("segments_hash") and manifest["segments_hash"] != written:
+    # Features of segments that were prepared otherwise could hold the target: another comment
+    # lag would let a segment see the comments that its target was made of.
+    if manifest.get("segments_hash") and manifest["segments_hash"] != data.content_hash():
         raise InputError(
             f"{folder}: segments.parquet has changed since it was encoded; encode again (only "
             "what changed is encoded)"
@@ -328,7 +349,7 @@ class FeatureStore:
         visual, text = (
             MappedRows(
                 name,
-                [Stretch(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
+                [FileRows(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
                 width,
             )
             for name, width in widths.items()
@@ -403,7 +424,7 @@ class InputStore:
         )
 
     def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[Entry, int, int]]:
-        """Stretches of neighbouring rows of one room: where it is, and its first and past row."""
+        """Neighbouring rows of one room: where it is, and its first and past row."""
         room_R = np.searchsorted(self._stops, rows, side="right")
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(room_R) != 0)) + 1
         for run in np.split(np.arange(len(rows)), breaks):

@@ -22,8 +22,9 @@ from contentctr.errors import NonFiniteLossError
 from contentctr.models.registry import require_task
 from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score.checkpoint import load_optimizer
+from contentctr.store.opened import Data
 from contentctr.train.models import MAY_CHANGE, ModelTraining
-from contentctr.train.opened import Data, open_task
+from contentctr.train.opened import open_task
 from contentctr.train.run_folder import RunFolder, begin_run, check_run, read_position
 from contentctr.train.task import Process
 from contentctr.train.training import Objective, Position, Training

@@ -6,18 +6,13 @@ Other registries are keyed by the same names: `EVALUATORS` (evaluate/evaluate.py
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-from contentctr.errors import InputError
-from contentctr.store.personal import PreparedPersonal
-from contentctr.store.rooms import PreparedRooms
-from contentctr.store.task import task_of
+from contentctr.store.opened import Data, open_data
 from contentctr.train.personal import PersonalTask
 from contentctr.train.rooms import RoomsTask
 from contentctr.train.task import Task
 
-Data = PreparedRooms | PreparedPersonal | Path | str
-"""A prepared folder, as users of the package may name it."""
 TASKS: dict[str, type[RoomsTask] | type[PersonalTask]] = {
     task.name: task for task in (RoomsTask, PersonalTask)
 }
@@ -30,11 +25,5 @@ def open_task(data: Data) -> Task:
     Raises:
         InputError: it is not a prepared folder, or of no task that is known.
     """
-    root = Path(data) if isinstance(data, Path | str) else data.root
-    name = task_of(root)
-    if name not in TASKS:
-        raise InputError(
-            f"{root / 'manifest.json'}: task must be {' or '.join(TASKS)}, not {name!r}; prepare "
-            "the data again"
-        )
-    return TASKS[name](root)
+    found: Any = open_data(data)
+    return TASKS[found.task](found)

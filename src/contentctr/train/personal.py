@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,22 +17,21 @@ from contentctr.metrics.average_precision import mean_over_users
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import PreparedPersonal
 from contentctr.train.task import Process, loader_settings
-from contentctr.windows.personal import UserSamples, training_stretches
-from contentctr.windows.personal_batches import StretchLoader
+from contentctr.windows.personal import StretchLoader, UserSamples, training_stretches
 
 
 class PersonalTask:
     """A prepared and encoded folder of personalized highlights as a Task.
 
     Args:
-        root: the folder; training users must be in it, validation users may be missing.
+        data: the folder; training users must be in it, validation users may be missing.
     """
 
-    name = "personal"
+    name = PreparedPersonal.task
     score = "map"
 
-    def __init__(self, root: Path) -> None:
-        self.data, self.root = PreparedPersonal(root), root
+    def __init__(self, data: PreparedPersonal) -> None:
+        self.data, self.root = data, data.root
 
     @cached_property
     def samples(self) -> UserSamples:
@@ -62,7 +60,7 @@ class PersonalTask:
         if not segments:
             raise InputError(f"{self.root}: must have users in its split train, and has none")
         settings = loader_settings(config, process)
-        loader = StretchLoader(videos=users, segments=segments, **settings)
+        loader = StretchLoader(videos=users, stretches=segments, **settings)
         return loader, Validation(self.samples.only("val"), config)
 
 

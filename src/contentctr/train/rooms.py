@@ -31,14 +31,14 @@ class RoomsTask:
     """Prepared and encoded rooms as a Task.
 
     Args:
-        root: the folder; training rooms must be in it, validation rooms may be missing.
+        data: the folder; training rooms must be in it, validation rooms may be missing.
     """
 
-    name = "rooms"
+    name = PreparedRooms.task
     score = "kendall_tau"
 
-    def __init__(self, root: Path) -> None:
-        self.data, self.root = PreparedRooms(root), root
+    def __init__(self, data: PreparedRooms) -> None:
+        self.data, self.root = data, data.root
 
     def spec(self, config: Config) -> DataSpec:
         """As Task has it; fine-tuning needs the encoders' inputs."""

@@ -1,12 +1,13 @@
 """Samples of personalized highlight detection (Section 4.1.2), and how they are cut.
 
 A sample is a user: all frames of the target video, which of them the user selected, and the
-features of the highlights that the same user selected in earlier videos. Training takes segments
+features of the highlights that the same user selected in earlier videos. Training takes stretches
 of a fixed number of frames that hold at least one highlight frame; testing takes the whole video,
-in as many segments as it has (batches.py).
+in as many stretches as it has. In a batch a stretch is a window, and its segments are single
+frames.
 
-Shape suffixes: T frames of a video, or of a stretch of it; K clips of a history; V and C widths of
-visual and of text features; S stored frames of a video.
+Shape suffixes as in batch.py (a window's N segments are a stretch's frames), and: T frames of a
+video, or of a stretch of it; C width of its text features; S stored frames of a video.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
-from contentctr.batch import DataSpec
+from contentctr.batch import Batch, DataSpec, History
 from contentctr.errors import InputError
 from contentctr.store.personal import SPLITS, PreparedPersonal, frame_labels, span_frames
 from contentctr.store.vectors import read_entry, read_index, read_manifest
+from contentctr.windows.loader import EpochLoader, IntArray
 
 _TARGET_PART = ("visual", "has_visual", "text", "has_text")
 _HISTORY_PART = ("frame", "visual", "has_visual")
@@ -75,14 +78,29 @@ class Stretch:
     start: int
     """First frame."""
     stop: int
-    """Past the last frame; stop - start is at most the segment's length."""
+    """Past the last frame."""
+
+    def __len__(self) -> int:
+        """Frames."""
+        return self.stop - self.start
 
 
-class Lengths(Protocol):
-    """Whoever knows how long users' videos are."""
+class Videos(Protocol):
+    """Where stretches of videos and their users' histories come from; UserSamples is one."""
+
+    spec: DataSpec
 
     def num_frames(self, user: int) -> int:
         """T of a user's video."""
+
+    def frames(self, stretch: Stretch) -> Frames:
+        """The frames of a stretch."""
+
+    def labels(self, user: int) -> NDArray[np.bool_]:
+        """Which frames of the video the user selected."""
+
+    def history(self, user: int) -> NDArray[np.float32]:
+        """Mean features of the user's earlier selections, [K, V]; K may be 0."""
 
 
 class UserSamples:
@@ -154,20 +172,20 @@ class UserSamples:
             frame_rate=self.frame_rate,
         )
 
-    def frames(self, segment: Stretch) -> Frames:
+    def frames(self, stretch: Stretch) -> Frames:
         """What is stored of a stretch of a user's target video; no more of it is read.
 
         Raises:
             InputError: a file of the store is damaged.
         """
-        entry = self._index[self.users["video_id"][segment.user]]
+        entry = self._index[self.users["video_id"][stretch.user]]
         # Of a target video every frame is stored, so frame i is row i.
-        rows = replace(entry, start=entry.start + segment.start, stop=entry.start + segment.stop)
+        rows = replace(entry, start=entry.start + stretch.start, stop=entry.start + stretch.stop)
         stored = read_entry(rows, _TARGET_PART)
-        if segment.stop > entry.stop - entry.start:
+        if stretch.stop > entry.stop - entry.start:
             raise InputError(
-                f"{entry.path}: video {self.users['video_id'][segment.user]!r} must have "
-                f"{self.num_frames(segment.user)} stored frames, not {entry.stop - entry.start}"
+                f"{entry.path}: video {self.users['video_id'][stretch.user]!r} must have "
+                f"{self.num_frames(stretch.user)} stored frames, not {entry.stop - entry.start}"
             )
         for name, width in (("visual", self.spec.visual_dim), ("text", self.spec.text_dim)):
             _require_rows(stored[name], width, f"{entry.path}: {name}")
@@ -260,11 +278,11 @@ def _require_rows(rows: NDArray[Any], width: int, what: str) -> None:
 
 
 def training_stretches(samples: UserSamples, length: int = 192) -> list[Stretch]:
-    """Segments of the users' target videos that hold at least one highlight frame (Section 4.1.2).
+    """Stretches of the users' target videos that hold a highlight frame (Section 4.1.2).
 
     Args:
         samples: the users.
-        length: frames of a segment, at least 1 (the paper: 192).
+        length: frames of a stretch, at least 1 (the paper: 192).
     """
     chosen = []
     for user in range(len(samples)):
@@ -273,15 +291,15 @@ def training_stretches(samples: UserSamples, length: int = 192) -> list[Stretch]
     return chosen
 
 
-def whole_video(samples: Lengths, user: int, length: int = 192) -> list[Stretch]:
-    """All segments of a user's target video, from its start on, for testing (Section 4.1.2).
+def whole_video(samples: Videos, user: int, length: int = 192) -> list[Stretch]:
+    """All stretches of a user's target video, from its start on, for testing (Section 4.1.2).
 
     The last one may be shorter.
 
     Args:
         samples: the users.
         user: its number.
-        length: frames of a segment, at least 1.
+        length: frames of a stretch, at least 1.
     """
     num_frames = samples.num_frames(user)
     starts = range(0, num_frames, length)
@@ -297,3 +315,76 @@ def _checked_spec(data: PreparedPersonal) -> DataSpec:
             "`contentctr encode` again (only what changed is encoded)"
         )
     return spec
+
+
+def make_batch(
+    videos: Videos, stretches: Sequence[Stretch], which: Sequence[int] | None = None
+) -> Batch:
+    """Stretches as a batch, padded to the longest of them and the longest history.
+
+    A caption stands where a live room's speech does; there are no comments. The target is 1 for
+    frames that the user selected, 0 for others, NaN at padding.
+
+    Args:
+        videos: their frames and histories.
+        stretches: at least one.
+        which: the stretches' numbers, for messages; None: 0, 1, ...
+
+    Raises:
+        InputError: a file of the store is damaged.
+    """
+    shape = len(stretches), max(map(len, stretches))
+    visual_BNV = np.zeros((*shape, videos.spec.visual_dim), np.float32)
+    text_BNT = np.zeros((*shape, videos.spec.text_dim), np.float32)
+    has_visual_BN, has_text_BN, valid_BN = (np.zeros(shape, np.bool_) for _ in range(3))
+    target_BN = np.full(shape, np.nan, np.float32)
+    for row, stretch in enumerate(stretches):
+        found = videos.frames(stretch)
+        here = row, slice(len(stretch))
+        visual_BNV[here], text_BNT[here] = found.visual_TV, found.text_TC
+        has_visual_BN[here], has_text_BN[here] = found.has_visual_T, found.has_text_T
+        valid_BN[here] = True
+        target_BN[here] = videos.labels(stretch.user)[stretch.start : stretch.stop]
+    clips = {user: videos.history(user) for user in dict.fromkeys(s.user for s in stretches)}
+    return Batch(
+        visual_BNV=torch.from_numpy(visual_BNV),
+        text_BNT=torch.from_numpy(text_BNT),
+        has_visual_BN=torch.from_numpy(has_visual_BN),
+        has_speech_BN=torch.from_numpy(has_text_BN),
+        has_comments_BN=torch.zeros(shape, dtype=torch.bool),
+        streamer_B=torch.zeros(len(stretches), dtype=torch.long),
+        valid_BN=torch.from_numpy(valid_BN),
+        target_BN=torch.from_numpy(target_BN),
+        window_B=torch.arange(len(stretches)) if which is None else torch.tensor(which),
+        history=_history([clips[s.user] for s in stretches]),
+    )
+
+
+def _history(clips: Sequence[NDArray[np.float32]]) -> History:
+    """Histories [K, V] padded to the longest; K at least 1."""
+    longest, width = max([1, *map(len, clips)]), clips[0].shape[1]
+    clip_BKV = torch.zeros(len(clips), longest, width)
+    valid_BK = torch.zeros(len(clips), longest, dtype=torch.bool)
+    for row, clip_KV in enumerate(clips):
+        clip_BKV[row, : len(clip_KV)] = torch.from_numpy(clip_KV)
+        valid_BK[row, : len(clip_KV)] = True
+    return History(clip_BKV=clip_BKV, valid_BK=valid_BK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StretchLoader(EpochLoader):
+    """Training batches of stretches of videos."""
+
+    videos: Videos
+    stretches: Sequence[Stretch]
+
+    def __len__(self) -> int:
+        """Stretches."""
+        return len(self.stretches)
+
+    def batch(self, which: IntArray, epoch: int) -> Batch:
+        """The stretches numbered `which` (-1: one without target or modality), for training."""
+        chosen = [self.stretches[number] for number in np.maximum(which, 0).tolist()]
+        batch = make_batch(self.videos, chosen, which.tolist())
+        length_B = np.array([len(s) for s in chosen])
+        return self.finished(batch, which, length_B, epoch)

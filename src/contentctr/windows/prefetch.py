@@ -22,6 +22,8 @@ def prefetched(
 ) -> Iterator[Iterator[list[Any]]]:
     """The same steps in the same order, on `device`, made by one thread in the background.
 
+    It is for slow disks and GPUs; beside files that are in the page cache it changes nothing.
+
     On leaving, the thread has ended, whether all steps were taken or not. An exception of `steps`
     is raised where its step would have been given.
 

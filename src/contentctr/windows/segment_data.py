@@ -28,9 +28,10 @@ _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "t
 class SegmentData:
     """The segments of some rooms, one room after the other, ready to be gathered by row.
 
-    Stored features stay in their files. What is held in memory is some 120 bytes a segment (an id
-    of more than 12 characters adds its length): 100 million segments take 12 GB, where their
-    features of width 2 x 1,024 take 400 GB of disk.
+    Stored features stay in their files: gathering from one file takes as long as from memory. What
+    is held in memory is some 120 bytes a segment (an id of more than 12 characters adds its
+    length), and as much again in the table that PreparedRooms keeps: 100 million segments take 24
+    GB, where their features of width 2 x 1,024 take 400 GB of disk.
     """
 
     visual_SV: Tensor | MappedRows

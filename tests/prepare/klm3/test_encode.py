@@ -6,7 +6,7 @@ import pytest
 
 from contentctr import cli
 from contentctr.batch import Vocabulary
-from contentctr.encode import rooms as encode
+from contentctr.encode import items
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.files import read_json
@@ -57,7 +57,7 @@ def test_only_what_changed_is_encoded_again(root, text, monkeypatch):
     data = prepare(root)
     encode_rooms(data, text=text, show_progress=False)
     assert encode_rooms(data, text=text, show_progress=False)["rooms_encoded"] == 0
-    monkeypatch.setattr(encode, "encode_texts", None)  # texts are the same: never called
+    monkeypatch.setattr(items, "encode_texts", None)  # texts are the same: never called
     shard = next((root / "in" / "live_emb_128_ts").iterdir())
     part = pl.read_parquet(shard)
     changed = part.row(0, named=True)["live_stream_id"]

@@ -1,9 +1,7 @@
-"""Captions of a video, as YouTube's downloaders save them, and the text shown during each frame."""
+"""Captions of a video, as YouTube's downloaders save them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -28,38 +26,6 @@ def read_captions(path: Path) -> Part:
         InputError: the file is unreadable, or more than 1 % of its captions are bad.
     """
     return _json3(path) if path.suffix.lower() == ".json3" else read_speech(path)
-
-
-def frame_texts(
-    captions: Iterable[tuple[float, float, str]], num_frames: int, frame_rate: float
-) -> list[str]:
-    """The captions shown during each frame, joined; "" where there are none.
-
-    YouTube's rolling captions repeat a line while the next one grows below it: words that repeat
-    the end of what is there already are joined once.
-
-    Args:
-        captions: start, end (seconds) and text, sorted by start. One without a length belongs to
-            the frame that its start is in.
-        num_frames: T.
-        frame_rate: frames a second; frame i lasts from i to i + 1 in units of 1 / frame_rate.
-    """
-    words: list[list[str]] = [[] for _ in range(num_frames)]
-    for start, end, text in captions:
-        first = math.floor(start * frame_rate)
-        last = max(math.ceil(end * frame_rate) - 1, first)
-        new = text.split()
-        for frame in range(max(first, 0), min(last, num_frames - 1) + 1):
-            words[frame] += new[_repeated(words[frame], new) :]
-    return [" ".join(frame) for frame in words]
-
-
-def _repeated(have: Sequence[str], new: Sequence[str]) -> int:
-    """How many of the first new words repeat the last ones there."""
-    for count in range(min(len(have), len(new)), 0, -1):
-        if list(have[-count:]) == list(new[:count]):
-            return count
-    return 0
 
 
 def _json3(path: Path) -> Part:

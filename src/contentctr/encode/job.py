@@ -1,0 +1,124 @@
+"""One run that stores what the encoders make of a prepared folder's rooms or videos.
+
+Items, which are rooms or videos, are written one by one, so that a killed run goes on where it was.
+An item's rows do not depend on the items before it, so they are the same to the bit whoever encodes
+which items. rooms.py and personal.py say what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from contentctr.encode.items import Item, ItemEncoder, Source
+from contentctr.errors import InputError
+from contentctr.progress import progress_bar
+from contentctr.shards import run_over
+from contentctr.store.vectors import (
+    Entry,
+    claim_store,
+    read_entry,
+    room_file,
+    shard_index,
+    write_manifest,
+)
+
+
+def run_job(source: Source, *, ray: str | None, show_progress: bool) -> dict[str, Any]:
+    """Encode what is missing in the store, and remove what is gone.
+
+    Args:
+        source: the folder and its encoders.
+        ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here.
+        show_progress: show a bar on a terminal.
+
+    Returns:
+        Counts of what was done, and under "warnings" what the user should know.
+
+    Raises:
+        InputError: an encoder or an item's media cannot be had.
+    """
+    # On a cluster the encoders run elsewhere; here they only say which ones they are.
+    encoder = source.load(torch.device("cpu") if ray else source.settings.device)
+    return _Job(source, encoder).run(ray, show_progress=show_progress)
+
+
+class _Job:
+    """One run of `run_job`."""
+
+    def __init__(self, source: Source, encoder: ItemEncoder) -> None:
+        self.source, self.encoder, self.store = source, encoder, source.store
+        self.warnings: list[str] = []
+        self.removed = 0
+
+    def run(self, ray: str | None, *, show_progress: bool) -> dict[str, Any]:
+        items = list(self.source.items(self.encoder))
+        claim_store(self.store)
+        # Said before anything is written: a store that is half of other encoders, or half there,
+        # is never read.
+        self._manifest({}, complete=False)
+        index = self._clean({item.name for item in items})
+        todo = [item for item in items if not all(item.done(index.get(item.name)))]
+        name, row = f"{self.source.item}s", f"{self.source.row}s"
+        counts = {
+            name: len(items),
+            f"{name}_encoded": len(todo),
+            f"{name}_kept": len(items) - len(todo),
+            f"{name}_removed": self.removed,
+            row: sum(len(item.spans) for item in items),
+            f"{row}_encoded": sum(len(item.spans) for item in todo),
+        }
+        with progress_bar("encode", counts[f"{row}_encoded"], show=show_progress) as bar:
+            for item, warnings in zip(todo, self._encode(todo, ray), strict=True):
+                self.warnings += warnings
+                bar.advance(len(item.spans))
+        counts |= self._flags(items)
+        self._manifest(counts, complete=True)
+        return {**counts, "warnings": self.warnings}
+
+    def _encode(self, items: Sequence[Item], ray: str | None) -> Iterator[list[str]]:
+        make = partial(self.source.worker, self.encoder.spec) if ray else lambda: self.encoder
+        on_gpu = self.source.settings.device.type != "cpu"
+        cpus = 1 if on_gpu else self.source.settings.threads
+        return run_over(items, make, ray=ray, cpus=cpus, gpus=int(on_gpu))
+
+    def _flags(self, items: Sequence[Item]) -> dict[str, int]:
+        """How many rows have pictures, and texts of each kind."""
+        total = dict.fromkeys(("has_visual", *self.source.text_flags(())), 0)
+        for item in items:
+            path = self.store / f"{room_file(item.name)}.safetensors"
+            # What decoded is known from the store alone, where the item was kept.
+            found = read_entry(shard_index(path)[item.name], ("has_visual",))
+            for name, values in (found | self.source.text_flags(item.pairs or ())).items():
+                total[name] += int(values.sum())
+        row = f"{self.source.row}s"
+        return {name.replace("has", f"{row}_with", 1): count for name, count in total.items()}
+
+    def _manifest(self, counts: dict[str, int], *, complete: bool) -> None:
+        write_manifest(
+            self.store,
+            self.encoder.spec,
+            counts=counts,
+            complete=complete,
+            segments_hash=self.source.data.content_hash(),
+        )
+
+    def _clean(self, names: set[str]) -> dict[str, Entry]:
+        """What the store has of these items; files of others and damaged ones are removed."""
+        index: dict[str, Entry] = {}
+        for path in sorted(self.store.glob("*.safetensors")):
+            try:
+                found = shard_index(path)
+            except InputError as error:
+                self.warnings.append(f"{error} (it was removed and is encoded again)")
+                path.unlink()
+                continue
+            wanted = {n: e for n, e in found.items() if n in names and path.stem == room_file(n)}
+            if not wanted:
+                path.unlink()
+                self.removed += 1
+            index |= wanted
+        return index
