@@ -27,11 +27,12 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` if the block ends well, and is removed if it does not.
 
     The block makes a file or a folder there. An older file at `path` is replaced in one step; a
-    folder must not exist yet.
+    folder must not exist yet. The temporary path is absolute: of a relative one, libraries take
+    what stands before a colon for a protocol (`20:00 live/curve.csv`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
-    temporary = path.with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.absolute().with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
@@ -122,11 +123,12 @@ def read_parquet(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    place = path.absolute()
     try:
-        # Without glob=False a name with [brackets] is taken for a pattern.
-        found = pl.scan_parquet(path, glob=False).collect_schema()
+        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        found = pl.scan_parquet(place, glob=False).collect_schema()
         kept = [name for name in found if name not in without]
-        table = pl.read_parquet(path, columns=kept if without else None, glob=False)
+        table = pl.read_parquet(place, columns=kept if without else None, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from None
     for name, kind in schema.items():

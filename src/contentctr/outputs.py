@@ -33,8 +33,7 @@ def require_new(path: Path, what: str) -> None:
     """
     if strangers := _entries(path):
         raise InputError(
-            f"{_shown(path)}: {what} goes into a new or empty folder, and this one holds "
-            f"{_some(strangers)}; choose another"
+            f"{_shown(path)}: holds {_some(strangers)}; choose a new or empty folder for {what}"
         )
 
 
@@ -57,14 +56,12 @@ def check_output(path: Path, kind: str, names: Iterable[str] = ()) -> list[str]:
         return []
     if MARKER not in entries:
         raise InputError(
-            f"{_shown(path)}: holds {_some(entries)}, which contentctr did not write; {kind} goes "
-            "into a new or empty folder, or over an earlier one: choose another"
+            f"{_shown(path)}: holds {_some(entries)}, which contentctr did not write there; choose "
+            f"a new or empty folder for {kind}"
         )
     found, files = _read_marker(path / MARKER)
     if found != kind:
-        raise InputError(
-            f"{_shown(path)}: holds {found}; {kind} needs a folder of its own: choose another"
-        )
+        raise InputError(f"{_shown(path)}: holds {found}; choose another folder for {kind}")
     for name in names:
         if name not in files and os.path.lexists(path / name):
             raise InputError(
@@ -107,6 +104,9 @@ def output_folder(
     yield
     # A file that was not written after all may later be one of the user's.
     there = [name for name in [*earlier, *names] if os.path.lexists(path / name)]
+    for name in names:
+        if name not in there:
+            _remove(path, name)  # the folder that it would have been in
     _write_marker(path, kind, there)
 
 

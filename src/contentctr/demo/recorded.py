@@ -162,8 +162,7 @@ def _frames(path: Path) -> list[Image.Image]:
 
 
 def _encode(path: Path, images: Iterator[Image.Image]) -> None:
-    # Of a relative name with a colon FFmpeg takes what stands before it for a protocol.
-    with av.open(str(path.absolute()), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"

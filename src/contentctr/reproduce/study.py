@@ -204,5 +204,5 @@ def _begin(out: Path, data: Path, tables: str) -> None:
                 f"what {data} holds. Choose another folder"
             )
         return
-    require_new(out, "a reproduction that was not begun there")
+    require_new(out, "a reproduction")
     write_json(note, {"data": str(data), "tables_hash": tables})

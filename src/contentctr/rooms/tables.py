@@ -75,10 +75,12 @@ def type_error(path: Path, column: str, wanted: str, found: str) -> InputError:
 
 def _read_parquet(path: Path, wanted: Collection[str], others: bool) -> RawTable:
     try:
-        names = list(pl.read_parquet_schema(path))
+        place = path.absolute()
+        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        names = list(pl.scan_parquet(place, glob=False).collect_schema())
         _require_columns(path, names, wanted)
         columns = names if others else list(wanted)
-        table = pl.read_parquet(path, columns=columns, hive_partitioning=False)
+        table = pl.read_parquet(place, columns=columns, hive_partitioning=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
     return RawTable(
@@ -92,7 +94,8 @@ def _read_csv(path: Path, wanted: Collection[str], others: bool) -> RawTable:
     columns = names if others else list(wanted)
     bad = BadLines(path)
     try:
-        table = pl.read_csv(path, columns=columns, infer_schema=False).with_row_index(LINE, 2)
+        table = pl.read_csv(path.absolute(), columns=columns, infer_schema=False, glob=False)
+        table = table.with_row_index(LINE, 2)
         # Fewer rows than lines: a quote left open has swallowed some.
         whole = table.height >= _count_lines(path) - 1
     except pl.exceptions.PolarsError:

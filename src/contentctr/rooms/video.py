@@ -40,7 +40,9 @@ class Video:
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such video file")
         try:
-            self.container: InputContainer = av.open(str(self.path), metadata_errors="replace")
+            # Of a relative name with a colon FFmpeg takes what stands before it for a protocol.
+            name = str(self.path.absolute())
+            self.container: InputContainer = av.open(name, metadata_errors="replace")
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{self.path}: cannot be opened as a video ({reason})") from None

@@ -36,7 +36,7 @@ def claim_folder(out: Path, name: str, settings: dict[str, Any], *, may_grow: bo
                     f"{now.get(key)!r}; use those settings or another folder"
                 )
     else:
-        require_new(out, "a simulation that was not begun there")
+        require_new(out, "another simulation")
     write_json(path, settings)
     remove_leftovers(out)
 

@@ -138,8 +138,7 @@ def write_video(
         step: seconds that each stands for.
         keyframe_s: seconds from one keyframe to the next; None: the codec's own.
     """
-    # Of a relative name with a colon FFmpeg takes what stands before it for a protocol.
-    with av.open(str(path.absolute()), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4") as container:
         codec = container.add_stream("libx264", rate=1, options={"preset": "veryfast", "bf": "0"})
         codec.width, codec.height, codec.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         # More threads cut a picture into other slices: the bytes would depend on the machine.

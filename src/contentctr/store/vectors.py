@@ -37,8 +37,7 @@ from torch import Tensor
 from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, remove_leftovers, write_json
-from contentctr.outputs import require_new
+from contentctr.files import atomic, read_json, write_json
 from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
@@ -124,7 +123,7 @@ def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]
     return half
 
 
-_SHARD = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
+ROOM_FILE = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
 """Names that `room_file` makes."""
 
 
@@ -132,21 +131,6 @@ def room_file(room_id: str) -> str:
     """A file name without suffix, safe and unique for any room id."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]
     return f"{readable}-{hashlib.sha256(room_id.encode()).hexdigest()[:16]}"
-
-
-def claim_store(folder: Path) -> None:
-    """See that a store is new or was begun as one, and remove what a killed run left half written.
-
-    Raises:
-        InputError: the folder, or a file among its shards, is somebody else's.
-    """
-    manifest = folder / "manifest.json"
-    if not (manifest.is_file() and {"complete", "spec"} <= read_json(manifest).keys()):
-        require_new(folder, "what is encoded")
-    remove_leftovers(folder)
-    for path in sorted(folder.glob("*.safetensors")):
-        if not _SHARD.fullmatch(path.stem):
-            raise InputError(f"{path}: is none of the files that are kept there; move it elsewhere")
 
 
 def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:

@@ -52,7 +52,7 @@ def check_run(
             differ; names the first that does.
     """
     if not resume:
-        require_new(out, "a run (without --resume)")
+        require_new(out, "a run, or use --resume")
         return None
     if not (out / "config.json").is_file():
         raise InputError(f"{out}: nothing to resume (it has no config.json)")
