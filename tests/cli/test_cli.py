@@ -206,7 +206,7 @@ def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None
     assert code == 0 and "warning: no segment has the target 'ctr'" in err
     (tmp_path / "rooms" / "r1" / "comments.csv").write_text("t,user_id\n")
     code, _, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data")
-    assert code == 2 and "r1/comments.csv, line 1" in err
+    assert code == 2 and "r1/comments.csv: no reader of chat knows this form" in err
     words = ["--target", "comment_rate", "--skip-bad-rooms"]
     code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data", *words)
     assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)

@@ -48,7 +48,7 @@ from contentctr.prepare.klm3.segments import (
     room_stats,
 )
 from contentctr.prepare.klm3.settings import (
-    BENCHMARK_PEAK,
+    BENCHMARK_ENTERED,
     BENCHMARK_ROOMS,
     BENCHMARK_SEGMENTS,
     BENCHMARK_SHARES,
@@ -97,7 +97,7 @@ def prepare_klm3(
         target: of `set_target`; ctr, comment_rate, highlight_score, highlight_label, ...
         comment_lag: as `prepare_rooms`.
         rooms: "all", or "benchmark": the 10,000 with most sessions, of those with at least 5
-            segments and 5 sessions at one moment (ties: the lower id).
+            segments and 5 sessions begun by the start of the last one (ties: the lower id).
         val: share of validation rooms; None: 0.1.
         test: share of test rooms; None: 0.1, and 0.2 for the benchmark's rooms.
         zone: time zone of datetimes that name none.
@@ -240,13 +240,14 @@ class _Job:
             raise InputError(f"{self.source}: no room of live_room_meta has a segment embedding")
         self._require_overlap(stats)
         if self.settings.rooms == "benchmark":
-            enough = (pl.col("segments") >= BENCHMARK_SEGMENTS) & (pl.col("peak") >= BENCHMARK_PEAK)
-            order = stats.filter(enough).sort("sessions", "live_id", descending=[True, False])
+            order = stats.sort("sessions", "live_id", descending=[True, False])
             stats = order.head(BENCHMARK_ROOMS).sort("live_id")
+            enough = pl.col("segments") >= BENCHMARK_SEGMENTS
+            stats = stats.filter(enough & (pl.col("entered") >= BENCHMARK_ENTERED))
             if not stats.height:
                 raise InputError(
                     f"{self.source}: no room has {BENCHMARK_SEGMENTS} segments and "
-                    f"{BENCHMARK_PEAK} sessions at one moment; use all rooms"
+                    f"{BENCHMARK_ENTERED} sessions begun by its last; use all rooms"
                 )
         started = (
             pl.from_epoch("start", "ms")
