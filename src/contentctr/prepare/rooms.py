@@ -140,14 +140,10 @@ def prepare_rooms(
     length = Grid(segment_seconds).segment_seconds
     folders = find_rooms(rooms_root)
     _require_separate(out, [rooms_root, *folders])
-<<<<<<< HEAD
     check_output(out, prepared.KIND, prepared.FILES)
-    collected = _collect(folders, length, skip_bad_rooms, ray=ray, show_progress=show_progress)
-=======
     collected = _collect(
         folders, length, skip_bad_rooms, names, ray=ray, show_progress=show_progress
     )
->>>>>>> main
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)

@@ -109,21 +109,6 @@ def type_error(path: Path, column: str, wanted: str, found: str) -> InputError:
     return InputError(f"{path}: column {column!r} must be {wanted}, not {found}")
 
 
-<<<<<<< HEAD
-def _read_parquet(path: Path, wanted: Collection[str], others: bool) -> RawTable:
-    try:
-        place = path.absolute()
-        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
-        names = list(pl.scan_parquet(place, glob=False).collect_schema())
-        _require_columns(path, names, wanted)
-        columns = names if others else list(wanted)
-        table = pl.read_parquet(place, columns=columns, hive_partitioning=False, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
-    return RawTable(
-        table=table.with_row_index(LINE, offset=1), bad=BadLines(path, "row"), is_text=False
-    )
-=======
 @dataclass(kw_only=True)
 class _Search:
     """Which columns of a file are looked for."""
@@ -171,7 +156,6 @@ class _Search:
     def _missing(self, name: str, names: Sequence[str], can_be_named: bool) -> str:
         hint = f" (if one of these is it: --columns {name}=ITS_NAME)" if can_be_named else ""
         return f"{self.path}: column {name!r} is missing; it has {show(list(names))}{hint}"
->>>>>>> main
 
 
 def _read_file(path: Path, search: _Search) -> RawTable:
@@ -184,21 +168,7 @@ def _read_file(path: Path, search: _Search) -> RawTable:
             f"{', '.join(search.wanted)}"
         )
     bad = BadLines(path)
-<<<<<<< HEAD
-    try:
-        table = pl.read_csv(path.absolute(), columns=columns, infer_schema=False, glob=False)
-        table = table.with_row_index(LINE, 2)
-        # Fewer rows than lines: a quote left open has swallowed some.
-        whole = table.height >= _count_lines(path) - 1
-    except pl.exceptions.PolarsError:
-        whole = False
-    if not whole:
-        table = _read_damaged_csv(path, len(names), bad).select(LINE, *columns)
-    empty = pl.all_horizontal(pl.exclude(LINE).is_null())
-    return RawTable(table=table.filter(~empty), bad=bad, is_text=True)
-=======
     found: dict[str, int] = {}
->>>>>>> main
 
     def choose(header: Header) -> Sequence[int]:
         search.warnings.clear()
@@ -233,9 +203,13 @@ def _head(path: Path) -> bytes:
 
 def _read_parquet(path: Path, search: _Search) -> RawTable:
     try:
-        names = list(pl.read_parquet_schema(path))
+        place = path.absolute()
+        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        names = list(pl.scan_parquet(place, glob=False).collect_schema())
         found = {name: names[place] for name, place in search.find(names).items()}
-        table = pl.read_parquet(path, columns=list(found.values()), hive_partitioning=False)
+        table = pl.read_parquet(
+            place, columns=list(found.values()), hive_partitioning=False, glob=False
+        )
     # Of damage deep inside a file Polars panics, which is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
