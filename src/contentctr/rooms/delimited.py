@@ -159,10 +159,11 @@ def _read_sound(source: Path | bytes, header: Header, places: Sequence[int]) -> 
     """The table as Polars reads it; None where rows and lines do not agree."""
     try:
         table = pl.read_csv(
-            source,
+            source.absolute() if isinstance(source, Path) else source,
             columns=sorted(places),
             separator=header.delimiter,
             infer_schema=False,
+            glob=False,  # a name may hold [brackets]
         )
     except pl.exceptions.PolarsError:
         return None
