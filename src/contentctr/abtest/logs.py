@@ -1,17 +1,18 @@
 """Exposure logs of an A/B test: read, checked, and summed for each user and day.
 
-One row an exposure, in Parquet or CSV:
+One row an exposure, in Parquet, CSV or TSV, gzip around it or not:
 
     user_id  text or a whole number      who was shown a room
     arm      text                        which arm of the test ranked it
     day      date, or a whole number     or instead of it:
-    time     date and time (ISO 8601)    its UTC day counts
-    clicked  true/false or 1/0           whether the user went in
-    play_s   seconds, at least 0         how long the user stayed, 0 without a click
+    time     date and time (ISO 8601),   its UTC day counts
+             or Unix time (s, ms, us, ns)
+    clicked  true/false, 1/0, 1.0/0.0    whether the user went in
+    play_s   seconds, at least 0         how long the user stayed; 0 or empty without a click
     room_id  optional, not used in the statistics
     simulated  optional true/false       true in the logs of a replay
 
-A folder holds such files (all of its *.parquet and *.csv); they are read one at a time.
+A folder holds such files; they are read one at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,19 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.progress import progress_bar
-from contentctr.rooms.lines import require_suffix
-from contentctr.rooms.tables import LINE, RawTable, read_table, reject, type_error
+from contentctr.rooms.cells import Checked, as_flags, as_ids, as_numbers, as_text
+from contentctr.rooms.moment_columns import EPOCH, column_seconds
+from contentctr.rooms.moments import UNIX_S
+from contentctr.rooms.tables import (
+    LINE,
+    SUFFIXES,
+    RawTable,
+    has_suffix,
+    read_table,
+    reject,
+    type_error,
+)
 
-SUFFIXES = (".parquet", ".csv")
 MAX_CROSSED_SHARE = 0.01
 """More users in several arms than this share stop the command: the assignment is broken."""
 LOG_SCHEMA: dict[str, Any] = {
@@ -52,7 +62,6 @@ USER_DAYS_SCHEMA: dict[str, Any] = {
     "play_s": pl.Float64,
 }
 
-_TRUE, _FALSE = ("true", "1"), ("false", "0")
 _KEY = ("user_id", "arm", "day")
 
 
@@ -84,15 +93,16 @@ def read_logs(source: Path, *, show_progress: bool = True) -> ExposureLog:
     them is an error.
 
     Args:
-        source: a .parquet or .csv file, or a folder with at least one.
+        source: a file, or a folder with at least one.
         show_progress: show a bar over the files.
 
     Raises:
-        InputError: nothing to read, a column is missing or of a wrong type, more than 1 % of a
-            file's rows are bad, fewer than two arms, or too many users in several.
+        InputError: nothing to read, a column is missing or of a wrong type, too many of a file's
+            rows are bad (`BadLines.warnings`), fewer than two arms, or too many users in several.
     """
-    files = _files(source)
-    parts, warnings, simulated, rows = [], [], False, 0
+    warnings: list[str] = []
+    files = _files(source, warnings)
+    parts, simulated, rows = [], False, 0
     # One file at a time: a log may be larger than memory, its sums by user and day are not.
     with progress_bar("Reading logs", len(files), show=show_progress) as bar:
         for path in files:
@@ -121,15 +131,19 @@ def read_logs(source: Path, *, show_progress: bool = True) -> ExposureLog:
     )
 
 
-def _files(source: Path) -> list[Path]:
+def _files(source: Path, warnings: list[str]) -> list[Path]:
+    """The logs to read; a folder's other files are named in `warnings`."""
     if not source.is_dir():
-        require_suffix(source, "exposures", SUFFIXES)
         if not source.is_file():
             raise InputError(f"{source}: no such file or folder")
         return [source]
-    found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    entries = [p for p in sorted(source.iterdir()) if not p.name.startswith((".", "_"))]
+    found = [p for p in entries if p.is_file() and has_suffix(p)]
     if not found:
-        raise InputError(f"{source}: holds no exposure log (*.parquet or *.csv)")
+        raise InputError(f"{source}: holds no exposure log ({', '.join(SUFFIXES)})")
+    others = [p.name for p in entries if p not in found and p.name != "manifest.json"]
+    if others:
+        warnings.append(f"{source}: did not read {', '.join(others[:10])}")
     return found
 
 
@@ -147,83 +161,118 @@ def _read_file(path: Path) -> tuple[pl.DataFrame, list[str], bool]:
     if not raw.table.height:
         raise InputError(f"{path}: must have at least one row, not 0")
     _check_types(path, raw)
-    table = raw.table.select(
-        LINE,
-        user_id=pl.col("user_id").cast(pl.String),
-        arm=pl.col("arm").cast(pl.String),
-        day=_day(raw, "day" if "day" in names else "time"),
-        clicked=_flag(raw, "clicked"),
-        play_s=_number(raw, "play_s"),
+    users = as_ids(raw.table["user_id"], "user_id")
+    clicked = as_flags(raw.table["clicked"], "clicked")
+    played, filled = _played(raw, clicked.values)
+    days, day_reasons = _days(raw, "day" if "day" in names else "time")
+    table = pl.DataFrame(
+        {
+            LINE: raw.table[LINE],
+            "user_id": users.values,
+            "arm": as_text(raw.table["arm"]),
+            "day": days,
+            "clicked": clicked.values,
+            "play_s": played.values,
+            "why": pl.DataFrame(
+                [
+                    series.alias(str(number))
+                    for number, series in enumerate(
+                        (users.reasons, day_reasons, clicked.reasons, played.reasons)
+                    )
+                ]
+            ).select(pl.coalesce(pl.all()))["0"],
+        }
     )
     total = raw.total  # before bad rows are noted, which would count them twice
-    good = reject(raw, table, _reason()).drop(LINE)
-    marked = "simulated" in names and bool(raw.table.select(_flag(raw, "simulated").any()).item())
-    return good, raw.bad.warnings(total), marked
+    good = reject(raw, table, _reason()).drop(LINE, "why")
+    warnings = raw.warnings + raw.bad.warnings(total)
+    if filled:
+        warnings.append(f"{path}: play_s is empty in {filled} rows without a click: taken as 0")
+    marked = "simulated" in names and as_flags(raw.table["simulated"], "simulated").values.any()
+    return good, warnings, bool(marked)
 
 
 def _check_types(path: Path, raw: RawTable) -> None:
     if raw.is_text:
         return
-    texts: tuple[Any, ...] = (pl.String, pl.Categorical, pl.Enum)
+    texts: tuple[Any, ...] = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
     schema = raw.table.schema
     for name, rule, good in (
-        ("user_id", "text or a whole number", lambda k: k in texts or k.is_integer()),
-        ("arm", "text", lambda k: k in texts),
-        ("clicked", "true/false or 1/0", lambda k: k == pl.Boolean or k.is_integer()),
-        ("play_s", "a number of seconds", lambda k: k.is_numeric()),
-        ("day", "a date or a whole number", lambda k: k in (pl.Date, pl.String) or k.is_integer()),
-        ("time", "a date and time", lambda k: k == pl.Datetime or k == pl.String),
-        ("simulated", "true/false", lambda k: k == pl.Boolean),
+        ("user_id", "text or a whole number", lambda k: k in texts or k.is_numeric()),
+        ("arm", "text", lambda k: k in texts or k.is_integer()),
+        (
+            "clicked",
+            "true/false or 1/0",
+            lambda k: k == pl.Boolean or k in texts or k.is_numeric(),
+        ),
+        ("play_s", "a number of seconds", lambda k: k in texts or k.is_numeric()),
+        (
+            "day",
+            "a date or a whole number",
+            lambda k: k in (pl.Date, pl.Datetime, *texts) or k.is_integer(),
+        ),
+        (
+            "time",
+            "a date and time, or Unix time",
+            lambda k: k in (pl.Date, pl.Datetime, *texts) or k.is_numeric(),
+        ),
     ):
         if name in schema and not good(schema[name]) and (name != "time" or "day" not in schema):
             raise type_error(path, name, rule, str(schema[name]))
 
 
-def _day(raw: RawTable, name: str) -> pl.Expr:
-    """The day as text: ISO for dates, digits for numbers; null where it is none."""
-    kind, column = raw.table.schema[name], pl.col(name)
-    if name == "time":
-        if kind == pl.String:
-            # A time without a zone is taken as UTC.
-            column = column.str.strip_chars().str.to_datetime(time_zone="UTC", strict=False)
-        elif isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-            column = column.dt.convert_time_zone("UTC")
-        return column.dt.date().cast(pl.String)
-    if kind != pl.String:
-        return column.cast(pl.String)
-    text = column.str.strip_chars()
-    as_date = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
-    return pl.coalesce(as_date, text.cast(pl.Int64, strict=False).cast(pl.String))
+def _days(raw: RawTable, name: str) -> tuple[pl.Series, pl.Series]:
+    """The day as text, ISO for dates, digits for numbers; and why a row has none."""
+    column = raw.table[name]
+    if column.dtype == pl.Date:
+        days = column.cast(pl.String)
+        return days, _why(days, column.cast(pl.String), f"{name} must be a date, not ")
+    if name == "day" and column.dtype != pl.Datetime:
+        text = as_text(column)
+        as_date = text.str.to_date("%Y-%m-%d", strict=False).cast(pl.String)
+        number = text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False).cast(pl.String)
+        days = pl.select(pl.coalesce(as_date, number)).to_series()
+        return days, _why(days, text, "day must be a date (2024-05-01) or a whole number, not ")
+    # A time without a zone is taken as UTC.
+    times = column_seconds(EPOCH, column, name, raw.delimiter)
+    # Smaller numbers are seconds from some start, or days such as 20240501.
+    since_1970 = times.seconds >= UNIX_S
+    seconds = pl.select(pl.when(since_1970).then(times.seconds)).to_series()
+    days = pl.from_epoch((seconds / 86400).floor().cast(pl.Int64), time_unit="d").cast(pl.String)
+    rule = (
+        f"{name} must be a date and time (ISO 8601), or Unix time in s, ms, us or ns (a day such "
+        "as 20240501 belongs in a column `day`), not "
+    )
+    return days, _why(days, as_text(column), rule)
 
 
-def _flag(raw: RawTable, name: str) -> pl.Expr:
-    column = pl.col(name)
-    if raw.table.schema[name] == pl.Boolean:
-        return column
-    text = column.cast(pl.String).str.strip_chars().str.to_lowercase()
-    return pl.when(text.is_in(_TRUE)).then(True).when(text.is_in(_FALSE)).then(False)
+def _why(days: pl.Series, given: pl.Series, rule: str) -> pl.Series:
+    """Why a row has no day; null where it has one."""
+    return pl.select(
+        pl.when(days.is_null()).then(
+            pl.when(given.is_null())
+            .then(pl.lit("day or time is missing"))
+            .otherwise(pl.concat_str(pl.lit(rule + "'"), given.str.slice(0, 60), pl.lit("'")))
+        )
+    ).to_series()
 
 
-def _number(raw: RawTable, name: str) -> pl.Expr:
-    column = pl.col(name).str.strip_chars() if raw.is_text else pl.col(name)
-    return column.cast(pl.Float64, strict=False)
+def _played(raw: RawTable, clicked: pl.Series) -> tuple[Checked, int]:
+    """Seconds, 0 where there is none without a click; and how many those were."""
+    found = as_numbers(raw.table["play_s"], "play_s", raw.delimiter)
+    empty = found.values.is_null() & found.reasons.is_null() & ~clicked.fill_null(True)
+    return Checked(values=found.values.set(empty, 0.0), reasons=found.reasons), int(empty.sum())
 
 
 def _reason() -> pl.Expr:
     """Why a row is bad; null where it is good."""
-    return (
-        pl.when(pl.col("user_id").fill_null("") == "")
-        .then(pl.lit("user_id is missing"))
-        .when(pl.col("arm").fill_null("") == "")
-        .then(pl.lit("arm is missing"))
-        .when(pl.col("day").is_null())
-        .then(pl.lit("day or time is missing or not a date, a whole number, a date and time"))
-        .when(pl.col("clicked").is_null())
-        .then(pl.lit("clicked must be true/false or 1/0"))
-        .when(~pl.col("play_s").is_finite().fill_null(False))
-        .then(pl.lit("play_s must be a finite number of seconds"))
-        .when(pl.col("play_s") < 0)
-        .then(pl.format("play_s must be at least 0, not {}", "play_s"))
+    return pl.coalesce(
+        "why",
+        pl.when(pl.col("arm").is_null()).then(pl.lit("arm is missing")),
+        pl.when(pl.col("play_s").is_null()).then(pl.lit("play_s is missing, where there is a click")),
+        pl.when(pl.col("play_s") < 0).then(
+            pl.format("play_s must be at least 0, not {}", "play_s")
+        ),
     )
 
 

@@ -12,8 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from contentctr.errors import InputError
+
 if TYPE_CHECKING:
     from contentctr.predict.files import Prediction
+
+LOG_FIELDS = ("t", "text", "user_id", "kind", "id")
+"""Fields of logs whose columns a user can name."""
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
@@ -25,10 +30,37 @@ Ray = Annotated[
         "All its machines must see the same files.",
     ),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD=NAME,...",
+        help="Names of columns in the logs: t=offset,text=message,user_id=author (also kind, id).",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
 ]
+
+
+def column_names(text: str | None) -> dict[str, str]:
+    """What --columns says: the log's name of each field.
+
+    Raises:
+        InputError: it is not FIELD=NAME,...
+    """
+    names: dict[str, str] = {}
+    for pair in (text or "").split(","):
+        field, mark, name = (word.strip() for word in pair.partition("="))
+        if not pair.strip():
+            continue
+        if field not in LOG_FIELDS or not mark or not name or field in names:
+            raise InputError(
+                f"--columns must be FIELD=NAME,... with each of {', '.join(LOG_FIELDS)} once at "
+                f"most, not {text!r}"
+            )
+        names[field] = name
+    return names
 
 
 def device_name(name: str) -> str:

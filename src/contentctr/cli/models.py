@@ -9,11 +9,13 @@ import typer
 
 from contentctr.batch import DataSpec
 from contentctr.cli.common import (
+    Columns,
     Device,
     Out,
     Ray,
     Resume,
     Words,
+    column_names,
     device_name,
     print_prediction,
     print_table,
@@ -128,13 +130,26 @@ def predict(
     speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
     events: Annotated[Path | None, typer.Option(help="Event log of the video.")] = None,
     streamer: Annotated[str, typer.Option(help="Who streams.")] = "",
+    started_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ISO", help="When the video started, with a zone, for clock times in its logs."
+        ),
+    ] = None,
+    columns: Columns = None,
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
     device: Device = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
     from contentctr.predict.rooms import predict_recording as run
+    from contentctr.rooms.lines import BadLine
+    from contentctr.rooms.moments import parse_started_at
 
+    try:
+        start = None if started_at is None else parse_started_at(started_at, "--started-at")
+    except BadLine as reason:
+        raise InputError(str(reason)) from None
     found = run(
         checkpoint,
         source,
@@ -143,6 +158,8 @@ def predict(
         speech=speech,
         events=events,
         streamer_id=streamer,
+        started_at=start,
+        names=column_names(columns),
         top_k=top,
         clips=clips,
         device=device_name(device),

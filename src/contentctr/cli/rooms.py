@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from contentctr.cli.common import Device, Ray, device_name, print_table, print_warnings
+from contentctr.cli.common import (
+    Columns,
+    Device,
+    Ray,
+    column_names,
+    device_name,
+    print_table,
+    print_warnings,
+)
 
 Target = Annotated[
     str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
@@ -34,6 +42,7 @@ def prepare_rooms(
     skip_bad_rooms: Annotated[
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
+    columns: Columns = None,
     ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
@@ -49,6 +58,7 @@ def prepare_rooms(
         val=val,
         test=test,
         skip_bad_rooms=skip_bad_rooms,
+        names=column_names(columns),
         ray=ray,
     )
     manifest = data.manifest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ def predict_recording(
     speech: Path | None = None,
     events: Path | None = None,
     streamer_id: str = "",
+    started_at: datetime | None = None,
+    names: Mapping[str, str] | None = None,
     top_k: int = 5,
     clips: bool = False,
     device: torch.device | str = "cpu",
@@ -51,6 +55,8 @@ def predict_recording(
         events: event log of a video file.
         streamer_id: who streams, in a video file; a streamer that the model does not know, or
             none, gets the "unknown" embedding.
+        started_at: when a video file started, with a zone, for clock times in its logs.
+        names: the user's own names of columns in the logs, of `read_room`.
         top_k: highlights to find at most.
         clips: cut the highlights from the video, without encoding it again.
         device: where to compute.
@@ -61,7 +67,7 @@ def predict_recording(
     """
     require_choice(top_k)
     checkpoint = load_for(checkpoint, "rooms")
-    room = _read_recording(Path(source), comments, speech, events, streamer_id)
+    room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
     warnings = [*room.warnings, *_missing_parts(room, checkpoint)]
@@ -81,20 +87,33 @@ def _read_recording(
     speech: Path | None,
     events: Path | None,
     streamer_id: str,
+    started_at: datetime | None,
+    names: Mapping[str, str] | None,
 ) -> Room:
     if source.is_dir():
-        given = {"comments": comments, "speech": speech, "events": events}
+        given = {
+            "comments": comments,
+            "speech": speech,
+            "events": events,
+            "started-at": started_at,
+        }
         extra = [name for name, path in given.items() if path is not None]
         if extra or streamer_id:
             raise InputError(
                 f"{source}: a room folder names its own parts; --{(extra or ['streamer'])[0]} is "
                 "for a video file"
             )
-        return read_room(source)
+        return read_room(source, names=names)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
     return room_from_video(
-        source, comments=comments, speech=speech, events=events, streamer_id=streamer_id
+        source,
+        comments=comments,
+        speech=speech,
+        events=events,
+        streamer_id=streamer_id,
+        started_at=started_at,
+        names=names,
     )
 
 

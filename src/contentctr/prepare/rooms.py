@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -102,6 +102,7 @@ def prepare_rooms(
     val: float = 0.1,
     test: float = 0.1,
     skip_bad_rooms: bool = False,
+    names: Mapping[str, str] | None = None,
     ray: str | None = None,
     show_progress: bool = True,
 ) -> PreparedRooms:
@@ -121,6 +122,7 @@ def prepare_rooms(
         val: share of validation rooms.
         test: share of test rooms.
         skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
+        names: the user's own names of columns in the rooms' logs, of `read_room`.
         ray: the Ray cluster whose machines read and segment, as `run_over` takes it; None: here.
         show_progress: show a bar.
 
@@ -136,7 +138,9 @@ def prepare_rooms(
     length = Grid(segment_seconds).segment_seconds
     folders = find_rooms(rooms_root)
     _require_separate(out, [rooms_root, *folders])
-    collected = _collect(folders, length, skip_bad_rooms, ray=ray, show_progress=show_progress)
+    collected = _collect(
+        folders, length, skip_bad_rooms, names, ray=ray, show_progress=show_progress
+    )
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
@@ -158,6 +162,7 @@ def _collect(
     folders: Sequence[Path],
     segment_seconds: float,
     skip_bad_rooms: bool,
+    names: Mapping[str, str] | None,
     *,
     ray: str | None,
     show_progress: bool,
@@ -166,7 +171,7 @@ def _collect(
     chunks = [folders[n : n + _CHUNK_ROOMS] for n in range(0, len(folders), _CHUNK_ROOMS)]
     collected = _Collected(segment_seconds=segment_seconds)
     place_of: dict[str, Path] = {}
-    found = run_over(chunks, partial(_reader, segment_seconds, skip_bad_rooms), ray=ray)
+    found = run_over(chunks, partial(_reader, segment_seconds, skip_bad_rooms, names), ray=ray)
     with progress_bar("Reading rooms", len(folders), show=show_progress) as bar:
         for chunk, part in zip(chunks, found, strict=True):
             for room_id, folder in part.places:
@@ -181,12 +186,14 @@ def _collect(
     return collected
 
 
-def _reader(segment_seconds: float, skip_bad_rooms: bool) -> Callable[[Sequence[Path]], _Collected]:
+def _reader(
+    segment_seconds: float, skip_bad_rooms: bool, names: Mapping[str, str] | None
+) -> Callable[[Sequence[Path]], _Collected]:
     """What reads and segments the rooms of some folders."""
 
     def read(folders: Sequence[Path]) -> _Collected:
         collected = _Collected(segment_seconds=segment_seconds)
-        for rooms in _read_rooms(folders, collected, skip_bad_rooms):
+        for rooms in _read_rooms(folders, collected, skip_bad_rooms, names):
             collected.add(rooms)
         return collected
 
@@ -194,14 +201,17 @@ def _reader(segment_seconds: float, skip_bad_rooms: bool) -> Callable[[Sequence[
 
 
 def _read_rooms(
-    folders: Sequence[Path], collected: _Collected, skip_bad_rooms: bool
+    folders: Sequence[Path],
+    collected: _Collected,
+    skip_bad_rooms: bool,
+    names: Mapping[str, str] | None,
 ) -> Iterator[list[tuple[Path, Room]]]:
     """The rooms, as many at a time as are segmented together."""
     rooms: list[tuple[Path, Room]] = []
     events = 0
     for folder in folders:
         try:
-            room = read_room(folder)
+            room = read_room(folder, names=names)
         except InputError as error:
             if not skip_bad_rooms:
                 raise

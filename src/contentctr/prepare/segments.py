@@ -129,7 +129,11 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
     viewers = pl.col("viewers")
     return (
         table.with_columns(
-            *(_silent("has_events", c, 0) for c in ("viewers", "clickers", *_EVENT_COUNTS)),
+            # A chat log tells of gifts and of nobody's exposure: the other counts stay unknown.
+            *(
+                _silent("has_gifts" if c == "gift_count" else "has_events", c, 0)
+                for c in ("viewers", "clickers", *_EVENT_COUNTS)
+            ),
             _silent("has_speech", "speech", ""),
             _silent("has_comments", "comments", ""),
             _silent("has_comments", "comments_logged", 0),
@@ -185,6 +189,7 @@ def _base(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
             "duration_s": [r.duration_s for r in rooms],
             "num_segments": [grid.count(r.duration_s) for r in rooms],
             "has_events": [r.events is not None for r in rooms],
+            "has_gifts": [r.events is not None or r.gifts is not None for r in rooms],
             "has_speech": [r.speech is not None for r in rooms],
             "has_comments": [r.comments is not None for r in rooms],
         },
@@ -194,7 +199,7 @@ def _base(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
             "streamer_id": pl.String,
             "duration_s": pl.Float64,
             "num_segments": pl.Int64,
-            **dict.fromkeys(("has_events", "has_speech", "has_comments"), pl.Boolean),
+            **dict.fromkeys(("has_events", "has_gifts", "has_speech", "has_comments"), pl.Boolean),
         },
     )
     end = pl.min_horizontal(grid.border(pl.col("segment") + 1), "duration_s")
@@ -239,7 +244,8 @@ def _place(rows: pl.DataFrame, t: str, grid: Grid) -> pl.DataFrame:
 
 
 def _count_events(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
-    rows = _place(_stack(rooms, [r.events for r in rooms], EVENTS_SCHEMA, grid), "t", grid)
+    logs = [room.gifts if room.events is None else room.events for room in rooms]
+    rows = _place(_stack(rooms, logs, EVENTS_SCHEMA, grid), "t", grid)
     kind = pl.col("kind")
     counts = rows.group_by("room", "segment").agg(
         (kind == KIND_OF_COUNT[name]).sum().alias(alias)

@@ -34,7 +34,8 @@ from contentctr.pretrain.impressions import (
 from contentctr.pretrain.masked import generator
 from contentctr.pretrain.sim import Sim, SimOutput, SimSettings, sim_loss
 from contentctr.pretrain.streamer_metrics import click_metrics, popularity, table_purity
-from contentctr.pretrain.watch_logs import SUFFIXES, WatchBatch, read_pairs
+from contentctr.pretrain.watch_logs import WatchBatch, read_pairs
+from contentctr.rooms.tables import SUFFIXES
 from contentctr.score.checkpoint import load_weights, save_weights
 from contentctr.store.streamer_table import write_streamer_table
 from contentctr.train.loop import run_training
@@ -175,7 +176,9 @@ def _find_files(logs: Path, categories: Path | str | None) -> tuple[Path, Path |
     found = [logs / f"watch_logs{suffix}" for suffix in SUFFIXES]
     beside = [logs / f"streamers{suffix}" for suffix in SUFFIXES]
     if not any(path.is_file() for path in found):
-        raise InputError(f"{logs}: must hold watch_logs.parquet or watch_logs.csv")
+        raise InputError(
+            f"{logs}: must hold watch_logs.parquet, .csv or .tsv (or .csv.gz, .tsv.gz)"
+        )
     first = next((path for path in beside if path.is_file()), None)
     return next(path for path in found if path.is_file()), given or first
 

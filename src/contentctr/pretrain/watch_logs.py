@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contentctr.errors import InputError
-from contentctr.rooms.lines import require_suffix, show
+from contentctr.rooms.cells import as_flags, as_ids, as_text
+from contentctr.rooms.lines import show
+from contentctr.rooms.moment_columns import EPOCH, column_seconds
 from contentctr.rooms.tables import LINE, RawTable, read_table, reject, type_error
 
-SUFFIXES = (".parquet", ".csv")
 MILLISECONDS_FROM = 1e11
 """Unix times from here on are milliseconds (as seconds, this would be the year 5138)."""
 NUM_GAPS = 32
@@ -169,15 +170,14 @@ def read_watch_logs(path: Path) -> WatchLogs:
     """A log of impressions, by user and time, each user, streamer and time once.
 
     Args:
-        path: .parquet or .csv with `user_id` and `streamer_id` (text or whole numbers, kept digit
-            by digit), `t` or `time` (Unix seconds or milliseconds, ISO 8601 text, or a date-time
-            column; without a zone it is UTC) and `clicked` (0 or 1, or true or false).
+        path: a table as `read_table` reads it, with `user_id` and `streamer_id` (text or whole
+            numbers, kept digit by digit), `t` or `time` (Unix time, ISO 8601 text, or a date-time
+            column; without a zone it is UTC) and `clicked` (1 or 0, or true or false).
 
     Raises:
-        InputError: the file is unreadable, a column is missing or of a wrong type, or more than
-            1 % of the rows are bad.
+        InputError: the file is unreadable, a column is missing or of a wrong type, or too many of
+            the rows are bad (`BadLines.warnings`).
     """
-    require_suffix(path, "watch logs", SUFFIXES)
     raw = read_table(path, ["user_id", "streamer_id", "clicked"], others=True)
     names = [name for name in ("t", "time") if name in raw.table.columns]
     if len(names) != 1:
@@ -186,17 +186,34 @@ def read_watch_logs(path: Path) -> WatchLogs:
             f"{show([name for name in raw.table.columns if name != LINE])}"
         )
     _check_types(path, raw, names[0])
-    table = raw.table.select(
-        LINE,
-        pl.col("user_id", "streamer_id").cast(pl.String),
-        clicked=_as_clicked(raw),
-        clicked_given=pl.col("clicked").cast(pl.String),
-        t_given=pl.col(names[0]).cast(pl.String),
-        t=_as_seconds(path, raw.table[names[0]]),
+    users = as_ids(raw.table["user_id"], "user_id")
+    streamers = as_ids(raw.table["streamer_id"], "streamer_id")
+    clicked = as_flags(raw.table["clicked"], "clicked")
+    times = column_seconds(EPOCH, raw.table[names[0]], names[0], raw.delimiter)
+    _require_one_unit(path, raw.table[names[0]])
+    table = pl.DataFrame(
+        {
+            LINE: raw.table[LINE],
+            "user_id": users.values,
+            "streamer_id": streamers.values,
+            "t": times.seconds,
+            "clicked": clicked.values,
+            "why_user": users.reasons,
+            "why_streamer": streamers.reasons,
+            "why_t": times.reasons,
+            "why_clicked": clicked.reasons,
+        }
     )
+    # The rule of a room's logs, in the words of these: any time is counted from 1970.
+    table = table.with_columns(
+        pl.col("why_t").str.replace(
+            "a number of seconds or a time", "Unix time or a date and time (ISO 8601)", literal=True
+        )
+    )
+    why = [name for name in table.columns if name.startswith("why_")]
     total = raw.total
-    good = reject(raw, table, _reason()).select("user_id", "streamer_id", "t", "clicked")
-    warnings = raw.bad.warnings(total)
+    good = reject(raw, table, pl.coalesce(why)).select("user_id", "streamer_id", "t", "clicked")
+    warnings = raw.warnings + raw.bad.warnings(total)
     if good.height == 0:
         raise InputError(f"{path}: must have at least one impression")
     distinct = good.group_by("user_id", "streamer_id", "t").agg(pl.col("clicked").any())
@@ -211,7 +228,7 @@ def read_pairs(path: Path, column: str) -> dict[str, str]:
     """A text of each streamer's: its category, or its type.
 
     Args:
-        path: .parquet or .csv with `streamer_id`, each once, and `column`; an empty or missing
+        path: a table as `read_table` reads it, with `streamer_id`, each once, and `column`; an empty or missing
             text leaves the streamer out.
         column: what to read.
 
@@ -219,10 +236,13 @@ def read_pairs(path: Path, column: str) -> dict[str, str]:
         InputError: the file is unreadable, lacks a column, or a streamer is there twice or has no
             id.
     """
-    require_suffix(path, "streamers", SUFFIXES)
     raw = read_table(path, ["streamer_id", column])
-    raw.bad.warnings(0)  # a bad line of so short a table is an error
-    pairs = raw.table.select(LINE, pl.col("streamer_id", column).cast(pl.String))
+    raw.bad.warnings(raw.bad.count)  # a bad line of so short a table is an error
+    streamers = as_ids(raw.table["streamer_id"], "streamer_id")
+    damaged = streamers.reasons.filter(streamers.values.is_not_null()).drop_nulls()
+    if len(damaged):
+        raise InputError(f"{path}: {damaged[0]}")
+    pairs = pl.DataFrame([raw.table[LINE], streamers.values, as_text(raw.table[column])])
     found: dict[str, str] = {}
     seen: dict[str, int] = {}
     for line, streamer, text in pairs.iter_rows():
@@ -244,66 +264,26 @@ def _check_types(path: Path, raw: RawTable, time: str) -> None:
     if raw.is_text:
         return
     schema = raw.table.schema
+    texts = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
     for name in ("user_id", "streamer_id"):
         kind = schema[name]
-        if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-            raise type_error(path, name, "String or a whole number", str(kind))
-    if not (schema["clicked"].is_integer() or schema["clicked"] in (pl.Boolean, pl.String)):
-        raise type_error(path, "clicked", "0 or 1", str(schema["clicked"]))
-    if not (schema[time].is_numeric() or schema[time] in (pl.String, pl.Datetime)):
-        raise type_error(path, time, "a number, ISO 8601 text or Datetime", str(schema[time]))
+        if not (kind.is_numeric() or kind in texts):
+            raise type_error(path, name, "text or a whole number", str(kind))
+    kind = schema["clicked"]
+    if not (kind.is_numeric() or kind == pl.Boolean or kind in texts):
+        raise type_error(path, "clicked", "true/false or 1/0", str(kind))
+    kind = schema[time]
+    if not (kind.is_numeric() or kind == pl.Datetime or kind in texts):
+        raise type_error(path, time, "Unix time or a date and time (ISO 8601)", str(kind))
 
 
-def _as_clicked(raw: RawTable) -> pl.Expr:
-    """Boolean; null where it is neither."""
-    text = pl.col("clicked").cast(pl.String).str.strip_chars().str.to_lowercase()
-    return text.replace_strict(
-        {"0": False, "1": True, "false": False, "true": True}, default=None, return_dtype=pl.Boolean
-    )
-
-
-def _as_seconds(path: Path, given: pl.Series) -> pl.Series:
-    """Unix seconds as Float64; null where it is no time."""
-    if given.dtype == pl.Datetime:
-        return given.dt.epoch("us").cast(pl.Float64) / 1e6
-    if given.dtype == pl.String:
-        text = given.str.strip_chars()
-        numbers = text.cast(pl.Float64, strict=False)
-        if numbers.null_count() > len(text) / 2:
-            return _iso_seconds(text)
-    else:
-        numbers = given.cast(pl.Float64)
-    finite = numbers.filter(numbers.is_finite())
-    large = finite.abs() >= MILLISECONDS_FROM
+def _require_one_unit(path: Path, given: pl.Series) -> None:
+    """Refuse numbers of which some are Unix seconds and some milliseconds or finer."""
+    number = given.cast(pl.Float64, strict=False) if given.dtype != pl.Datetime else None
+    finite = pl.Series(dtype=pl.Float64) if number is None else number.filter(number.is_finite())
+    large = finite >= MILLISECONDS_FROM
     if large.any() and not large.all():
         raise InputError(
             f"{path}: times must be all in seconds or all in milliseconds, not both: "
             f"{show(finite.min())} and {show(finite.max())}"
         )
-    return numbers / 1000 if large.any() else numbers
-
-
-def _iso_seconds(text: pl.Series) -> pl.Series:
-    iso = text.str.replace(" ", "T", literal=True)
-    zoned = iso.str.to_datetime("%+", strict=False, time_zone="UTC")
-    plain = iso.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us")
-    micros = zoned.dt.epoch("us").zip_with(zoned.is_not_null(), plain.dt.epoch("us"))
-    return micros.cast(pl.Float64) / 1e6
-
-
-def _reason() -> pl.Expr:
-    """Why a row is bad; null where it is good."""
-    return (
-        pl.when(pl.col("user_id").fill_null("") == "")
-        .then(pl.lit("user_id is missing"))
-        .when(pl.col("streamer_id").fill_null("") == "")
-        .then(pl.lit("streamer_id is missing"))
-        .when(pl.col("t_given").is_null())
-        .then(pl.lit("t is missing"))
-        .when(pl.col("t").is_null() | ~pl.col("t").is_finite())
-        .then(pl.format("t must be Unix time or ISO 8601, not '{}'", "t_given"))
-        .when(pl.col("clicked_given").is_null())
-        .then(pl.lit("clicked is missing"))
-        .when(pl.col("clicked").is_null())
-        .then(pl.format("clicked must be 0 or 1, not '{}'", "clicked_given"))
-    )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -21,19 +22,28 @@ from contentctr.rooms.comments import read_comments
 from contentctr.rooms.events import read_events
 from contentctr.rooms.lines import Part
 from contentctr.rooms.media import list_images, probe
+from contentctr.rooms.moments import TimeAxis
+from contentctr.rooms.parts import find_parts
 from contentctr.rooms.room import Media, Room
-from contentctr.rooms.room_json import MAX_DURATION_S, RoomHead, read_head
+from contentctr.rooms.room_json import RoomHead, read_head
 from contentctr.rooms.speech import read_speech
 
-_READERS: dict[str, Callable[[Path], Part]] = {
+_READERS: dict[str, Callable[[Path, TimeAxis, Mapping[str, str] | None], Part]] = {
     "comments": read_comments,
-    "speech": read_speech,
+    # Speech is always counted from the start.
+    "speech": lambda path, axis, names: read_speech(path),
     "events": read_events,
     "columns": read_columns,
 }
 _TIME_COLUMN = {"comments": "t", "speech": "start", "events": "t", "columns": "t", "frames": "t"}
 _DIFFERENT_S = 1.0
 """A video whose length differs by more from the room's is worth a warning."""
+MAX_UNSTATED_S = 86400.0
+"""Logs alone, without a video or a stated length, make a room of a day at most."""
+_FAR = 10
+"""A log that goes on for so many times as long as the frames is in other units."""
+_DOUBTED_S, _PIECE_S = 7200.0, 30.0
+"""From which length on logs alone must fill a tenth of the room's half minutes, or are doubted."""
 
 
 @dataclass(kw_only=True)
@@ -75,23 +85,31 @@ def find_rooms(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_room(folder: Path) -> Room:
-    """Read one room folder.
+def read_room(folder: Path, *, names: Mapping[str, str] | None = None) -> Room:
+    """Read one room folder, whose parts `find_parts` tells by name and their readers by content.
 
     The room lasts as long as room.json says (`duration_s`, else `ended_at` - `started_at`), else
-    as long as the video, else up to the first whole second after the last frame or log line. Rows
-    outside [0, duration) are left out and counted.
+    as long as the video, else up to the first whole second after the last frame or log line, at
+    most MAX_UNSTATED_S. Rows outside [0, duration) are left out and counted.
 
     Args:
         folder: with a room.json; every other part may be missing.
+        names: the user's own names of columns in its logs: t, user_id, text, kind, id.
 
     Raises:
         InputError: names the file, the line or field, the rule and the value.
     """
     head = read_head(folder / "room.json")
-    paths = _find_parts(folder)
-    parts = {name: read(paths[name]) for name, read in _READERS.items() if name in paths}
-    return _make_room(folder, head, _read_pictures(paths), parts)
+    found = find_parts(folder)
+    axis = TimeAxis(started_at=head.started_at)
+    parts = {
+        name: read(found.paths[name], axis, names)
+        for name, read in _READERS.items()
+        if name in found.paths
+    }
+    pictures = _read_pictures(found.paths)
+    pictures.warnings[:0] = found.warnings
+    return _make_room(folder, head, pictures, parts)
 
 
 def room_from_video(
@@ -102,6 +120,8 @@ def room_from_video(
     events: Path | None = None,
     streamer_id: str = "",
     room_id: str | None = None,
+    started_at: datetime | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Room:
     """A room of a bare recording, with any logs beside it.
 
@@ -112,17 +132,23 @@ def room_from_video(
         events: a file of `read_events`.
         streamer_id: "" where unknown.
         room_id: the file's name without its extension if None.
+        started_at: when it started, with a zone; clock times in logs are counted from it.
+        names: the user's own names of columns in its logs: t, user_id, text, kind, id.
 
     Raises:
         InputError: a file is missing or unreadable.
     """
     given = {"comments": comments, "speech": speech, "events": events}
+    assert started_at is None or started_at.tzinfo is not None
+    head = RoomHead(
+        room_id=room_id or video.stem, streamer_id=streamer_id, started_at=started_at
+    )
+    axis = TimeAxis(started_at=started_at)
     parts = {}
     for name, path in given.items():
         if path is not None:
-            _require_file(path)
-            parts[name] = _READERS[name](path)
-    head = RoomHead(room_id=room_id or video.stem, streamer_id=streamer_id)
+            _require_file(path, or_folder=name == "events")
+            parts[name] = _READERS[name](path, axis, names)
     return _make_room(video, head, _read_pictures({"video": video}), parts)
 
 
@@ -139,8 +165,10 @@ def _make_room(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str
         counts[f"{name}_bad_lines"] = part.bad_lines
         counts[f"{name}_duplicates"] = part.duplicates
         counts[f"{name}_outside"] = part.table.height - tables[name].height
+        counts[f"{name}_left_out"] = sum(part.left_out.values())
         if part.duplicates:
             warnings.append(f"{part.path}: left out {part.duplicates} exact duplicates")
+    gifts = _chat_gifts(parts, tables, duration_s, warnings)
     if "events" in tables:
         counts["clicks_without_exposure"] = _unexposed(
             parts["events"].path, tables["events"], warnings
@@ -148,12 +176,13 @@ def _make_room(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str
     return Room(
         room_id=head.room_id,
         streamer_id=head.streamer_id,
-        started_at=head.started_at,
+        started_at=None if head.started_at is None else head.started_at.astimezone(UTC),
         duration_s=duration_s,
         media=pictures.media,
         comments=tables.get("comments"),
         speech=tables.get("speech"),
         events=tables.get("events"),
+        gifts=gifts,
         columns=tables.get("columns"),
         simulated=head.simulated,
         counts={name: count for name, count in counts.items() if count},
@@ -161,31 +190,34 @@ def _make_room(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str
     )
 
 
-def _find_parts(folder: Path) -> dict[str, Path]:
-    """The file (or folder of frames) of each part, by name."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        name = path.stem if path.name != "frames" else "frames"
-        if name not in ("video", "frames", *_READERS) or (name == "frames" and not path.is_dir()):
-            continue
-        if name != "frames":
-            _require_file(path)
-        if name in found:
-            raise InputError(
-                f"{folder}: {found[name].name} and {path.name} are both {name}; keep one of them"
-            )
-        found[name] = path
-    if "video" in found and "frames" in found:
-        raise InputError(
-            f"{folder}: {found['video'].name} and frames are both its pictures; keep one of them"
+def _chat_gifts(
+    parts: dict[str, Part],
+    tables: dict[str, pl.DataFrame],
+    duration_s: float,
+    warnings: list[str],
+) -> pl.DataFrame | None:
+    """Gifts that the chat tells of: put among the events where those have none, else returned."""
+    chat = parts.get("comments")
+    if chat is None or chat.events is None:
+        return None
+    t = pl.col("t")
+    gifts = chat.events.filter((t >= 0) & (t < duration_s))
+    events = tables.get("events")
+    if events is None:
+        return gifts
+    if (events["kind"] == "gift").any():
+        warnings.append(
+            f"{chat.path}: its {gifts.height} gifts are not counted: the event log has gifts itself"
         )
-    return found
+    else:
+        tables["events"] = pl.concat([events, gifts]).sort("t", maintain_order=True)
+    return None
 
 
-def _require_file(path: Path) -> None:
+def _require_file(path: Path, *, or_folder: bool = False) -> None:
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    if not path.is_file():
+    if not path.is_file() and not (or_folder and path.is_dir()):
         raise InputError(f"{path}: must be a file, not a folder")
 
 
@@ -222,13 +254,38 @@ def _duration(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str,
             f"{place}: how long the room lasted is unknown: give duration_s or ended_at in "
             "room.json, a video, frames or logs"
         )
-    if last[longest] > MAX_DURATION_S:
-        raise InputError(
-            f"{parts[longest].path}: its last time, {last[longest]:.0f} s, would make a room of "
-            "over 31 days; times must be seconds from the room's start (milliseconds? Unix "
-            "time?)"
-        )
+    _require_seconds(place, last, longest, parts, pictures)
     return last[longest]
+
+
+def _require_seconds(
+    place: Path, last: dict[str, float], longest: str, parts: dict[str, Part], pictures: _Pictures
+) -> None:
+    """Refuse logs that alone make a room of over a day, and doubt ones that leave it empty.
+
+    Milliseconds taken for seconds make a room of 90 s last a day; that a room did, a user can say.
+    """
+    duration_s, shown = last[longest], last.get("frames", 0.0)
+    if longest == "frames" or shown > duration_s / 2:
+        return
+    if duration_s > MAX_UNSTATED_S or 0 < shown < duration_s / _FAR:
+        beside = f", though the frames end at {shown:.0f} s" if shown else ""
+        raise InputError(
+            f"{parts[longest].path}: its last time, {duration_s:.0f} s, would make a room of "
+            f"{duration_s / 3600:.0f} hours{beside}; times must be seconds from the room's start "
+            "(milliseconds? another room's log?). If it did last so long, give duration_s or "
+            "ended_at in room.json"
+        )
+    if duration_s <= _DOUBTED_S:
+        return
+    times = [part.table[_TIME_COLUMN[name]] for name, part in parts.items()]
+    filled = pl.concat(times).cast(pl.Float64).floordiv(_PIECE_S).n_unique()
+    if filled * _PIECE_S < duration_s / 10:
+        pictures.warnings.append(
+            f"{place}: its logs reach {duration_s / 3600:.1f} hours and fill {filled} half minutes "
+            f"of {duration_s / _PIECE_S:.0f}: are the times of {parts[longest].path.name} "
+            "milliseconds?"
+        )
 
 
 def _last_second(name: str, table: pl.DataFrame) -> float:
@@ -262,13 +319,9 @@ def _inside(part: Part, column: str, duration_s: float, warnings: list[str]) -> 
 
 
 def _units_hint(last: float, duration_s: float) -> str:
-    if last > 1e11:
-        return " (these look like Unix time in milliseconds)"
-    if last > 1e8:
-        return " (these look like Unix time)"
     if last > 2 * duration_s:
-        return " (milliseconds? Unix time? another room's log?)"
-    return " (another room's log? a wrong duration?)"
+        return " (milliseconds? another room's log? a wrong started_at?)"
+    return " (another room's log? a wrong duration or started_at?)"
 
 
 def _unexposed(path: Path, events: pl.DataFrame, warnings: list[str]) -> int:

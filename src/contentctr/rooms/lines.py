@@ -14,7 +14,9 @@ import polars as pl
 from contentctr.errors import InputError
 
 MAX_BAD_SHARE = 0.01
-"""More bad lines than this share of a file stop the command."""
+"""More bad lines than this share of a file stop the command ..."""
+FEW_BAD = 5
+"""... but so many do not, where they are at most a quarter of the file; and never a single one."""
 SHOWN = 3
 """Bad lines that a message quotes."""
 _JSON_ERRORS = (ValueError, RecursionError)
@@ -33,6 +35,12 @@ class Part:
     bad_lines: int = 0
     duplicates: int = 0
     warnings: list[str] = field(default_factory=list)
+    form: str = ""
+    """What the file is, in words: "TwitchDownloader JSON"."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows that were understood and are not of the table (joins, system messages), by reason."""
+    events: pl.DataFrame | None = None
+    """Actions that a chat log tells beside its comments (gifts, guards), of EVENTS_SCHEMA."""
 
 
 class BadLines:
@@ -55,6 +63,17 @@ class BadLines:
         if len(self._shown) < SHOWN:
             self._shown.append(f"{self.unit} {number}: {reason}")
 
+    def take(self, other: BadLines, name: str) -> None:
+        """Count the bad lines of a part of this file.
+
+        Args:
+            other: those of the part.
+            name: of the part.
+        """
+        for shown in other._shown[: SHOWN - len(self._shown)]:
+            self._shown.append(f"{name}, {shown}")
+        self.count += other.count
+
     def warnings(self, total: int) -> list[str]:
         """One message about the lines left out, if any.
 
@@ -62,15 +81,17 @@ class BadLines:
             total: lines of the file, good and bad.
 
         Raises:
-            InputError: more than MAX_BAD_SHARE of them are bad.
+            InputError: more of them are bad than may be, or all of them.
         """
         if not self.count:
             return []
         shown = "; ".join(self._shown) + ("; ..." if self.count > len(self._shown) else "")
-        if self.count > MAX_BAD_SHARE * total:
+        # The last line of a log that was cut off must not stop a run, however short the log is.
+        allowed = max(1, min(FEW_BAD, total // 4), int(MAX_BAD_SHARE * total))
+        if self.count > allowed or self.count == total:
             raise InputError(
-                f"{self.path}: {self.count} of {total} {self.unit}s are bad, and at most "
-                f"{MAX_BAD_SHARE:.0%} may be: {shown}"
+                f"{self.path}: {self.count} of {total} {self.unit}s are bad, and at most {allowed} "
+                f"may be: {shown}"
             )
         return [f"{self.path}: left out {self.count} of {total} {self.unit}s: {shown}"]
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 EVENT_KINDS = ("exposure", "click", "like", "comment", "gift", "follow", "enter", "exit")
 
-EVENTS_SCHEMA = {"user_id": pl.String, "t": pl.Float64, "kind": pl.Enum(EVENT_KINDS)}
+EVENTS_SCHEMA: dict[str, Any] = {
+    "user_id": pl.String,
+    "t": pl.Float64,
+    "kind": pl.Enum(EVENT_KINDS),
+}
 """One row an action: who, seconds from the room's start, what."""
-COMMENTS_SCHEMA = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
+COMMENTS_SCHEMA: dict[str, Any] = {"t": pl.Float64, "user_id": pl.String, "text": pl.String}
 """One row a comment: seconds from the room's start, who, what."""
 SPEECH_SCHEMA = {"start": pl.Float64, "end": pl.Float64, "text": pl.String}
 """One row an utterance (or a word, where the source times words), in seconds from the start."""
@@ -45,6 +49,8 @@ class Room:
     """Of SPEECH_SCHEMA, sorted by start."""
     events: pl.DataFrame | None = None
     """Of EVENTS_SCHEMA, sorted by t."""
+    gifts: pl.DataFrame | None = None
+    """Gifts that the chat log tells of, of EVENTS_SCHEMA, where there is no event log to join."""
     columns: pl.DataFrame | None = None
     """The user's own numbers: `t` in seconds from the start, and any numeric columns."""
     simulated: bool = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.rooms.lines import BadLine, identifier, seconds, show
+from contentctr.rooms.moments import parse_started_at
 
 MAX_DURATION_S = 31 * 86400.0
 """Longer rooms are taken for a mistake of units."""
@@ -23,7 +24,7 @@ class RoomHead:
     streamer_id: str = ""
     """"" where unknown."""
     started_at: datetime | None = None
-    """UTC; None where unknown."""
+    """With the zone it was given in; None where unknown."""
     duration_s: float | None = None
     """None where room.json does not say."""
     simulated: bool = False
@@ -81,15 +82,4 @@ def _flag(record: dict[str, Any], name: str) -> bool:
 
 def _time_of_day(record: dict[str, Any], name: str) -> datetime | None:
     value = record.get(name)
-    if value is None:
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-        if time.tzinfo is not None:
-            return time.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        raise BadLine(
-            f"{name} must be ISO 8601 with a zone, such as 2024-05-01T20:00:00+08:00, not "
-            f"{show(value)}"
-        ) from None
-    raise BadLine(f"{name} must have a zone, such as {value}+08:00 or {value}Z, not {show(value)}")
+    return None if value is None else parse_started_at(value, name)

@@ -1,24 +1,27 @@
-"""Event and column tables: CSV and Parquet through Polars, with the number of every line."""
+"""Event and column tables, told by content: CSV and its kin, Parquet, and folders of Spark."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.rooms.lines import SHOWN, BadLines, read_utf8, show
+from contentctr.rooms.delimited import (
+    DELIMITERS,
+    LINE,
+    Header,
+    leave_out,
+    read_delimited,
+    require_once,
+)
+from contentctr.rooms.lines import BadLines, show
 
-LINE = "__line"
-"""Column that holds each row's line (CSV) or row (Parquet), counted from 1."""
-_CHUNK = 1 << 24
-# A byte that no text holds, so that Polars takes a line as one field.
-_NO_SEPARATOR = "\x1f"
+SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+"""Endings that a table in a folder may have; what it is, its content says."""
+_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +29,22 @@ class RawTable:
     """A file as it is, and where its rows stand."""
 
     table: pl.DataFrame
-    """LINE, and the columns: text where the file is CSV, as stored where it is Parquet."""
+    """LINE, and the columns by the names of their fields: text, or as Parquet stores them."""
     bad: BadLines
-    is_text: bool
+    named: dict[str, str] = field(default_factory=dict)
+    """What the file calls each field."""
+    delimiter: str = ""
+    """"" where the file is Parquet."""
+    form: str = ""
+    """What the file is, in words."""
+    warnings: list[str] = field(default_factory=list)
+    parts: tuple[tuple[int, str], ...] = ()
+    """In a folder: the rows before each part, and its name."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether all columns are text."""
+        return self.delimiter != ""
 
     @property
     def total(self) -> int:
@@ -36,20 +52,40 @@ class RawTable:
         return self.table.height + self.bad.count
 
 
-def read_table(path: Path, wanted: Collection[str], *, others: bool = False) -> RawTable:
-    """Read a .csv or .parquet file; lines that are no row of the table are noted as bad.
+def has_suffix(path: Path) -> bool:
+    """Whether a file's name ends as one of a table does."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_table(
+    path: Path,
+    wanted: Collection[str] | Mapping[str, Sequence[str]],
+    *,
+    optional: Mapping[str, Sequence[str]] | None = None,
+    names: Mapping[str, str] | None = None,
+    others: bool = False,
+) -> RawTable:
+    """Read a table; lines that are no row of it are noted as bad.
 
     Args:
-        path: the file; its extension decides.
-        wanted: columns that it must have.
-        others: keep the other columns too.
+        path: CSV with commas, semicolons, tabs or bars, gzip around it or not; Parquet; or a
+            folder that Spark wrote (its part files; _SUCCESS, hidden files and folders in it are
+            left alone).
+        wanted: fields that it must have; a mapping gives the other names that each may go by.
+        optional: fields that it may have, in the same way.
+        names: the user's own names of fields, which come first.
+        others: keep the other columns too, under their own names.
 
     Raises:
-        InputError: it is unreadable, not UTF-8, or a wanted column is missing.
+        InputError: it is unreadable, not text in UTF-8, or a wanted field is missing.
     """
-    if path.suffix.lower() == ".parquet":
-        return _read_parquet(path, wanted, others)
-    return _read_csv(path, wanted, others)
+    known = dict(wanted) if isinstance(wanted, Mapping) else {name: () for name in wanted}
+    search = _Search(
+        path=path, wanted=known, optional=dict(optional or {}), own=dict(names or {}), others=others
+    )
+    if path.is_dir():
+        return _read_folder(path, search)
+    return _read_file(path, search)
 
 
 def reject(raw: RawTable, table: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
@@ -61,11 +97,14 @@ def reject(raw: RawTable, table: pl.DataFrame, reason: pl.Expr) -> pl.DataFrame:
         reason: text where a row is bad.
     """
     marked = table.with_columns(__reason=reason)
-    wrong = marked.filter(pl.col("__reason").is_not_null())
-    for line, text in wrong.head(SHOWN).select(LINE, "__reason").iter_rows():
-        raw.bad.add(line, text)
-    raw.bad.count += max(wrong.height - SHOWN, 0)
-    return marked.filter(pl.col("__reason").is_null()).drop("__reason")
+    if raw.parts:
+        # A row of a folder is found by its part and its place there.
+        row, text = pl.col(LINE), pl.col("__reason")
+        for before, name in raw.parts:
+            place = pl.format("{} ({}, row {})", "__reason", pl.lit(name), row - before)
+            text = pl.when(row > before).then(place).otherwise(text)
+        marked = marked.with_columns(__reason=text)
+    return leave_out(raw.bad, marked)
 
 
 def type_error(path: Path, column: str, wanted: str, found: str) -> InputError:
@@ -73,101 +112,157 @@ def type_error(path: Path, column: str, wanted: str, found: str) -> InputError:
     return InputError(f"{path}: column {column!r} must be {wanted}, not {found}")
 
 
-def _read_parquet(path: Path, wanted: Collection[str], others: bool) -> RawTable:
-    try:
-        names = list(pl.read_parquet_schema(path))
-        _require_columns(path, names, wanted)
-        columns = names if others else list(wanted)
-        table = pl.read_parquet(path, columns=columns, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
-    return RawTable(
-        table=table.with_row_index(LINE, offset=1), bad=BadLines(path, "row"), is_text=False
-    )
+@dataclass(kw_only=True)
+class _Search:
+    """Which columns of a file are looked for."""
+
+    path: Path
+    wanted: dict[str, Sequence[str]]
+    optional: dict[str, Sequence[str]]
+    own: dict[str, str]
+    others: bool
+    warnings: list[str] = field(default_factory=list)
+
+    def find(self, names: Sequence[str]) -> dict[str, int]:
+        """The place of each field, and of the other columns where they are kept.
+
+        Raises:
+            InputError: a wanted field is missing.
+        """
+        found: dict[str, int] = {}
+        lower = [name.strip().lower() for name in names]
+        for field_name, usual in {**self.wanted, **self.optional}.items():
+            own = self.own.get(field_name)
+            if own is not None and own.strip().lower() not in lower:
+                self.warnings.append(
+                    f"{self.path}: has no column {own!r} to take as {field_name}; it has "
+                    f"{show(list(names))}"
+                )
+                own = None
+            candidates = [field_name, *usual] if own is None else [own]
+            for name in candidates:
+                if name in names:
+                    found[field_name] = names.index(name)
+                    break
+                if name.strip().lower() in lower:
+                    found[field_name] = lower.index(name.strip().lower())
+                    break
+            if field_name in self.wanted and field_name not in found:
+                raise InputError(self._missing(field_name, names, bool(usual)))
+        if self.others:
+            taken = set(found.values())
+            for place, name in enumerate(names):
+                if place not in taken and name and name not in found:
+                    found[name] = place
+        return found
+
+    def _missing(self, name: str, names: Sequence[str], can_be_named: bool) -> str:
+        hint = f" (if one of these is it: --columns {name}=ITS_NAME)" if can_be_named else ""
+        return f"{self.path}: column {name!r} is missing; it has {show(list(names))}{hint}"
 
 
-def _read_csv(path: Path, wanted: Collection[str], others: bool) -> RawTable:
-    names = _header(path)
-    _require_columns(path, names, wanted)
-    columns = names if others else list(wanted)
+def _read_file(path: Path, search: _Search) -> RawTable:
+    head = _head(path)
+    if head.startswith(_PARQUET) or (path.suffix.lower() == ".parquet" and b"\n" not in head):
+        return _read_parquet(path, search)
+    if head.lstrip()[:1] in (b"{", b"["):
+        raise InputError(
+            f"{path}: is JSON, and must be a table: CSV, TSV or Parquet with the columns "
+            f"{', '.join(search.wanted)}"
+        )
     bad = BadLines(path)
-    try:
-        table = pl.read_csv(path, columns=columns, infer_schema=False).with_row_index(LINE, 2)
-        # Fewer rows than lines: a quote left open has swallowed some.
-        whole = table.height >= _count_lines(path) - 1
-    except pl.exceptions.PolarsError:
-        whole = False
-    if not whole:
-        table = _read_damaged_csv(path, len(names), bad).select(LINE, *columns)
-    empty = pl.all_horizontal(pl.exclude(LINE).is_null())
-    return RawTable(table=table.filter(~empty), bad=bad, is_text=True)
+    found: dict[str, int] = {}
 
+    def choose(header: Header) -> Sequence[int]:
+        search.warnings.clear()
+        found.clear()
+        found.update(search.find(header.names))
+        for place in found.values():
+            require_once(path, header, place)
+        return list(found.values())
 
-def _read_damaged_csv(path: Path, width: int, bad: BadLines) -> pl.DataFrame:
-    """Read a CSV line by line: those with an open quote or too many fields are bad."""
-    text = read_utf8(path)
-    if _NO_SEPARATOR in text:
-        raise InputError(f"{path}: holds the control character 0x1f, which no CSV may")
-    lines = pl.read_csv(
-        io.BytesIO(text.encode()),
-        has_header=False,
-        new_columns=["text"],
-        separator=_NO_SEPARATOR,
-        quote_char=None,
-        infer_schema=False,
-    ).with_row_index(LINE, 1)
-    line = pl.col("text")
-    fields = line.str.replace_all('"[^"]*"', "").str.count_matches(",") + 1
-    reason = (
-        pl.when(line.str.count_matches('"') % 2 == 1)
-        .then(pl.lit("a quoted field is not closed on its line"))
-        .when(fields > width)
-        .then(pl.format("has {} fields, the first line {}", fields, pl.lit(width)))
+    read = read_delimited(path, bad, choose)
+    table = read.table.rename({str(place): name for name, place in found.items()})
+    mark = read.header.delimiter
+    form = f"{'gzip, ' if read.packed else ''}a table with {DELIMITERS[mark]}"
+    return RawTable(
+        table=table,
+        bad=bad,
+        named={name: read.header.names[place] for name, place in found.items()},
+        delimiter=mark,
+        form=form,
+        warnings=list(search.warnings),
     )
-    good = reject(RawTable(table=lines, bad=bad, is_text=True), lines.drop_nulls("text"), reason)
-    try:
-        joined = io.BytesIO("\n".join(good["text"].to_list()).encode())
-        table = pl.read_csv(joined, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: not a readable CSV file ({_first_line(error)})") from None
-    if table.height != good.height - 1:
-        raise InputError(f"{path}: not a readable CSV file (quotes inside fields)")
-    return table.with_columns(good[LINE].slice(1))
 
 
-def _header(path: Path) -> list[str]:
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as handle:
-            raw = handle.readline(_CHUNK).removeprefix(codecs.BOM_UTF8)
-        line = raw.decode("utf-8").rstrip("\r\n")
+            return handle.read(4096)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        read_utf8(path)
-        raise
-    if not line:
-        raise InputError(f"{path}, line 1: must name the columns; it is empty")
-    names = next(csv.reader([line]))
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"{path}, line 1: names the column {twice[0]!r} more than once")
-    return names
 
 
-def _require_columns(path: Path, names: list[str], wanted: Collection[str]) -> None:
-    for name in wanted:
-        if name not in names:
-            raise InputError(f"{path}: column {name!r} is missing; it has {show(names)}")
+def _read_parquet(path: Path, search: _Search) -> RawTable:
+    try:
+        names = list(pl.read_parquet_schema(path))
+        found = {name: names[place] for name, place in search.find(names).items()}
+        table = pl.read_parquet(path, columns=list(found.values()), hive_partitioning=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
+    table = table.select(pl.col(old).alias(new) for new, old in found.items())
+    return RawTable(
+        table=table.with_row_index(LINE, offset=1),
+        bad=BadLines(path, "row"),
+        named=found,
+        form="Parquet",
+        warnings=list(search.warnings),
+    )
 
 
-def _count_lines(path: Path) -> int:
-    """Lines of a file, without an end of line after the last one."""
-    count, last = 0, b"\n"
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            count += chunk.count(b"\n")
-            last = chunk[-1:]
-    return count + (last != b"\n")
+def _read_folder(path: Path, search: _Search) -> RawTable:
+    """The part files of a folder that Spark, or another of its kind, wrote, as one table."""
+    files, warnings = [], []
+    for part in sorted(path.iterdir()):
+        if part.name.startswith((".", "_")):
+            continue
+        if part.is_dir():
+            warnings.append(f"{part}: not read: folders inside a folder of parts are not followed")
+        elif part.stat().st_size:
+            files.append(part)
+    if not files:
+        raise InputError(f"{path}: is a folder without a part file (part-00000...) to read")
+    raws = [_read_file(part, search) for part in files]
+    bad = BadLines(path, "row")
+    parts: list[tuple[int, str]] = []
+    tables: list[pl.DataFrame] = []
+    before = 0
+    for part, raw in zip(files, raws, strict=True):
+        bad.take(raw.bad, part.name)
+        parts.append((before, part.name))
+        tables.append(raw.table.with_columns(pl.col(LINE) + before))
+        before += int(raw.table[LINE].max() or 0)  # type: ignore[call-overload]
+    return RawTable(
+        table=_stacked(path, tables),
+        bad=bad,
+        named=raws[0].named,
+        delimiter=raws[0].delimiter,
+        form=f"a folder of {len(files)} parts, {raws[0].form}",
+        warnings=warnings + raws[0].warnings,
+        parts=tuple(parts),
+    )
+
+
+def _stacked(path: Path, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Parts one after another; a column whose types differ becomes text, which keeps digits."""
+    kinds = [table.schema for table in tables]
+    names = list(kinds[0])
+    for number, kind in enumerate(kinds):
+        lacks = [name for name in names if name not in kind]
+        if lacks:
+            raise InputError(f"{path}: part {number + 1} has no column {lacks[0]!r}")
+    mixed = [name for name in names if len({kind[name] for kind in kinds}) > 1 and name != LINE]
+    return pl.concat([t.select(names).with_columns(pl.col(mixed).cast(pl.String)) for t in tables])
 
 
 def _first_line(error: Exception) -> str:

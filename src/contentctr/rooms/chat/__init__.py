@@ -1,0 +1,1 @@
+"""Chat logs in the forms that recorders, downloaders and chat clients write."""

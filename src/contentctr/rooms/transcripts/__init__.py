@@ -1,0 +1,1 @@
+"""Transcripts and subtitles in the forms that transcribers and downloaders write."""
