@@ -33,7 +33,7 @@ def make(folder: Path, head: object = HEAD, **files: str) -> Path:
 
 @pytest.fixture
 def video_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    def probe(path: Path) -> VideoInfo:
+    def probe(path: Path, *, sound_alone: bool) -> VideoInfo:
         notes = [f"{path}: truncated"] if path.read_text() == "cut" else []
         return VideoInfo(duration_s=100.5, width=4, height=4, warnings=notes)
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.rooms.media import cut_clip, frame_times, frames_at, list_images, probe
+from contentctr.rooms.clips import cut_clip
+from contentctr.rooms.frames import Decoder
+from contentctr.rooms.media import frame_times, frames_at, list_images, probe
 from contentctr.rooms.room import Media
-from contentctr.rooms.video import Player, Video
 from videos import BITS, BLOCK, drawn, make_video, number
 
 
@@ -67,14 +68,14 @@ def test_a_jump_saves_decoding_and_none_is_made_inside_a_gop(
 ) -> None:
     path = tmp_path / "v.mp4"
     decoded: list[int] = []
-    kept = Player._try
+    kept = Decoder._try
 
-    def counted(self, decode, since):  # type: ignore[no-untyped-def]
-        frames = kept(self, decode, since)
+    def counted(self, context, packet):  # type: ignore[no-untyped-def]
+        frames = kept(self, context, packet)
         decoded.extend(f.pts for f in frames)
         return frames
 
-    monkeypatch.setattr(Player, "_try", counted)
+    monkeypatch.setattr(Decoder, "_try", counted)
     make_video(path, seconds=60, gop=20)
     assert shown(path, [5.0, 15.0, 55.0]) == [50, 150, 550]
     assert len(decoded) < 150  # of 600
@@ -134,18 +135,6 @@ def test_after_the_end_there_is_nothing(tmp_path: Path) -> None:
     warnings: list[str] = []
     assert shown(path, [4.95, 5.05, 7.0, 600.0], warnings) == [49, 49, None, None]
     assert "2 frames" in warnings[0]
-
-
-def test_a_pipe_like_file_is_decoded_forward(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "v.ts"
-    stamps = make_video(path)
-    monkeypatch.setattr(Video, "seek", lambda self, stamp: False)
-    assert shown(path, TIMES) == expected(stamps, TIMES)
-    assert probe(path).duration_s == pytest.approx(20, abs=0.15)
-    start, end = cut_clip(path, 7.3, 9.0, tmp_path / "c.ts")
-    assert start == pytest.approx(6.0) and end == pytest.approx(9.0, abs=0.31)
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

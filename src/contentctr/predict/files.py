@@ -20,7 +20,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, write_json
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
-from contentctr.rooms.media import CLIP_FORMATS, cut_clip
+from contentctr.rooms.clips import CLIP_FORMATS, cut_clip
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.highlights import SHARE, Highlight, clock
 

@@ -106,7 +106,7 @@ def _read_recording(
         return read_room(source, names=names)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    return room_from_video(
+    room = room_from_video(
         source,
         comments=comments,
         speech=speech,
@@ -115,6 +115,12 @@ def _read_recording(
         started_at=started_at,
         names=names,
     )
+    if room.media is None and comments is None and speech is None:
+        raise InputError(
+            f"{source}: has sound alone: with no pictures, comments or speech there is nothing to "
+            "score by; give its --comments or --speech"
+        )
+    return room
 
 
 def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:

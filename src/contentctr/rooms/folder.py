@@ -224,8 +224,8 @@ def _require_file(path: Path, *, or_folder: bool = False) -> None:
 def _read_pictures(paths: dict[str, Path]) -> _Pictures:
     if "video" in paths:
         path = paths["video"].resolve()
-        info = probe(path)
-        media = Media(path=path, kind="video")
+        info = probe(path, sound_alone=True)
+        media = Media(path=path, kind="video") if info.width else None
         return _Pictures(media=media, video_s=info.duration_s, warnings=list(info.warnings))
     if "frames" in paths:
         path = paths["frames"].resolve()

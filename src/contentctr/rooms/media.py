@@ -1,4 +1,4 @@
-"""Pictures of a room: frames at given times, a clip without re-encoding, what a video holds.
+"""Pictures of a room: what a recording holds, frames at given times, a folder of images.
 
 Nothing here reads a whole recording into memory, nor decodes more of it than it must.
 """
@@ -6,64 +6,105 @@ Nothing here reads a whole recording into memory, nor decodes more of it than it
 from __future__ import annotations
 
 import bisect
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
-from av.stream import Disposition
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.files import atomic
+from contentctr.rooms.clock import PICTURE
+from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameChoice, FrameReader
 from contentctr.rooms.room import Media
-from contentctr.rooms.video import Player, Video, picture
+from contentctr.rooms.video import TimedPacket, Video, picture
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-CLIP_FORMATS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".flv": "flv",
-    ".ts": "mpegts",
-}
+_NO_PICTURES = "has no video stream (sound only?)"
 _TAIL_S = 1.0
 """A header may claim so much more than the packets hold before the video counts as truncated."""
+_BREAKS_TOLD = 5
+"""Breaks of a clock that are told one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What `probe` finds in a video file."""
+    """What `probe` finds in a recording."""
 
     duration_s: float
-    """From the first frame's start to the last frame's end, as the packets have it."""
+    """From its first picture or sound to the end of the last, as the packets have it."""
     width: int
+    """Of the first picture that can be decoded, upright; 0: there are no pictures."""
     height: int
     warnings: list[str] = field(default_factory=list)
 
 
-def probe(path: Path) -> VideoInfo:
-    """Length and size of a video, from its header and its last packets.
+def probe(path: Path, *, sound_alone: bool = False) -> VideoInfo:
+    """Length and size of a recording, by reading it once from start to end.
+
+    Args:
+        path: its file.
+        sound_alone: whether one without pictures will do.
 
     Raises:
-        InputError: the file is missing, no video that can be opened, or has no video stream.
+        InputError: the file is missing, cannot be opened, or has no pictures (nor sound).
     """
     with Video(path) as video:
-        width, height = video.stream.width, video.stream.height
-        claimed = video.claimed_s()
-        found = video.end_s(claimed)
-    if found <= 0 or not width or not height:
-        raise InputError(f"{path}: no frame of its video can be read")
-    warnings = []
-    if claimed is not None and found < claimed - max(_TAIL_S, claimed / 100):
-        warnings.append(
-            f"{path}: its header says {claimed:.1f} s, but it ends at {found:.1f} s (truncated?)"
+        first = _first_picture(video)
+        if not video.has_pictures and not sound_alone:
+            raise InputError(f"{path}: {_NO_PICTURES}")
+        if first is None and (video.sound_end_s() is None or not sound_alone):
+            raise InputError(f"{path}: no frame of its video can be read")
+        first_s, (width, height) = first or (None, (0, 0))
+        return VideoInfo(
+            duration_s=video.duration_s,
+            width=width,
+            height=height,
+            warnings=_warnings(video, first_s),
         )
-    return VideoInfo(duration_s=found, width=width, height=height, warnings=warnings)
+
+
+def _first_picture(video: Video) -> tuple[float, tuple[int, int]] | None:
+    """When the first picture comes that can be decoded, and its size; reads all packets."""
+    decoder, found = Decoder(), None
+    last: TimedPacket | None = None
+    for timed in video.packets():
+        if timed.is_picture and found is None:
+            last = timed
+            found = next(iter(decoder.decode(timed.packet)), None)
+    if found is None and last is not None:
+        found = next(iter(decoder.drain(last.packet)), None)
+    if found is None or last is None:
+        return None
+    at_s = float((found.pts or 0) * last.packet.time_base)
+    return at_s, picture(found).size
+
+
+def _warnings(video: Video, first_s: float | None) -> list[str]:
+    """What a user should know of a recording, all of which was read."""
+    breaks, length_s = video.clock.breaks, video.duration_s
+    notes = [str(each) for each in breaks[:_BREAKS_TOLD]]
+    if len(breaks) > _BREAKS_TOLD:
+        notes.append(f"its clock does not run on at {len(breaks)} places; these are the first")
+    if first_s is not None and first_s > LAST_S:
+        gap = "" if first_s <= HOLD_S else f"; there is none before {first_s - HOLD_S:.1f} s"
+        notes.append(f"its first picture comes at {first_s:.1f} s and stands for before{gap}")
+    end_s, sound_s = video.clock.end_s(PICTURE), video.sound_end_s()
+    if first_s is not None and end_s is not None and length_s - end_s > LAST_S:
+        notes.append(
+            f"its pictures end at {end_s:.1f} s, its sound at {sound_s:.1f} s: pictures are "
+            "missing from there on"
+        )
+    if first_s is None and video.has_pictures:
+        notes.append("no frame of its video can be read: taken as sound alone")
+    claimed_s = video.claimed_s
+    jumps_s = sum(each.jump_s for each in breaks if each.jump_s > 0 and not each.kept)
+    there_s = max(length_s + jumps_s, video.clock.file_end_s)
+    if claimed_s is not None and there_s < claimed_s - max(_TAIL_S, claimed_s / 100):
+        notes.append(
+            f"its header says {claimed_s:.1f} s, but it ends at {length_s:.1f} s (truncated?)"
+        )
+    return [f"{video.path}: {note}" for note in notes]
 
 
 def frame_times(start_s: float, end_s: float, count: int) -> list[float]:
@@ -76,19 +117,22 @@ def frames_at(
     media: Media,
     times: Sequence[float],
     *,
+    frames: FrameChoice = "exact",
     tolerance_s: float = 5.0,
     warnings: list[str] | None = None,
 ) -> Iterator[Image.Image | None]:
-    """The picture shown at each time: RGB, or None where there is none.
+    """The picture shown at each time: RGB and upright, or None where there is none.
 
-    Of a video, that is the last frame that starts at or before the time (before the first frame:
-    the first); of a folder of images, the nearest one within `tolerance_s`. Damage to a video
-    or an image is reported in `warnings` and costs no more than the frames it hits. One frame
-    is held at a time, however long the recording.
+    Of a video, that is the last frame that starts at or before the time, or the keyframe before
+    it (see rooms/frames.py for what stands where pictures begin late, end early or pause); of a
+    folder of images, the nearest one within `tolerance_s`. Damage to a video or an image is
+    reported in `warnings` and costs no more than the frames it hits. One frame is held at a time,
+    however long the recording.
 
     Args:
         media: a video file, or a folder of images named by their second.
-        times: seconds from the start of the video stream, ascending.
+        times: seconds from the room's start, ascending.
+        frames: "exact", or "keyframe" for the nearest earlier keyframe, which decodes less.
         tolerance_s: half the time that one image stands for; for folders alone.
         warnings: messages are added to it.
 
@@ -99,7 +143,7 @@ def frames_at(
     notes = [] if warnings is None else warnings
     if media.kind == "frames":
         return _images_at(media.path, times, tolerance_s, notes)
-    return _video_at(media.path, times, notes)
+    return _video_at(media.path, times, frames, notes)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -130,76 +174,6 @@ def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[f
     return sorted(images)
 
 
-def cut_clip(video: Path, start_s: float, end_s: float, out: Path) -> tuple[float, float]:
-    """Copy a part of a video into a file of its own, without decoding or encoding.
-
-    All audio and video streams are kept. A clip can only start at a keyframe: the last one at or
-    before `start_s`.
-
-    Args:
-        video: the recording.
-        start_s: seconds from the start of its video stream.
-        end_s: seconds; later than `start_s`.
-        out: file to write, of a suffix in CLIP_FORMATS.
-
-    Returns:
-        Where the clip really starts and ends, in seconds of the recording.
-
-    Raises:
-        InputError: a bad time or suffix, nothing there to cut, or codecs the container refuses.
-    """
-    if not 0 <= start_s < end_s:
-        raise InputError(f"a clip must start at 0 or later and before its end: {start_s}-{end_s}")
-    container = CLIP_FORMATS.get(out.suffix.lower())
-    if container is None:
-        raise InputError(f"{out}: a clip must end in {', '.join(CLIP_FORMATS)}")
-    with Video(video) as source, atomic(out) as temporary:
-        try:
-            return _remux(source, start_s, end_s, temporary, container)
-        except (av.error.FFmpegError, ValueError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{out}: cannot hold the streams of {video} ({error}); try a .mkv"
-            ) from None
-
-
-def _remux(
-    source: Video, start_s: float, end_s: float, out: Path, container: str
-) -> tuple[float, float]:
-    first_s = source.seek_keyframe(start_s)
-    chosen = [
-        s
-        for s in source.container.streams
-        if s.type in ("video", "audio") and not s.disposition & Disposition.attached_pic
-    ]
-    last_s = -math.inf
-    begun = False
-    with av.open(str(out), "w", format=container) as sink:
-        copies = {s.index: sink.add_stream_from_template(s) for s in chosen}
-        for packet in source.packets(*chosen):
-            at_s, is_picture = source.seconds(packet), packet.stream.index == source.stream.index
-            decode_s = source.seconds(packet, decode=True)
-            if is_picture and decode_s >= end_s:
-                break
-            begun = begun or (is_picture and packet.is_keyframe and at_s >= first_s)
-            if at_s < first_s or (is_picture and not begun) or (not is_picture and at_s >= end_s):
-                continue
-            if is_picture:
-                last_s = max(last_s, at_s + float((packet.duration or 0) * packet.time_base))
-            shift = round((first_s + source.origin_s) / packet.time_base)
-            packet.pts, packet.dts = _minus(packet.pts, shift), _minus(packet.dts, shift)
-            packet.stream = copies[packet.stream.index]
-            sink.mux(packet)
-    if last_s <= start_s:
-        raise InputError(f"{source.path}: has no picture between {start_s:g} and {end_s:g} s")
-    return first_s, last_s
-
-
-def _minus(stamp: int | None, shift: int) -> int | None:
-    return None if stamp is None else stamp - shift
-
-
 def _images_at(
     folder: Path, times: Sequence[float], tolerance_s: float, warnings: list[str]
 ) -> Iterator[Image.Image | None]:
@@ -228,21 +202,25 @@ def _read_image(path: Path, warnings: list[str]) -> Image.Image | None:
 
 
 def _video_at(
-    path: Path, times: Sequence[float], warnings: list[str]
+    path: Path, times: Sequence[float], frames: FrameChoice, warnings: list[str]
 ) -> Iterator[Image.Image | None]:
-    missing = 0
-    with Video(path) as video, Video(path) as scout:
-        player = Player(video, scout)
+    with Video(path) as video:
+        reader = FrameReader(video, times, frames=frames)
         try:
-            for time in times:
-                frame = player.at(time)
-                missing += frame is None
-                yield None if frame is None else picture(frame)
+            for timed in video.packets():
+                yield from reader.add(timed)
+                if reader.done:
+                    break
+            else:
+                if not video.has_pictures:
+                    raise InputError(f"{path}: {_NO_PICTURES}")
+                yield from reader.finish()
         finally:
-            if video.bad:
-                warnings.append(f"{path}: {video.bad} packets could not be read or decoded")
-            if missing:
+            if bad := video.bad + reader.decoder.bad:
+                warnings.append(f"{path}: {bad} packets could not be read or decoded")
+            if reader.missing:
+                end_s = video.clock.end_s(PICTURE) or 0.0
                 warnings.append(
-                    f"{path}: its pictures end at {player.end_s():.1f} s; {missing} frames "
-                    "asked for after that are missing"
+                    f"{path}: {reader.missing} frames asked for are missing; its pictures end at "
+                    f"{end_s:.1f} s"
                 )

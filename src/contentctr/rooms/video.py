@@ -1,90 +1,217 @@
-"""A video file: packets, keyframes, and the frame shown at a time.
+"""A recording as packets on the room's clock: its pictures and its sound, whatever the container.
 
-Works for files without an index, with a start other than 0, and with damage: what cannot be read
-or decoded is counted, not raised.
+The file is read once, forward, and never sought in: where its clock starts again, seeking by time
+leads astray, and what FLV tells of a new picture size stands once, in the stream. Reading without
+decoding costs little beside decoding. What cannot be read is counted, not raised.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+import struct
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from PIL import Image
 
 from contentctr.errors import InputError
+from contentctr.rooms.clock import JITTER_S, PICTURE, Clock
+from contentctr.rooms.containers import Containers, open_file
 
-_NEAR_S = 1.0
-"""A frame this close is decoded on to; looking for a keyframe would not pay."""
-_LAST_SHOWN_S = 1.0
-"""The last frame counts as shown for so long, where its own duration is shorter or unknown."""
+_LOOK_AHEAD = 2000
+"""Packets in which a second picture must come, or a stream counts as a still beside others."""
+_NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+_GUESSED = ("matroska,webm",)
+"""Containers without decoding times: FFmpeg's guesses step back by some frames."""
+GUESSED_FRAMES = 5
+"""So many at most; no stream reorders more."""
+_NO_HEADER = ("mpegts", "mpeg", "hls")
+"""Containers whose length FFmpeg makes up from stamps or a playlist."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPacket:
+    """A packet with its times on the room's clock, which its own stamps follow too."""
+
+    packet: Packet[Any]
+    show_s: float
+    """When it is shown, in seconds of the room."""
+    decode_s: float
+    """When it is decoded; ascending, but for disorder in the file."""
+    is_picture: bool
 
 
 class Video:
-    """An open video file, its first real video stream, and times in seconds of that stream."""
+    """An open recording: packets of its pictures and its sound, on one clock.
 
-    def __init__(self, path: Path) -> None:
+    Pictures are the default video stream, else the largest; never a cover, nor a still beside a
+    stream that moves.
+
+    Args:
+        path: the recording, or what to call it where `containers` are given.
+        containers: what is read in place of the file, such as a stream, or a file that grows.
+
+    Raises:
+        InputError: the file is missing, cannot be opened, or has neither pictures nor sound.
+    """
+
+    def __init__(self, path: Path | str, containers: Containers | None = None) -> None:
         self.path = path
         self.bad = 0
         """Packets that could not be read or decoded."""
-        self._open()
-
-    def _open(self) -> None:
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such video file")
+        self.now_s = 0.0
+        """How far the room's clock is, by the packets given out."""
+        self.has_pictures = False
+        """Whether a stream of pictures has been met."""
+        self.guessed = False
+        """Whether the pictures' decoding times are guesses."""
+        self._containers = open_file(Path(path)) if containers is None else containers
+        self.container: InputContainer | None = None
+        self._tracks = 0
+        self._waiting: deque[tuple[int, Packet[Any], float, bool]] = deque()
+        self.clock = Clock()
         try:
-            self.container: InputContainer = av.open(str(self.path), metadata_errors="replace")
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path}: cannot be opened as a video ({reason})") from None
-        streams = [
-            s
-            for s in self.container.streams.video
-            if not s.disposition & Disposition.attached_pic and s.codec_context is not None
-        ]
-        if not streams or streams[0].time_base is None:
-            self.container.close()
-            raise InputError(f"{self.path}: has no video stream (sound only?)")
-        self.stream = streams[0]
-        self.stream.thread_type = "AUTO"
-        self.time_base: Fraction = streams[0].time_base
-        self.origin = self.stream.start_time
+            first = next(self._containers)
+            assert first is not None
+            self._open(first)
+        except BaseException:
+            self._close()
+            raise
 
     def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.container.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self.container is not None:
+            self.container.close()
+        self._containers.close()
 
     @property
-    def origin_s(self) -> Fraction:
-        """Where the video stream starts, on the file's own clock."""
-        return (self.origin or 0) * self.time_base
+    def duration_s(self) -> float:
+        """From the first picture or sound to the end of the last, by the packets given out."""
+        ends = [self.clock.end_s(PICTURE), self.sound_end_s()]
+        return max((end for end in ends if end is not None), default=0.0)
 
-    def stamp(self, seconds: float) -> int:
-        """Timestamp of a time; rounded down, but not for want of a float's last digits."""
-        return math.floor(round(seconds / self.time_base, 6)) + (self.origin or 0)
+    def sound_end_s(self) -> float | None:
+        """Where its sound ends, by the packets given out; None if there was none."""
+        ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._tracks))
+        return max((end for end in ends if end is not None), default=None)
 
-    def seconds(self, packet: Packet[Any], *, decode: bool = False) -> float:
-        """When a packet of any stream is shown (or decoded)."""
-        stamps = (packet.dts, packet.pts) if decode else (packet.pts, packet.dts)
-        stamp = stamps[0] if stamps[0] is not None else stamps[1]
-        return float((stamp or 0) * packet.time_base - self.origin_s)
+    def packets(self) -> Iterator[TimedPacket]:
+        """All packets of its pictures and sound, in the order of the file."""
+        for packet in self._demux_all():
+            self._take(packet)
+            while self._waiting:
+                offset_s = self.clock.offset(self._waiting[0][0])
+                if offset_s is None:
+                    break
+                yield self._give(offset_s)
+        self.clock.close()
+        while self._waiting:
+            offset_s = self.clock.offset(self._waiting[0][0])
+            assert offset_s is not None
+            yield self._give(offset_s)
 
-    def packets(self, *streams: Stream) -> Iterator[Packet[Any]]:
-        """Packets from here on, of the video stream unless told; a fault ends and counts them."""
-        demuxed = self.container.demux(*(streams or (self.stream,)))
+    def _demux_all(self) -> Iterator[Packet[Any]]:
+        """Packets of every file that the recording was joined from."""
+        yield from self._demux()
+        for container in self._containers:
+            try:
+                if container is not None:
+                    self._open(container)
+            except InputError:
+                container = None
+            if container is None:
+                self.bad += 1
+            else:
+                yield from self._demux()
+
+    def _open(self, container: InputContainer) -> None:
+        # The one before is not closed here: packets of it may still wait for their time.
+        joined, self.container = self.container is not None, container
+        if joined:
+            self.clock.next_file()
+        self.claimed_s: float | None = None
+        """The length that the header claims; None if there is none that does, or are several."""
+        if container.duration and not joined and container.format.name not in _NO_HEADER:
+            self.claimed_s = container.duration / av.time_base
+        self._packets = container.demux()
+        self._ahead: list[Packet[Any]] = []
+        self.picture = self._choose_picture(container)
+        self.sounds: list[AudioStream] = [
+            s for s in container.streams.audio if s.codec_context is not None
+        ]
+        self._numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
+        self._jitter_s = JITTER_S
+        self._dated: dict[int, int] = {}
+        self._undated = 0
+        if self.picture is not None:
+            self.has_pictures = True
+            self._numbers[self.picture.index] = PICTURE
+            self.picture.thread_type = "AUTO"
+            self.guessed = container.format.name in _GUESSED
+            if self.guessed and self.picture.average_rate:
+                guessed_s = GUESSED_FRAMES / float(self.picture.average_rate)
+                self._jitter_s = max(JITTER_S, guessed_s)
+        if not self._numbers:
+            raise InputError(f"{self.path}: has neither pictures nor sound that can be decoded")
+        self._tracks = max(self._tracks, *(number + 1 for number in self._numbers.values()))
+        self._bases = {
+            s.index: float(s.time_base) for s in container.streams if s.time_base is not None
+        }
+        for stream in container.streams:
+            if stream.index not in self._numbers:
+                stream.discard = Discard.all
+
+    def _choose_picture(self, container: InputContainer) -> VideoStream | None:
+        streams = [
+            s
+            for s in container.streams.video
+            if s.codec_context is not None and not s.disposition & _NO_PICTURES
+        ]
+        if len(streams) > 1:
+            streams = self._moving(streams)
+        return max(
+            streams,
+            key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index),
+            default=None,
+        )
+
+    def _moving(self, streams: list[VideoStream]) -> list[VideoStream]:
+        """Those of which a second picture comes; all if there is none."""
+        seen = {s.index: 0 for s in streams}
+        for packet in self._read():
+            self._ahead.append(packet)
+            if packet.stream_index in seen:
+                seen[packet.stream_index] += 1
+            if min(seen.values()) > 1 or len(self._ahead) == _LOOK_AHEAD:
+                break
+        return [s for s in streams if seen[s.index] > 1] or streams
+
+    def _demux(self) -> Iterator[Packet[Any]]:
+        ahead, self._ahead = self._ahead, []
+        yield from ahead
+        yield from self._read()
+
+    def _read(self) -> Iterator[Packet[Any]]:
+        """Packets from here on; a fault ends and counts them."""
         while True:
             try:
-                packet = next(demuxed)
-            except StopIteration:
+                packet = next(self._packets)
+            except (StopIteration, IndexError):
+                # PyAV raises IndexError at the end of a file in which streams have come late.
                 return
             except (av.error.FFmpegError, OSError):
                 self.bad += 1
@@ -92,157 +219,81 @@ class Video:
             if packet.pts is not None or packet.dts is not None:
                 yield packet
 
-    def seek(self, stamp: int) -> bool:
-        """Go to a keyframe at or before a timestamp, as far as the container knows one."""
-        try:
-            self.container.seek(stamp, stream=self.stream, backward=True)
-        except (av.error.FFmpegError, OSError):
-            return False
-        return True
-
-    def keyframe_before(self, stamp: int) -> tuple[int, int] | None:
-        """The last keyframe at or before a timestamp, and the timestamp that a seek needs for it.
-
-        Containers search by decoding time or by a coarse index, so the first answer can lie
-        behind the wanted time: then ask for earlier ones. None: not by seeking.
-        """
-        ask, step = stamp, max(round(_NEAR_S / self.time_base), 1)
-        while self.seek(ask):
-            first = next((p for p in self.packets() if p.is_keyframe and p.pts is not None), None)
-            if first is not None and first.pts is not None and first.pts <= stamp:
-                return first.pts, ask
-            if ask <= (self.origin or 0):
-                return None
-            ask, step = max(ask - step, self.origin or 0), step * 2
-        return None
-
-    def seek_keyframe(self, seconds: float) -> float:
-        """Go to the last keyframe at or before a time; returns that keyframe's time."""
-        stamp = self.stamp(seconds)
-        key = self.keyframe_before(stamp)
-        if key is not None and self.seek(key[1]):
-            return float((key[0] - (self.origin or 0)) * self.time_base)
-        at = 0.0
-        self.reopen()
-        for packet in self.packets():
-            if packet.is_keyframe and packet.pts is not None and packet.pts <= stamp:
-                at = self.seconds(packet)
-        self.reopen()
-        return at
-
-    def reopen(self) -> None:
-        """Go back to the start, without seeking."""
-        origin = self.origin
-        self.container.close()
-        self._open()
-        self.origin = origin
-
-    def claimed_s(self) -> float | None:
-        """The length that the header claims; None if it does not."""
-        if self.stream.duration:
-            return float(self.stream.duration * self.time_base)
-        if self.container.duration:
-            return self.container.duration / av.time_base
-        return None
-
-    def end_s(self, claimed_s: float | None) -> float:
-        """Where the last frame ends, from the packets after the last keyframe."""
-        key = None if claimed_s is None else self.keyframe_before(self.stamp(claimed_s))
-        if key is None or not self.seek(key[1]):
-            self.reopen()
-        last = step = 0.0
-        for packet in self.packets():
-            last = max(last, self.seconds(packet))
-            step = float((packet.duration or 0) * packet.time_base) or step
-        return last + (step or self.frame_s())
-
-    def frame_s(self) -> float:
-        """Length of a frame by the stream's rate; 0 if it has none."""
-        return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
-
-
-class Player:
-    """Decodes forward, and jumps only where a keyframe lies ahead of what is decoded already."""
-
-    def __init__(self, video: Video, scout: Video) -> None:
-        self._video, self._scout = video, scout
-        self._frames = self._decoded()
-        self._shown: VideoFrame | None = None
-        self._next = next(self._frames, None)
-        if video.origin is None and self._next is not None:
-            video.origin = scout.origin = self._next.pts
-        self._can_seek = True
-
-    def at(self, seconds: float) -> VideoFrame | None:
-        """The frame shown at a time no earlier than the last one asked for."""
-        target = self._video.stamp(seconds)
-        at = self._next or self._shown
-        if at is None:
-            return None
-        assert at.pts is not None
-        if self._can_seek and target - at.pts > _NEAR_S / self._video.time_base:
-            self._jump(target, at.pts)
-        self._advance(target)
-        if self._shown is None:
-            return self._next
-        if self._next is None and seconds >= self.end_s():
-            return None
-        return self._shown
-
-    def end_s(self) -> float:
-        """How long the last decoded frame is shown, in seconds from the start."""
-        if self._shown is None or self._shown.pts is None:
-            return 0.0
-        start = float((self._shown.pts - (self._video.origin or 0)) * self._video.time_base)
-        own = float(self._shown.duration * self._video.time_base)
-        return start + max(own, self._video.frame_s(), _LAST_SHOWN_S)
-
-    def _advance(self, target: int) -> None:
-        while self._next is not None and _pts(self._next) <= target:
-            self._shown, self._next = self._next, next(self._frames, None)
-
-    def _jump(self, target: int, at: int) -> None:
-        key = self._scout.keyframe_before(target)
-        if key is None or key[0] <= at or not self._video.seek(key[1]):
+    def _take(self, packet: Packet[Any]) -> None:
+        """Show a packet to the clock; it waits until that knows its time."""
+        number = self._numbers.get(packet.stream_index)
+        if number is None:
             return
-        before = self._shown, self._next
-        self._frames = self._decoded(key[0])
-        self._shown, self._next = None, next(self._frames, None)
-        if self._next is None:
-            # Nothing decodes from there on: what was shown before is the last picture.
-            self._shown = before[1] or before[0]
-        elif _pts(self._next) > target:
-            # The two openings of the file do not seek alike: decode from the start instead.
-            self._can_seek = False
-            self._video.reopen()
-            self._frames = self._decoded()
-            self._shown, self._next = None, next(self._frames, None)
+        base_s, show = self._bases[packet.stream_index], packet.pts
+        decode = self._decode_stamp(packet, number)
+        session = self.clock.add(
+            number,
+            decode * base_s,
+            (decode if show is None else show) * base_s,
+            (packet.duration or 0) * base_s,
+            shown=not packet.is_discard,
+            jitter_s=self._jitter_s if number == PICTURE else JITTER_S,
+        )
+        self._waiting.append((session, packet, base_s, number == PICTURE))
 
-    def _decoded(self, since: int | None = None) -> Iterator[VideoFrame]:
-        """Frames from here on; after a jump, from the keyframe at `since` on."""
-        waiting = since is not None
-        for packet in self._video.packets():
-            waiting = waiting and not packet.is_keyframe
-            if not waiting:
-                yield from self._try(packet.decode, since)
-        yield from self._try(self._video.stream.decode, since)
+    def _decode_stamp(self, packet: Packet[Any], number: int) -> int:
+        """A packet's decoding time, or what is known of it where it has none."""
+        stamp, last = packet.dts, self._dated.get(number)
+        if stamp is None:
+            self._undated += 1
+            assert packet.pts is not None
+            # Only the time of showing is there, which may lie far ahead, by reordering.
+            many = self._undated > GUESSED_FRAMES
+            stamp = packet.pts if last is None or many or number != PICTURE else last
+        elif number == PICTURE:
+            self._undated = 0
+        self._dated[number] = stamp
+        return stamp
 
-    def _try(self, decode: Callable[[], list[VideoFrame]], since: int | None) -> list[VideoFrame]:
-        try:
-            frames = decode()
-        except (av.error.FFmpegError, OSError):
-            self._video.bad += 1
-            return []
-        # Frames before the keyframe refer to pictures that the jump skipped.
-        return [f for f in frames if f.pts is not None and (since is None or f.pts >= since)]
+    def _give(self, offset_s: float) -> TimedPacket:
+        """The packet that has waited longest, with stamps on the room's clock."""
+        _, packet, base_s, is_picture = self._waiting.popleft()
+        shift = round(offset_s / base_s)
+        show, decode = packet.pts, packet.dts
+        if show is not None:
+            packet.pts = show = show + shift
+        if decode is not None:
+            packet.dts = decode = decode + shift
+        show_s = (show if show is not None else decode or 0) * base_s
+        decode_s = decode * base_s if decode is not None else show_s
+        self.now_s = max(self.now_s, decode_s)
+        return TimedPacket(packet, show_s, decode_s, is_picture)
+
+
+_UPRIGHT = {
+    (1, 0, 0, 1): None,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+"""What a display matrix of x' = ax + cy, y' = bx + dy (y down) does, by the signs of a, b, c, d."""
 
 
 def picture(frame: VideoFrame) -> Image.Image:
-    """A decoded frame in RGB."""
+    """A decoded frame in RGB, upright: turned and flipped as its display matrix tells players."""
     image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
-    return image
+    data: Iterator[Any] = iter(frame.side_data)
+    matrix = next((d for d in data if d.type.name == "DISPLAYMATRIX"), None)
+    turn = None if matrix is None else _UPRIGHT.get(_signs(bytes(matrix)))
+    return image if turn is None else image.transpose(turn)
 
 
-def _pts(frame: VideoFrame) -> int:
-    assert frame.pts is not None
-    return frame.pts
+def _signs(matrix: bytes) -> tuple[int, int, int, int]:
+    """Signs of a, b, c, d of a display matrix; for an odd angle, those of the nearest right one."""
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _sign(a), 0, 0, _sign(d)
+    return 0, _sign(b), _sign(c), 0
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)

@@ -1,0 +1,184 @@
+"""Clips of a recording: its packets copied, without decoding or encoding."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.stream import Stream
+
+from contentctr.errors import InputError
+from contentctr.files import atomic
+from contentctr.rooms.containers import file_url
+from contentctr.rooms.frames import Decoder
+from contentctr.rooms.video import TimedPacket, Video
+
+CLIP_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".flv": "flv",
+    ".ts": "mpegts",
+}
+REACH_S = 60.0
+"""A clip begins at a keyframe this far before its start at most."""
+_SOUND_S = 10.0
+"""Sound lies this far behind the pictures in a file at most."""
+_CHANGING = ("flv", "mpegts")
+"""Containers in which the pictures' size may change."""
+
+
+def cut_clip(video: Path, start_s: float, end_s: float, out: Path) -> tuple[float, float]:
+    """Copy a part of a video into a file of its own, without decoding or encoding.
+
+    Its pictures and all sound are kept. A clip can only start at a keyframe: the last one at or
+    before `start_s`, or else, if that is more than REACH_S before it, the next. It ends early where
+    the pictures' size changes, if its container cannot tell that.
+
+    Args:
+        video: the recording.
+        start_s: seconds of the room.
+        end_s: seconds; later than `start_s`.
+        out: file to write, of a suffix in CLIP_FORMATS.
+
+    Returns:
+        Where the clip really starts and its pictures end, in seconds of the room.
+
+    Raises:
+        InputError: a bad time or suffix, no picture there, or streams that the container refuses.
+    """
+    if not 0 <= start_s < end_s:
+        raise InputError(f"a clip must start at 0 or later and before its end: {start_s}-{end_s}")
+    container = CLIP_FORMATS.get(out.suffix.lower())
+    if container is None:
+        raise InputError(f"{out}: a clip must end in {', '.join(CLIP_FORMATS)}")
+    with Video(video) as source, atomic(out) as temporary:
+        try:
+            return _copy(source, start_s, end_s, temporary, container)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{out}: cannot hold the streams of {video} ({error}); try a .mkv"
+            ) from None
+
+
+def _copy(
+    source: Video, start_s: float, end_s: float, out: Path, container: str
+) -> tuple[float, float]:
+    start = _Start(start_s)
+    with av.open(file_url(out), "w", format=container) as sink:
+        writer: _Writer | None = None
+        for timed in source.packets():
+            if timed.decode_s >= end_s + (0.0 if timed.is_picture else _SOUND_S):
+                break
+            if writer is not None:
+                if not writer.write(timed, end_s):
+                    break
+            elif start.add(timed):
+                writer = _Writer(sink, source, start, container)
+                if not all(writer.write(held, end_s) for held in start.held):
+                    break
+    if writer is None or writer.end_s <= start_s:
+        raise InputError(f"{source.path}: has no picture between {start_s:g} and {end_s:g} s")
+    return writer.start_s, writer.end_s
+
+
+class _Start:
+    """Finds the keyframe that a clip begins with, and holds what follows on it."""
+
+    def __init__(self, start_s: float) -> None:
+        self.held: list[TimedPacket] = []
+        self.parameters: dict[int, Any] = {}
+        """What the stream has told of its decoder's parameters, by its index."""
+        self._start_s = start_s
+        self._key_s: float | None = None
+
+    def add(self, timed: TimedPacket) -> bool:
+        """Take one more packet; whether the clip's beginning is held."""
+        packet = timed.packet
+        is_key = timed.is_picture and packet.is_keyframe
+        if self._key_s is not None and timed.decode_s - self._key_s > REACH_S:
+            self._drop()
+        if is_key and (self._key_s is None or timed.show_s <= self._start_s):
+            # Sound is written a little before the pictures of its time.
+            sound = [t for t in self.held if not t.is_picture and t.show_s >= timed.show_s]
+            self._drop()
+            self.held, self._key_s = sound, timed.show_s
+        if self._key_s is None:
+            self._pass(timed)
+            return False
+        self.held.append(timed)
+        return timed.is_picture and timed.decode_s > self._start_s
+
+    def _drop(self) -> None:
+        for timed in self.held:
+            self._pass(timed)
+        self.held, self._key_s = [], None
+
+    def _pass(self, timed: TimedPacket) -> None:
+        if timed.packet.has_sidedata("new_extradata"):
+            told = timed.packet.get_sidedata("new_extradata")
+            self.parameters[timed.packet.stream_index] = told
+
+
+class _Writer:
+    """Writes packets into a clip, whose clock begins with its first picture."""
+
+    def __init__(self, sink: OutputContainer, source: Video, start: _Start, container: str) -> None:
+        key = next(t for t in start.held if t.is_picture)
+        self.start_s, self.end_s = key.show_s, -math.inf
+        self._sink, self._changing = sink, container in _CHANGING
+        self._copies: dict[int, Stream] = {}
+        self._told: dict[int, bytes] = {}
+        self._last: dict[int, int] = {}
+        self._streams = [key.packet.stream, *source.sounds]
+        for stream in self._streams:
+            told = start.parameters.get(stream.index)
+            copy = sink.add_stream_from_template(stream)
+            if told is not None:
+                copy.codec_context.extradata = bytes(told)
+            self._told[stream.index] = bytes(copy.codec_context.extradata or b"")
+            self._copies[stream.index] = copy
+            if stream.type == "video" and (told is not None or not stream.width):
+                self._set_size(copy, key, told)
+
+    @staticmethod
+    def _set_size(copy: Any, key: TimedPacket, told: Any) -> None:
+        """The size of the first picture: the header of the recording tells another, or none."""
+        if told is not None:
+            key.packet.set_sidedata(told)
+        decoder = Decoder()
+        frames = [*decoder.decode(key.packet, afresh=True), *decoder.drain(key.packet)]
+        if frames:
+            copy.codec_context.width, copy.codec_context.height = frames[0].width, frames[0].height
+
+    def write(self, timed: TimedPacket, end_s: float) -> bool:
+        """Write a packet, if it is the clip's; False: the clip must end before it."""
+        packet, stream = timed.packet, timed.packet.stream
+        if stream not in self._streams:
+            return False  # of another file that the recording was joined from
+        if timed.show_s < self.start_s or (timed.show_s >= end_s and not timed.is_picture):
+            return True
+        if packet.has_sidedata("new_extradata") and not self._changing:
+            if bytes(packet.get_sidedata("new_extradata")) != self._told[stream.index]:
+                return False
+        shift = round(self.start_s / packet.time_base)
+        show, decode = packet.pts, packet.dts
+        if decode is not None:
+            # Where the recording's clock started again, its streams may overlap a little.
+            decode = max(decode - shift, self._last.get(stream.index, decode - shift - 1) + 1)
+            self._last[stream.index] = packet.dts = decode
+        if show is not None:
+            packet.pts = show - shift if decode is None else max(show - shift, decode)
+        if timed.is_picture:
+            length_s = float((packet.duration or 0) * packet.time_base)
+            self.end_s = max(self.end_s, timed.show_s + length_s)
+        packet.stream = self._copies[stream.index]
+        self._sink.mux(packet)
+        return True

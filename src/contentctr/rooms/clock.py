@@ -1,0 +1,320 @@
+"""One clock for a recording: its streams' own times, sound and picture together, become the room's.
+
+A file's clock may start again (joined files, a reconnection), jump ahead over nothing (advertising
+cut out, a broken stamp), in all streams or in one. The room's runs on, by these rules:
+
+1. The room begins with the first picture, or with the first sound where that is earlier by more
+   than LEAD_S, and ends with the last of either.
+2. A packet begins a *session*, a stretch of unbroken clock, where its decoding time lies more than
+   JITTER_S before the last of its stream, or more than HOLE_S after everything that came (PAUSE_S
+   where no sound runs: pictures alone may be as rare as that). Other streams join the session with
+   their first packet within HOLE_S of it.
+3. A session to which all running streams jumped ahead, by at most KEPT_S, keeps its time: that
+   much was not recorded, and is a hole. Any other goes on where what was before it ended, as
+   players and ffmpeg do it, and none of its packets comes before the end of its own stream.
+4. A stream that starts again or jumps alone goes on by itself, and the others keep their time.
+
+The clock is fed packet by packet, so that a file which still grows has the same as the whole one. A
+session's place is known once SETTLE_S of it have come.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+PICTURE = 0
+"""The number of the stream of pictures; others are sound."""
+LEAD_S = 0.25
+"""Sound this little before the first picture is an encoder's priming: the room begins with it."""
+JITTER_S = 0.5
+"""A stamp up to this far behind its stream's last is disorder, not a clock that starts again."""
+HOLE_S = 10.0
+"""Nothing for longer, though sound ran, is a hole; ffmpeg has the same bound for a jump."""
+PAUSE_S = 60.0
+"""Pictures without sound may be this far apart: slides, a picture now and then."""
+KEPT_S = 300.0
+"""A longer hole is closed up: the clock is then more likely broken than the stream was away."""
+SETTLE_S = 2.0
+"""More than muxers put between packets of one moment."""
+_FOLLOW_S = 1.0
+"""A stream that goes on for longer by its old clock has not followed the others."""
+_LONG_S = 1.0
+"""A packet that claims to last longer is not believed, except at the recording's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Break:
+    """A place where a file's clock did not run on."""
+
+    at_s: float
+    """Where what came after it begins, on the room's clock."""
+    jump_s: float
+    """How far the file's clock jumped; below 0: it started again."""
+    kept: bool
+    """Whether the time between passed in the room too, as a hole."""
+    alone: int | None
+    """The stream that did so, if others did not."""
+
+    def __str__(self) -> str:
+        whose = "its clock"
+        if self.alone is not None:
+            whose = f"the clock of its {'pictures' if self.alone == PICTURE else 'sound'} alone"
+        if self.kept:
+            return (
+                f"nothing was recorded from {self.at_s - self.jump_s:.1f} to {self.at_s:.1f} s "
+                f"({whose} jumps ahead): a hole without pictures"
+            )
+        if self.jump_s > 0:
+            return (
+                f"at {self.at_s:.1f} s {whose} jumps {self.jump_s:.1f} s ahead over nothing: the "
+                "jump is left out"
+            )
+        return (
+            f"at {self.at_s:.1f} s {whose} starts again ({-self.jump_s:.1f} s back): what follows "
+            "goes on from there"
+        )
+
+
+@dataclass(slots=True)
+class _Track:
+    """Where a stream is."""
+
+    session: int
+    last_s: float
+    """Decoding time of its last packet, by the file's clock like all times in here."""
+    step_s: float = 0.0
+    """Between its last two packets."""
+
+
+@dataclass(slots=True)
+class _Session:
+    begin_s: float
+    """Decoding time of its first packet."""
+    now_s: float
+    """Its latest decoding time."""
+    opener: int
+    """The stream of its first packet."""
+    first_s: dict[int, float] = field(default_factory=dict)
+    """When each stream begins to be shown."""
+    end_s: dict[int, float] = field(default_factory=dict)
+    """When each stream ends."""
+    last_s: dict[int, float] = field(default_factory=dict)
+    """The same, if what its packets claim to last is believed."""
+    offset_s: float | None = None
+    """The room's time less the file's; None while it is not known."""
+    jump_s: float = 0.0
+    """How far it lies from what was before."""
+    before: int = 0
+    """The session that the opener was in, or else the one before."""
+    from_s: float = 0.0
+    """What that session's clock was."""
+    left: dict[int, float] = field(default_factory=dict)
+    """The last decoding time of every other stream then."""
+
+
+class Clock:
+    """A recording's clock, fed with the stamps of its packets in the order of the file."""
+
+    def __init__(self) -> None:
+        self.breaks: list[Break] = []
+        self.holes: list[tuple[float, float]] = []
+        """Where neither sound nor pictures were recorded, in seconds of the room."""
+        self._sessions: list[_Session] = []
+        self._tracks: dict[int, _Track] = {}
+        self._new: set[int] | None = None
+        """Streams that have come in the file at hand; None: it is the first."""
+        self._oldest = 0
+        """The first session that began in it."""
+        self._begins: dict[int, float] = {}
+        self._ends: dict[int, float] = {}
+
+    def add(
+        self,
+        stream: int,
+        decode_s: float,
+        show_s: float,
+        length_s: float = 0.0,
+        *,
+        shown: bool = True,
+        jitter_s: float = JITTER_S,
+    ) -> int:
+        """Take a packet.
+
+        Args:
+            stream: its stream's number.
+            decode_s: its decoding time by the file's clock, in seconds.
+            show_s: when it is shown.
+            length_s: how long it lasts; 0: not known.
+            shown: whether it is; by edit lists some packets only help decoding.
+            jitter_s: JITTER_S, or more where decoding times are guessed.
+
+        Returns:
+            The number of its session; see `offset`.
+        """
+        track = self._tracks.get(stream)
+        if track is None or (self._new is not None and stream not in self._new):
+            number = self._session_of_new(stream, decode_s)
+            track = self._tracks[stream] = _Track(session=number, last_s=decode_s)
+            if self._new is not None:
+                self._new.add(stream)
+        else:
+            number, step_s = track.session, decode_s - track.last_s
+            if step_s < -jitter_s or decode_s > self._sessions[number].now_s + HOLE_S:
+                number = self._session_after(stream, track, decode_s)
+            elif step_s > 0:
+                track.step_s = min(step_s, HOLE_S)
+            track.session, track.last_s = number, decode_s
+        session = self._sessions[number]
+        session.now_s = max(session.now_s, decode_s)
+        if shown:
+            self._show(session, stream, show_s, length_s)
+        newest = self._sessions[-1]
+        if newest.offset_s is None and self._has_lasted(newest):
+            self._settle(newest, whole=True)
+        return number
+
+    def next_file(self) -> None:
+        """What comes now is of another file, to which the recording's first was joined."""
+        self._new, self._oldest = set(), len(self._sessions)
+
+    def offset(self, session: int) -> float | None:
+        """What makes a session's stamps the room's; None: not known before more packets came."""
+        return self._sessions[session].offset_s
+
+    def close(self) -> None:
+        """No more packets come: every session gets its place."""
+        self._settle_newest()
+        for track in self._tracks:
+            for session in self._sessions[-1:]:
+                if track in session.last_s and session.offset_s is not None:
+                    end_s = session.offset_s + session.last_s[track]
+                    self._ends[track] = max(end_s, self._ends[track])
+
+    @property
+    def file_end_s(self) -> float:
+        """The latest time by the file's own clock."""
+        return max((session.now_s for session in self._sessions), default=0.0)
+
+    def _settle_newest(self) -> None:
+        if self._sessions and self._sessions[-1].offset_s is None:
+            self._settle(self._sessions[-1], whole=False)
+
+    def begin_s(self, stream: int) -> float | None:
+        """When a stream is first shown, on the room's clock; None: it has not been yet."""
+        return self._begins.get(stream)
+
+    def end_s(self, stream: int) -> float | None:
+        """When what came of a stream ends, on the room's clock; None: nothing came."""
+        return self._ends.get(stream)
+
+    def _session_of_new(self, stream: int, decode_s: float) -> int:
+        """The session of the first packet of a stream in a file."""
+        newest = len(self._sessions) - 1
+        if newest >= self._oldest and self._is_near(newest, decode_s):
+            return newest
+        if newest >= 0:
+            # Another file may go on by the same clock.
+            now_s = self._sessions[newest].now_s
+            if now_s - SETTLE_S <= decode_s <= now_s + HOLE_S:
+                return newest
+        return self._open(stream, decode_s, before=newest)
+
+    def _session_after(self, stream: int, track: _Track, decode_s: float) -> int:
+        """The session of a packet that does not follow on its stream's last."""
+        for number in range(len(self._sessions) - 1, track.session, -1):
+            if self._is_near(number, decode_s):
+                return number
+        now_s = self._sessions[track.session].now_s
+        if now_s <= decode_s <= now_s + PAUSE_S and not self._sound_runs(track.session):
+            return track.session
+        return self._open(stream, decode_s, before=track.session)
+
+    def _is_near(self, number: int, decode_s: float) -> bool:
+        session = self._sessions[number]
+        return session.begin_s - HOLE_S <= decode_s <= session.now_s + HOLE_S
+
+    def _sound_runs(self, number: int) -> bool:
+        session = self._sessions[number]
+        ends = [end for stream, end in session.end_s.items() if stream != PICTURE]
+        return max(ends, default=-math.inf) >= session.now_s - HOLE_S
+
+    def _open(self, stream: int, decode_s: float, *, before: int) -> int:
+        new = _Session(begin_s=decode_s, now_s=decode_s, opener=stream)
+        if self._sessions:
+            self._settle_newest()
+            last_s, now_s = self._sessions[before].now_s, self._sessions[before].now_s
+            if stream in self._tracks and decode_s < now_s:
+                last_s = self._tracks[stream].last_s
+            new.before, new.from_s, new.jump_s = before, now_s, decode_s - last_s
+            new.left = {s: t.last_s for s, t in self._tracks.items() if s != stream}
+        self._sessions.append(new)
+        return len(self._sessions) - 1
+
+    def _has_lasted(self, session: _Session) -> bool:
+        if session.now_s - session.begin_s >= SETTLE_S:
+            return True
+        return any(self._went_on(session, stream) >= SETTLE_S for stream in session.left)
+
+    def _went_on(self, session: _Session, stream: int) -> float:
+        """How long another stream has gone on by its old clock, since the newest session began."""
+        track = self._tracks[stream]
+        if self._sessions[track.session] is session:
+            return 0.0
+        return track.last_s - session.left[stream]
+
+    def _show(self, session: _Session, stream: int, show_s: float, length_s: float) -> None:
+        """Count a packet in to where its stream begins and ends."""
+        track = self._tracks[stream]
+        end_s = show_s + min(length_s or track.step_s, PAUSE_S)
+        if end_s > session.last_s.get(stream, -math.inf):
+            session.last_s[stream] = end_s
+        if length_s <= 0 or length_s > _LONG_S:
+            # In MP4 the last packet before a jump claims to last until the next.
+            length_s = min(length_s or math.inf, track.step_s or _LONG_S)
+        session.first_s[stream] = min(session.first_s.get(stream, math.inf), show_s)
+        session.end_s[stream] = max(session.end_s.get(stream, -math.inf), show_s + length_s)
+        if session.offset_s is not None:
+            self._place(session, stream, session.offset_s)
+
+    def _place(self, session: _Session, stream: int, offset_s: float) -> None:
+        self._begins.setdefault(stream, offset_s + session.first_s[stream])
+        end_s = offset_s + session.end_s[stream]
+        self._ends[stream] = max(end_s, self._ends.get(stream, -math.inf))
+
+    def _settle(self, session: _Session, *, whole: bool) -> None:
+        """Give the newest session its place; `whole` if it has lasted for SETTLE_S."""
+        begin_s = min(session.first_s.values(), default=session.begin_s)
+        if len(self._sessions) == 1:
+            picture_s = session.first_s.get(PICTURE, math.inf)
+            session.offset_s = -(picture_s if picture_s - begin_s <= LEAD_S else begin_s)
+        else:
+            session.offset_s = self._continued(session, begin_s, whole)
+        for stream in session.first_s:
+            self._place(session, stream, session.offset_s)
+
+    def _continued(self, session: _Session, begin_s: float, whole: bool) -> float:
+        """The offset by which a session goes on after what was before it; notes the break."""
+        gone_on = {s for s in session.left if self._went_on(session, s) > _FOLLOW_S}
+        ends = {stream: end_s for stream, end_s in self._ends.items() if stream not in gone_on}
+        offset_s = self._sessions[session.before].offset_s
+        assert offset_s is not None
+        # One stray stamp must not make a hole: the session after a real one lasts.
+        kept = whole and not gone_on and 0 < session.jump_s <= KEPT_S and session.opener in ends
+        if kept:
+            self.holes.append((max(ends.values()), offset_s + begin_s))
+        elif session.opener in ends:
+            offset_s = max(end - session.first_s.get(s, begin_s) for s, end in ends.items())
+        else:
+            # A stream whose clock never was the others' begins where they are.
+            offset_s += session.from_s - session.begin_s
+        at_s = offset_s + begin_s
+        self.breaks.append(
+            Break(
+                at_s=at_s,
+                jump_s=session.jump_s,
+                kept=kept,
+                alone=session.opener if gone_on else None,
+            )
+        )
+        return offset_s

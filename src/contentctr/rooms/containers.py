@@ -1,0 +1,194 @@
+"""Opening a recording as FFmpeg reads it: by any name, streams, joined files, local playlists.
+
+A local playlist may name files of its own folder only, and nothing else is read for it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+from av.container import InputContainer
+
+from contentctr.errors import InputError
+from contentctr.rooms.joined import Joined, Readable
+
+Containers = Generator[InputContainer | None, None, None]
+"""The files that a recording was joined from, mostly one, to be closed by who takes them; None for
+one that cannot be opened."""
+_PLAYLIST = "contentctr.m3u8"
+"""FFmpeg finds entries from the playlist's name: this one has no folder that it could misread, as
+it does "#" in "rooms #1/stream.m3u8"."""
+_BUFFER = 1 << 18
+"""Bytes that FFmpeg asks Python for at once."""
+
+
+def file_url(path: Path) -> str:
+    """A path as FFmpeg takes it: alone, "20:00 live.mp4" would be a protocol to it."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def open_file(path: Path) -> Containers:
+    """Open a recording on disk.
+
+    Raises:
+        InputError: there is no such file, or FFmpeg cannot open it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such video file")
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head.startswith(b"#EXTM3U"):
+            yield from open_playlist(path)
+            return
+        if head[4:8] == b"ftyp":
+            starts = [*_mp4_starts(file), os.fstat(file.fileno()).st_size]
+            if len(starts) > 2:
+                parts = (_Part(file, *span) for span in zip(starts, starts[1:], strict=False))
+                yield from _open_all(parts, path)
+                return
+        file.seek(0)
+        joined = Joined(file)
+        if joined.joinable:
+            yield from _open_all(_files(joined), path)
+            return
+    yield _open(file_url(path), path)
+
+
+def open_stream(file: Readable, name: Path | str) -> Containers:
+    """Open what can only be read on and on.
+
+    Raises:
+        InputError: FFmpeg cannot open it.
+    """
+    yield from _open_all(_files(Joined(file)), name)
+
+
+def open_url(url: str, *, timeout_s: tuple[float, float]) -> Containers:
+    """Open a stream of the network.
+
+    Args:
+        url: as FFmpeg takes it.
+        timeout_s: to open it, and to read from it.
+
+    Raises:
+        InputError: FFmpeg cannot open it.
+    """
+    yield _open(url, url, timeout=timeout_s)
+
+
+def open_playlist(path: Path, *, growing: bool = False) -> Containers:
+    """Open a local HLS playlist, whose entries must be files of its folder.
+
+    Args:
+        path: its file.
+        growing: whether more entries may come; else it ends where it ends now.
+
+    Raises:
+        InputError: FFmpeg cannot open it, or an entry is not in the folder.
+    """
+    folder = path.resolve().parent
+    files: list[BinaryIO] = []
+
+    def opened(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+        target = path if url == _PLAYLIST else folder / url.removeprefix("file:")
+        if not target.resolve().is_relative_to(folder):
+            raise PermissionError(f"it names {url}, which is not in its folder")
+        if target.suffix.lower() in (".m3u8", ".m3u"):
+            return _read_playlist(target, growing)
+        files[:] = [file for file in files if not file.closed]
+        files.append(target.open("rb"))
+        return files[-1]
+
+    try:
+        options = {"live_start_index": "0"}  # else a growing one begins near its end
+        yield _open(_read_playlist(path, growing), path, io_open=opened, options=options)
+    finally:
+        for file in files:
+            file.close()
+
+
+def _files(joined: Joined) -> Iterator[Joined]:
+    yield joined
+    while joined.next_file():
+        yield joined
+
+
+def _open_all(files: Iterator[Any], name: Path | str) -> Containers:
+    """Each file that can be opened; the fault of the first if none can."""
+    fault: InputError | None = None
+    found = False
+    for file in files:
+        try:
+            container = _open(file, name)
+        except InputError as error:
+            fault = fault or error
+            if found:
+                yield None
+            continue
+        found = True
+        yield container
+    if fault is not None and not found:
+        raise fault
+
+
+def _open(source: Any, name: Path | str, **options: Any) -> InputContainer:
+    try:
+        container: InputContainer = av.open(
+            source, metadata_errors="replace", buffer_size=_BUFFER, **options
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be opened as a video ({reason})") from None
+    return container
+
+
+class _Part:
+    """A part of a file, as if it were a file."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        file.seek(start)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, max(self._end - self._file.tell(), 0)))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: self._start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._end}
+        return self._file.seek(max(base[whence] + offset, self._start)) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+
+def _mp4_starts(file: BinaryIO) -> list[int]:
+    """Where the MP4 files begin that a file was joined from; FFmpeg reads only the first."""
+    size = file.seek(0, os.SEEK_END)
+    starts, at = [], 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4]), head[4:8]
+        if kind == b"ftyp":
+            starts.append(at)
+        if length == 1:
+            length = int.from_bytes(head[8:16])
+        if length < 8:  # the rest of the file, or damage
+            break
+        at += length
+    return starts
+
+
+class _Playlist(io.BytesIO):
+    name = _PLAYLIST
+
+
+def _read_playlist(path: Path, growing: bool) -> _Playlist:
+    text = path.read_bytes()
+    if not growing and b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text:
+        text += b"\n#EXT-X-ENDLIST\n"  # without its end, FFmpeg would wait for more
+    return _Playlist(text)
