@@ -122,6 +122,16 @@ TIMES = {
 }
 
 
+def test_flags_and_ids_as_programs_write_them(tmp_path):
+    text = (
+        "user_id,streamer_id,time,clicked,title\n"
+        '7,1.0,2026-01-05 08:00:00 UTC,1.0,"a\nb"\n7,1,1767600001500,0.0,\n'
+    )
+    (tmp_path / "l.csv").write_text(text)
+    found = read_watch_logs(tmp_path / "l.csv").table
+    assert found.rows() == [("7", "1", 1_767_600_000.0, True), ("7", "1", 1_767_600_001.5, False)]
+
+
 @pytest.mark.parametrize("kind", TIMES)
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_times(tmp_path, kind, suffix):
@@ -154,13 +164,13 @@ BAD = {
     "user_id,streamer_id,clicked\nu,a,1\n": "must have one column of times, 't' or 'time'",
     "user_id,streamer_id,t,time,clicked\nu,a,1,1,1\n": "must have one column of times",
     "user_id,t,clicked\nu,1,1\n": "column 'streamer_id' is missing",
-    HEAD + "u,a,1,2\n": "line 2: clicked must be 0 or 1, not '2'",
+    HEAD + "u,a,1,2\n": "line 2: clicked must be true/false or 1/0, not '2'",
     HEAD + "u,a,1,\n": "line 2: clicked is missing",
     HEAD + "u,,1,1\n": "line 2: streamer_id is missing",
     HEAD + ",a,1,1\n": "line 2: user_id is missing",
     HEAD + "u,a,,1\n": "line 2: t is missing",
-    HEAD + "u,a,noon,1\n": "line 2: t must be Unix time or ISO 8601, not 'noon'",
-    HEAD + "u,a,1,1\nu,a,inf,1\n": "line 3: t must be Unix time or ISO 8601, not 'inf'",
+    HEAD + "u,a,noon,1\n": "line 2: t must be Unix time or a date and time .ISO 8601., not 'noon'",
+    HEAD + "u,a,1,1\nu,a,inf,1\nu,a,-inf,1\n": "line 3: t must be finite, not inf",
     HEAD + "u,a,1767600000,1\nu,a,1767600000000,0\n": "all in seconds or all in milliseconds",
     HEAD: "at least one impression",
 }
@@ -185,9 +195,10 @@ def test_wrong_types_and_files(tmp_path):
     pl.DataFrame({"user_id": [1.5], "streamer_id": ["a"], "t": [1], "clicked": [1]}).write_parquet(
         tmp_path / "l.parquet"
     )
-    with pytest.raises(InputError, match="'user_id' must be String or a whole number"):
+    with pytest.raises(InputError, match="user_id must be text or a whole number, not 1.5"):
         read_watch_logs(tmp_path / "l.parquet")
-    with pytest.raises(InputError, match="extension '.json'"):
+    (tmp_path / "l.json").write_text("{}")
+    with pytest.raises(InputError, match="l.json: is JSON, and must be a table"):
         read_watch_logs(tmp_path / "l.json")
 
 

@@ -17,7 +17,7 @@ A folder holds such files; they are read one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ USER_DAYS_SCHEMA: dict[str, Any] = {
     "play_s": pl.Float64,
 }
 
+_YEAR_10000_S = 253402300800.0
 _KEY = ("user_id", "arm", "day")
 
 
@@ -183,9 +184,8 @@ def _read_file(path: Path) -> tuple[pl.DataFrame, list[str], bool]:
             ).select(pl.coalesce(pl.all()))["0"],
         }
     )
-    total = raw.total  # before bad rows are noted, which would count them twice
     good = reject(raw, table, _reason()).drop(LINE, "why")
-    warnings = raw.warnings + raw.bad.warnings(total)
+    warnings = raw.warnings + raw.bad.warnings(raw.total)
     if filled:
         warnings.append(f"{path}: play_s is empty in {filled} rows without a click: taken as 0")
     marked = "simulated" in names and as_flags(raw.table["simulated"], "simulated").values.any()
@@ -197,7 +197,7 @@ def _check_types(path: Path, raw: RawTable) -> None:
         return
     texts: tuple[Any, ...] = (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)
     schema = raw.table.schema
-    for name, rule, good in (
+    rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
         ("user_id", "text or a whole number", lambda k: k in texts or k.is_numeric()),
         ("arm", "text", lambda k: k in texts or k.is_integer()),
         (
@@ -216,7 +216,8 @@ def _check_types(path: Path, raw: RawTable) -> None:
             "a date and time, or Unix time",
             lambda k: k in (pl.Date, pl.Datetime, *texts) or k.is_numeric(),
         ),
-    ):
+    )
+    for name, rule, good in rules:
         if name in schema and not good(schema[name]) and (name != "time" or "day" not in schema):
             raise type_error(path, name, rule, str(schema[name]))
 
@@ -236,7 +237,7 @@ def _days(raw: RawTable, name: str) -> tuple[pl.Series, pl.Series]:
     # A time without a zone is taken as UTC.
     times = column_seconds(EPOCH, column, name, raw.delimiter)
     # Smaller numbers are seconds from some start, or days such as 20240501.
-    since_1970 = times.seconds >= UNIX_S
+    since_1970 = (times.seconds >= UNIX_S) & (times.seconds < _YEAR_10000_S)
     seconds = pl.select(pl.when(since_1970).then(times.seconds)).to_series()
     days = pl.from_epoch((seconds / 86400).floor().cast(pl.Int64), time_unit="d").cast(pl.String)
     rule = (
@@ -269,7 +270,9 @@ def _reason() -> pl.Expr:
     return pl.coalesce(
         "why",
         pl.when(pl.col("arm").is_null()).then(pl.lit("arm is missing")),
-        pl.when(pl.col("play_s").is_null()).then(pl.lit("play_s is missing, where there is a click")),
+        pl.when(pl.col("play_s").is_null()).then(
+            pl.lit("play_s is missing, where there is a click")
+        ),
         pl.when(pl.col("play_s") < 0).then(
             pl.format("play_s must be at least 0, not {}", "play_s")
         ),

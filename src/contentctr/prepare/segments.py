@@ -131,7 +131,7 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
         table.with_columns(
             # A chat log tells of gifts and of nobody's exposure: the other counts stay unknown.
             *(
-                _silent("has_gifts" if c == "gift_count" else "has_events", c, 0)
+                _silent("has_gifts" if c == "gifts" else "has_events", c, 0)
                 for c in ("viewers", "clickers", *_EVENT_COUNTS)
             ),
             _silent("has_speech", "speech", ""),

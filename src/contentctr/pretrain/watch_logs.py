@@ -211,9 +211,8 @@ def read_watch_logs(path: Path) -> WatchLogs:
         )
     )
     why = [name for name in table.columns if name.startswith("why_")]
-    total = raw.total
     good = reject(raw, table, pl.coalesce(why)).select("user_id", "streamer_id", "t", "clicked")
-    warnings = raw.warnings + raw.bad.warnings(total)
+    warnings = raw.warnings + raw.bad.warnings(raw.total)
     if good.height == 0:
         raise InputError(f"{path}: must have at least one impression")
     distinct = good.group_by("user_id", "streamer_id", "t").agg(pl.col("clicked").any())
@@ -228,8 +227,8 @@ def read_pairs(path: Path, column: str) -> dict[str, str]:
     """A text of each streamer's: its category, or its type.
 
     Args:
-        path: a table as `read_table` reads it, with `streamer_id`, each once, and `column`; an empty or missing
-            text leaves the streamer out.
+        path: a table as `read_table` reads it, with `streamer_id`, each once, and `column`; an
+            empty or missing text leaves the streamer out.
         column: what to read.
 
     Raises:

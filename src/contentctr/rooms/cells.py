@@ -81,7 +81,7 @@ def as_ids(column: pl.Series, name: str) -> Checked:
     else:
         text = as_text(column)
         if column.dtype.is_integer():
-            return Checked(values=text, reasons=_if_missing(reasons, text, name))
+            return Checked(values=text, reasons=_if_missing(reasons, text, name, column))
         if column.dtype.is_decimal() or text.str.contains(".0", literal=True).any():
             text = text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
         # A mark that few ids have tells cheaply whether any needs the costly look.
@@ -93,7 +93,7 @@ def as_ids(column: pl.Series, name: str) -> Checked:
                 "text): "
             )
             reasons = _because(reasons, damaged, words, text)
-    return Checked(values=text, reasons=_if_missing(reasons, text, name))
+    return Checked(values=text, reasons=_if_missing(reasons, text, name, column))
 
 
 def as_numbers(column: pl.Series, name: str, delimiter: str = "") -> Checked:
@@ -146,7 +146,7 @@ def as_flags(column: pl.Series, name: str) -> Checked:
     reasons = no_reasons(column)
     wrong = text.is_not_null() & values.is_null()
     reasons = _because(reasons, wrong, f"{name} must be true/false or 1/0, not ", text, quoted=True)
-    return Checked(values=values, reasons=_if_missing(reasons, text, name))
+    return Checked(values=values, reasons=_if_missing(reasons, text, name, column))
 
 
 def replaced(text: pl.Series, words: Mapping[str, str]) -> pl.Series:
@@ -191,8 +191,12 @@ def _because(
     return text.zip_with(mask, reasons)
 
 
-def _if_missing(reasons: pl.Series, text: pl.Series, name: str) -> pl.Series:
+def _if_missing(reasons: pl.Series, text: pl.Series, name: str, column: pl.Series) -> pl.Series:
     if not text.null_count():
         return reasons
     missing = pl.Series([f"{name} is missing"]).new_from_index(0, len(text))
+    if column.dtype == pl.String:  # name the word that means it: NULL, nan
+        word = pl.when(column.str.strip_chars() != "").then(column.str.strip_chars())
+        said = pl.concat_str(pl.lit(f"{name} is missing ('"), word, pl.lit("')"))
+        missing = pl.select(pl.coalesce(said, missing)).to_series()
     return missing.zip_with(text.is_null() & reasons.is_null(), reasons)

@@ -53,10 +53,9 @@ def read_columns(
         + [times.reasons.alias("why:t")]
         + [found.reasons.alias(f"why:{name}") for name, found in numbers.items()]
     )
-    total = raw.total
     why = ["why:t", *(f"why:{name}" for name in numbers)]
     good = reject(raw, table, pl.coalesce(why)).drop(LINE, *why)
-    warnings = raw.warnings + raw.bad.warnings(total)
+    warnings = raw.warnings + raw.bad.warnings(raw.total)
     if texts:
         warnings.append(f"{path}: left out columns of text: {', '.join(texts)}")
     if not good.height:

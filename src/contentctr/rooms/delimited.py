@@ -182,9 +182,7 @@ def _numbered(table: pl.DataFrame, places: Sequence[int], lines: pl.Series) -> p
     return table.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
 
 
-def _read_damaged(
-    text: str, header: Header, places: Sequence[int], bad: BadLines
-) -> pl.DataFrame:
+def _read_damaged(text: str, header: Header, places: Sequence[int], bad: BadLines) -> pl.DataFrame:
     """Read line by line; quoted cells that go over several lines are joined to one."""
     lines = pl.DataFrame({"text": pl.Series([text]).str.split("\n").explode()})
     lines = lines.with_row_index(LINE, 1).filter(pl.col(LINE) > header.line)

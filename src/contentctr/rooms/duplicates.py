@@ -7,9 +7,6 @@ from collections.abc import Sequence
 
 import polars as pl
 
-_MAX_COPIES = 10
-"""A whole log one after another is looked for so many times."""
-
 
 def drop_duplicates(
     table: pl.DataFrame, time: str, keys: Sequence[str], once: pl.Expr | None = None
@@ -18,14 +15,14 @@ def drop_duplicates(
 
     By the row's own id (`id`, where a row has one). Rows without: equal ones are duplicates, unless
     the log's times are whole seconds, in which a viewer may well do the same thing twice; then only
-    whole copies of the log are: one after another, or mixed, so that every row is there as often.
+    whole copies of the log are, of which every row is there as often.
 
     Args:
         table: with the columns `time`, `keys` and maybe `id` (text, "" where a row has none).
         time: column of seconds.
         keys: columns in which duplicates are equal.
-        once: true for rows that nobody causes twice in a second. Mixed copies are told by these;
-            without the argument, by all rows.
+        once: true for rows that nobody causes twice in a second, by which copies are told. A log
+            without such rows is only taken for copies that stand one after another.
     """
     if not table.height:
         return table
@@ -49,7 +46,7 @@ def _without_ids(
     if not shared.any():
         return table
     if (table[time] == table[time].floor()).all():
-        return _without_copies(table, keys, once) if shared.all() else table
+        return _without_copies(table, time, keys, once) if shared.all() else table
     suspects = table.with_columns(__at=pl.int_range(pl.len())).filter(shared)
     kept = suspects.unique(list(keys), keep="first", maintain_order=True)
     if kept.height == suspects.height:
@@ -59,21 +56,26 @@ def _without_ids(
 
 
 def _without_copies(
-    table: pl.DataFrame, keys: Sequence[str], once: pl.Expr | None
+    table: pl.DataFrame, time: str, keys: Sequence[str], once: pl.Expr | None
 ) -> pl.DataFrame:
     """A log of whole seconds once, where it is there several times as a whole."""
     rows = table.select(list(keys))
-    for times in range(2, _MAX_COPIES + 1):
-        size, rest = divmod(rows.height, times)
-        if not rest and all(
-            rows[:size].equals(rows[n * size : (n + 1) * size]) for n in range(1, times)
-        ):
-            return table[:size]
     counts = rows.group_by(list(keys)).agg(n=pl.len())
-    if once is not None and counts.filter(once).is_empty():
-        return table
     times = math.gcd(*counts["n"].unique().to_list())
     if times < 2:
         return table
+    if once is not None and counts.filter(once).is_empty():
+        return _first_copy(table, rows, time, times)
     copy = pl.int_range(pl.len()).over(list(keys))
     return table.filter(copy * times < pl.len().over(list(keys)))
+
+
+def _first_copy(table: pl.DataFrame, rows: pl.DataFrame, time: str, most: int) -> pl.DataFrame:
+    """The first of copies that stand one after another: each begins before the last one's end."""
+    for times in range(most, 1, -1):
+        size, rest = divmod(rows.height, times)
+        if rest or rows[time][size] >= rows[time][size - 1]:
+            continue
+        if all(rows[:size].equals(rows[n * size : (n + 1) * size]) for n in range(1, times)):
+            return table[:size]
+    return table

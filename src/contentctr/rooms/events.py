@@ -134,10 +134,9 @@ def read_events(
     )
     if "id" in raw.table.columns:
         table = table.with_columns(as_text(raw.table["id"]).fill_null("").alias("id"))
-    total = raw.total
     good = reject(raw, table, pl.coalesce("why_user", "why_t", "why_kind"))
     good = good.drop(LINE, "why_user", "why_t", "why_kind")
-    warnings = raw.warnings + raw.bad.warnings(total) + taken
+    warnings = raw.warnings + raw.bad.warnings(raw.total) + taken
     if times.without_zone and axis.started_at is not None:
         warnings.append(
             f"{path}: {raw.named['t']} names no zone: taken as in that of started_at, "

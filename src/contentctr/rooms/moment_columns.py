@@ -47,9 +47,7 @@ def column_seconds(axis: TimeAxis, column: pl.Series, name: str, delimiter: str 
         without_zone = 0 if kind.time_zone else len(column) - column.null_count()
         zoned = pl.select(pl.repeat(kind.time_zone is not None, len(column))).to_series()
         table = _since_start(axis, micros, zoned, column, name)
-        return Moments(
-            seconds=table["seconds"], reasons=table["reason"], without_zone=without_zone
-        )
+        return Moments(seconds=table["seconds"], reasons=table["reason"], without_zone=without_zone)
     if kind in (pl.Duration, pl.Time):
         column = column.cast(pl.Duration("ns")).dt.total_nanoseconds() / 1e9
     if column.dtype.is_numeric():
@@ -67,7 +65,7 @@ def column_seconds(axis: TimeAxis, column: pl.Series, name: str, delimiter: str 
     return Moments(
         seconds=table.select(pl.coalesce("seconds", "seconds_right")).to_series(),
         reasons=table.select(pl.coalesce("reason_right", "reason")).to_series(),
-        without_zone=table["without_zone"].sum() or 0,
+        without_zone=int(table["without_zone"].sum() or 0),
     )
 
 
@@ -82,7 +80,7 @@ def _of_numbers(
         return number, reasons
     table = pl.DataFrame({"number": number, "given": given.cast(pl.String)})
     x, shown = pl.col("number"), pl.col("given").str.slice(0, 60)
-    unix = pl.when(x >= UNIX_S).then(x)
+    unix: pl.Expr = pl.when(x >= UNIX_S).then(x)
     if axis.started_at is not None:
         start = axis.started_at.timestamp()
         for least, per_second, _ in reversed(UNITS):
@@ -129,7 +127,7 @@ def _of_words(axis: TimeAxis, words: pl.Series, name: str) -> pl.DataFrame:
     dated = parts.filter(pl.col("micros").is_not_null())
     found = _since_start(axis, dated["micros"], dated["zoned"], dated["given"], name)
     # Clocks, other ISO forms and what is no time: as one by one, and each only once.
-    rest = []
+    rest: list[tuple[str, float | None, str | None, bool]] = []
     for text in parts.filter(pl.col("micros").is_null())["given"]:
         try:
             rest.append((text, axis.seconds(text, name), None, False))
@@ -152,7 +150,9 @@ def _since_start(
     table = pl.DataFrame({"given": given.cast(pl.String), "micros": micros, "zoned": zoned})
     missing = pl.when(pl.col("micros").is_null()).then(pl.lit(f"{name} is missing"))
     if axis.started_at is None:
-        clock = pl.format("{} is a clock time ({}), and {}", pl.lit(name), "given", pl.lit(NO_START))
+        clock = pl.format(
+            "{} is a clock time ({}), and {}", pl.lit(name), "given", pl.lit(NO_START)
+        )
         return table.select(
             "given", seconds=pl.lit(None, pl.Float64), reason=missing.otherwise(clock)
         )

@@ -14,9 +14,7 @@ UNIX_S = 1e8
 """Seconds from here on are Unix time: no room lasts three years, and 1e8 is in 1973."""
 UNITS = ((1e17, 1e9, "ns"), (1e14, 1e6, "us"), (1e11, 1e3, "ms"), (UNIX_S, 1.0, "s"))
 """From which number on Unix time is taken to be in which unit, and how many are a second."""
-NO_START = (
-    "when the room started is not known: give started_at (room.json, or --started-at)"
-)
+NO_START = "when the room started is not known: give started_at (room.json, or --started-at)"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _CLOCK = re.compile(r"(-?)(?:(\d{1,5}):)?(\d{1,3}):(\d{2})(?:[.,:](\d{1,9}))?")
 _DAY_S = 86400.0
@@ -81,7 +79,7 @@ class TimeAxis:
         return self._since_start(time, name)
 
     def _since_start(self, time: datetime, name: str) -> float:
-        started_at = self._require_start(time, name, "a clock time")
+        started_at = self._require_start(str(time), name, "a clock time")
         if time.tzinfo is None:
             time = time.replace(tzinfo=started_at.tzinfo)
         return (time - started_at).total_seconds()

@@ -41,12 +41,13 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "frames": (),
     "comments": comments.SUFFIXES,
     "speech": speech.SUFFIXES,
-    "events": (".parquet", ".csv", ".tsv"),
-    "columns": (".parquet", ".csv", ".tsv"),
+    "events": (".parquet", ".csv", ".tsv", ".txt"),
+    "columns": (".parquet", ".csv", ".tsv", ".txt"),
 }
 """Endings of each part, the preferred first; around them may be .gz, and .part of a recorder."""
 OTHER_WORDS = {
-    "comments": "comment chat chats chatlog livechat rechat danmaku danmakus danmu messages 弹幕 评论",
+    "comments": "comment chat chats chatlog livechat rechat danmaku danmakus danmu messages "
+    "弹幕 评论",
     "speech": "subtitles subtitle subs sub captions caption cc transcript transcripts "
     "transcription asr 字幕",
     "events": "event actions interactions",
@@ -57,6 +58,8 @@ _WORDS = {part: part for part in SUFFIXES} | {
     word: part for part, words in OTHER_WORDS.items() for word in words.split()
 }
 _PASSED_OVER = ("room.json", "truth.parquet")
+_COPIES = ("~", ".bak", ".orig", ".old", ".tmp", ".swp")
+"""Endings of copies that editors and programs leave; they are no part."""
 _SHOWN = 10
 _HEAD = 1 << 16
 _SPEECH_MARKS = ('"segments"', '"transcription"', '"words"', '"segs"', '"wireMagic"', '"from"')
@@ -127,6 +130,8 @@ def find_parts(folder: Path) -> Found:
 
 def _by_name(path: Path) -> _Candidate | None:
     base, ending = _parted(path)
+    if path.name.lower().endswith(_COPIES):
+        return None
     words = _words(base)
     part = _WORDS.get(words[0] if words else "")
     if part is None and base.lower().startswith("live_chat"):
@@ -172,9 +177,9 @@ def _pair_part(path: Path, stem: str) -> str | None:
     further = [_WORDS.get(word) for word in _words(_parted(path)[0][len(stem) :])]
     if "info" in _words(path.name.lower()):
         return None
-    for part in ("comments", "speech"):
-        if part in further and ending in SUFFIXES[part]:
-            return part
+    for named in ("comments", "speech"):
+        if named in further and ending in SUFFIXES[named]:
+            return named
     if ending in (".srt", ".vtt", ".lrc", ".ttml", ".dfxp", ".json3", ".bcc"):
         return "speech"
     part = part_by_content(ending, _head(path))

@@ -11,12 +11,12 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.rooms.delimited import (
     DELIMITERS,
-    LINE,
     Header,
     leave_out,
     read_delimited,
     require_once,
 )
+from contentctr.rooms.delimited import LINE as LINE
 from contentctr.rooms.lines import BadLines, show
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -31,6 +31,8 @@ class RawTable:
     table: pl.DataFrame
     """LINE, and the columns by the names of their fields: text, or as Parquet stores them."""
     bad: BadLines
+    total: int
+    """Lines of the file, good and bad."""
     named: dict[str, str] = field(default_factory=dict)
     """What the file calls each field."""
     delimiter: str = ""
@@ -45,11 +47,6 @@ class RawTable:
     def is_text(self) -> bool:
         """Whether all columns are text."""
         return self.delimiter != ""
-
-    @property
-    def total(self) -> int:
-        """Lines of the file, good and bad."""
-        return self.table.height + self.bad.count
 
 
 def has_suffix(path: Path) -> bool:
@@ -188,6 +185,7 @@ def _read_file(path: Path, search: _Search) -> RawTable:
     return RawTable(
         table=table,
         bad=bad,
+        total=table.height + bad.count,
         named={name: read.header.names[place] for name, place in found.items()},
         delimiter=mark,
         form=form,
@@ -208,12 +206,14 @@ def _read_parquet(path: Path, search: _Search) -> RawTable:
         names = list(pl.read_parquet_schema(path))
         found = {name: names[place] for name, place in search.find(names).items()}
         table = pl.read_parquet(path, columns=list(found.values()), hive_partitioning=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # Of damage deep inside a file Polars panics, which is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
     table = table.select(pl.col(old).alias(new) for new, old in found.items())
     return RawTable(
         table=table.with_row_index(LINE, offset=1),
         bad=BadLines(path, "row"),
+        total=table.height,
         named=found,
         form="Parquet",
         warnings=list(search.warnings),
@@ -241,10 +241,12 @@ def _read_folder(path: Path, search: _Search) -> RawTable:
         bad.take(raw.bad, part.name)
         parts.append((before, part.name))
         tables.append(raw.table.with_columns(pl.col(LINE) + before))
-        before += int(raw.table[LINE].max() or 0)  # type: ignore[call-overload]
+        last = raw.table[LINE].max()
+        before += last if isinstance(last, int) else 0
     return RawTable(
         table=_stacked(path, tables),
         bad=bad,
+        total=sum(raw.total for raw in raws),
         named=raws[0].named,
         delimiter=raws[0].delimiter,
         form=f"a folder of {len(files)} parts, {raws[0].form}",

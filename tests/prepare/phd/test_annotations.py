@@ -90,7 +90,7 @@ def test_a_bad_row_is_counted_and_too_many_stop(tmp_path: Path, row: str, messag
     assert len(found.warnings) == 1 and "line 152" in found.warnings[0]
     assert message in found.warnings[0]
     with pytest.raises(InputError, match=message):
-        read_annotations(write_csv(tmp_path / "many.csv", *good[:10], row))
+        read_annotations(write_csv(tmp_path / "many.csv", *good[:10], *[row] * 4))
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
