@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 from av.container import OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from contentctr.errors import InputError
@@ -63,9 +64,9 @@ def cut_clip(video: Path, start_s: float, end_s: float, out: Path) -> tuple[floa
         except (av.error.FFmpegError, ValueError, OSError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(
-                f"{out}: cannot hold the streams of {video} ({error}); try a .mkv"
-            ) from None
+            others = [s for s in (video.suffix.lower(), ".mkv") if s in CLIP_FORMATS]
+            hint = next((f"; try a {s}" for s in others if s != out.suffix.lower()), "")
+            raise InputError(f"{out}: cannot hold the streams of {video} ({error}){hint}") from None
 
 
 def _copy(
@@ -140,7 +141,8 @@ class _Writer:
         self._streams = [key.packet.stream, *source.sounds]
         for stream in self._streams:
             told = start.parameters.get(stream.index)
-            copy = sink.add_stream_from_template(stream)
+            # As it is: a codec need not be one that can be encoded here.
+            copy = sink.add_stream_from_template(stream, opaque=True)
             if told is not None:
                 copy.codec_context.extradata = bytes(told)
             self._told[stream.index] = bytes(copy.codec_context.extradata or b"")
@@ -168,6 +170,7 @@ class _Writer:
         if packet.has_sidedata("new_extradata") and not self._changing:
             if bytes(packet.get_sidedata("new_extradata")) != self._told[stream.index]:
                 return False
+            packet = _plain(packet)  # even what is no news breaks the header of a .mkv
         shift = round(self.start_s / packet.time_base)
         show, decode = packet.pts, packet.dts
         if decode is not None:
@@ -182,3 +185,11 @@ class _Writer:
         packet.stream = self._copies[stream.index]
         self._sink.mux(packet)
         return True
+
+
+def _plain(packet: Packet[Any]) -> Packet[Any]:
+    """A packet without side data."""
+    plain: Packet[Any] = Packet(bytes(packet))
+    plain.time_base, plain.duration = packet.time_base, packet.duration
+    plain.pts, plain.dts, plain.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+    return plain

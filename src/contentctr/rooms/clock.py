@@ -243,10 +243,11 @@ class Clock:
         new = _Session(begin_s=decode_s, now_s=decode_s, opener=stream)
         if self._sessions:
             self._settle_newest()
-            last_s, now_s = self._sessions[before].now_s, self._sessions[before].now_s
-            if stream in self._tracks and decode_s < now_s:
-                last_s = self._tracks[stream].last_s
-            new.before, new.from_s, new.jump_s = before, now_s, decode_s - last_s
+            now_s, track = self._sessions[before].now_s, self._tracks.get(stream)
+            new.before, new.from_s, new.jump_s = before, now_s, decode_s - now_s
+            if track is not None:
+                last_s = track.last_s if decode_s < now_s else now_s
+                new.jump_s = decode_s - last_s - track.step_s
             new.left = {s: t.last_s for s, t in self._tracks.items() if s != stream}
         self._sessions.append(new)
         return len(self._sessions) - 1
@@ -303,7 +304,7 @@ class Clock:
         kept = whole and not gone_on and 0 < session.jump_s <= KEPT_S and session.opener in ends
         if kept:
             self.holes.append((max(ends.values()), offset_s + begin_s))
-        elif session.opener in ends:
+        elif session.opener in ends or self._new is not None:
             offset_s = max(end - session.first_s.get(s, begin_s) for s, end in ends.items())
         else:
             # A stream whose clock never was the others' begins where they are.

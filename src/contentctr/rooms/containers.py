@@ -32,8 +32,12 @@ def file_url(path: Path) -> str:
     return f"file:{os.path.abspath(path)}"
 
 
-def open_file(path: Path) -> Containers:
+def open_file(path: Path, *, missing: list[str] | None = None) -> Containers:
     """Open a recording on disk.
+
+    Args:
+        path: its file.
+        missing: names of a playlist's entries that cannot be opened are added to it.
 
     Raises:
         InputError: there is no such file, or FFmpeg cannot open it.
@@ -43,7 +47,7 @@ def open_file(path: Path) -> Containers:
     with path.open("rb") as file:
         head = file.read(16)
         if head.startswith(b"#EXTM3U"):
-            yield from open_playlist(path)
+            yield from open_playlist(path, missing=missing)
             return
         if head[4:8] == b"ftyp":
             starts = [*_mp4_starts(file), os.fstat(file.fileno()).st_size]
@@ -81,18 +85,22 @@ def open_url(url: str, *, timeout_s: tuple[float, float]) -> Containers:
     yield _open(url, url, timeout=timeout_s)
 
 
-def open_playlist(path: Path, *, growing: bool = False) -> Containers:
+def open_playlist(
+    path: Path, *, growing: bool = False, missing: list[str] | None = None
+) -> Containers:
     """Open a local HLS playlist, whose entries must be files of its folder.
 
     Args:
         path: its file.
         growing: whether more entries may come; else it ends where it ends now.
+        missing: names of entries that cannot be opened are added to it.
 
     Raises:
         InputError: FFmpeg cannot open it, or an entry is not in the folder.
     """
     folder = path.resolve().parent
     files: list[BinaryIO] = []
+    missing = [] if missing is None else missing
 
     def opened(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
         target = path if url == _PLAYLIST else folder / url.removeprefix("file:")
@@ -101,7 +109,12 @@ def open_playlist(path: Path, *, growing: bool = False) -> Containers:
         if target.suffix.lower() in (".m3u8", ".m3u"):
             return _read_playlist(target, growing)
         files[:] = [file for file in files if not file.closed]
-        files.append(target.open("rb"))
+        try:
+            files.append(target.open("rb"))
+        except OSError:
+            # An empty entry does not end the playlist, as a fault would.
+            missing.append(target.name)
+            return io.BytesIO()
         return files[-1]
 
     try:

@@ -38,6 +38,7 @@ DAMAGED_S = 5.0
 """A picture stands this long at most for one that cannot be decoded."""
 _PENDING_BYTES = 64 << 20
 """Packets that wait undecoded take no more memory than this."""
+_FIELD_S = 0.1
 _EPS_S = 1e-6
 """Times are floats, stamps were fractions."""
 
@@ -55,14 +56,25 @@ class Decoder:
         if packet.has_sidedata("new_extradata"):
             self._parameters = packet.get_sidedata("new_extradata")
 
-    def decode(self, packet: Packet[Any], *, afresh: bool = False) -> list[VideoFrame]:
-        """Frames that come out after a packet; `afresh`: it follows on none that came before."""
+    def decode(
+        self, packet: Packet[Any], *, afresh: bool = False, wanted: bool = True
+    ) -> list[VideoFrame]:
+        """Frames that come out after a packet.
+
+        Args:
+            packet: the next one in the file.
+            afresh: whether it follows on none that came before.
+            wanted: whether its picture is; else it need not be decoded if no other refers to it.
+        """
+        context = packet.stream.codec_context
         if self._parameters is not None and not packet.has_sidedata("new_extradata"):
             packet.set_sidedata(self._parameters)
         self._parameters = None
         if afresh:
-            packet.stream.codec_context.flush_buffers()
-        return self._try(packet.stream.codec_context, packet)
+            context.flush_buffers()
+        # Of other codecs than H.264, FFmpeg also skips pictures to which some do refer.
+        context.skip_frame = "DEFAULT" if wanted or context.name != "h264" else "NONREF"
+        return self._try(context, packet)
 
     def drain(self, packet: Packet[Any]) -> list[VideoFrame]:
         """Frames that a packet's decoder still holds; what it decodes next must begin afresh."""
@@ -274,7 +286,9 @@ class FrameReader:
         afresh, self._afresh = self._afresh, False
         if afresh:
             self._start(at_s)
-        self._collect(self.decoder.decode(packet, afresh=afresh), packet)
+        # Two fields of a picture may be two packets: the one just before a wanted one is too.
+        wanted = self._current_s is None or at_s > self._current_s - _FIELD_S
+        self._collect(self.decoder.decode(packet, afresh=afresh, wanted=wanted), packet)
         self._fed = packet
 
     def _start(self, at_s: float) -> None:

@@ -115,6 +115,8 @@ def _warnings(video: Video, first_s: float | None) -> list[str]:
     notes = [str(each) for each in breaks[:_BREAKS_TOLD]]
     if len(breaks) > _BREAKS_TOLD:
         notes.append(f"its clock does not run on at {len(breaks)} places; these are the first")
+    if video.missing:
+        notes.append(f"{len(video.missing)} of its entries are not there, as {video.missing[0]}")
     if first_s is not None and first_s > LAST_S:
         gap = "" if first_s <= HOLD_S else f"; there is none before {first_s - HOLD_S:.1f} s"
         notes.append(f"its first picture comes at {first_s:.1f} s and stands for before{gap}")

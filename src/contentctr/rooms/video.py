@@ -38,7 +38,7 @@ _NO_HEADER = ("mpegts", "mpeg", "hls")
 """Containers whose length FFmpeg makes up from stamps or a playlist."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TimedPacket:
     """A packet with its times on the room's clock, which its own stamps follow too."""
 
@@ -74,7 +74,11 @@ class Video:
         """Whether a stream of pictures has been met."""
         self.guessed = False
         """Whether the pictures' decoding times are guesses."""
-        self._containers = open_file(Path(path)) if containers is None else containers
+        self.missing: list[str] = []
+        """Names of a playlist's entries that could not be opened."""
+        if containers is None:
+            containers = open_file(Path(path), missing=self.missing)
+        self._containers = containers
         self.container: InputContainer | None = None
         self._tracks = 0
         self._waiting: deque[tuple[int, Packet[Any], float, bool]] = deque()
@@ -102,7 +106,8 @@ class Video:
     def duration_s(self) -> float:
         """From the first picture or sound to the end of the last, by the packets given out."""
         ends = [self.clock.end_s(PICTURE), self.sound_end_s()]
-        return max((end for end in ends if end is not None), default=0.0)
+        # Stamps are fractions: what sums of floats add to 30 s must not make it more.
+        return round(max((end for end in ends if end is not None), default=0.0), 6)
 
     def sound_begin_s(self) -> float | None:
         """Where its sound begins, by the packets given out; None if there was none."""
