@@ -35,7 +35,7 @@ def describe(found: Inspection, cells: int, *, unicode: bool = True) -> list[str
     lines = [f"{found.path}{kind}"]
     lines += [f"  {label:<{_LABEL}}{text}" for label, text in _facts(found)]
     strip = strip_lines(found, cells, unicode=unicode)
-    lines += ["", *(f"  {line}" for line in strip), ""] if strip else []
+    lines += ["", *(f"  {line}" for line in strip)] if strip else []
     shift = found.shift
     if shift is not None:
         lines.append(f"  {'shift':<{_LABEL}}{shift.verdict}: {shift.reason}")
@@ -61,7 +61,7 @@ def visible(text: str) -> str:
 def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.duration_s is not None:
         yield "length", _length(found)
-    if found.room_id:
+    if found.kind == "room" or found.started_at is not None:
         names = [f"room {found.room_id}"]
         names += [f"streamer {found.streamer_id}"] if found.streamer_id else []
         names += [f"started at {found.started_at}"] if found.started_at else []
@@ -77,7 +77,12 @@ def _length(found: Inspection) -> str:
     assert found.duration_s is not None
     # As segment_rooms cuts them: a last piece of at least half a segment is one.
     count = int(found.duration_s / _SEGMENT_S + 0.5)
-    return f"{found.duration_s:.1f} s ({moment(found.duration_s)}), {count} segments of 30 s"
+    pieces = f"{_counted(count, 'segment')} of {_SEGMENT_S:.0f} s"
+    return f"{found.duration_s:.1f} s ({moment(found.duration_s)}), {pieces}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
@@ -85,7 +90,7 @@ def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
     yield "container", found.container
     for stream in found.streams:
         codec = f"{stream.kind} {stream.codec or 'of an unknown codec'}"
-        flags = [word for word, there in (("default", stream.default),) if there]
+        flags = ["default"] if stream.default else []
         yield (
             f"stream {stream.index}",
             ", ".join([codec, *([stream.details] if stream.details else []), *flags])
@@ -93,11 +98,11 @@ def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
         )
     if found.pictures_s is not None and found.width:
         turned = f", turned by {found.rotation} degrees" if found.rotation else ""
-        keys = found.keyframe_every_s
+        keys, rate = found.keyframe_every_s, found.frame_rate
         yield (
             "pictures",
             f"{_span(found.pictures_s)}, {found.width}x{found.height} upright{turned}, "
-            f"{found.frame_rate:.3g} a second"
+            + (f"{rate:.3g} a second" if rate > 0.5 else f"one every {1 / max(rate, 1e-6):.3g} s")
             + ("" if keys is None else f", a keyframe every {keys:.3g} s"),
         )
     else:
@@ -109,9 +114,9 @@ def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
         yield "" if number else "clock", text
     said = [note for note in found.warnings if not any(note.endswith(c) for c in found.clock)]
     for note in said:
-        yield "", f"note: {note}"
+        yield "", f"note: {note.removeprefix(f'{found.path}: ')}"
     if found.bad_packets:
-        yield "", f"note: {found.bad_packets} packets cannot be read"
+        yield "", f"note: {_counted(found.bad_packets, 'packet')} cannot be read"
 
 
 def _span(span_s: tuple[float, float]) -> str:
@@ -125,10 +130,10 @@ def _part_facts(facts: PartFacts, duration_s: float | None) -> Iterator[tuple[st
         return
     yield facts.name, f"{facts.path.name}: {part.form}"
     outside = facts.outside(duration_s)
-    counts = [f"{part.table.height} rows, {part.table.height - outside} used"]
-    counts += [f"{n} {what}" for n, what in ((outside, "outside the room"),) if n]
-    counts += [f"{n} {what}" for n, what in ((part.bad_lines, "bad lines"),) if n]
-    counts += [f"{n} {what}" for n, what in ((part.duplicates, "duplicates left out"),) if n]
+    counts = [f"{_counted(part.table.height, 'row')}, {part.table.height - outside:,} used"]
+    counts += [f"{outside:,} outside the room"] if outside else []
+    counts += [_counted(part.bad_lines, "bad line")] if part.bad_lines else []
+    counts += [_counted(part.duplicates, "duplicate")] if part.duplicates else []
     yield "", ", ".join(counts)
     if facts.span_s is not None:
         first_s, last_s = facts.span_s
@@ -138,7 +143,7 @@ def _part_facts(facts: PartFacts, duration_s: float | None) -> Iterator[tuple[st
     if facts.details:
         yield "", "; ".join(f"{name}: {_value(value)}" for name, value in facts.details.items())
     for note in part.warnings:
-        yield "", f"note: {note}"
+        yield "", f"note: {note.removeprefix(f'{part.path}: ')}"
 
 
 def _value(value: object) -> str:

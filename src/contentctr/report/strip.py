@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from contentctr.report.ticks import moment, tick_seconds
 from contentctr.rooms.inspection.coverage import count_cells, span_cells, time_range
-from contentctr.rooms.inspection.facts import Floats, Inspection
+from contentctr.rooms.inspection.facts import Floats, Inspection, PartFacts
 
 BLOCKS, ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
 """From nothing to the most, and what stands for it where the terminal is not in UTF-8."""
 MIN_CELLS, MAX_CELLS = 60, 100
+FRAME_S = 5.0
+"""An image stands for so long before and after its second."""
+WORD_S = 0.3
+_SPANNED = ("frames", "speech")
 _LABEL = 9
 
 
@@ -35,29 +39,35 @@ def strip_lines(found: Inspection, cells: int, *, unicode: bool = True) -> list[
 def coverage_rows(found: Inspection, cells: int) -> list[tuple[str, Floats, str]]:
     """Name, height of each cell in [0, 1], and what full height is, of every part with times."""
     begin_s, end_s = time_range(found)
-    rows: list[tuple[str, Floats, str]] = []
-    recording = found.recording
+    spans: list[tuple[str, list[tuple[float, float]]]] = []
     if found.duration_s is not None and (begin_s < 0 or end_s > found.duration_s):
-        rows.append(("room", span_cells([(0.0, found.duration_s)], begin_s, end_s, cells), ""))
-    if recording is not None:
-        for name, spans in (
-            ("pictures", recording.picture_spans),
-            ("sound", recording.sound_spans),
-        ):
-            rows.append((name, span_cells(spans, begin_s, end_s, cells), "" if spans else "none"))
+        spans.append(("room", [(0.0, found.duration_s)]))
+    if found.recording is not None:
+        spans.append(("pictures", found.recording.picture_spans))
+        spans.append(("sound", found.recording.sound_spans))
+    spans += [(part.name, part_spans) for part in found.parts if (part_spans := _spans(part))]
+    rows = [(name, span_cells(some, begin_s, end_s, cells), "") for name, some in spans if some]
     for part in found.parts:
-        if part.part is None or not part.starts_s.size:
-            continue
-        if part.ends_s is not None:
-            spans = list(zip(part.starts_s.tolist(), part.ends_s.tolist(), strict=True))
-            # A word that is placed by its middle has no length of its own.
-            shares = span_cells([(a, max(b, a + 0.3)) for a, b in spans], begin_s, end_s, cells)
-            rows.append((part.name, shares, ""))
-            continue
-        counts = count_cells(part.starts_s, begin_s, end_s, cells)
-        most = float(counts.max()) or 1.0
-        rows.append((part.name, counts / most, f"to {_rate(most, (end_s - begin_s) / cells)}"))
+        if part.name not in _SPANNED and part.starts_s.size:
+            counts = count_cells(part.starts_s, begin_s, end_s, cells)
+            most = float(counts.max()) or 1.0
+            scale = f"to {_rate(most, (end_s - begin_s) / cells)}"
+            rows.append((part.name, counts / most, scale))
     return rows
+
+
+def _spans(part: PartFacts) -> list[tuple[float, float]]:
+    """What a part covers, where its rows last."""
+    starts = part.starts_s.tolist()
+    if part.name == "frames":
+        return [(second - FRAME_S, second + FRAME_S) for second in starts]
+    if part.ends_s is None:
+        return []
+    # A word that is placed by its middle has no length of its own.
+    return [
+        (start, max(end, start + WORD_S))
+        for start, end in zip(starts, part.ends_s.tolist(), strict=True)
+    ]
 
 
 def _level(value: float, ramp: str) -> str:

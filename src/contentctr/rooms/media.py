@@ -37,6 +37,8 @@ class VideoInfo:
     width: int
     """Of the first picture that can be decoded, upright; 0: there are no pictures."""
     height: int
+    first_s: float | None = None
+    """When that picture comes."""
     rotation: int = 0
     """Degrees by which players turn its pictures."""
     warnings: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ def read_through(
         duration_s=video.duration_s,
         width=width,
         height=height,
+        first_s=first_s,
         rotation=0 if frame is None else frame.rotation % 360,
         warnings=_warnings(video, first_s),
     )

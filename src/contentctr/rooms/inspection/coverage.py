@@ -8,6 +8,7 @@ import numpy as np
 
 from contentctr.rooms.inspection.facts import Floats, Inspection
 
+_NARROW_S = 5.0
 _MARGIN = 0.25
 """Rows further outside of the room than this share of it do not stretch the picture of it."""
 
@@ -84,6 +85,12 @@ def span_cells(
 
 
 def count_cells(times_s: Floats, begin_s: float, end_s: float, cells: int) -> Floats:
-    """How many times lie in each cell; shape (cells,)."""
+    """How many times lie in each cell; shape (cells,).
+
+    Narrow cells share theirs with their neighbours: whole seconds would beat against them.
+    """
     counts, _ = np.histogram(times_s, bins=cells, range=(begin_s, end_s))
-    return counts.astype(np.float64)
+    if (end_s - begin_s) / cells >= _NARROW_S:
+        return counts.astype(np.float64)
+    padded = np.pad(counts.astype(np.float64), 1, mode="edge")
+    return np.asarray(padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4)

@@ -8,14 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 from contentctr.errors import InputError
-from contentctr.rooms.folder import Pictures, find_rooms, make_room
+from contentctr.rooms.folder import MAX_UNSTATED_S, Pictures, find_rooms, make_room
 from contentctr.rooms.inspection.facts import Inspection, Kind, PartFacts, RecordingFacts
 from contentctr.rooms.inspection.reading import inspect_part
 from contentctr.rooms.inspection.recording import inspect_recording
 from contentctr.rooms.inspection.shift import find_shift
 from contentctr.rooms.inspection.told import tell_file
+from contentctr.rooms.lines import Part
 from contentctr.rooms.media import IMAGE_SUFFIXES
-from contentctr.rooms.moments import TimeAxis
+from contentctr.rooms.moments import NO_START, TimeAxis
 from contentctr.rooms.parts import find_parts
 from contentctr.rooms.room import Media
 from contentctr.rooms.room_json import RoomHead, read_head
@@ -59,6 +60,8 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
             return _inspect_folder(path, given)
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
+        if not path.is_file():
+            raise InputError(f"{path}: must be a file or a folder, not a device or a pipe")
         return _inspect_file(path, given)
     except InputError as error:
         return Inspection(path=path, kind=None, problems=[str(error)])
@@ -131,15 +134,22 @@ def _read_likeliest(path: Path, kinds: list[Kind], given: Given) -> PartFacts:
         part = inspect_part(kind, path, axis, given.names)
         if part.part is not None and part.part.table.height:
             return part
-        # That a clock time needs a start is no reason to take a log for something else.
         tried.append(part)
+        if NO_START in part.problem:
+            break  # it is of this kind, and needs a start alone
     read = [part for part in tried if part.part is not None]
     return (read or tried)[0]
 
 
 def _of_part(path: Path, part: PartFacts, by: str) -> Inspection:
     problems = [part.problem] if part.problem else []
-    return Inspection(path=path, kind=part.name, told=by, parts=[part], problems=problems)
+    notes = []
+    if part.span_s is not None and part.span_s[1] > MAX_UNSTATED_S:
+        hours = part.span_s[1] / 3600
+        notes.append(f"its last time makes a room of {hours:.0f} hours: are they milliseconds?")
+    return Inspection(
+        path=path, kind=part.name, told=by, parts=[part], notes=notes, problems=problems
+    )
 
 
 def _read_all(
@@ -179,7 +189,7 @@ def _make_room(found: Inspection, head: RoomHead) -> None:
     """What the reader of rooms says of all parts together: their length, and what does not fit."""
     recording: RecordingFacts | None = found.recording
     pictures = Pictures()
-    parts = {part.name: part.part for part in found.parts if part.part is not None}
+    parts: dict[str, Part] = {part.name: part.part for part in found.parts if part.part is not None}
     if recording is not None:
         media = Media(path=recording.path, kind="video") if recording.width else None
         pictures = Pictures(media=media, video_s=recording.duration_s)
@@ -189,7 +199,7 @@ def _make_room(found: Inspection, head: RoomHead) -> None:
         pictures = Pictures(media=media, frames=frames)
     known = {warning for part in parts.values() for warning in part.warnings}
     try:
-        room = make_room(found.path, head, pictures, dict(parts))
+        room = make_room(found.path, head, pictures, parts)
     except InputError as error:
         found.problems.append(str(error))
         return

@@ -49,7 +49,9 @@ def inspect_recording(path: Path, *, show_progress: bool = False) -> RecordingFa
         with progress_bar(f"{path.name}, MB", size // _MB, show=show_progress) as bar:
             tracker = _Tracker(bar)
             info = read_through(video, sound_alone=True, each=tracker.add)
-        holes = video.clock.holes
+        # What comes before the first keyframe cannot be decoded.
+        first_s = 0.0 if info.first_s is None else info.first_s
+        unseen = [(-_MAX_S, first_s), *video.clock.holes]
         return RecordingFacts(
             path=path,
             container=container,
@@ -58,15 +60,15 @@ def inspect_recording(path: Path, *, show_progress: bool = False) -> RecordingFa
             width=info.width,
             height=info.height,
             rotation=info.rotation,
-            pictures_s=_bounds(video.clock.begin_s(PICTURE), video.clock.end_s(PICTURE)),
+            pictures_s=_bounds(info.first_s, video.clock.end_s(PICTURE)),
             sound_s=_bounds(video.sound_begin_s(), video.sound_end_s()),
             keyframe_every_s=tracker.usual_key_s(),
             frame_rate=tracker.frame_rate(),
             bad_packets=video.bad,
             clock=[str(each) for each in video.clock.breaks],
             warnings=list(info.warnings),
-            picture_spans=without(tracker.pictures.found, holes),
-            sound_spans=without(tracker.sound.found, holes),
+            picture_spans=without(tracker.pictures.found, unseen),
+            sound_spans=without(tracker.sound.found, video.clock.holes),
             picture_activity=tracker.picture_bytes.values(),
             cuts=tracker.cuts(),
             sound_activity=tracker.sound_bytes.values(),

@@ -51,10 +51,12 @@ def find_shift(
     if duration_s is None or recording is None:
         return Shift(verdict="cannot tell", reason="there is no video beside the comments")
     facts = _end_facts(comments_s, duration_s)
-    if len(comments_s) < MIN_COMMENTS or duration_s < MIN_LENGTH_S:
-        few = f"{len(comments_s)} comments in {duration_s:.0f} s are too few"
-        wanted = f"at least {MIN_COMMENTS} in {MIN_LENGTH_S:.0f} s are needed"
-        return Shift(verdict="cannot tell", reason=f"{few}: {wanted}", facts=facts)
+    if duration_s < MIN_LENGTH_S:
+        short = f"{duration_s:.0f} s are too short: at least {MIN_LENGTH_S:.0f} s are needed"
+        return Shift(verdict="cannot tell", reason=short, facts=facts)
+    if len(comments_s) < MIN_COMMENTS:
+        few = f"{len(comments_s)} comments are too few: at least {MIN_COMMENTS} are needed"
+        return Shift(verdict="cannot tell", reason=few, facts=facts)
     by_lag = _by_correlation(comments_s, duration_s, recording)
     by_ends = _by_ends(comments_s, duration_s)
     if by_lag is not None:
@@ -245,15 +247,19 @@ def _end_facts(comments_s: Floats, duration_s: float) -> list[str]:
     if not len(comments_s):
         return []
     first_s, last_s = float(comments_s[0]), float(comments_s[-1])
-    facts = []
+    facts, total = [], len(comments_s)
     if first_s < 0:
         count = int((comments_s < 0).sum())
-        facts.append(f"the first comment comes {-first_s:.0f} s before the video begins ({count})")
+        facts.append(
+            f"the first comment comes {-first_s:.0f} s before the video begins ({count} of {total})"
+        )
     else:
         facts.append(f"the first comment comes {first_s:.0f} s after the video begins")
     if last_s >= duration_s:
         count = int((comments_s >= duration_s).sum())
-        facts.append(f"comments go on for {last_s - duration_s:.0f} s after its end ({count})")
+        facts.append(
+            f"comments go on for {last_s - duration_s:.0f} s after its end ({count} of {total})"
+        )
     else:
         facts.append(f"the last one comes {duration_s - last_s:.0f} s before its end")
     return facts

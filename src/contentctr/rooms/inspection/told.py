@@ -16,10 +16,11 @@ from contentctr.rooms import events
 from contentctr.rooms.chat import named
 from contentctr.rooms.document import BYTE_ORDER_MARKS, GZIP
 from contentctr.rooms.inspection.facts import Kind
-from contentctr.rooms.parts import part_by_content
+from contentctr.rooms.parts import SUFFIXES, part_by_content
 
 _HEAD = 1 << 16
 _SUBTITLES = (".srt", ".vtt", ".lrc", ".ttml", ".dfxp", ".json3", ".bcc")
+_ENDINGS = {*SUFFIXES["comments"], *SUFFIXES["speech"]}
 _IMAGES = (
     (b"\x89PNG", 0),
     (b"\xff\xd8\xff", 0),
@@ -67,6 +68,8 @@ def tell_file(path: Path, own: Mapping[str, str] | None = None) -> Told:
             raw = handle.read(_HEAD)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not raw:
+        raise InputError(f"{path}: is empty")
     if raw.startswith(b"#EXTM3U"):
         return Told(["video"], "a playlist")
     if raw.startswith(b"PAR1"):
@@ -112,13 +115,21 @@ def _tell_text(path: Path, text: str, own: Mapping[str, str] | None) -> Told:
     if text.lstrip()[:1] not in ("{", "[", "<"):
         first = next((line for line in text.splitlines() if line.strip()), "")
         names = [cell.strip(' "') for cell in _CELLS.split(first)]
-        told = _tell_names(path, names, own) if len(names) > 1 else None
+        told = _tell_names(path, names, own)
         if told is not None:
             return told
-    part = part_by_content(ending or ".txt", text)
+    part = part_by_content(ending if ending in _ENDINGS else _usual_ending(text), text)
     if part == "speech":
         return Told(["speech", "comments"], "its content")
     return Told(_ALL, "its content")
+
+
+def _usual_ending(text: str) -> str:
+    """What a text's name would end in, by its first character."""
+    begin = text.lstrip()
+    if begin.startswith("[Script Info]"):
+        return ".ass"
+    return {"{": ".json", "[": ".json", "<": ".xml"}.get(begin[:1], ".txt")
 
 
 def _is_chat(text: str) -> bool:
