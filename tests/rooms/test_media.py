@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.rooms.clips import cut_clip
 from contentctr.rooms.frames import Decoder
 from contentctr.rooms.media import frame_times, frames_at, list_images, probe
 from contentctr.rooms.room import Media
@@ -168,53 +167,6 @@ def test_probe(tmp_path: Path) -> None:
     assert (info.width, info.height) == (BITS * BLOCK, 2 * BLOCK)
     assert info.duration_s == pytest.approx(12.0, abs=0.02)
     assert info.warnings == []
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_clip_is_a_copy_of_the_packets(tmp_path: Path, suffix: str) -> None:
-    path, out = tmp_path / f"v.{suffix}", tmp_path / f"clip.{suffix}"
-    stamps = make_video(path, gop=20, audio=True, offset=3.0)
-    start, end = cut_clip(path, 7.3, 11.0, out)
-    assert start == pytest.approx(6.0) and 11.0 <= end <= 11.31
-    with av.open(str(path)) as a, av.open(str(out)) as b:
-        assert [s.codec.name for s in a.streams] == [s.codec.name for s in b.streams]
-        for kind in ("video", "audio"):
-            before = [bytes(p) for p in a.demux(**{kind: 0}) if p.size]
-            a.seek(0)
-            after = [bytes(p) for p in b.demux(**{kind: 0}) if p.size]
-            b.seek(0)
-            assert len(after) > 10
-            starts = range(len(before) - len(after) + 1)
-            assert any(before[at : at + len(after)] == after for at in starts)
-    times = [t - start for t in (6.0, 6.5, 8.2, 10.9)]
-    assert shown(out, times) == expected(stamps, [6.0, 6.5, 8.2, 10.9])
-    assert probe(out).duration_s == pytest.approx(end - start, abs=0.02)
-    assert [p.name for p in tmp_path.iterdir()].count(out.name) == 1
-
-
-def test_clips_across_containers(tmp_path: Path) -> None:
-    for source, target in (("ts", "mp4"), ("flv", "mkv"), ("mkv", "mp4"), ("mp4", "ts")):
-        path, out = tmp_path / f"v.{source}", tmp_path / f"c-{source}.{target}"
-        make_video(path, audio=True)
-        start, _ = cut_clip(path, 12.5, 16.0, out)
-        assert start == pytest.approx(12.0, abs=0.01)
-        assert shown(out, [0.0, 1.0, 3.9]) == [120, 130, 159]
-    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
-
-
-def test_bad_clips(tmp_path: Path) -> None:
-    path = tmp_path / "v.mp4"
-    make_video(path, seconds=5)
-    for start, end in ((3.0, 3.0), (-1.0, 3.0), (4.0, 2.0)):
-        with pytest.raises(InputError, match="before its end"):
-            cut_clip(path, start, end, tmp_path / "c.mp4")
-    with pytest.raises(InputError, match="must end in"):
-        cut_clip(path, 1, 2, tmp_path / "c.xyz")
-    with pytest.raises(InputError, match="cannot hold the streams"):
-        cut_clip(path, 1, 2, tmp_path / "c.webm")
-    with pytest.raises(InputError, match="no picture between"):
-        cut_clip(path, 60, 70, tmp_path / "c.mp4")
-    assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
 
 
 def test_frame_times() -> None:

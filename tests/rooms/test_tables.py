@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.rooms.comments import read_comments
 from contentctr.rooms.events import read_events
 from contentctr.rooms.tables import read_table
 
@@ -71,6 +72,12 @@ def test_quoted_line_ends_in_any_column_keep_the_line_numbers(tmp_path: Path) ->
         f"{tmp_path}/events.csv: left out 1 of 4 lines: line 8: t must be a number of seconds or a "
         "time, not 'oh'"
     ]
+    text = 'user_id,t,kind\n"a\nb",0.5,like\n"c\n\nd\ne",1.5,like\nf,2.5,like\n'
+    assert read_events(write(tmp_path / "events.csv", text)).table.rows() == [
+        ("a b", 0.5, "like"),
+        ("c d e", 1.5, "like"),
+        ("f", 2.5, "like"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +87,7 @@ def test_quoted_line_ends_in_any_column_keep_the_line_numbers(tmp_path: Path) ->
         ({5: 'u3,3.5,cl"ick'}, {5}),
         ({5: '"u3,3.5,click', 9: 'u7",7.5,click'}, {5, 9}),
         ({5: '"u3,3.5,click', 6: 'u4",4.5,click'}, {5, 6}),
+        ({5: '"u3', 9: 'u7",7.5,click'}, {5, 9}),
         ({60: '"u58,58.5,click'}, {60}),
         ({5: "u3,3.5,click,,9"}, {5}),
         ({5: "u3"}, {5}),
@@ -155,3 +163,8 @@ def test_exact_names_come_first_and_are_there_once(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="names the column 'x' more than once"):
         read_table(path, ["x"])
     assert read_table(path, {"u": ("other",)}).table["u"].to_list() == ["5"]
+
+
+def test_a_chat_between_semicolons_has_decimal_commas(tmp_path: Path) -> None:
+    path = write(tmp_path / "comments.csv", "t;user_id;text\n0,5;a;hi\n10,25;b;1,5 kg\n")
+    assert read_comments(path).table.rows() == [(0.5, "a", "hi"), (10.25, "b", "1,5 kg")]

@@ -220,6 +220,8 @@ def watch(
     from contentctr.progress import stop_signals
     from contentctr.score.checkpoint import load_for
 
+    if out is not None:
+        _require_scores(out)
     found = load_for(checkpoint, "rooms")
     place = device_name(device)
     chat = None if comments is None else GrowingChat(comments)
@@ -252,6 +254,22 @@ def _scoring(checkpoint: Checkpoint, place: str, url: str | None, title: str) ->
         return
     with closing(Client(url, api_key=os.environ.get(KEY_VARIABLE))) as client:
         yield score_at(client, title=title)
+
+
+def _require_scores(path: Path) -> None:
+    """Stop at a file that is there and holds no scores: nothing is appended to a user's own."""
+    import json
+
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            row = json.loads(file.readline())
+        ours = {"room_id", "start_s", "score", "status"} <= row.keys()
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{path}: holds no scores of `watch` to append to; choose another file")
 
 
 def _reporting(

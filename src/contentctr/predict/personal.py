@@ -102,7 +102,7 @@ def pick_highlights(
     Args:
         checkpoint: a checkpoint or run folder of a model of highlights.
         video: the video file.
-        out: folder for the results; files of an earlier prediction are replaced.
+        out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         history: the user's earlier picks, as `read_history` takes them; the first 20 count. Empty:
             scored for a user of whom nothing is known.
         captions: of the video, as `read_captions` takes them.
@@ -114,10 +114,10 @@ def pick_highlights(
         show_progress: show a bar.
 
     Raises:
-        InputError: the model has no encoders, or a file or a setting is wrong. Nothing is written
-            then, unless it is a clip's container that refuses the video's streams.
+        InputError: the model has no encoders, a file or a setting is wrong, or `out` holds files
+            of somebody else. Nothing is written then.
     """
-    require_choice(top_k, share, max_length_s)
+    require_choice(Path(out), top_k, share, max_length_s)
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
     found = _encode_source(checkpoint, source, device, show_progress)

@@ -180,7 +180,10 @@ class _Writer:
         if show is not None:
             packet.pts = show - shift if decode is None else max(show - shift, decode)
         if timed.is_picture:
-            length_s = float((packet.duration or 0) * packet.time_base)
+            # Before a jump that was left out, a picture may claim to last as long as that.
+            longest = round(max(end_s - timed.show_s, 1.0) / packet.time_base)
+            packet.duration = min(packet.duration or 0, longest)
+            length_s = float(packet.duration * packet.time_base)
             self.end_s = max(self.end_s, timed.show_s + length_s)
         packet.stream = self._copies[stream.index]
         self._sink.mux(packet)

@@ -37,7 +37,7 @@ def open_file(path: Path, *, missing: list[str] | None = None) -> Containers:
 
     Args:
         path: its file.
-        missing: names of a playlist's entries that cannot be opened are added to it.
+        missing: entries of a playlist that are not there, or not in its folder, are added to it.
 
     Raises:
         InputError: there is no such file, or FFmpeg cannot open it.
@@ -93,10 +93,10 @@ def open_playlist(
     Args:
         path: its file.
         growing: whether more entries may come; else it ends where it ends now.
-        missing: names of entries that cannot be opened are added to it.
+        missing: entries that are not there, or not in the folder, are added to it.
 
     Raises:
-        InputError: FFmpeg cannot open it, or an entry is not in the folder.
+        InputError: FFmpeg cannot open it.
     """
     folder = path.resolve().parent
     files: list[BinaryIO] = []
@@ -104,22 +104,26 @@ def open_playlist(
 
     def opened(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
         target = path if url == _PLAYLIST else folder / url.removeprefix("file:")
-        if not target.resolve().is_relative_to(folder):
-            raise PermissionError(f"it names {url}, which is not in its folder")
-        if target.suffix.lower() in (".m3u8", ".m3u"):
-            return _read_playlist(target, growing)
         files[:] = [file for file in files if not file.closed]
         try:
+            if not target.resolve().is_relative_to(folder):
+                raise PermissionError
+            if target.suffix.lower() in (".m3u8", ".m3u"):
+                return _read_playlist(target, growing)
             files.append(target.open("rb"))
         except OSError:
             # An empty entry does not end the playlist, as a fault would.
-            missing.append(target.name)
+            missing.append(url)
             return io.BytesIO()
         return files[-1]
 
     try:
         options = {"live_start_index": "0"}  # else a growing one begins near its end
         yield _open(_read_playlist(path, growing), path, io_open=opened, options=options)
+    except InputError as error:
+        if missing:
+            raise InputError(f"{error}: {missing[0]} is not in its folder") from None
+        raise
     finally:
         for file in files:
             file.close()

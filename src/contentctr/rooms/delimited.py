@@ -251,8 +251,9 @@ def _join_records(lines: pl.DataFrame, header: Header) -> tuple[pl.DataFrame, pl
 def _is_record(span: Sequence[str], header: Header) -> bool:
     """Whether lines are one record, and not records between two stray quotes."""
     width, mark = len(header.names), header.delimiter
-    alone = [len(re.sub('"[^"]*"', "", line).split(mark)) == width for line in span[1:]]
-    if 2 * sum(alone) > len(alone):
+    whole = [len(re.sub('"[^"]*"', "", line).split(mark)) == width for line in span]
+    between = whole[1:-1]
+    if (2 * sum(between) > len(between)) if between else all(whole):
         return False
     try:
         rows = list(csv.reader([line + "\n" for line in span], delimiter=mark, strict=True))

@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 
 _CHUNK = 1 << 18
+_HEAD = 1024
+"""Bytes that tell the container."""
 _TS, _SYNC = 188, 0x47
 _SYNCS = 5
 """Packets in a row that begin as those of MPEG-TS do are no chance."""
@@ -36,9 +38,13 @@ class Joined:
 
     def __init__(self, file: Readable) -> None:
         self._file = file
-        self._data = file.read(_CHUNK)
+        self._data = b""
+        self._ended = False
+        while len(self._data) < _HEAD and not self._ended:
+            new = file.read(_CHUNK)
+            self._data += new
+            self._ended = not new
         self._finder = _find_finder(self._data)
-        self._ended = not self._data
         self._joint = False
         self._ready = 0
         self._scan()

@@ -119,7 +119,12 @@ def _warnings(video: Video, first_s: float | None) -> list[str]:
     if len(breaks) > _BREAKS_TOLD:
         notes.append(f"its clock does not run on at {len(breaks)} places; these are the first")
     if video.missing:
-        notes.append(f"{len(video.missing)} of its entries are not there, as {video.missing[0]}")
+        name = video.missing[0]
+        notes.append(f"{len(video.missing)} of its entries are not in its folder, as {name}")
+    if video.bad:
+        notes.append(
+            f"reading it met {video.bad} faults, after each of which some of it is missing"
+        )
     if first_s is not None and first_s > LAST_S:
         gap = "" if first_s <= HOLD_S else f"; there is none before {first_s - HOLD_S:.1f} s"
         notes.append(f"its first picture comes at {first_s:.1f} s and stands for before{gap}")

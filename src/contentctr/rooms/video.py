@@ -75,7 +75,7 @@ class Video:
         self.guessed = False
         """Whether the pictures' decoding times are guesses."""
         self.missing: list[str] = []
-        """Names of a playlist's entries that could not be opened."""
+        """Entries of a playlist that are not there, or not in its folder."""
         if containers is None:
             containers = open_file(Path(path), missing=self.missing)
         self._containers = containers

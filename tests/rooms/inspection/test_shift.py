@@ -148,3 +148,58 @@ def test_it_says_why_it_cannot_tell(times, duration_s, recording, reason):
     found = find_shift(times, duration_s, recording)
     assert found.verdict == "cannot tell" and reason in found.reason
     assert found.shift_s is None
+
+
+def _bursts(rng, length, stays):
+    """Noise of which each second stays near the last one, as loudness and chat do."""
+    steps = rng.normal(size=length)
+    for i in range(1, length):
+        steps[i] += stays * steps[i - 1]
+    return np.exp(0.5 * steps)
+
+
+def _moments(rng, counts):
+    return np.sort(np.repeat(np.arange(len(counts)), counts) + rng.random(counts.sum()))
+
+
+@pytest.mark.slow
+def test_how_often_unrelated_noises_give_an_alarm(capsys):
+    """Numbers of docs/decisions.md, "Inspection": `pytest -m slow -s` prints them."""
+    verdicts = []
+    for length, rate in ((300, 0.2), (600, 1.0), (1800, 0.5)):
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            pictures, sound = (_bursts(rng, length, stays) for stays in (0.8, 0.9))
+            wish = _bursts(rng, length, 0.9)
+            times = _moments(rng, rng.poisson(wish / wish.mean() * rate))
+            cuts = (rng.random(length) < 0.05).astype(float)
+            activity = {"picture_activity": pictures, "sound_activity": sound, "cuts": cuts}
+            verdicts.append(find_shift(times, length, made_up(length, **activity)).verdict)
+    counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
+    with capsys.disabled():
+        print(counts)
+    assert verdicts.count("shifted") <= 2 and verdicts.count("in step") <= 10
+
+
+@pytest.mark.slow
+def test_how_well_reactions_tell_a_shift(capsys):
+    given_up, off = 0, []
+    for length, count, strength in ((300, 15, 2.0), (600, 20, 1.2), (3600, 60, 0.4)):
+        for moved_s in (0.0, 60.0, -90.0, 20.0, -10.0):
+            for seed in range(20):
+                rng = np.random.default_rng(seed)
+                at = np.array(happenings(length, count, seed))
+                pictures = 1000 * np.exp(0.3 * rng.normal(size=length))
+                wish = np.full(length, 0.3)
+                for after, part in enumerate((0.2, 0.5, 1.0, 1.0, 0.8, 0.5, 0.3, 0.2)):
+                    pictures[at + after % 3] = 4000.0
+                    wish[at + 2 + after] += part * strength
+                times = _moments(rng, rng.poisson(wish)) + moved_s
+                found = find_shift(times, length, made_up(length, picture_activity=pictures))
+                if found.shift_s is None:
+                    given_up += 1
+                else:
+                    off.append(abs(found.shift_s - moved_s))
+    with capsys.disabled():
+        print(f"{given_up} of {given_up + len(off)} given up; off by {max(off):.1f} s at most")
+    assert given_up <= 15 and max(off) <= 4.0

@@ -163,7 +163,8 @@ def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> p
         A row for each room of the grid, by rising live_id: live_id, author_id, start, end (the
         room's, or its last segment's if that is later or the only one known), segments,
         last_end, segments_ms, sessions, overlapping (sessions that share a time with
-        its segments), peak (the most sessions at one moment).
+        its segments), entered (sessions begun by its last segment's
+        start).
     """
     room_E = grid.rooms_of(sessions["live_id"].to_numpy())
     known_E = room_E >= 0
@@ -174,6 +175,8 @@ def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> p
     ends = [m for m in (sessions["end"].max(), sessions["start"].max()) if isinstance(m, int)]
     end_E = np.maximum(sessions["end"].fill_null(max(ends, default=0) + 1).to_numpy(), start_E)
     overlaps_E = (start_E < last_R[room_E]) & (end_E > grid.start_S[first_S][room_E])
+    # Sessions are counted on, never off: the last segment's count is the room's largest.
+    entered_E = start_E <= grid.start_S[grid.first_R1[1:] - 1][room_E]
     num_R = len(grid.live_id_R)
     own = pl.DataFrame(
         {
@@ -183,7 +186,7 @@ def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> p
             "segments_ms": last_R - grid.start_S[first_S],
             "sessions": np.bincount(room_E, minlength=num_R),
             "overlapping": np.bincount(room_E[overlaps_E], minlength=num_R),
-            "peak": _peaks(room_E, start_E, end_E, num_R),
+            "entered": np.bincount(room_E[entered_E], minlength=num_R),
         }
     )
     end = pl.max_horizontal("end", "last_end")
@@ -392,24 +395,6 @@ def _tally(at_E: Ints, grid: RoomGrid) -> Ints:
 def _nothing(dtype: Any, grid: RoomGrid) -> pl.Series:
     """A null for each segment."""
     return pl.Series([None], dtype=dtype).new_from_index(0, len(grid))
-
-
-def _peaks(room_E: Ints, start_E: Ints, end_E: Ints, num_rooms: int) -> Ints:
-    """The most sessions [start, end) of each room at one moment."""
-    peak_R = np.zeros(num_rooms, np.int64)
-    if not len(room_E):
-        return peak_R
-    low, span = start_E.min(), end_E.max() - start_E.min() + 1
-    # By room, time, and ends before starts: a session that ends as one begins is not beside it.
-    moments = (np.append(room_E, room_E) * span + np.append(end_E, start_E) - low) * 2
-    moments[len(room_E) :] += 1
-    moments.sort()
-    # Every session ends, so each room's steps sum to 0 and the next begins at 0.
-    running = np.cumsum(np.where(moments & 1, 1, -1))
-    rooms = moments // (2 * span)
-    begins = np.flatnonzero(np.diff(rooms, prepend=-1))
-    peak_R[rooms[begins]] = np.maximum.reduceat(running, begins)
-    return peak_R
 
 
 @numba.njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from contentctr.prepare.klm3.segments import OWN_SCHEMA
 from contentctr.prepare.targets import check_comment_lag, check_shares
 from contentctr.store.rooms import COUNT_COLUMNS
 
-BENCHMARK_ROOMS, BENCHMARK_SEGMENTS, BENCHMARK_PEAK = 10_000, 5, 5
+BENCHMARK_ROOMS, BENCHMARK_SEGMENTS, BENCHMARK_ENTERED = 10_000, 5, 5
 BENCHMARK_SHARES = (0.1, 0.2)
 _NEEDS = {
     "ctr": ("shows",),

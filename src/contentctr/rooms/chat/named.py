@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -85,6 +86,7 @@ _LOOKED_AT = 50
 """Rows at the beginning that are looked at for the names of fields."""
 LISTS = ("comments", "messages", "chat", "data", "items", "edges", "results", "events")
 """Where a JSON object may have its list of comments."""
+_DECIMAL_COMMA = re.compile(r"^(\s*[+-]?\d*),(\d+\s*)$")
 _COMMENT_TYPES = {
     "text_message",
     "paid_message",
@@ -167,6 +169,8 @@ def read_csv(log: ChatLog) -> bool:
             if len(fields) != len(header):
                 raise BadLine(f"has {len(fields)} fields, the first line {len(header)}")
             row = {name: fields[place] for name, place in places.items()}
+            if delimiter != ",":  # where commas part no cells, 0,5 is a half
+                row["t"] = _DECIMAL_COMMA.sub(r"\1.\2", row["t"])
             log.add(
                 log.axis.seconds(row["t"], header[places["t"]]),
                 _user(row["user_id"]) if "user_id" in row else "",
