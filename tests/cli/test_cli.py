@@ -58,7 +58,17 @@ def test_version_and_help(command: Command) -> None:
     listed = ok(command("--help"))
     found = re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE)
     assert found == [
-        *("simulate", "prepare", "encode", "pretrain", "train", "evaluate", "report", "predict"),
+        *(
+            "simulate",
+            "inspect",
+            "prepare",
+            "encode",
+            "pretrain",
+            "train",
+            "evaluate",
+            "report",
+            "predict",
+        ),
         *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
     ]
     for name in found:

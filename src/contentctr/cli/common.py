@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,12 @@ Columns = Annotated[
         help="Names of columns in the logs: t=offset,text=message,user_id=author (also kind, id).",
     ),
 ]
+StartedAt = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ISO", help="When the video started, with a zone, for clock times in its logs."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
@@ -61,6 +68,21 @@ def column_names(text: str | None) -> dict[str, str]:
             )
         names[field] = name
     return names
+
+
+def start_time(text: str | None) -> datetime | None:
+    """What --started-at says.
+
+    Raises:
+        InputError: it is not a date and time with a zone.
+    """
+    from contentctr.rooms.lines import BadLine
+    from contentctr.rooms.moments import parse_started_at
+
+    try:
+        return None if text is None else parse_started_at(text, "--started-at")
+    except BadLine as reason:
+        raise InputError(str(reason)) from None
 
 
 def device_name(name: str) -> str:

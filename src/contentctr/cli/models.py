@@ -14,11 +14,13 @@ from contentctr.cli.common import (
     Out,
     Ray,
     Resume,
+    StartedAt,
     Words,
     column_names,
     device_name,
     print_prediction,
     print_table,
+    start_time,
     training_exits,
 )
 from contentctr.config import Config, override
@@ -130,12 +132,7 @@ def predict(
     speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
     events: Annotated[Path | None, typer.Option(help="Event log of the video.")] = None,
     streamer: Annotated[str, typer.Option(help="Who streams.")] = "",
-    started_at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ISO", help="When the video started, with a zone, for clock times in its logs."
-        ),
-    ] = None,
+    started_at: StartedAt = None,
     columns: Columns = None,
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
@@ -143,13 +140,7 @@ def predict(
 ) -> None:
     """From a recording to its CTR curve and highlights."""
     from contentctr.predict.rooms import predict_recording as run
-    from contentctr.rooms.lines import BadLine
-    from contentctr.rooms.moments import parse_started_at
 
-    try:
-        start = None if started_at is None else parse_started_at(started_at, "--started-at")
-    except BadLine as reason:
-        raise InputError(str(reason)) from None
     found = run(
         checkpoint,
         source,
@@ -158,7 +149,7 @@ def predict(
         speech=speech,
         events=events,
         streamer_id=streamer,
-        started_at=start,
+        started_at=start_time(started_at),
         names=column_names(columns),
         top_k=top,
         clips=clips,

@@ -109,6 +109,11 @@ class Video:
         # Stamps are fractions: what sums of floats add to 30 s must not make it more.
         return round(max((end for end in ends if end is not None), default=0.0), 6)
 
+    def sound_begin_s(self) -> float | None:
+        """Where its sound begins, by the packets given out; None if there was none."""
+        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._tracks))
+        return min((begin for begin in begins if begin is not None), default=None)
+
     def sound_end_s(self) -> float | None:
         """Where its sound ends, by the packets given out; None if there was none."""
         ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._tracks))
