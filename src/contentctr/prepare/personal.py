@@ -25,8 +25,8 @@ from contentctr.prepare.phd.annotations import (
     spread,
     unite,
 )
-from contentctr.prepare.phd.captions import read_captions
 from contentctr.prepare.phd.downloads import Downloads, find_downloads, probe_all
+from contentctr.rooms.speech import read_speech
 from contentctr.store import personal as folder
 from contentctr.store.personal import (
     LABEL_FILE,
@@ -337,7 +337,7 @@ def _captions(targets: set[str], downloads: Downloads, collected: _Collected) ->
     parts = [pl.DataFrame(schema=folder.CAPTIONS_SCHEMA)]
     for video_id in sorted(targets & set(downloads.captions)):
         try:
-            part = read_captions(downloads.captions[video_id])
+            part = read_speech(downloads.captions[video_id])
         except InputError as error:
             collected.counts["captions_unreadable"] += 1
             collected.warnings.append(f"{error} (left out)")
