@@ -44,6 +44,10 @@ _NAMES_OF_CHAT = 5
 _ALL: tuple[Kind, ...] = ("comments", "speech", "events", "columns")
 
 
+class OtherTableError(InputError):
+    """A table that another command reads; its message says which."""
+
+
 @dataclass(frozen=True)
 class Told:
     """What a file may be, the likeliest first."""
@@ -144,7 +148,7 @@ def _tell_names(path: Path, given: Sequence[str], own: Mapping[str, str] | None)
     names = {name.strip().lower() for name in given}
     for known, what in _OTHER_TABLES:
         if known <= names:
-            raise InputError(f"{path}: no part of a room, but {what}")
+            raise OtherTableError(f"{path}: no part of a room, but {what}")
     names |= {field for field, name in (own or {}).items() if name.strip().lower() in names}
     by = "its columns"
     if {"start", "end", "text"} <= names:
