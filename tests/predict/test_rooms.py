@@ -91,6 +91,36 @@ def test_a_part_may_be_missing(world: World, tmp_path: Path, part: str) -> None:
     assert np.abs(curve["score"].to_numpy() - whole).max() > 1e-4
 
 
+def test_sound_alone_is_a_recording_without_pictures(world: World, tmp_path: Path) -> None:
+    """With a chat it is scored by that; with nothing else it is said what is missing."""
+    path = tmp_path / "room.m4a"
+    with av.open(str(path), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=8000, layout="mono")
+        for i in range(90 * 8):
+            chunk = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1000), np.int16), format="s16", layout="mono"
+            )
+            chunk.sample_rate, chunk.pts = 8000, i * 1000
+            out.mux(stream.encode(chunk))
+        out.mux(stream.encode(None))
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text(
+        "".join(
+            json.dumps({"t": t, "user_id": "u", "text": f"word {t}"}) + "\n"
+            for t in range(0, 90, 4)
+        )
+    )
+    found = predict_recording(world.run, path, tmp_path / "p", comments=chat, show_progress=False)
+    assert check(found, tmp_path / "p").height == 3
+    assert "no pictures: taken as missing" in found.warnings
+    with pytest.raises(InputError, match=r"room\.m4a: has sound alone: .* give its --comments"):
+        predict_recording(world.run, path, tmp_path / "q", show_progress=False)
+    with pytest.raises(InputError, match=r"clips can be cut from a video only"):
+        predict_recording(
+            world.run, path, tmp_path / "q", comments=chat, clips=True, show_progress=False
+        )
+
+
 def test_a_room_with_nothing_but_its_length(world: World, tmp_path: Path) -> None:
     room = tmp_path / "room"
     room.mkdir()

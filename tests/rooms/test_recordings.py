@@ -172,7 +172,7 @@ def test_one_axis_in_every_container(tmp_path: Path) -> None:
 def test_a_first_picture_stands_for_a_minute_at_most(tmp_path: Path, suffix: str) -> None:
     path = record(tmp_path / f"v.{suffix}", 80, pictures=(70, 80))
     assert shown(path, [5.0, 9.0, 11.0, 69.0, 79.5])[:4] == [None, None, 350, 350]
-    assert "there is none before 10." in probe(path).warnings[0]
+    assert "it stands for the time before, from 10." in probe(path).warnings[0]
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)

@@ -185,11 +185,11 @@ class Clock:
     def close(self) -> None:
         """No more packets come: every session gets its place."""
         self._settle_newest()
-        for track in self._tracks:
-            for session in self._sessions[-1:]:
-                if track in session.last_s and session.offset_s is not None:
-                    end_s = session.offset_s + session.last_s[track]
-                    self._ends[track] = max(end_s, self._ends[track])
+        for stream, track in self._tracks.items():
+            session = self._sessions[track.session]
+            if stream in session.last_s and session.offset_s is not None:
+                end_s = session.offset_s + session.last_s[stream]
+                self._ends[stream] = max(end_s, self._ends[stream])
 
     @property
     def file_end_s(self) -> float:

@@ -126,8 +126,10 @@ def _warnings(video: Video, first_s: float | None) -> list[str]:
             f"reading it met {video.bad} faults, after each of which some of it is missing"
         )
     if first_s is not None and first_s > LAST_S:
-        gap = "" if first_s <= HOLD_S else f"; there is none before {first_s - HOLD_S:.1f} s"
-        notes.append(f"its first picture comes at {first_s:.1f} s and stands for before{gap}")
+        gap = "" if first_s <= HOLD_S else f", from {first_s - HOLD_S:.1f} s on"
+        notes.append(
+            f"its first picture comes at {first_s:.1f} s; it stands for the time before{gap}"
+        )
     end_s, sound_s = video.clock.end_s(PICTURE), video.sound_end_s()
     if first_s is not None and end_s is not None and length_s - end_s > LAST_S:
         notes.append(

@@ -27,8 +27,8 @@ from contentctr.errors import InputError
 from contentctr.rooms.clock import JITTER_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
 
-_LOOK_AHEAD = 2000
-"""Packets in which a second picture must come, or a stream counts as a still beside others."""
+_LOOK_AHEAD = 100
+"""Pictures of one stream after which another that had one alone counts as a still."""
 _NO_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 _GUESSED = ("matroska,webm",)
 """Containers without decoding times: FFmpeg's guesses step back by some frames."""
@@ -206,7 +206,7 @@ class Video:
             self._ahead.append(packet)
             if packet.stream_index in seen:
                 seen[packet.stream_index] += 1
-            if min(seen.values()) > 1 or len(self._ahead) == _LOOK_AHEAD:
+            if min(seen.values()) > 1 or max(seen.values()) == _LOOK_AHEAD:
                 break
         return [s for s in streams if seen[s.index] > 1] or streams
 
@@ -265,11 +265,12 @@ class Video:
         _, packet, base_s, is_picture = self._waiting.popleft()
         shift = round(offset_s / base_s)
         show, decode = packet.pts, packet.dts
-        if show is not None:
-            packet.pts = show = show + shift
         if decode is not None:
             packet.dts = decode = decode + shift
-        show_s = (show if show is not None else decode or 0) * base_s
+        # Without a time of showing, the order of decoding has to do.
+        packet.pts = show = show + shift if show is not None else decode
+        assert show is not None
+        show_s = show * base_s
         decode_s = decode * base_s if decode is not None else show_s
         self.now_s = max(self.now_s, decode_s)
         return TimedPacket(packet, show_s, decode_s, is_picture)
