@@ -104,8 +104,8 @@ def _text(raw: bytes) -> str | None:
 
 def _parquet_names(path: Path) -> list[str]:
     try:
-        return list(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return list(pl.scan_parquet(path.absolute(), glob=False).collect_schema())
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a readable Parquet file ({reason})") from None
 
