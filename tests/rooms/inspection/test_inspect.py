@@ -112,6 +112,9 @@ def test_frames_and_tables_in_parts(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert not inspect(empty).is_read and "neither a room folder" in inspect(empty).problems[0]
+    (empty / "live_like.csv").write_text("live_id,user_id,like_timestamp\n1,2,3\n")
+    (empty / "other.txt").touch()
+    assert "contentctr prepare klm3" in inspect(empty).problems[0]
 
 
 def test_a_recording_with_its_logs(room, tmp_path):

@@ -61,7 +61,7 @@ def test_utf16_tables_and_names_of_ones_own(tmp_path):
 
 
 def test_parquet_by_its_columns(tmp_path):
-    path = tmp_path / "no_suffix"
+    path = tmp_path / "no [suffix] *"
     pl.DataFrame({"user_id": ["a"], "t": [1.0], "kind": ["click"]}).write_parquet(path)
     assert tell_file(path).kinds == ["events"]
     pl.DataFrame({"t": [1.0], "online": [5]}).write_parquet(path)

@@ -13,7 +13,7 @@ from contentctr.rooms.inspection.facts import Inspection, Kind, PartFacts, Recor
 from contentctr.rooms.inspection.reading import inspect_part
 from contentctr.rooms.inspection.recording import inspect_recording
 from contentctr.rooms.inspection.shift import find_shift
-from contentctr.rooms.inspection.told import tell_file
+from contentctr.rooms.inspection.told import OtherTableError, tell_file
 from contentctr.rooms.lines import Part
 from contentctr.rooms.media import IMAGE_SUFFIXES
 from contentctr.rooms.moments import NO_START, TimeAxis
@@ -88,12 +88,25 @@ def _inspect_folder(folder: Path, given: Given) -> Inspection:
     parts = find_parts(folder)
     found.notes += parts.warnings
     if not parts.paths and not (folder / "room.json").is_file():
+        _require_no_other_table(folder)
         raise InputError(
             f"{folder}: neither a room folder (room.json and a part of a room) nor a folder of "
             "such, nor a table in parts"
         )
     _read_all(found, head, parts.paths, TimeAxis(started_at=head.started_at), given)
     return found
+
+
+def _require_no_other_table(folder: Path) -> None:
+    """Say so where the folder holds tables that another command reads."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".csv", ".parquet", ".tsv", ".gz") and path.is_file():
+            try:
+                tell_file(path)
+            except OtherTableError:
+                raise
+            except InputError:
+                continue
 
 
 def _folder_kind(folder: Path) -> Kind | None:

@@ -44,6 +44,10 @@ _NAMES_OF_CHAT = 5
 _ALL: tuple[Kind, ...] = ("comments", "speech", "events", "columns")
 
 
+class OtherTableError(InputError):
+    """A table that another command reads; its message says which."""
+
+
 @dataclass(frozen=True)
 class Told:
     """What a file may be, the likeliest first."""
@@ -100,8 +104,8 @@ def _text(raw: bytes) -> str | None:
 
 def _parquet_names(path: Path) -> list[str]:
     try:
-        return list(pl.read_parquet_schema(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return list(pl.scan_parquet(path.absolute(), glob=False).collect_schema())
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a readable Parquet file ({reason})") from None
 
@@ -144,7 +148,7 @@ def _tell_names(path: Path, given: Sequence[str], own: Mapping[str, str] | None)
     names = {name.strip().lower() for name in given}
     for known, what in _OTHER_TABLES:
         if known <= names:
-            raise InputError(f"{path}: no part of a room, but {what}")
+            raise OtherTableError(f"{path}: no part of a room, but {what}")
     names |= {field for field, name in (own or {}).items() if name.strip().lower() in names}
     by = "its columns"
     if {"start", "end", "text"} <= names:
