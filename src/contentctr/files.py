@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +17,22 @@ import polars as pl
 
 from contentctr.errors import InputError
 
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
+_LONGEST_NAME = 200
+"""Bytes of a name that stand in its temporary one: a name has 255 at most."""
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` if the block ends well, and is removed if it does not.
 
     The block makes a file or a folder there. An older file at `path` is replaced in one step; a
-    folder must not exist yet.
+    folder must not exist yet. The temporary path is absolute: of a relative one, libraries take
+    what stands before a colon for a protocol (`20:00 live/curve.csv`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    name = path.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    temporary = path.absolute().with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
@@ -35,11 +42,28 @@ def atomic(path: Path) -> Iterator[Path]:
                     os.fsync(handle.fileno())
         os.replace(temporary, path)
     except BaseException:
-        if temporary.is_dir() and not temporary.is_symlink():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a name is one of `atomic`'s temporary ones, which only a killed run leaves."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left half written in a folder that is ours, if it is there."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if is_leftover(path.name):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,10 +123,12 @@ def read_parquet(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    place = path.absolute()
     try:
-        found = pl.read_parquet_schema(path)
+        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        found = pl.scan_parquet(place, glob=False).collect_schema()
         kept = [name for name in found if name not in without]
-        table = pl.read_parquet(path, columns=kept if without else None)
+        table = pl.read_parquet(place, columns=kept if without else None, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({error})") from None
     for name, kind in schema.items():

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 from scipy import stats
 
 from contentctr.abtest import replay
-from contentctr.abtest.analysis import arm_sums
+from contentctr.abtest.analysis import TestSettings, analyse_logs, arm_sums
 from contentctr.abtest.logs import LOG_SCHEMA, read_logs
 from contentctr.abtest.platform import Scores, _latest_ready, air_rooms, load_platform
 from contentctr.abtest.replay import ReplaySettings, assign_arms, replay_test, simulate
+from contentctr.abtest.report import write_abtest_report
 from contentctr.abtest.statistics import compare, estimate
 from contentctr.errors import InputError
 from contentctr.live.ranking import Candidate, RankSettings, RoomScore, rank
 from contentctr.metrics.ctr import summary
+from contentctr.outputs import MARKER
 from contentctr.score.evaluation import FORMS
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
@@ -320,3 +323,24 @@ def test_scores_come_from_one_place(scores):
 def test_settings_are_checked(bad):
     with pytest.raises(InputError, match=f"replay setting {next(iter(bad))} must be"):
         ReplaySettings(**bad)
+
+
+def test_log_analysis_and_page_share_a_folder_of_their_own(data, tmp_path):
+    settings, out = ReplaySettings(**SMALL), tmp_path / "out"
+    for _ in range(2):
+        replay_test(data, out, Scores(stand_in_noise=0.3), settings=settings)
+        analyse_logs(out, out, settings=TestSettings(bootstrap=0), show_progress=False)
+        write_abtest_report(out)
+        (out / "notes.txt").write_text("mine")
+    names = {"abtest.json", "exposures.parquet", "manifest.json", "notes.txt", "report.html"}
+    assert {path.name for path in out.iterdir()} == names | {MARKER}
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    shutil.copy(out / "exposures.parquet", logs / "mine.parquet")
+    for write in (
+        lambda: analyse_logs(logs, logs, show_progress=False),
+        lambda: replay_test(data, logs, Scores(stand_in_noise=0.3), settings=settings),
+    ):
+        with pytest.raises(InputError, match="choose a new or empty folder for an A/B test"):
+            write()
+    assert [path.name for path in logs.iterdir()] == ["mine.parquet"]

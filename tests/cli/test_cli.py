@@ -58,7 +58,17 @@ def test_version_and_help(command: Command) -> None:
     listed = ok(command("--help"))
     found = re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE)
     assert found == [
-        *("simulate", "prepare", "encode", "pretrain", "train", "evaluate", "report", "predict"),
+        *(
+            "simulate",
+            "inspect",
+            "prepare",
+            "encode",
+            "pretrain",
+            "train",
+            "evaluate",
+            "report",
+            "predict",
+        ),
         *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
     ]
     for name in found:
@@ -149,7 +159,7 @@ def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> Non
     assert code == 2 and "nothing to encode" in err
     assert "best checkpoint" in ok(command("train", "small", *TINY, "-d", data, "-o", run))
     code, _, err = command("train", "small", *TINY, "-d", data, "-o", run)
-    assert code == 2 and "must be new or empty" in err
+    assert code == 2 and "new or empty folder" in err
     ok(command("train", "small", *TINY, "train.epochs=2", "-d", data, "-o", run, "--resume"))
     shown = ok(command("evaluate", run, data, "-o", out))
     assert "simulated rooms" in shown and "kendall_tau of oracle" in shown
@@ -161,8 +171,13 @@ def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> Non
     assert code == 2 and "vall" in err and len(err.strip().splitlines()) == 1
 
 
-def test_room_folders_to_a_prediction(command: Command, tmp_path: Path) -> None:
-    rooms, data, run = tmp_path / "rooms", tmp_path / "data", tmp_path / "run"
+@pytest.mark.parametrize("name", ["work", "20:00 [1] #100%03d 【主播】😀"])
+def test_room_folders_to_a_prediction(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    work = Path(name)
+    rooms, data, run = work / "rooms", work / "data", work / "run"
     config = SimulatorConfig(
         num_rooms=4, num_streamers=2, min_segments=6, max_segments=7, rooms_without_video=0.0
     )
@@ -171,19 +186,20 @@ def test_room_folders_to_a_prediction(command: Command, tmp_path: Path) -> None:
     assert "train 2, val 1, test 1" in ok(command("prepare", "rooms", rooms, data, *shares))
     models = [
         "--visual",
-        make_tiny_swin(tmp_path / "swin"),
+        make_tiny_swin(work / "swin"),
         "--text",
-        make_tiny_bert(tmp_path / "bert"),
+        make_tiny_bert(work / "bert"),
     ]
     ok(command("encode", data, *models))
     ok(command("train", "small", *TINY, "-d", data, "-o", run))
-    ok(command("evaluate", run, data, "-o", tmp_path / "e"))
-    shown = ok(command("predict", run, folders[0], "-o", tmp_path / "p", "--clips", "--top", 2))
+    ok(command("evaluate", run, data, "-o", work / "e"))
+    ok(command("report", work / "e"))
+    shown = ok(command("predict", run, folders[0], "-o", work / "p", "--clips", "--top", 2))
     assert shown.startswith("1. ") and "3. " not in shown and "curve.csv" in shown
-    assert list((tmp_path / "p" / "clips").iterdir())
-    assert 6 <= pl.read_csv(tmp_path / "p" / "curve.csv").height <= 7
-    alone = shutil.copy(folders[0] / "video.mp4", tmp_path / "alone.mp4")
-    code, _, err = command("predict", run, alone, "-o", tmp_path / "p", "--streamer", "nobody")
+    assert list((work / "p" / "clips").iterdir())
+    assert 6 <= pl.read_csv(work / "p" / "curve.csv", glob=False).height <= 7
+    alone = shutil.copy(folders[0] / "video.mp4", work / "alone.mp4")
+    code, _, err = command("predict", run, alone, "-o", work / "p", "--streamer", "nobody")
     assert code == 0 and "warning: no comments: taken as missing" in err
 
 
@@ -200,7 +216,7 @@ def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None
     assert code == 0 and "warning: no segment has the target 'ctr'" in err
     (tmp_path / "rooms" / "r1" / "comments.csv").write_text("t,user_id\n")
     code, _, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data")
-    assert code == 2 and "r1/comments.csv, line 1" in err
+    assert code == 2 and "r1/comments.csv: no reader of chat knows this form" in err
     words = ["--target", "comment_rate", "--skip-bad-rooms"]
     code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data", *words)
     assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)

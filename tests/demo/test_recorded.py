@@ -74,7 +74,7 @@ def test_the_clips_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_folder_must_be_empty(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(InputError, match="must be new or empty"):
+    with pytest.raises(InputError, match="new or empty folder"):
         demo(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -263,3 +263,24 @@ def test_damage_to_media_is_a_warning(tmp_path: Path, models: dict[str, str]) ->
     assert len(counts["warnings"]) == 1 and "3.png: not a readable image" in counts["warnings"][0]
     found = FeatureStore(data.features_dir).load({"frames": 4})
     assert found.has_visual.tolist() == [True, True, False, True]
+
+
+def test_a_users_files_in_the_store_are_left_alone(tmp_path: Path, models: dict[str, str]) -> None:
+    data = make_data(tmp_path)
+    data.features_dir.mkdir()
+    mine = data.features_dir / "mine.safetensors"
+    mine.write_bytes(b"mine")
+    with pytest.raises(
+        InputError, match=r"features: holds mine\.safetensors; choose a new or empty"
+    ):
+        encode_rooms(data, **models, show_progress=False)
+    mine.unlink()
+    encode_rooms(data, **models, show_progress=False)
+    left = data.features_dir / ".nothing.safetensors.0123abcd.tmp"
+    left.touch()
+    encode_rooms(data, **models, show_progress=False)
+    assert not left.exists()
+    mine.write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"mine\.safetensors: is none of the files that are kept"):
+        encode_rooms(data, **models, show_progress=False)
+    assert mine.read_bytes() == b"mine"

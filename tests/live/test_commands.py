@@ -175,9 +175,11 @@ def test_serve_and_worker_over_redis(folder, tmp_path):
         (["worker", "--redis", "redis://127.0.0.1:9"], "does not answer"),
         (["worker", "--redis", "http://x"], "Redis URL"),
         (["serve", "--api-key-file", "/none"], "/none"),
+        (["watch", "video.mp4", "--out", __file__], "holds no scores of `watch` to append to"),
     ],
 )
 def test_wrong_use(folder, words, message):
-    command = [sys.executable, "-m", "contentctr", words[0], str(folder), *words[1:]]
+    at = 2 if words[0] == "watch" else 1
+    command = [sys.executable, "-m", "contentctr", *words[:at], str(folder), *words[at:]]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert found.returncode == 2 and message in found.stderr, found.stderr

@@ -20,6 +20,7 @@ from contentctr.encode.encoders import load_frame_encoder
 from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
 from contentctr.models.registry import build_model
+from contentctr.outputs import MARKER
 from contentctr.predict import personal
 from contentctr.predict.files import NAMES
 from contentctr.predict.personal import pick_highlights, smooth
@@ -184,10 +185,11 @@ def test_history_and_captions_change_the_scores(world: World, tmp_path: Path) ->
 
 def test_files_agree(world: World, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / "clips").mkdir(parents=True)
-    (out / "clips" / "old.mp4").touch()
+    earlier = pick(world, out, top_k=3, clips=True)
+    assert (out / "clips").is_dir() and len(earlier.files) > len(NAMES)
     found = pick(world, out, top_k=3)
-    assert {p.name for p in out.iterdir()} == {p.name for p in found.files} == set(NAMES)
+    assert {p.name for p in out.iterdir()} - {MARKER} == set(NAMES)
+    assert {p.name for p in found.files} == set(NAMES)
     curve = pl.read_csv(out / "curve.csv")
     assert curve.columns == ["frame", "start_s", "end_s", "score", "smoothed", "highlight"]
     assert curve["frame"].to_list() == list(range(curve.height)) and curve.height == 26
@@ -412,3 +414,25 @@ def test_what_the_model_does_not_read_is_said(
     found = pick(dataclasses.replace(world, checkpoint=tmp_path / "m"), tmp_path / "out")
     said = [text for text in found.warnings if "does not read" in text]
     assert [next(w for w in ("history", "captions") if w in text) for text in said] == unread
+
+
+def test_names_with_colons_and_a_users_own_folder(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(world.target, "20:00 live.mp4")
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "mine.mp4").touch()
+    app = typer.Typer()
+    app.command()(commands.pick)
+    words = [str(world.checkpoint), "20:00 live.mp4", "--clips", "--device", "cpu"]
+    words += ["--history", "20:00 live.mp4@0:10-0:18", "-o"]
+    refused = CliRunner().invoke(app, [*words, "."])
+    assert isinstance(refused.exception, InputError) and "20:00 live.mp4" in str(refused.exception)
+    assert {path.name for path in tmp_path.iterdir()} == {"20:00 live.mp4", "clips"}
+    done = CliRunner().invoke(app, [*words, "20:00 out"])
+    assert done.exit_code == 0 and "not cut" not in done.stderr, done.output
+    facts = json.loads((tmp_path / "20:00 out" / "prediction.json").read_text())
+    assert [(p["file"], p["start_s"]) for p in facts["history"]] == [("20:00 live.mp4", 10.0)]
+    assert list((tmp_path / "20:00 out" / "clips").iterdir())
+    assert (tmp_path / "clips" / "mine.mp4").exists()

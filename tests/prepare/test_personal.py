@@ -10,8 +10,8 @@ import pytest
 from contentctr.errors import InputError
 from contentctr.prepare.personal import Settings, prepare_phd, split_by_target
 from contentctr.prepare.phd import downloads as media
-from contentctr.prepare.phd.captions import read_captions
 from contentctr.prepare.phd.downloads import find_downloads
+from contentctr.rooms.speech import read_speech
 from contentctr.store import personal as folder
 from contentctr.store.personal import PreparedPersonal
 from phd_csv import write_csv
@@ -199,13 +199,13 @@ def test_json3_captions(tmp_path: Path) -> None:
         {"tStartMs": 500, "segs": [{"utf8": "first"}]},
     ]
     path.write_text(json.dumps({"events": events}))
-    assert read_captions(path).table.rows() == [(0.5, 0.5, "first"), (1.5, 3.5, "hello this is")]
+    assert read_speech(path).table.rows() == [(0.5, 0.5, "first"), (1.5, 3.5, "hello this is")]
     path.write_text(json.dumps({"events": [{"dDurationMs": 1, "segs": [{"utf8": "x"}]}]}))
-    with pytest.raises(InputError, match="event 1: tStartMs is missing"):
-        read_captions(path)
-    path.write_text("[]")
-    with pytest.raises(InputError, match="a list `events`"):
-        read_captions(path)
+    with pytest.raises(InputError, match="1: tStartMs is missing"):
+        read_speech(path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="`events`"):
+        read_speech(path)
 
 
 def test_the_manifest_tells_the_annotations_counts(tmp_path: Path, videos: Path) -> None:

@@ -210,3 +210,19 @@ def test_a_kill_while_writing_leaves_nothing_that_reads_as_whole(
     assert prepare_rooms(root, out, show_progress=False).segments().height == 2
     assert (out / "features").is_dir()
     assert not [p for p in out.iterdir() if p.name.endswith(".tmp")]
+
+
+def test_a_folder_of_other_files_is_no_place_for_prepared_data(tmp_path: Path) -> None:
+    make(tmp_path / "in", 1, events_csv=EVENTS)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("segments.parquet", "manifest.json", "notes.txt"):
+        (out / name).write_text("mine")
+    before = contents(out)
+    with pytest.raises(InputError, match="new or empty folder for prepared rooms"):
+        prepare_rooms(tmp_path / "in", out, show_progress=False)
+    assert contents(out) == before
+    prepare_rooms(tmp_path / "in", tmp_path / "new", show_progress=False)
+    (tmp_path / "new" / "notes.txt").write_text("mine")
+    prepare_rooms(tmp_path / "in", tmp_path / "new", show_progress=False)
+    assert (tmp_path / "new" / "notes.txt").read_text() == "mine"

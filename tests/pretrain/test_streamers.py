@@ -169,7 +169,7 @@ def test_inputs_that_do_not_fit(logs, tmp_path):
         pretrain_streamers(file, tmp_path / "o", settings=hard)
     with pytest.raises(InputError, match="no such file"):
         pretrain_streamers(logs, tmp_path / "o", categories=tmp_path / "none.csv")
-    with pytest.raises(InputError, match="must hold watch_logs.parquet or watch_logs.csv"):
+    with pytest.raises(InputError, match="must hold watch_logs.parquet, .csv or .tsv"):
         pretrain_streamers(tmp_path, tmp_path / "o")
     (tmp_path / "c.csv").write_text("streamer_id,category\nnobody,x\n")
     with pytest.raises(InputError, match="c.csv: must have a category for some streamer"):

@@ -256,7 +256,7 @@ def test_out_belongs_to_its_data(tmp_path):
         open_study("table1", other.root, tmp_path / "out", **wishes)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(InputError, match="must be new, empty"):
+    with pytest.raises(InputError, match=r"mine: holds thesis\.tex; choose a new or empty folder"):
         open_study("table1", first.root, tmp_path / "mine", **wishes)
     assert isinstance(a.config(plan.OURS), Config)
 

@@ -15,7 +15,7 @@ from contentctr.reproduce.runner import FailedRunsError, reproduce
 from contentctr.reproduce.study import Job, open_study
 from contentctr.reproduce.worker import run_job
 from contentctr.train.loop import train_model
-from contentctr.train.run_folder import read_log
+from contentctr.train.run_folder import RunFolder, read_log
 from make import write_data
 
 TINY = (
@@ -100,7 +100,15 @@ def with_epochs(job: Job, epochs: int) -> Job:
     return dataclasses.replace(job, config=dataclasses.replace(job.config, train=train))
 
 
-def test_a_begun_run_goes_on(data, tmp_path):
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def kill(*_, **__):
+    raise Killed
+
+
+def test_a_begun_run_goes_on(data, tmp_path, monkeypatch):
     whole, parts, killed = (
         study_job(data, tmp_path / name, "schedule=constant") for name in ("a", "b", "c")
     )
@@ -111,7 +119,11 @@ def test_a_begun_run_goes_on(data, tmp_path):
     run_job(parts)
     assert (parts.folder / "run" / "log.jsonl").read_text().startswith(first)
     # Killed before its first save.
-    (killed.folder / "run" / "checkpoints").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save", kill)
+        with pytest.raises(Killed):
+            run_job(killed)
+    assert not (killed.folder / "run" / "last").exists()
     run_job(killed)
     assert taus(tmp_path / "a") == taus(tmp_path / "b") == taus(tmp_path / "c")
     assert whole.finished and parts.finished

@@ -118,7 +118,7 @@ def damaged(rng: random.Random, raw: bytes) -> bytes:
         elif what < 0.95:
             out += out[place:]
         else:
-            out = bytearray(gzip.compress(bytes(out)))
+            out = bytearray(gzip.compress(bytes(out), mtime=0))
     return bytes(out)
 
 

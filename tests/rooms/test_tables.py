@@ -53,6 +53,11 @@ def test_forms_of_csv(tmp_path: Path, name: str) -> None:
     assert (part.bad_lines, part.warnings) == (0, [])
 
 
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", CSV.replace("like", "gift"))
+    assert read_events(write(tmp_path / "[a].csv", CSV)).table.rows() == ROWS
+
+
 def test_parquet_is_told_by_content(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     pl.DataFrame(ROWS, schema=["user_id", "t", "kind"], orient="row").write_parquet(path)

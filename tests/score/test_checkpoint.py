@@ -85,16 +85,19 @@ def test_the_optimiser_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_a_run_folder_gives_its_best_else_its_last(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for number, name in enumerate(("last", "best"), 1):
-        step = run / "checkpoints" / f"step-{number}"
+        step = run / "checkpoints" / f"step-{number}-epoch-0"
         make_checkpoint(step, seed=number)
         checkpoints.point_to(run / name, step)
         assert checkpoints.load(run).folder == step
-    make_checkpoint(run / "checkpoints" / "step-3")
-    checkpoints.point_to(run / "last", run / "checkpoints" / "step-3")
+    make_checkpoint(run / "checkpoints" / "step-3-epoch-1")
+    checkpoints.point_to(run / "last", run / "checkpoints" / "step-3-epoch-1")
+    (run / "checkpoints" / "my favourite").mkdir()
+    (run / "checkpoints" / "notes.txt").touch()
     checkpoints.prune(run)
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step-2", "step-3"]
+    kept = ["my favourite", "notes.txt", "step-2-epoch-0", "step-3-epoch-1"]
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == kept
     shutil.move(run, tmp_path / "moved")  # the links are relative
-    assert checkpoints.load(tmp_path / "moved").folder.name == "step-2"
+    assert checkpoints.load(tmp_path / "moved").folder.name == "step-2-epoch-0"
 
 
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:

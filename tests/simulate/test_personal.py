@@ -72,7 +72,7 @@ def test_it_is_labelled_and_not_encoded(simulated: PreparedPersonal) -> None:
     assert spans.height > 60
     with pytest.raises(InputError, match="nothing to encode"):
         encode_personal(simulated)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="new or empty folder for a simulation"):
         write_personal_features(SMALL, simulated.root)
 
 
@@ -232,3 +232,10 @@ def test_the_truth_lies_beside_the_data_by_user(simulated: PreparedPersonal, tmp
     # As many frames as expected are selected.
     assert sum(s.label_T.sum() for s in samples) == pytest.approx(sum(map(np.sum, scores)), rel=0.2)
     assert make_data(tmp_path).truth() is None
+
+
+def test_it_overwrites_nothing(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "users.parquet").write_text("mine")
+    with pytest.raises(InputError, match=r"holds users\.parquet; choose a new or empty folder"):
+        write_personal_features(SMALL, tmp_path)
+    assert (tmp_path / "users.parquet").read_text() == "mine"

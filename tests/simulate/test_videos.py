@@ -15,8 +15,8 @@ from contentctr.errors import InputError
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.prepare.personal import Settings, prepare_phd
 from contentctr.prepare.phd.annotations import read_annotations
-from contentctr.prepare.phd.captions import read_captions
 from contentctr.rooms.media import probe
+from contentctr.rooms.speech import read_speech
 from contentctr.simulate import videos as simulated_videos
 from contentctr.simulate.tables import ACTIVITIES
 from contentctr.simulate.tastes import Tastes, World
@@ -102,7 +102,7 @@ def test_captions_are_of_the_scenes(written: Path) -> None:
     assert said == {video_id for video_id in world.videos if world.captioned(video_id)} != set()
     hits, total = 0, 0
     for video_id in sorted(said):
-        part = read_captions(written / "videos" / f"{video_id}.en.vtt")
+        part = read_speech(written / "videos" / f"{video_id}.en.vtt")
         assert not part.warnings
         for start, _, text in part.table.iter_rows():
             assert "{" not in text

@@ -169,7 +169,7 @@ def test_a_resumed_run_keeps_its_settings_and_data(data, tmp_path):
     wide = write_data(tmp_path / "wide", v=9)
     with pytest.raises(InputError, match="visual_dim was 6 and is now 9"):
         train_model(with_train(epochs=2), wide, tmp_path / "run", resume=True, show_progress=False)
-    with pytest.raises(InputError, match="must be new or empty"):
+    with pytest.raises(InputError, match="new or empty folder"):
         train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
 
 

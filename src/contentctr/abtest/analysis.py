@@ -17,9 +17,12 @@ from contentctr.abtest.logs import ExposureLog, read_logs
 from contentctr.abtest.statistics import METRICS, SUMS, ArmSums, Estimate
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_json
+from contentctr.outputs import check_output, output_folder
 from contentctr.progress import progress_bar
 
-RESULTS = "abtest.json"
+RESULTS, PAGE = "abtest.json", "report.html"
+KIND = "an A/B test"
+"""What the folder of these files holds, as outputs.py calls it."""
 SCHEMA_VERSION = 1
 CONTROL_NAMES = ("control", "base")
 """An arm of one of these names is the control unless another is named."""
@@ -67,7 +70,7 @@ def analyse_logs(
 
     Args:
         source: log file, or a folder of them (abtest/logs.py).
-        out: folder for the results.
+        out: a new or empty folder, or one of an earlier test or of the replay itself.
         control: name of the control arm. None: the one named as in CONTROL_NAMES.
         shares: planned share of users of each arm; None: equal.
         settings: levels, the effect to find, and the bootstrap.
@@ -77,8 +80,11 @@ def analyse_logs(
         What abtest.json holds.
 
     Raises:
-        InputError: the logs, the arm or the shares are wrong.
+        InputError: the logs, the arm or the shares are wrong, or `out` holds files of somebody
+            else.
     """
+    out = Path(out)
+    check_output(out, KIND, [RESULTS, PAGE])
     settings = settings or TestSettings()
     log = read_logs(Path(source), show_progress=show_progress)
     names = _arm_names(log, control)
@@ -111,8 +117,9 @@ def analyse_logs(
         "by_day": [_day_block(log, names, day, settings.alpha) for day in log.days],
         "manifest": log.manifest,
     }
-    write_json(Path(out) / RESULTS, results)
-    return read_json(Path(out) / RESULTS)
+    with output_folder(out, KIND, [RESULTS, PAGE], keep=True):
+        write_json(out / RESULTS, results)
+    return read_json(out / RESULTS)
 
 
 def parse_shares(words: Sequence[str]) -> dict[str, float] | None:

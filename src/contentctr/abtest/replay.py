@@ -27,11 +27,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.abtest.analysis import KIND
 from contentctr.abtest.logs import LOG_SCHEMA
 from contentctr.abtest.platform import Floats, Ints, Platform, Scores, air_rooms, load_platform
 from contentctr.errors import InputError, require
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.live.ranking import RankSettings, content_part, fade
+from contentctr.outputs import check_output, output_folder
 from contentctr.progress import progress_bar
 from contentctr.store.rooms import PreparedRooms
 
@@ -102,7 +104,7 @@ def replay_test(
 
     Args:
         data: a prepared folder of simulated rooms, with training rooms.
-        out: folder for the log; one of an earlier replay is replaced.
+        out: a new or empty folder, or one of an earlier replay, whose files are replaced.
         scores: where our scores come from: a model's evaluation, or a stand-in.
         split: rooms that are on air; those a model was trained on would flatter it.
         settings: the test.
@@ -112,17 +114,30 @@ def replay_test(
         What manifest.json holds.
 
     Raises:
-        InputError: the rooms are not simulated or too few, or the scores are not of these rooms.
+        InputError: the rooms are not simulated or too few, the scores are not of these rooms, or
+            `out` holds files of somebody else.
     """
     settings, out = settings or ReplaySettings(), Path(out)
+    check_output(out, KIND)
     data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     platform = load_platform(data, scores, split=split, seed=settings.seed)
     log, facts = simulate(platform, settings, show_progress=show_progress)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)
-    with atomic(out / LOG) as temporary:
-        log.write_parquet(temporary)
-    manifest = {
+    with output_folder(out, KIND, ["manifest.json", LOG]):
+        with atomic(out / LOG) as temporary:
+            log.write_parquet(temporary)
+        manifest = _manifest(settings, platform, split, facts, {LOG: file_sha256(out / LOG)})
+        write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def _manifest(
+    settings: ReplaySettings,
+    platform: Platform,
+    split: str,
+    facts: dict[str, Any],
+    hashes: dict[str, str],
+) -> dict[str, Any]:
+    return {
         "source": "abtest-replay",
         "simulated": True,
         "arms": {
@@ -133,10 +148,8 @@ def replay_test(
         "split": split,
         "settings": dataclasses.asdict(settings),
         "facts": facts,
-        "hashes": {LOG: file_sha256(out / LOG)},
+        "hashes": hashes,
     }
-    write_json(out / "manifest.json", manifest)
-    return manifest
 
 
 def assign_arms(user_ids: list[str], share: float, salt: str) -> Bools:

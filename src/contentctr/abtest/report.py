@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from contentctr.abtest.analysis import RESULTS, SCHEMA_VERSION
+from contentctr.abtest.analysis import KIND, PAGE, RESULTS, SCHEMA_VERSION
 from contentctr.abtest.figures import ROLES, day_figure, lift_figure, running_figure
 from contentctr.abtest.statistics import FORESEEN
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_text
+from contentctr.outputs import output_folder
 from contentctr.report.blocks import (
     Beside,
     Block,
@@ -61,7 +62,8 @@ def write_abtest_report(folder: Path | str) -> Path:
     """Write FOLDER/report.html from FOLDER/abtest.json.
 
     Raises:
-        InputError: the file is missing, of another schema version, or lacks a field.
+        InputError: the file is missing, of another schema version, or lacks a field; or the page
+            is there and not ours.
     """
     folder = Path(folder)
     path = folder / RESULTS
@@ -74,8 +76,9 @@ def write_abtest_report(folder: Path | str) -> Path:
     for name in _FIELDS:
         if name not in found:
             raise InputError(f"{path}: field {name!r} is missing")
-    page = folder / "report.html"
-    write_text(page, page_html(_page(found, folder.resolve().name)))
+    page = folder / PAGE
+    with output_folder(folder, KIND, [PAGE], keep=True):
+        write_text(page, page_html(_page(found, folder.resolve().name)))
     return page
 
 

@@ -20,10 +20,21 @@ from contentctr.cli import (
     simulate,
     watch,
 )
+from contentctr.cli import inspect as inspections
 from contentctr.errors import InputError
 
 WAY = (
-    *("simulate", "prepare", "encode", "pretrain", "train", "evaluate", "report", "predict"),
+    *(
+        "simulate",
+        "inspect",
+        "prepare",
+        "encode",
+        "pretrain",
+        "train",
+        "evaluate",
+        "report",
+        "predict",
+    ),
     *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
 )
 """The commands in the order of the data's way, as --help lists them."""
@@ -79,6 +90,7 @@ _simulate.command("personal")(simulate.simulate_personal)
 _prepare.command("rooms")(rooms.prepare_rooms)
 _prepare.command("klm3")(rooms.prepare_klm3)
 _prepare.command("phd")(highlights.prepare_phd)
+app.command()(inspections.inspect)
 app.command()(rooms.encode)
 _pretrain.command()(pretrain.streamer)
 _pretrain.command()(pretrain.text)

@@ -163,6 +163,20 @@ def _end(error: Exception, code: int) -> None:
     raise typer.Exit(code)
 
 
+def _require_scores(path: Path) -> None:
+    """Stop at a file that is there and holds no scores: nothing is appended to a user's own."""
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            row = json.loads(file.readline())
+        ours = {"room_id", "start_s", "score", "status"} <= row.keys()
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise InputError(f"{path}: holds no scores of `watch` to append to; choose another file")
+
+
 class _Outcomes:
     """Prints each segment's outcome, and appends it to a file.
 
@@ -175,6 +189,7 @@ class _Outcomes:
         self._room_id, self._out = room_id, out
         self._by_status: dict[str, int] = {}
         if out is not None:
+            _require_scores(out)
             try:
                 out.open("a", encoding="utf-8").close()
             except OSError as error:

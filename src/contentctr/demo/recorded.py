@@ -19,6 +19,7 @@ from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.files import atomic, write_text
+from contentctr.outputs import require_new
 from contentctr.predict.rooms import predict_recording
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import small
@@ -65,8 +66,7 @@ def demo(out: Path | str) -> dict[str, Any]:
         the model is as far above and below them as the product promises.
     """
     out, began = Path(out), time.monotonic()
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: the demo's folder must be new or empty")
+    require_new(out, "the demo")
     steps: list[tuple[str, Callable[[], Any]]] = [
         (f"simulate {ROOMS.num_rooms} rooms", lambda: write_room_folders(ROOMS, out / "rooms")),
         ("prepare them", lambda: prepare_rooms(out / "rooms", out / "data", val=0.1, test=0.2)),

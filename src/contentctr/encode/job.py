@@ -9,15 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from contentctr.encode.items import Item, ItemEncoder, Source
 from contentctr.errors import InputError
+from contentctr.files import read_json, remove_leftovers
+from contentctr.outputs import require_new
 from contentctr.progress import progress_bar
 from contentctr.shards import run_over
-from contentctr.store.vectors import Entry, read_entry, room_file, shard_index, write_manifest
+from contentctr.store.vectors import (
+    ROOM_FILE,
+    Entry,
+    read_entry,
+    room_file,
+    shard_index,
+    write_manifest,
+)
 
 
 def run_job(source: Source, *, ray: str | None, show_progress: bool) -> dict[str, Any]:
@@ -49,6 +59,7 @@ class _Job:
 
     def run(self, ray: str | None, *, show_progress: bool) -> dict[str, Any]:
         items = list(self.source.items(self.encoder))
+        _claim(self.store)
         # Said before anything is written: a store that is half of other encoders, or half there,
         # is never read.
         self._manifest({}, complete=False)
@@ -114,3 +125,18 @@ class _Job:
                 self.removed += 1
             index |= wanted
         return index
+
+
+def _claim(store: Path) -> None:
+    """See that a store is new or was begun as one, and remove what a killed run left half written.
+
+    Raises:
+        InputError: the folder, or a file among its shards, is somebody else's.
+    """
+    manifest = store / "manifest.json"
+    if not (manifest.is_file() and {"complete", "spec"} <= read_json(manifest).keys()):
+        require_new(store, "what is encoded")
+    remove_leftovers(store)
+    for path in sorted(store.glob("*.safetensors")):
+        if not ROOM_FILE.fullmatch(path.stem):
+            raise InputError(f"{path}: is none of the files that are kept there; move it elsewhere")

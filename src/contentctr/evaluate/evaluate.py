@@ -12,7 +12,9 @@ import torch
 from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
+from contentctr.outputs import check_output
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.evaluation import KIND
 from contentctr.store.opened import Data
 from contentctr.train.opened import TASKS, open_task
 
@@ -71,7 +73,7 @@ def evaluate_model(
         checkpoint: a checkpoint or run folder.
         data: a prepared folder, of rooms or of personalized highlights as the model is, encoded
             with the encoders the model was trained with.
-        out: folder for the results; files of an earlier evaluation are replaced.
+        out: a new or empty folder, or one of an earlier evaluation, whose files are replaced.
         split: train, val, test or all.
         batch_size: windows at once; no metric depends on it. None: 64, of videos 8.
         device: where to compute.
@@ -84,8 +86,10 @@ def evaluate_model(
         What metrics.json holds.
 
     Raises:
-        InputError: the data does not fit the checkpoint, or has no sample in the split.
+        InputError: the data does not fit the checkpoint, or has no sample in the split; or `out`
+            holds files of somebody else.
     """
+    check_output(Path(out), KIND)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     task = open_task(data)

@@ -6,7 +6,6 @@ Recordings and users' videos share them, and what is asked and told of both.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.files import atomic, write_json
+from contentctr.outputs import check_output, output_folder
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
 from contentctr.rooms.clips import CLIP_FORMATS, cut_clip
@@ -25,6 +25,7 @@ from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.highlights import SHARE, Highlight, clock
 
 NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
+_KIND = "a prediction"
 _HIGHLIGHTS_SCHEMA = {
     "rank": pl.Int64,
     "start": pl.String,
@@ -63,11 +64,15 @@ class _Clip:
     end_s: float
 
 
-def require_choice(top_k: int, share: float = SHARE, max_length_s: float = math.inf) -> None:
-    """Stop at a setting of `find_highlights` out of its range, before anything is scored.
+def require_choice(
+    out: Path, top_k: int, share: float = SHARE, max_length_s: float = math.inf
+) -> None:
+    """Stop at a setting of `find_highlights` out of its range, or at a folder that is not ours.
+
+    That is, before anything is scored, which may take an hour.
 
     Raises:
-        InputError: names the setting.
+        InputError: names the setting, or the folder.
     """
     for name, value, good, rule in (
         ("top_k", top_k, top_k >= 1, "at least 1"),
@@ -76,6 +81,7 @@ def require_choice(top_k: int, share: float = SHARE, max_length_s: float = math.
     ):
         if not good:
             raise InputError(f"{name} must be {rule}, not {value:g}")
+    check_output(out, _KIND, NAMES)
 
 
 def write_prediction(
@@ -95,7 +101,7 @@ def write_prediction(
     """Write OUT/curve.csv, curve.png, highlights.csv, prediction.json, and clips if asked for.
 
     Args:
-        out: the folder; files of an earlier prediction are replaced.
+        out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         checkpoint: of the model that scored.
         curve: what curve.csv holds, with start_s and end_s.
         line_S: what is drawn, one number a row of `curve`; NaN where there is none.
@@ -104,12 +110,12 @@ def write_prediction(
         data: what the model was trained on shows, in a word, as "rooms".
         facts: what prediction.json holds beside the warnings and what it tells of the checkpoint;
             `simulated` is true where the recording is.
-        warnings: see Prediction.
+        warnings: see Prediction; a clip that cannot be cut is added to them, and costs no more.
         targets_S: drawn beside `line_S`; None: not known.
         clips_from: the video that the highlights are cut from, into OUT/clips; None: no clips.
 
     Raises:
-        InputError: the video has no such part, or no container holds its streams.
+        InputError: the folder holds files of somebody else.
     """
     label = f"by a model of simulated {data}" if checkpoint.spec.simulated else ""
     label = "simulated" if facts.get("simulated") else label
@@ -119,12 +125,35 @@ def write_prediction(
         "checkpoint": str(checkpoint.folder),
         "trained_on_simulated": checkpoint.spec.simulated,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for name in reversed(NAMES):
-        (out / name).unlink(missing_ok=True)  # nothing of an earlier prediction stays beside this
-    shutil.rmtree(out / "clips", ignore_errors=True)
-    with atomic(out / "curve.csv") as temporary:
-        curve.write_csv(temporary)
+    clips = [] if clips_from is None else _clip_names(clips_from, highlights)
+    with output_folder(out, _KIND, [*reversed(NAMES), *clips]):
+        with atomic(out / "curve.csv") as temporary:
+            curve.write_csv(temporary)
+        _draw(out, title, label, curve, line_S, highlights, targets_S)
+        cut: list[_Clip | None] = [None] * len(highlights)
+        if clips_from is not None:
+            paths = [out / name for name in clips]
+            cut = [_cut(clips_from, h, p, warnings) for h, p in zip(highlights, paths, strict=True)]
+        _write_highlights(out / "highlights.csv", highlights, cut)
+        write_json(out / "prediction.json", {**facts, "warnings": warnings})
+    return Prediction(
+        curve=curve,
+        highlights=highlights,
+        files=[*(out / name for name in NAMES), *(clip.path for clip in cut if clip is not None)],
+        warnings=warnings,
+        label=label,
+    )
+
+
+def _draw(
+    out: Path,
+    title: str,
+    label: str,
+    curve: pl.DataFrame,
+    line_S: npt.NDArray[np.float64],
+    highlights: Sequence[Highlight],
+    targets_S: npt.NDArray[np.float64] | None,
+) -> None:
     legend = [("predicted", "Predicted")]
     legend += [("target", "True")] if targets_S is not None else []
     legend += [("highlight box", "Highlight")] if highlights else []
@@ -137,28 +166,25 @@ def write_prediction(
         (960, 260),
         legend,
     )
-    cut = [] if clips_from is None else _cut(out / "clips", clips_from, highlights)
-    _write_highlights(out / "highlights.csv", highlights, cut or [None] * len(highlights))
-    write_json(out / "prediction.json", {**facts, "warnings": warnings})
-    return Prediction(
-        curve=curve,
-        highlights=highlights,
-        files=[*(out / name for name in NAMES), *(clip.path for clip in cut)],
-        warnings=warnings,
-        label=label,
-    )
 
 
-def _cut(folder: Path, video: Path, highlights: Sequence[Highlight]) -> list[_Clip]:
-    """One file a highlight."""
+def _clip_names(video: Path, highlights: Sequence[Highlight]) -> list[str]:
+    """One file a highlight, relative to the prediction's folder."""
     suffix = video.suffix.lower()
     suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
-    made = []
-    for rank, h in enumerate(highlights, 1):
-        times = f"{clock(h.start_s)}-{clock(h.end_s)}".replace(":", ".")
-        path = folder / f"{rank:02d}_{times}{suffix}"
-        made.append(_Clip(path, *cut_clip(video, h.start_s, h.end_s, path)))
-    return made
+    return [
+        f"clips/{rank:02d}_{clock(h.start_s)}-{clock(h.end_s)}{suffix}".replace(":", ".")
+        for rank, h in enumerate(highlights, 1)
+    ]
+
+
+def _cut(video: Path, highlight: Highlight, path: Path, warnings: list[str]) -> _Clip | None:
+    """A highlight's clip; None where it cannot be cut, which is no reason to lose the others."""
+    try:
+        return _Clip(path, *cut_clip(video, highlight.start_s, highlight.end_s, path))
+    except (InputError, OSError) as error:
+        warnings.append(f"{path.name}: this clip was not cut ({error})")
+        return None
 
 
 def _write_highlights(

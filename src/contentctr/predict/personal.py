@@ -27,10 +27,10 @@ from contentctr.encode.segments import default_batch_size, encode_frames, encode
 from contentctr.errors import InputError
 from contentctr.predict.files import Prediction, require_choice, write_prediction
 from contentctr.predict.picks import Pick, read_history
-from contentctr.prepare.phd.captions import read_captions
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
+from contentctr.rooms.speech import read_speech
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.highlights import SHARE, find_highlights, highlight_mask
 from contentctr.score.personal import score_videos
@@ -102,10 +102,10 @@ def pick_highlights(
     Args:
         checkpoint: a checkpoint or run folder of a model of highlights.
         video: the video file.
-        out: folder for the results; files of an earlier prediction are replaced.
+        out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         history: the user's earlier picks, as `read_history` takes them; the first 20 count. Empty:
             scored for a user of whom nothing is known.
-        captions: of the video, as `read_captions` takes them.
+        captions: of the video, as `read_speech` takes them.
         top_k: parts to find at most.
         share: of the video's frames that are marked at most, in (0, 1).
         max_length_s: a longer part is cut to its best stretch of so many seconds.
@@ -114,10 +114,10 @@ def pick_highlights(
         show_progress: show a bar.
 
     Raises:
-        InputError: the model has no encoders, or a file or a setting is wrong. Nothing is written
-            then, unless it is a clip's container that refuses the video's streams.
+        InputError: the model has no encoders, a file or a setting is wrong, or `out` holds files
+            of somebody else. Nothing is written then.
     """
-    require_choice(top_k, share, max_length_s)
+    require_choice(Path(out), top_k, share, max_length_s)
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
     found = _encode_source(checkpoint, source, device, show_progress)
@@ -205,7 +205,7 @@ def _read_source(
     if captions is None:
         warnings.append("no captions: taken as missing")
     else:
-        part = read_captions(Path(captions))
+        part = read_speech(Path(captions))
         warnings += part.warnings
         spans = list(part.table.select("start", "end", "text").iter_rows())
     return _Source(

@@ -49,7 +49,7 @@ def predict_recording(
     Args:
         checkpoint: a checkpoint or run folder.
         source: a room folder, or a video file.
-        out: folder for the results; files of an earlier prediction are replaced.
+        out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         comments: chat log of a video file.
         speech: transcript or subtitles of a video file.
         events: event log of a video file.
@@ -63,9 +63,10 @@ def predict_recording(
         show_progress: show a bar.
 
     Raises:
-        InputError: the recording cannot be read, or lacks what is asked for.
+        InputError: the recording cannot be read, or lacks what is asked for; or `out` holds files
+            of somebody else.
     """
-    require_choice(top_k)
+    require_choice(Path(out), top_k)
     checkpoint = load_for(checkpoint, "rooms")
     room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
     if clips and (room.media is None or room.media.kind != "video"):

@@ -16,6 +16,7 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json
+from contentctr.outputs import output_folder
 from contentctr.prepare.personal_truth import read_truth
 from contentctr.prepare.phd.annotations import (
     Annotations,
@@ -24,8 +25,8 @@ from contentctr.prepare.phd.annotations import (
     spread,
     unite,
 )
-from contentctr.prepare.phd.captions import read_captions
 from contentctr.prepare.phd.downloads import Downloads, find_downloads, probe_all
+from contentctr.rooms.speech import read_speech
 from contentctr.store import personal as folder
 from contentctr.store.personal import (
     LABEL_FILE,
@@ -104,13 +105,15 @@ def prepare_phd(
     Args:
         csv: the published file.
         videos: folder of downloaded videos and captions; see `find_downloads`.
-        out: the prepared folder; stored features already in it stay.
+        out: the prepared folder: new or empty, or one of an earlier `prepare phd`; stored features
+            already in it stay.
         test_csv: a second published file, of the test users.
         settings: None: the defaults.
         show_progress: show bars on a terminal.
 
     Raises:
-        InputError: a file or a setting is wrong, or no user is left.
+        InputError: a file or a setting is wrong, no user is left, or `out` holds files of somebody
+            else.
     """
     settings = settings or Settings()
     if test_csv is not None and settings.test is not None:
@@ -119,9 +122,11 @@ def prepare_phd(
     _require_disjoint(files)
     wanted = pl.concat([found.videos for found in files]).unique("video_id", maintain_order=True)
     downloads = _find_videos(Path(videos), wanted["video_id"], settings.language, csv)
-    lengths, warnings = probe_all(
-        downloads.videos, Path(out) / "lengths.jsonl", show_progress=show_progress
-    )
+    out = Path(out)
+    with output_folder(out, folder.KIND, folder.FILES, keep=True):
+        lengths, warnings = probe_all(
+            downloads.videos, out / "lengths.jsonl", show_progress=show_progress
+        )
     collected = _Collected(warnings=[*(w for found in files for w in found.warnings), *warnings])
     for found, fixed in zip(files, ("", "test"), strict=False):
         _collect(found, lengths, settings, fixed, collected)
@@ -153,7 +158,8 @@ def prepare_phd(
         "warnings": collected.warnings[:_MAX_WARNINGS],
     }
     truth = read_truth(labelled, tables["users"], tables["videos"], settings.frame_rate)
-    return folder.write(Path(out), tables, manifest, truth)
+    with output_folder(out, folder.KIND, folder.FILES, keep=True):
+        return folder.write(out, tables, manifest, truth)
 
 
 def _find_videos(videos: Path, wanted: pl.Series, language: str, csv: Path | str) -> Downloads:
@@ -331,7 +337,7 @@ def _captions(targets: set[str], downloads: Downloads, collected: _Collected) ->
     parts = [pl.DataFrame(schema=folder.CAPTIONS_SCHEMA)]
     for video_id in sorted(targets & set(downloads.captions)):
         try:
-            part = read_captions(downloads.captions[video_id])
+            part = read_speech(downloads.captions[video_id])
         except InputError as error:
             collected.counts["captions_unreadable"] += 1
             collected.warnings.append(f"{error} (left out)")

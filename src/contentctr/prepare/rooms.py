@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
+from contentctr.outputs import check_output, output_folder
 from contentctr.prepare.segments import Grid, count_tail, segment_rooms
 from contentctr.prepare.targets import (
     assign_splits,
@@ -113,7 +114,7 @@ def prepare_rooms(
 
     Args:
         rooms_root: a folder of room folders, or one room folder.
-        out: the prepared folder.
+        out: the prepared folder: new or empty, or one of an earlier `prepare`.
         target: of `set_target`.
         comment_lag: segments between the comments and the segment whose text they are; None for
             `default_comment_lag`.
@@ -127,7 +128,8 @@ def prepare_rooms(
         show_progress: show a bar.
 
     Raises:
-        InputError: a setting or a room is wrong, or two rooms have one id.
+        InputError: a setting or a room is wrong, two rooms have one id, or `out` holds files of
+            somebody else.
     """
     rooms_root, out = Path(rooms_root), Path(out)
     lag = default_comment_lag(target) if comment_lag is None else comment_lag
@@ -138,6 +140,7 @@ def prepare_rooms(
     length = Grid(segment_seconds).segment_seconds
     folders = find_rooms(rooms_root)
     _require_separate(out, [rooms_root, *folders])
+    check_output(out, prepared.KIND, prepared.FILES)
     collected = _collect(
         folders, length, skip_bad_rooms, names, ray=ray, show_progress=show_progress
     )
@@ -228,8 +231,6 @@ def _read_rooms(
 
 
 def _require_separate(out: Path, inputs: Sequence[Path]) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: must be a folder, or not there yet")
     if out.resolve() in {path.resolve() for path in inputs}:
         raise InputError(f"{out}: the prepared folder must be another than those of the rooms")
 
@@ -249,7 +250,7 @@ def _room_row(room: Room, num_segments: int) -> dict[str, Any]:
 
 def _read_truth(path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_parquet(path, columns=list(TRUTH_SCHEMA))
+        table = pl.read_parquet(path, columns=list(TRUTH_SCHEMA), glob=False)
         return table.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).split("\n", 1)[0]
@@ -290,15 +291,16 @@ def _write(
     warnings = collected.warnings[:_MAX_WARNINGS]
     if len(collected.warnings) > _MAX_WARNINGS:
         warnings.append(f"and {len(collected.warnings) - _MAX_WARNINGS} more")
-    return prepared.write(
-        out,
-        rooms=rooms,
-        segments=segments,
-        truth=pl.concat(collected.truth) if collected.truth else None,
-        manifest={
-            **settings,
-            "simulated": collected.simulated > 0,
-            "counts": {name: count for name, count in collected.counts.items() if count},
-            "warnings": warnings,
-        },
-    )
+    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
+        return prepared.write(
+            out,
+            rooms=rooms,
+            segments=segments,
+            truth=pl.concat(collected.truth) if collected.truth else None,
+            manifest={
+                **settings,
+                "simulated": collected.simulated > 0,
+                "counts": {name: count for name, count in collected.counts.items() if count},
+                "warnings": warnings,
+            },
+        )

@@ -21,8 +21,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from contentctr.files import atomic
+from contentctr.report.ticks import TICK_SECONDS
 from contentctr.score.highlights import Highlight, clock
 
 Floats = NDArray[np.float64]
@@ -46,7 +48,8 @@ ACROSS: Sizes = (("wide", 960, 230), ("narrow", 350, 220))
 """A figure as wide as the page: its style sheet shows the drawing that fits the screen."""
 
 FONT = "DejaVu Sans"  # ships with matplotlib
-_TICK_SECONDS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_SOFTWARE = "contentctr"
+"""What our PNGs say of where they come from."""
 
 
 def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -54,7 +57,7 @@ def new_figure(width: int, height: int, columns: int = 1) -> tuple[Figure, list[
     figure = Figure(figsize=(width / 72, height / 72), layout="constrained", facecolor="none")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for ax in axes:
-        _plain(ax)
+        bare_axes(ax)
     return figure, list(axes)
 
 
@@ -206,7 +209,22 @@ def save_png(figure: Figure, path: Path) -> None:
     # In inches, so that nothing touches the picture's edge.
     figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.14)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=144, facecolor=PALETTE["paper"])
+        figure.savefig(
+            temporary,
+            format="png",
+            dpi=144,
+            facecolor=PALETTE["paper"],
+            metadata={"Software": _SOFTWARE},
+        )
+
+
+def drawn_by_us(path: Path) -> bool:
+    """Whether a file is a PNG that `save_png` wrote."""
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == _SOFTWARE
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def draw_svgs(
@@ -249,7 +267,8 @@ def to_svg(figure: Figure, label: str, prefix: str, css_class: str = "") -> Mark
     ).format(css_class, label, width, height, Markup(body))
 
 
-def _plain(ax: Axes) -> None:
+def bare_axes(ax: Axes) -> None:
+    """Axes as all figures have them: a line below, and lines across."""
     ax.set_facecolor("none")
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
@@ -297,7 +316,7 @@ def _line(
 def _time_axis(ax: Axes, start_s: float, end_s: float) -> None:
     width = ax.get_figure(root=True).get_size_inches()[0] * 72  # type: ignore[union-attr]
     wanted = (end_s - start_s) / max(2.0, width / 80)
-    step = next((s for s in _TICK_SECONDS if s >= wanted), _TICK_SECONDS[-1])
+    step = next((s for s in TICK_SECONDS if s >= wanted), TICK_SECONDS[-1])
     ax.xaxis.set_major_locator(MultipleLocator(step))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock(seconds)))
     ax.set_xlim(start_s, end_s)

@@ -23,6 +23,7 @@ from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
 from contentctr.files import digest, file_sha256, read_json, write_json
 from contentctr.models.registry import model_type
+from contentctr.outputs import require_new
 from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce.plan import TASKS, choose
 from contentctr.reproduce.rows import Picture, Run, Table, TaskPlan
@@ -203,6 +204,5 @@ def _begin(out: Path, data: Path, tables: str) -> None:
                 f"what {data} holds. Choose another folder"
             )
         return
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: must be new, empty, or a folder that reproduce has begun")
+    require_new(out, "a reproduction")
     write_json(note, {"data": str(data), "tables_hash": tables})

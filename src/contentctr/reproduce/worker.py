@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import threading
 import traceback
@@ -83,9 +82,7 @@ def run_job(job: Job) -> None:
     with _alone(job.folder):
         if job.finished:
             return
-        begun = (run / "last").exists()
-        if run.exists() and not begun:  # killed before anything was saved
-            shutil.rmtree(run)
+        begun = (run / "config.json").is_file()
         train_model(job.config, job.data, run, resume=begun, show_progress=False)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         evaluate_model(run, job.data, job.evaluation, device=device, show_progress=False)

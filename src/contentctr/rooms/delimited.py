@@ -159,10 +159,12 @@ def _read_sound(source: Path | bytes, header: Header, places: Sequence[int]) -> 
     """The table as Polars reads it; None where rows and lines do not agree."""
     try:
         table = pl.read_csv(
-            source,
+            # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+            source if isinstance(source, bytes) else source.absolute(),
             columns=sorted(places),
             separator=header.delimiter,
             infer_schema=False,
+            glob=False,
         )
     except pl.exceptions.PolarsError:
         return None

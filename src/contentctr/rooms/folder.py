@@ -28,7 +28,7 @@ from contentctr.rooms.room import Media, Room
 from contentctr.rooms.room_json import RoomHead, read_head
 from contentctr.rooms.speech import read_speech
 
-_READERS: dict[str, Callable[[Path, TimeAxis, Mapping[str, str] | None], Part]] = {
+READERS: dict[str, Callable[[Path, TimeAxis, Mapping[str, str] | None], Part]] = {
     "comments": read_comments,
     # Speech is always counted from the start.
     "speech": lambda path, axis, names: read_speech(path),
@@ -47,7 +47,7 @@ _DOUBTED_S, _PIECE_S = 7200.0, 30.0
 
 
 @dataclass(kw_only=True)
-class _Pictures:
+class Pictures:
     """A room's pictures and what is known of their length."""
 
     media: Media | None = None
@@ -104,12 +104,12 @@ def read_room(folder: Path, *, names: Mapping[str, str] | None = None) -> Room:
     axis = TimeAxis(started_at=head.started_at)
     parts = {
         name: read(found.paths[name], axis, names)
-        for name, read in _READERS.items()
+        for name, read in READERS.items()
         if name in found.paths
     }
     pictures = _read_pictures(found.paths)
     pictures.warnings[:0] = found.warnings
-    return _make_room(folder, head, pictures, parts)
+    return make_room(folder, head, pictures, parts)
 
 
 def room_from_video(
@@ -146,11 +146,16 @@ def room_from_video(
     for name, path in given.items():
         if path is not None:
             _require_file(path, or_folder=name == "events")
-            parts[name] = _READERS[name](path, axis, names)
-    return _make_room(video, head, _read_pictures({"video": video}), parts)
+            parts[name] = READERS[name](path, axis, names)
+    return make_room(video, head, _read_pictures({"video": video}), parts)
 
 
-def _make_room(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str, Part]) -> Room:
+def make_room(place: Path, head: RoomHead, pictures: Pictures, parts: dict[str, Part]) -> Room:
+    """A room of what was read of it; rows outside of it are left out and counted.
+
+    Raises:
+        InputError: its length is unknown, or most rows of a part lie outside of it.
+    """
     if pictures.frames is not None:
         parts = {**parts, "frames": pictures.frames}
     duration_s = _duration(place, head, pictures, parts)
@@ -219,23 +224,23 @@ def _require_file(path: Path, *, or_folder: bool = False) -> None:
         raise InputError(f"{path}: must be a file, not a folder")
 
 
-def _read_pictures(paths: dict[str, Path]) -> _Pictures:
+def _read_pictures(paths: dict[str, Path]) -> Pictures:
     if "video" in paths:
         path = paths["video"].resolve()
         info = probe(path, sound_alone=True)
         media = Media(path=path, kind="video") if info.width else None
-        return _Pictures(media=media, video_s=info.duration_s, warnings=list(info.warnings))
+        return Pictures(media=media, video_s=info.duration_s, warnings=list(info.warnings))
     if "frames" in paths:
         path = paths["frames"].resolve()
         warnings: list[str] = []
         times = [second for second, _ in list_images(path, warnings)]
         frames = Part(path=path, table=pl.DataFrame({"t": times}, schema={"t": pl.Float64}))
         media = Media(path=path, kind="frames")
-        return _Pictures(media=media, frames=frames, warnings=warnings)
-    return _Pictures()
+        return Pictures(media=media, frames=frames, warnings=warnings)
+    return Pictures()
 
 
-def _duration(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str, Part]) -> float:
+def _duration(place: Path, head: RoomHead, pictures: Pictures, parts: dict[str, Part]) -> float:
     if head.duration_s is not None:
         video_s = pictures.video_s
         if video_s is not None and abs(video_s - head.duration_s) > _DIFFERENT_S:
@@ -257,7 +262,7 @@ def _duration(place: Path, head: RoomHead, pictures: _Pictures, parts: dict[str,
 
 
 def _require_seconds(
-    place: Path, last: dict[str, float], longest: str, parts: dict[str, Part], pictures: _Pictures
+    place: Path, last: dict[str, float], longest: str, parts: dict[str, Part], pictures: Pictures
 ) -> None:
     """Refuse logs that alone make a room of over a day, and doubt ones that leave it empty.
 

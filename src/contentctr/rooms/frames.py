@@ -45,10 +45,17 @@ _EPS_S = 1e-6
 
 
 class Decoder:
-    """Decodes packets of pictures, of which any may be skipped; counts what cannot be decoded."""
+    """Decodes packets of pictures, of which any may be skipped; counts what cannot be decoded.
 
-    def __init__(self) -> None:
+    Args:
+        in_a_row: whether many pictures are decoded one after the other, by threads then.
+    """
+
+    def __init__(self, *, in_a_row: bool = False) -> None:
         self.bad = 0
+        # Threads of one picture each gain nothing for lone pictures, and FFmpeg's VP9 crashes with
+        # them where a damaged keyframe is decoded, drained and decoded again.
+        self._threads = "AUTO" if in_a_row else "SLICE"
         self._parameters: Any = None
 
     def skip(self, packet: Packet[Any]) -> None:
@@ -71,7 +78,9 @@ class Decoder:
         if self._parameters is not None and not packet.has_sidedata("new_extradata"):
             packet.set_sidedata(self._parameters)
         self._parameters = None
-        if afresh:
+        if not context.is_open:
+            context.thread_type = self._threads
+        elif afresh:
             context.flush_buffers()
         # Of other codecs than H.264, FFmpeg also skips pictures to which some do refer.
         context.skip_frame = "DEFAULT" if wanted or context.name != "h264" else "NONREF"
@@ -108,7 +117,7 @@ class FrameReader:
         frames: FrameChoice = "exact",
         more: bool = False,
     ) -> None:
-        self.decoder = Decoder()
+        self.decoder = Decoder(in_a_row=frames == "exact")
         self.missing = 0
         """Times for which there was no picture."""
         self._video, self._frames = video, frames
@@ -143,6 +152,7 @@ class FrameReader:
         """The keyframe at the head of the pending packets, if it was decoded alone."""
         self._fed: Packet[Any] | None = None
         self._image: tuple[VideoFrame, Image.Image] | None = None
+        self._turns: dict[int, Image.Transpose | None] = {}
 
     @property
     def done(self) -> bool:
@@ -307,6 +317,7 @@ class FrameReader:
         self._bytes -= packet.size
         if self._fed is not None and not self._afresh and packet.stream is not self._fed.stream:
             self._collect(self.decoder.drain(self._fed), self._fed)
+            self._turns.clear()
         afresh, self._afresh = self._afresh, False
         if afresh:
             self._start(at_s)
@@ -338,7 +349,7 @@ class FrameReader:
             self.missing += 1
             return None
         if self._image is None or self._image[0] is not found:
-            self._image = found, picture(found)
+            self._image = found, picture(found, self._turns)
         return self._image[1]
 
     def _found(self, at_s: float) -> VideoFrame | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -169,78 +166,3 @@ def identifier(value: object, name: str) -> str:
     if not string(value, name):
         raise BadLine(f"{name} is missing")
     return str(value)
-
-
-def read_utf8(path: Path) -> str:
-    r"""The text of a file, without a byte order mark; every line ends in \n.
-
-    Raises:
-        InputError: it cannot be read, or is not UTF-8; names the place and the way out.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line}: not UTF-8 text (byte 0x{raw[error.start]:02x} at offset "
-            f"{error.start}); convert the file, for example with "
-            f"`iconv -f ITS_ENCODING -t UTF-8 {path.name} > utf8{path.suffix}`"
-        ) from None
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def load_json(path: Path) -> Any:
-    """The value of a file that is one JSON value.
-
-    Raises:
-        InputError: it is not UTF-8 or not JSON; names the line.
-    """
-    try:
-        return json.loads(read_utf8(path))
-    except InputError:
-        raise
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
-    except _JSON_ERRORS as error:
-        raise InputError(f"{path}: not JSON that can be read: {error}") from None
-
-
-def json_lines(path: Path, bad: BadLines) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line of a JSONL file; other lines go to `bad`, empty ones nowhere.
-
-    Raises:
-        InputError: the file is not UTF-8.
-    """
-    # Not splitlines(): JSON text may hold U+2028 and others that it splits at.
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except _JSON_ERRORS as error:
-            # A JSONDecodeError's own text counts lines inside this one.
-            bad.add(number, f"not JSON: {getattr(error, 'msg', error)}")
-            continue
-        if isinstance(record, dict):
-            yield number, record
-        else:
-            bad.add(number, f"must be a JSON object, not {show(record)}")
-
-
-def require_suffix(path: Path, part: str, known: tuple[str, ...]) -> str:
-    """The file's extension, in lower case.
-
-    Raises:
-        InputError: no reader knows it.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in known:
-        raise InputError(
-            f"{path}: no reader of {part} knows the extension {path.suffix!r}; known: "
-            + ", ".join(f"{part}{s}" for s in known)
-        )
-    return suffix

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from contentctr.errors import InputError
@@ -36,6 +37,10 @@ class VideoInfo:
     width: int
     """Of the first picture that can be decoded, upright; 0: there are no pictures."""
     height: int
+    first_s: float | None = None
+    """When that picture comes."""
+    rotation: int = 0
+    """Degrees by which players turn its pictures."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -50,25 +55,52 @@ def probe(path: Path, *, sound_alone: bool = False) -> VideoInfo:
         InputError: the file is missing, cannot be opened, or has no pictures (nor sound).
     """
     with Video(path) as video:
-        first = _first_picture(video)
-        if not video.has_pictures and not sound_alone:
-            raise InputError(f"{path}: {_NO_PICTURES}")
-        if first is None and (video.sound_end_s() is None or not sound_alone):
-            raise InputError(f"{path}: no frame of its video can be read")
-        first_s, (width, height) = first or (None, (0, 0))
-        return VideoInfo(
-            duration_s=video.duration_s,
-            width=width,
-            height=height,
-            warnings=_warnings(video, first_s),
-        )
+        return read_through(video, sound_alone=sound_alone)
 
 
-def _first_picture(video: Video) -> tuple[float, tuple[int, int]] | None:
-    """When the first picture comes that can be decoded, and its size; reads all packets."""
+def read_through(
+    video: Video,
+    *,
+    sound_alone: bool = False,
+    each: Callable[[TimedPacket], None] | None = None,
+) -> VideoInfo:
+    """The same of an open recording, none of whose packets was read yet.
+
+    Args:
+        video: the recording.
+        sound_alone: whether one without pictures will do.
+        each: is shown every packet.
+
+    Raises:
+        InputError: it has no pictures (nor sound), or none can be decoded.
+    """
+    path = video.path
+    first = _first_picture(video, each)
+    if not video.has_pictures and not sound_alone:
+        raise InputError(f"{path}: {_NO_PICTURES}")
+    if first is None and (video.sound_end_s() is None or not sound_alone):
+        raise InputError(f"{path}: no frame of its video can be read")
+    first_s, frame = first or (None, None)
+    width, height = (0, 0) if frame is None else picture(frame).size
+    return VideoInfo(
+        duration_s=video.duration_s,
+        width=width,
+        height=height,
+        first_s=first_s,
+        rotation=0 if frame is None else frame.rotation % 360,
+        warnings=_warnings(video, first_s),
+    )
+
+
+def _first_picture(
+    video: Video, each: Callable[[TimedPacket], None] | None
+) -> tuple[float, VideoFrame] | None:
+    """The first picture that can be decoded, and when it comes; reads all packets."""
     decoder, found = Decoder(), None
     last: TimedPacket | None = None
     for timed in video.packets():
+        if each is not None:
+            each(timed)
         if timed.is_picture and found is None:
             last = timed
             found = next(iter(decoder.decode(timed.packet)), None)
@@ -77,7 +109,7 @@ def _first_picture(video: Video) -> tuple[float, tuple[int, int]] | None:
     if found is None or last is None:
         return None
     at_s = float((found.pts or 0) * last.packet.time_base)
-    return at_s, picture(found).size
+    return at_s, found
 
 
 def _warnings(video: Video, first_s: float | None) -> list[str]:

@@ -182,11 +182,12 @@ def _pair_part(path: Path, stem: str) -> str | None:
             return named
     if ending in (".srt", ".vtt", ".lrc", ".ttml", ".dfxp", ".json3", ".bcc"):
         return "speech"
-    part = _part_by_content(ending, _head(path))
+    part = part_by_content(ending, _head(path))
     return part if part is not None and ending in SUFFIXES[part] else None
 
 
-def _part_by_content(ending: str, head: str) -> str | None:
+def part_by_content(ending: str, head: str) -> str | None:
+    """Which part a file is, by its ending (in lower case) and the beginning of its text."""
     if ending == ".xml":
         if "<tt" in head:
             return "speech"

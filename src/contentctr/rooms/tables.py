@@ -203,9 +203,13 @@ def _head(path: Path) -> bytes:
 
 def _read_parquet(path: Path, search: _Search) -> RawTable:
     try:
-        names = list(pl.read_parquet_schema(path))
+        place = path.absolute()
+        # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        names = list(pl.scan_parquet(place, glob=False).collect_schema())
         found = {name: names[place] for name, place in search.find(names).items()}
-        table = pl.read_parquet(path, columns=list(found.values()), hive_partitioning=False)
+        table = pl.read_parquet(
+            place, columns=list(found.values()), hive_partitioning=False, glob=False
+        )
     # Of damage deep inside a file Polars panics, which is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file ({_first_line(error)})") from None

@@ -113,6 +113,11 @@ class Video:
         # Stamps are fractions: what sums of floats add to 30 s must not make it more.
         return round(max((end for end in ends if end is not None), default=0.0), 6)
 
+    def sound_begin_s(self) -> float | None:
+        """Where its sound begins, by the packets given out; None if there was none."""
+        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._tracks))
+        return min((begin for begin in begins if begin is not None), default=None)
+
     def sound_end_s(self) -> float | None:
         """Where its sound ends, by the packets given out; None if there was none."""
         ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._tracks))
@@ -169,7 +174,6 @@ class Video:
         if self.picture is not None:
             self.has_pictures = True
             self._numbers[self.picture.index] = PICTURE
-            self.picture.thread_type = "AUTO"
             self.guessed = container.format.name in _GUESSED
             if self.guessed and self.picture.average_rate:
                 guessed_s = GUESSED_FRAMES / float(self.picture.average_rate)
@@ -294,12 +298,23 @@ _UPRIGHT = {
 """What a display matrix of x' = ax + cy, y' = bx + dy (y down) does, by the signs of a, b, c, d."""
 
 
-def picture(frame: VideoFrame) -> Image.Image:
-    """A decoded frame in RGB, upright: turned and flipped as its display matrix tells players."""
+def picture(
+    frame: VideoFrame, turns: dict[int, Image.Transpose | None] | None = None
+) -> Image.Image:
+    """A decoded frame in RGB, upright: turned and flipped as its display matrix tells players.
+
+    Args:
+        frame: what a decoder gave.
+        turns: kept from frame to frame of one stream, so that few matrices are read: PyAV holds
+            each frame whose is until Python's collector finds it, and frames are large.
+    """
+    turns = {} if turns is None else turns
+    if frame.rotation not in turns:
+        data: Iterator[Any] = iter(frame.side_data)
+        matrix = next((d for d in data if d.type.name == "DISPLAYMATRIX"), None)
+        turns[frame.rotation] = None if matrix is None else _UPRIGHT.get(_signs(bytes(matrix)))
+    turn = turns[frame.rotation]
     image: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]
-    data: Iterator[Any] = iter(frame.side_data)
-    matrix = next((d for d in data if d.type.name == "DISPLAYMATRIX"), None)
-    turn = None if matrix is None else _UPRIGHT.get(_signs(bytes(matrix)))
     return image if turn is None else image.transpose(turn)
 
 

@@ -13,6 +13,7 @@ switched in one step after the folder is whole.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type
 
 FORMAT = 2
+_STEP = re.compile(r"step-\d+-epoch-\d+")
+"""Names of the folders that a run makes for its checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,8 +349,8 @@ def point_to(link: Path, folder: Path) -> None:
 
 
 def prune(run: Path) -> None:
-    """Remove the run's checkpoints that neither `best` nor `last` points to."""
+    """Remove the run's checkpoints that neither `best` nor `last` points to, and nothing else."""
     wanted = {(run / name).resolve() for name in ("best", "last")}
     for folder in sorted((run / "checkpoints").iterdir()):
-        if folder.resolve() not in wanted:
+        if _STEP.fullmatch(folder.name) and folder.resolve() not in wanted:
             shutil.rmtree(folder)

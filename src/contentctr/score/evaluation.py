@@ -22,10 +22,13 @@ from contentctr.batch import DataSpec
 from contentctr.config import to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, read_parquet, write_json
+from contentctr.outputs import output_folder
 
 if TYPE_CHECKING:
     from contentctr.score.checkpoint import Checkpoint
 
+KIND = "an evaluation"
+"""What the folder holds, as outputs.py calls it."""
 Schema = Mapping[str, Any]
 _NUMBER = (int, float, NoneType)
 _WORDS: dict[Any, str] = {
@@ -163,7 +166,7 @@ def write_evaluation(
     """Write OUT/NAME.parquet of each table, a copy of the run's log, and, last, metrics.json.
 
     Args:
-        out: the folder; files of an earlier evaluation are replaced.
+        out: a new or empty folder, or one of an earlier evaluation, whose files are replaced.
         tables: by name, of the task's Form.
         metrics: the task's own part of metrics.json: JSON-ready, without NaN.
         checkpoint: what was evaluated.
@@ -184,19 +187,19 @@ def write_evaluation(
         "checkpoint": dict(checkpoint.info),
         **metrics,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").unlink(missing_ok=True)  # without it nothing is reported
-    for name, schema in FORMS[checkpoint.task].tables.items():
-        assert schema.items() <= dict(tables[name].schema).items(), tables[name].schema
-        with atomic(out / f"{name}.parquet") as temporary:
-            tables[name].write_parquet(temporary)
+    forms = FORMS[checkpoint.task].tables
     log = checkpoint.folder.parent.parent / "log.jsonl"
-    if log.is_file():
-        with atomic(out / "training_log.jsonl") as temporary:
-            shutil.copyfile(log, temporary)
-    else:
-        (out / "training_log.jsonl").unlink(missing_ok=True)
-    write_json(out / "metrics.json", json.loads(json.dumps(found, allow_nan=False)))
+    # metrics.json first: without it nothing is reported.
+    names = ["metrics.json", *(f"{name}.parquet" for name in forms), "training_log.jsonl"]
+    with output_folder(out, KIND, names):
+        for name, schema in forms.items():
+            assert schema.items() <= dict(tables[name].schema).items(), tables[name].schema
+            with atomic(out / f"{name}.parquet") as temporary:
+                tables[name].write_parquet(temporary)
+        if log.is_file():
+            with atomic(out / "training_log.jsonl") as temporary:
+                shutil.copyfile(log, temporary)
+        write_json(out / "metrics.json", json.loads(json.dumps(found, allow_nan=False)))
     return found
 
 
@@ -246,7 +249,8 @@ def _read_log(path: Path) -> pl.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pl.read_ndjson(path, schema=LOG_SCHEMA)
+        # As bytes: of a path with [brackets] a pattern would be made.
+        table = pl.read_ndjson(path.read_bytes(), schema=LOG_SCHEMA)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: not a readable log of a run ({error})") from None
     # A run that was resumed has done the steps after its last save twice: the later line counts.

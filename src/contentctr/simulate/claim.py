@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
-from contentctr.files import read_json, write_json
+from contentctr.files import read_json, remove_leftovers, write_json
+from contentctr.outputs import require_new
 
 
 def claim_folder(out: Path, name: str, settings: dict[str, Any], *, may_grow: bool = False) -> None:
@@ -34,12 +35,10 @@ def claim_folder(out: Path, name: str, settings: dict[str, Any], *, may_grow: bo
                     f"{path}: this folder was made with {key} = {before.get(key)!r}, not "
                     f"{now.get(key)!r}; use those settings or another folder"
                 )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out}: must be a new or empty folder, or one of its own earlier output; what is "
-            "simulated is not put among other files"
-        )
+    else:
+        require_new(out, "another simulation")
     write_json(path, settings)
+    remove_leftovers(out)
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

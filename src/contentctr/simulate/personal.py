@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import digest
+from contentctr.outputs import require_new
 from contentctr.prepare.personal import split_by_target
 from contentctr.prepare.personal_truth import truth_table
 from contentctr.prepare.phd.annotations import spread, unite
@@ -73,15 +74,14 @@ def write_personal_features(
 
     Args:
         config: the settings.
-        out: folder to write; must not hold another one's features.
+        out: folder to write; must be new or empty.
         show_progress: show a bar on a terminal.
 
     Raises:
-        InputError: the folder holds features already.
+        InputError: the folder holds anything.
     """
     out = Path(out)
-    if (out / "features").exists():
-        raise InputError(f"{out / 'features'}: exists already; simulate into a new folder")
+    require_new(out, "a simulation")
     world = World(config)
     tables = _tables(world, config)
     users, selections = tables["users"], tables["selections"]

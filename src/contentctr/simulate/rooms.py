@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from pathlib import Path
@@ -75,8 +74,6 @@ def write_room_folders(
     settings = {**_settings(config, "rooms"), "video_share": video_share}
     claim_folder(out, SETTINGS_FILE, settings, may_grow=True)
     folders = [out / f"room{index:06d}" for index in range(config.num_rooms)]
-    for leftover in out.glob(".room*.tmp"):
-        shutil.rmtree(leftover)
     missing = [index for index, folder in enumerate(folders) if not folder.exists()]
 
     def make(index: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, write_text
+from contentctr.files import atomic, digest, remove_leftovers, write_text
 from contentctr.prepare.phd.annotations import COLUMNS
 from contentctr.progress import progress_bar
 from contentctr.simulate.claim import claim_folder
@@ -76,6 +76,7 @@ def write_videos(config: Tastes, out: Path | str, *, show_progress: bool = True)
     world = World(config)
     videos = out / VIDEOS_DIR
     videos.mkdir(exist_ok=True)
+    remove_leftovers(videos)
     with atomic(out / SCENES_FILE) as temporary:
         world.liked_scenes().write_parquet(temporary)
     with progress_bar("Drawing videos", len(world.videos), show=show_progress) as bar:

@@ -18,8 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.errors import InputError, require
+from contentctr.errors import require
 from contentctr.files import atomic, write_json
+from contentctr.outputs import require_new
 from contentctr.progress import progress_bar
 from contentctr.simulate.mechanism import (
     FIRST_START,
@@ -118,8 +119,7 @@ def write_watch_logs(config: WatchConfig, out: Path, *, show_progress: bool = Tr
     Raises:
         InputError: `out` holds anything.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: must be a new or empty folder")
+    require_new(out, "simulated watch logs")
     ids, cast = _cast(config)
     parts = []
     with progress_bar("Simulating users", config.num_users, show=show_progress) as bar:

@@ -85,6 +85,14 @@ _TABLES: dict[str, dict[str, Any]] = {
     "videos": VIDEOS_SCHEMA,
     "captions": CAPTIONS_SCHEMA,
 }
+KIND = "prepared videos"
+FILES = (
+    "manifest.json",
+    "truth.parquet",
+    *(f"{name}.parquet" for name in _TABLES),
+    "lengths.jsonl",
+)
+"""What `prepare` puts into the folder, as outputs.py takes it."""
 
 
 class PreparedPersonal(PreparedFolder):

@@ -61,6 +61,9 @@ TRUTH_SCHEMA: dict[str, Any] = {
     "click_probability": pl.Float64,
     "activity": pl.String,
 }
+KIND = "prepared rooms"
+FILES = ("manifest.json", "truth.parquet", "rooms.parquet", "segments.parquet")
+"""What `prepare` puts into the folder, as outputs.py takes it."""
 
 
 class PreparedRooms(PreparedFolder):

@@ -92,7 +92,7 @@ def _read_csv(path: Path) -> tuple[list[str], Vectors]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        table = pl.read_csv(path, infer_schema=False)
+        table = pl.read_csv(path, infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from None
     names = [name.strip() for name in table.columns]

@@ -123,6 +123,10 @@ def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]
     return half
 
 
+ROOM_FILE = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
+"""Names that `room_file` makes."""
+
+
 def room_file(room_id: str) -> str:
     """A file name without suffix, safe and unique for any room id."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]

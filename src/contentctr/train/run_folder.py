@@ -21,7 +21,8 @@ from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, write_json, write_text
+from contentctr.files import atomic, read_json, remove_leftovers, write_json, write_text
+from contentctr.outputs import require_new
 from contentctr.score.checkpoint import point_to, prune, save_optimizer
 from contentctr.train.training import Position
 
@@ -51,7 +52,7 @@ def check_run(
             differ; names the first that does.
     """
     if not resume:
-        require_new(out)
+        require_new(out, "a run, or use --resume")
         return None
     if not (out / "config.json").is_file():
         raise InputError(f"{out}: nothing to resume (it has no config.json)")
@@ -66,21 +67,13 @@ def check_run(
     return (out / "last").resolve() if (out / "last").exists() else None
 
 
-def require_new(out: Path) -> None:
-    """Stop where a run's folder holds anything.
-
-    Raises:
-        InputError: names the folder.
-    """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: the run's folder must be new or empty (or use --resume)")
-
-
 def begin_run(out: Path, described: Mapping[str, Any], accelerator: Accelerator) -> None:
     """Write what the run is: from here on the folder is its own, and can be resumed."""
     # Before the folder is there, which every process has looked for in check_run.
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        for folder in (out, out / "checkpoints", out / "frames"):
+            remove_leftovers(folder)
         write_json(out / "config.json", dict(described))
 
 

@@ -18,6 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from contentctr.errors import InputError
+from contentctr.outputs import MARKER
 from contentctr.prepare.klm3 import buckets, settings
 from contentctr.prepare.klm3.prepare import prepare_klm3
 from contentctr.prepare.klm3.segments import OWN_SCHEMA
@@ -177,6 +178,7 @@ def test_the_folder_is_a_prepared_one(source, data):
         assert counts[name] > 0, name
     assert counts["segments_with_target"] == segments["target"].count()
     assert sorted(p.name for p in data.root.iterdir()) == [
+        MARKER,
         "manifest.json",
         "rooms.parquet",
         "segments.parquet",

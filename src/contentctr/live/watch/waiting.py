@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 
-
 TOLD_S = 5.0
 """Silence of a file after which the user is told, once, when it will be over."""
 

@@ -235,8 +235,8 @@ def _by_numbers(path: Path) -> list[tuple[int, str]]:
 def _scan(path: Path) -> pl.LazyFrame:
     try:
         if path.suffix == ".parquet":
-            return pl.scan_parquet(path, row_index_name=ROW, hive_partitioning=False)
-        return pl.scan_csv(path, infer_schema=False, row_index_name=ROW)
+            return pl.scan_parquet(path, row_index_name=ROW, hive_partitioning=False, glob=False)
+        return pl.scan_csv(path, infer_schema=False, row_index_name=ROW, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable(path, error) from None
 

@@ -27,7 +27,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, read_json, write_json
+from contentctr.files import atomic, digest, read_json, remove_leftovers, write_json
+from contentctr.outputs import output_folder
 from contentctr.prepare.klm3.buckets import (
     counts_of,
     num_buckets,
@@ -57,6 +58,7 @@ from contentctr.prepare.klm3.settings import (
 from contentctr.prepare.targets import assign_splits, default_comment_lag, set_target
 from contentctr.progress import Progress, progress_bar
 from contentctr.shards import run_over
+from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, PreparedRooms
 from contentctr.store.vectors import StoredRoom, write_shard
 
@@ -90,7 +92,8 @@ def prepare_klm3(
 
     Args:
         source: the folder of the published files.
-        out: the prepared folder; the stored features in it stay, `encode` renews what changed.
+        out: the prepared folder: new or empty, or one of an earlier `prepare`; the stored features
+            in it stay, `encode` renews what changed.
         target: of `set_target`; ctr, comment_rate, highlight_score, highlight_label, ...
         comment_lag: as `prepare_rooms`.
         rooms: "all", or "benchmark": the 10,000 with most sessions, of those with at least 5
@@ -118,8 +121,6 @@ def prepare_klm3(
     )
     tables = find_tables(source)
     check_settings(source, settings, tables)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: must be a folder, or not there yet")
     if out.resolve() == source.resolve():
         raise InputError(f"{out}: the prepared folder must not be the folder of the files")
     return _Job(source, out, settings, tables, ray, show_progress).run()
@@ -146,6 +147,10 @@ class _Job:
 
     def run(self) -> PreparedRooms:
         """All steps; those that are done are passed over."""
+        with output_folder(self.out, prepared.KIND, prepared.FILES, keep=True):
+            return self._run()
+
+    def _run(self) -> PreparedRooms:
         self._open()
         files = sum(len(paths) for paths in self.tables.values()) + len(self.tables["vectors"])
         with progress_bar("prepare", files + 2 * self.buckets, show=self.show_progress) as bar:
@@ -159,8 +164,7 @@ class _Job:
     def _open(self) -> None:
         """The work folder; another run's is thrown away."""
         shutil.rmtree(self.out / _DONE, ignore_errors=True)
-        for left in [*self.out.glob(".*.tmp"), *(self.out / "visual").glob(".*.tmp")]:
-            left.unlink()  # half a file of a killed run
+        remove_leftovers(self.out / "visual")
         states = [
             (name, str(path.relative_to(self.source)), path.stat().st_size, path.stat().st_mtime_ns)
             for name, paths in self.tables.items()
@@ -231,7 +235,7 @@ class _Job:
     def _choose(self) -> pl.DataFrame:
         """The rooms of the result, by rising id, with their split."""
         paths = [self.work / "stats" / f"{b:04}.parquet" for b in range(self.buckets)]
-        stats = pl.concat(pl.read_parquet(path) for path in paths).sort("live_id")
+        stats = pl.concat(pl.read_parquet(path, glob=False) for path in paths).sort("live_id")
         if not stats.height:
             raise InputError(f"{self.source}: no room of live_room_meta has a segment embedding")
         self._require_overlap(stats)
@@ -259,7 +263,9 @@ class _Job:
             return
         rooms = f"{_day(stats['start'].min())} to {_day(stats['last_end'].max())}"
         runs = [p for f in self._runs("sessions") for p in sorted(f.glob("*.parquet"))]
-        starts = pl.scan_parquet(runs).select(a=pl.col("start").min(), b=pl.col("start").max())
+        starts = pl.scan_parquet(runs, glob=False).select(
+            a=pl.col("start").min(), b=pl.col("start").max()
+        )
         first, last = starts.collect(engine="streaming").row(0)
         units = ", ".join(f"{name}: {unit}" for name, unit in sorted(self.units.items()))
         raise InputError(

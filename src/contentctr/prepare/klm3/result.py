@@ -50,7 +50,7 @@ class Result:
         with atomic(self.out / "rooms.parquet") as temporary:
             _room_table(self.rooms).write_parquet(temporary)
         with atomic(self.out / "segments.parquet") as temporary:
-            pl.scan_parquet(list(parts)).sink_parquet(
+            pl.scan_parquet(list(parts), glob=False).sink_parquet(
                 temporary, row_group_size=_ROW_GROUP, maintain_order=True
             )
         write_json(self.out / "manifest.json", self._manifest())
@@ -62,7 +62,7 @@ class Result:
         (visual / "manifest.json").unlink(missing_ok=True)
         moved = work / "moved.json"
         if not moved.is_file():  # what an older result left here
-            for path in visual.glob("*.safetensors"):
+            for path in visual.glob("bucket-*.safetensors"):
                 path.unlink()
             write_json(moved, {})
         for path in sorted((work / "visual").glob("*.safetensors")):

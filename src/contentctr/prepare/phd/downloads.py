@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
-from contentctr.prepare.phd.captions import SUFFIXES as CAPTION_SUFFIXES
 from contentctr.progress import progress_bar
 from contentctr.rooms.media import probe
+from contentctr.rooms.speech import SUFFIXES as CAPTION_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".flv", ".ts", ".avi", ".3gp")
 _LANGUAGE = re.compile(r"(?P<stem>.+)\.(?P<language>[A-Za-z]{2,3}(?:-[A-Za-z0-9-]+)?)")

@@ -1,0 +1,1 @@
+"""What the software understands of a room or a file, before anything is trained."""
