@@ -12,6 +12,7 @@ import pytest
 from contentctr.batch import DataSpec
 from contentctr.encode import encoders
 from contentctr.score import checkpoint
+from file_server import Short, serving_files
 from live_service import KNOWN, b64, make_model, make_picture, make_post
 from redis_server import RedisServer
 from tiny_models import make_tiny_bert, make_tiny_swin
@@ -132,10 +133,14 @@ def test_watch_says_how_it_ended(folder, tmp_path):
     away = run_watch(*(video, folder, "--idle", 0.1, "--url", "http://127.0.0.1:9", "--away", 0.1))
     assert (away.returncode, away.stdout) == (4, b"")
     assert b"not delivered: 4" in away.stderr and b"ended after 00:21: 4 segments\n" in away.stderr
+    with serving_files(Short, tmp_path) as url:
+        broken = run_watch(f"{url}/v.ts", folder)
+    assert broken.returncode == 3 and broken.stdout.count(b"\n") >= 3
+    assert b"v.ts: broke off after 2" in broken.stderr
     for words, message in {
         (tmp_path / "none.ts", folder): b"no such file",
         (video, folder, "--comments", tmp_path / "none.xml"): b"none.xml: no such file",
-        (video, folder, "--out", tmp_path): b"cannot be appended to",
+        (video, folder, "--out", tmp_path): b"holds no scores of `watch`",
     }.items():
         wrong = run_watch(*words)
         assert wrong.returncode == 2 and wrong.stdout == b""

@@ -187,6 +187,13 @@ def test_a_playlist_whose_pieces_are_not_there(hls):
     assert any("1 of its entries were not there" in line and "v4.ts" in line for line in lines)
 
 
+def test_the_user_is_told_when_silence_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("contentctr.live.watch.waiting.TOLD_S", 0.02)
+    path, lines = record(tmp_path / "v.ts", 13.0), []
+    watched(path, idle_s=0.1, report=lines.append)
+    assert lines == ["nothing new comes; done after 0.1 s of that (--idle)"]
+
+
 def test_nothing_is_waited_for_once_the_user_has_ended_it(tmp_path):
     stopped = waiting(60.0, stopped=lambda: True)
     reading, writing = os.pipe()

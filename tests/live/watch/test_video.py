@@ -1,9 +1,6 @@
 """Pictures of a watched room: the segments and pictures of `predict`, to the pixel."""
 
 import dataclasses
-import functools
-import http.server
-import threading
 import time
 
 import pytest
@@ -12,6 +9,7 @@ from contentctr.live.watch import video as watched_video
 from contentctr.live.watch.video import WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError
 from contentctr.rooms.frames import Decoder
+from file_server import Quiet, Short, serving_files
 from recordings import join, record
 from videos import make_video
 from watched import SPEC, as_offline, in_thread, offline, require_equal, waiting
@@ -161,38 +159,6 @@ def test_the_user_ends_it(tmp_path):
     require_equal(as_offline(segments), offline(path)[:3])
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-class Short(Quiet):
-    """Promises more than it sends."""
-
-    def end_headers(self):
-        self.headers_buffer = [
-            b"Content-Length: 99000000\r\n" if line.startswith(b"Content-Length") else line
-            for line in self._headers_buffer
-        ]
-        self._headers_buffer = self.headers_buffer
-        super().end_headers()
-
-
-def serving_files(handler, folder):
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(handler, directory=str(folder))
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-
-    def close():
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-    return f"http://127.0.0.1:{server.server_port}", close
-
-
 def test_a_stream_over_http(tmp_path):
     make_video(
         tmp_path / "live.m3u8",
@@ -202,18 +168,17 @@ def test_a_stream_over_http(tmp_path):
         fmt="hls",
         options={"hls_time": "2", "hls_list_size": "0"},
     )
-    url, close = serving_files(Quiet, tmp_path)
-    found = watched(f"{url}/live.m3u8")
-    close()
+    with serving_files(Quiet, tmp_path) as url:
+        found = watched(f"{url}/live.m3u8")
     require_equal(found, offline(tmp_path / "live.m3u8"))
 
 
 def test_a_stream_that_breaks_off(tmp_path):
     path = record(tmp_path / "v.ts", 20.0)
-    url, close = serving_files(Short, tmp_path)
-    video, segments = WatchedVideo(f"{url}/v.ts", SPEC, waiting()), []
-    with pytest.raises(SourceBrokenError, match=r"v\.ts: broke off after \d+\.\d s \("):
-        segments.extend(video.segments())
-    close()
+    segments = []
+    with serving_files(Short, tmp_path) as url:
+        video = WatchedVideo(f"{url}/v.ts", SPEC, waiting())
+        with pytest.raises(SourceBrokenError, match=r"v\.ts: broke off after \d+\.\d s \("):
+            segments.extend(video.segments())
     assert len(segments) == 3
     require_equal(as_offline(segments), offline(path)[:3])

@@ -199,12 +199,15 @@ class GrowingLog:
 
     def _seal(self, log: ChatLog, head: bytes, data: bytes) -> None:
         """Put away what was read of a chat of lines, up to the last one that is whole."""
-        if data.startswith(GZIP) or log.document.kind == "json" or b"\n" not in data[:_HEAD_BYTES]:
-            return
         cut = _whole_rows(data, log.form)
-        if not cut:
+        begin = head or data[: _whole_rows(data[:_HEAD_BYTES], log.form)]
+        if data.startswith(GZIP) or log.document.kind == "json" or not (cut and begin):
             return
-        log = self._log(head, data[:cut], True)
+        try:
+            read_chat(self._document(begin, True), self._axis, self._names)
+            log = self._log(head, data[:cut], True)
+        except InputError:
+            return  # its beginning alone does not tell its form: it is read as a whole
         sealed = self._sealed
         sealed.rows.append(chat_rows(log))
         sealed.end += cut
