@@ -97,6 +97,61 @@ def test_serve_and_watch(folder, tmp_path):
     assert [f["score"] for f in found] == pytest.approx([p["score"] for p in room["curve"]])
 
 
+def run_watch(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "contentctr", "watch", *map(str, arguments)],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def test_watch_says_how_it_ended(folder, tmp_path):
+    video, speech, chat = tmp_path / "v.ts", tmp_path / "v.srt", tmp_path / "v.csv"
+    make_video(video, seconds=21, rate=4)
+    speech.write_text("1\n00:00:01,000 --> 00:00:04,000\nwelcome\n")
+    chat.write_text("when,who,said\n2024-05-01 20:00:02,a,hello\n2024-05-01 21:00:00,a,later\n")
+    logs = ["--speech", speech, "--comments", chat, "--columns", "t=when,user_id=who,text=said"]
+    logs += ["--started-at", "2024-05-01T20:00:00+08:00", "--frames", "keyframe"]
+    with video.open("rb") as file:
+        done = run_watch("-", folder, *logs, stdin=file)
+    lines, notes = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
+    assert done.returncode == 0, notes
+    assert [line.split("  ")[0] for line in lines] == [
+        "00:00-00:06",
+        "00:06-00:12",
+        "00:12-00:18",
+        "00:18-00:21",
+    ]
+    assert notes[-3:] == [
+        f"{chat}: comments as CSV; rows: 1 used, 1 outside [0, 21) s",
+        f"{speech}: SRT; rows: 1 used",
+        "ended after 00:21: 4 segments (4 scored)",
+    ]
+    away = run_watch(*(video, folder, "--idle", 0.1, "--url", "http://127.0.0.1:9", "--away", 0.1))
+    assert (away.returncode, away.stdout) == (4, b"")
+    assert b"not delivered: 4" in away.stderr and b"ended after 00:21: 4 segments\n" in away.stderr
+    for words, message in {
+        (tmp_path / "none.ts", folder): b"no such file",
+        (video, folder, "--comments", tmp_path / "none.xml"): b"none.xml: no such file",
+        (video, folder, "--out", tmp_path): b"cannot be appended to",
+    }.items():
+        wrong = run_watch(*words)
+        assert wrong.returncode == 2 and wrong.stdout == b""
+        assert wrong.stderr.startswith(b"error: ") and message in wrong.stderr
+
+
+def test_watch_ends_when_it_is_told_to(folder, tmp_path):
+    video, pipe = tmp_path / "v.ts", tmp_path / "pipe"
+    make_video(video, seconds=21, rate=4)
+    os.mkfifo(pipe)
+    with Command("watch", pipe, folder) as watch, pipe.open("wb", buffering=0) as writer:
+        writer.write(video.read_bytes())
+        lines = [watch.line() for _ in range(3)]  # the pipe stays open, and silent
+    assert lines[2].startswith("00:12-00:18  0.")
+
+
 def test_serve_and_worker_over_redis(folder, tmp_path):
     server = RedisServer(tmp_path / "redis")
     try:

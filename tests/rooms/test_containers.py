@@ -197,7 +197,7 @@ def test_a_playlist_reads_its_folder_alone(hls: Path, entry: str) -> None:
 
 def test_a_growing_playlist(hls: Path) -> None:
     path = playlist(hls / "live.m3u8", "0.ts", end=False, seconds=1)  # the wait for more
-    with Video(path, open_playlist(path, growing=True)) as video:
+    with Video(path, open_playlist(path, growing=lambda text: True)) as video:
         packets = video.packets()
         seen = [next(packets) for _ in range(40)]
         assert seen[0].show_s == pytest.approx(0, abs=0.2)

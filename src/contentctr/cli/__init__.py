@@ -9,7 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from contentctr import __version__
-from contentctr.cli import abtest, experiments, highlights, live, models, pretrain, rooms, simulate
+from contentctr.cli import (
+    abtest,
+    experiments,
+    highlights,
+    live,
+    models,
+    pretrain,
+    rooms,
+    simulate,
+    watch,
+)
 from contentctr.cli import inspect as inspections
 from contentctr.errors import InputError
 
@@ -92,7 +102,7 @@ app.command()(models.predict)
 app.command("highlights")(highlights.pick)
 app.command()(live.serve)
 app.command()(live.worker)
-app.command()(live.watch)
+app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
 app.command()(experiments.reproduce)

@@ -1,24 +1,20 @@
-"""Live rooms: the service, the stream worker, and a room that is watched."""
+"""Live rooms: the service and the stream worker."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contentctr.cli.common import Device, device_name, print_warnings
+from contentctr.cli.common import Device, device_name
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.watch.watcher import Scorer
-    from contentctr.score.checkpoint import Checkpoint
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
 _Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
@@ -191,103 +187,3 @@ def require_extra() -> None:
     for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
         if importlib.util.find_spec(name) is None:
             raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")
-
-
-def watch(
-    source: Annotated[
-        str, typer.Argument(help="A recording, which may still be written, or a stream's URL.")
-    ],
-    checkpoint: _Checkpoint,
-    comments: Annotated[
-        Path | None, typer.Option(help="The room's chat, JSONL, which may still be written.")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Publish to this service, which scores. \\[default: here]")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Append scores, JSONL.")] = None,
-    room: Annotated[str, typer.Option(help="Room id.")] = "room",
-    streamer: Annotated[str, typer.Option(help="Streamer id.")] = "",
-    title: Annotated[str, typer.Option(help="Shown by the service.")] = "",
-    idle: Annotated[float, typer.Option(min=0, help="A file that is silent so long is done.")] = 60,
-    device: Device = "cpu",
-) -> None:
-    """Score a room while it runs: a line every segment, here or published to a service."""
-    require_extra()
-    from contentctr.live.encoding import LiveEncoder
-    from contentctr.live.watch.video import GrowingChat
-    from contentctr.live.watch.video import watch as watch_room
-    from contentctr.live.watch.watcher import Watcher
-    from contentctr.progress import stop_signals
-    from contentctr.score.checkpoint import load_for
-
-    if out is not None:
-        _require_scores(out)
-    found = load_for(checkpoint, "rooms")
-    place = device_name(device)
-    chat = None if comments is None else GrowingChat(comments)
-    with _scoring(found, place, url, title or room) as score:
-        watcher = Watcher(
-            LiveEncoder.from_checkpoint(found, place),
-            score,
-            room_id=room,
-            streamer_id=streamer,
-            report=_reporting(room, out, simulated=found.spec.simulated),
-        )
-        with stop_signals() as caught:
-            watch_room(
-                source, found.spec, watcher.take, chat=chat, idle_s=idle, stopped=lambda: caught
-            )
-    if chat is not None and (chat.late or chat.bad):
-        print_warnings([f"{comments}: {chat.bad} bad lines and {chat.late} too late were left out"])
-
-
-@contextmanager
-def _scoring(checkpoint: Checkpoint, place: str, url: str | None, title: str) -> Iterator[Scorer]:
-    """Scores by the service at `url`; without one, by this process."""
-    from contentctr.live.engine import Engine
-    from contentctr.live.watch.client import Client
-    from contentctr.live.watch.watcher import score_at, score_here
-
-    if url is None:
-        engine = Engine.from_checkpoint(checkpoint, max_rooms=1, device=place, shares=False)
-        yield score_here(engine)
-        return
-    with closing(Client(url, api_key=os.environ.get(KEY_VARIABLE))) as client:
-        yield score_at(client, title=title)
-
-
-def _require_scores(path: Path) -> None:
-    """Stop at a file that is there and holds no scores: nothing is appended to a user's own."""
-    import json
-
-    if not path.exists() or (path.is_file() and not path.stat().st_size):
-        return
-    try:
-        with path.open(encoding="utf-8") as file:
-            row = json.loads(file.readline())
-        ours = {"room_id", "start_s", "score", "status"} <= row.keys()
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise InputError(f"{path}: holds no scores of `watch` to append to; choose another file")
-
-
-def _reporting(
-    room_id: str, out: Path | None, *, simulated: bool
-) -> Callable[[dict[str, Any]], None]:
-    """What prints a segment's outcome, and appends it to `out`."""
-    import json
-
-    from contentctr.score.highlights import clock
-
-    label = " (simulated)" if simulated else ""
-
-    def report(outcome: dict[str, Any]) -> None:
-        span = f"{clock(outcome['start_s'])}-{clock(outcome['end_s'])}"
-        score = "-" if outcome["score"] is None else f"{outcome['score']:.4f}"
-        print(f"{span}  {score}{label}  {outcome['status']}", flush=True)
-        if out is not None:
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"room_id": room_id, **outcome}) + "\n")
-
-    return report

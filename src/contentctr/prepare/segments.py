@@ -73,6 +73,10 @@ class Grid:
         # NumPy's division, since Polars multiplies by the rounded reciprocal: 3 / 10 != 0.3.
         return number.map_batches(divide, return_dtype=pl.Float64)
 
+    def start_s(self, number: int) -> float:
+        """b_k of one segment, the same float."""
+        return number * self.length.numerator / self.length.denominator
+
     def segment_of(self, t: pl.Expr) -> pl.Expr:
         """Number of the segment that holds the time `t` >= 0, in seconds."""
         near = (t / self.segment_seconds).floor().cast(pl.Int64)

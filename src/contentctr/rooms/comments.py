@@ -13,7 +13,7 @@ from contentctr.rooms.chat.named import read_csv, read_json_rows, require_names
 from contentctr.rooms.chat.subtitles import read_subtitles
 from contentctr.rooms.chat.twitch import read_downloader_json, read_html, read_text_log
 from contentctr.rooms.chat.youtube import read_live_chat
-from contentctr.rooms.document import read_document
+from contentctr.rooms.document import Document, read_document
 from contentctr.rooms.duplicates import drop_duplicates
 from contentctr.rooms.lines import Part
 from contentctr.rooms.moments import TimeAxis
@@ -52,17 +52,15 @@ def read_comments(
         InputError: the file as a whole is unreadable or of no known form, or too many of its
             lines are bad (`BadLines.warnings`).
     """
-    log = ChatLog(document=read_document(path), axis=axis or TimeAxis(), names=dict(names or {}))
-    if log.document.text.strip() and not any(read(log) for read in _READERS):
-        raise require_names(log)
+    log = read_chat(read_document(path), axis, names)
     warnings = log.bad.warnings(len(log.comments) + len(log.events) + log.bad.count)
-    table = pl.DataFrame(log.comments, schema={**COMMENTS_SCHEMA, "id": pl.String}, orient="row")
-    distinct = drop_duplicates(table, "t", list(COMMENTS_SCHEMA)).select(list(COMMENTS_SCHEMA))
+    table = chat_rows(log)
+    distinct = distinct_comments(table)
     if not table.height:
         warnings.append(f"{path}: holds no comment")
     return Part(
         path=path,
-        table=distinct.sort("t", maintain_order=True),
+        table=distinct,
         bad_lines=log.bad.count,
         duplicates=table.height - distinct.height,
         warnings=warnings + log.warnings,
@@ -70,6 +68,31 @@ def read_comments(
         left_out=dict(log.left_out),
         events=_events(log),
     )
+
+
+def read_chat(
+    document: Document, axis: TimeAxis | None = None, names: Mapping[str, str] | None = None
+) -> ChatLog:
+    """A chat log's rows as they stand in it, those that are bad counted; as `read_comments`.
+
+    Raises:
+        InputError: it is of no known form.
+    """
+    log = ChatLog(document=document, axis=axis or TimeAxis(), names=dict(names or {}))
+    if document.text.strip() and not any(read(log) for read in _READERS):
+        raise require_names(log)
+    return log
+
+
+def chat_rows(log: ChatLog) -> pl.DataFrame:
+    """The comments of a log: COMMENTS_SCHEMA and the row's own `id`."""
+    return pl.DataFrame(log.comments, schema={**COMMENTS_SCHEMA, "id": pl.String}, orient="row")
+
+
+def distinct_comments(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `chat_rows` as a room has them: COMMENTS_SCHEMA, by time, without duplicates."""
+    distinct = drop_duplicates(rows, "t", list(COMMENTS_SCHEMA)).select(list(COMMENTS_SCHEMA))
+    return distinct.sort("t", maintain_order=True)
 
 
 def _events(log: ChatLog) -> pl.DataFrame | None:

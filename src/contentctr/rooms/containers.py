@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,13 +86,16 @@ def open_url(url: str, *, timeout_s: tuple[float, float]) -> Containers:
 
 
 def open_playlist(
-    path: Path, *, growing: bool = False, missing: list[str] | None = None
+    path: Path,
+    *,
+    growing: Callable[[bytes], bool] = lambda text: False,
+    missing: list[str] | None = None,
 ) -> Containers:
     """Open a local HLS playlist, whose entries must be files of its folder.
 
     Args:
         path: its file.
-        growing: whether more entries may come; else it ends where it ends now.
+        growing: told a playlist's text, whether more entries may come; else it ends there.
         missing: entries that are not there, or not in the folder, are added to it.
 
     Raises:
@@ -204,8 +207,8 @@ class _Playlist(io.BytesIO):
     name = _PLAYLIST
 
 
-def _read_playlist(path: Path, growing: bool) -> _Playlist:
+def _read_playlist(path: Path, growing: Callable[[bytes], bool]) -> _Playlist:
     text = path.read_bytes()
-    if not growing and b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text:
+    if b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text and not growing(text):
         text += b"\n#EXT-X-ENDLIST\n"  # without its end, FFmpeg would wait for more
     return _Playlist(text)

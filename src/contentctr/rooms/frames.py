@@ -17,6 +17,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Literal
 
 import av
@@ -103,19 +104,29 @@ class FrameReader:
 
     Args:
         video: the recording; `add` is to be given what its `packets` gives.
-        times: seconds of the room, ascending; they may be endless.
+        times: seconds of the room, ascending.
         frames: which picture stands for a time.
+        more: whether `extend` may give more times, so that no packet is too early.
     """
 
     def __init__(
-        self, video: Video, times: Iterable[float], *, frames: FrameChoice = "exact"
+        self,
+        video: Video,
+        times: Iterable[float],
+        *,
+        frames: FrameChoice = "exact",
+        more: bool = False,
     ) -> None:
         self.decoder = Decoder(in_a_row=frames == "exact")
         self.missing = 0
         """Times for which there was no picture."""
         self._video, self._frames = video, frames
         self._times = iter(times)
-        self._target = next(self._times, None)
+        self._target = next(self._times, -math.inf if more else None)
+        self._more, self._waits = more, self._target == -math.inf
+        """Whether more times may be given, and whether those there are have been told."""
+        self._known_s = -math.inf
+        """All pictures up to here have come."""
         self._pending: deque[tuple[float, Packet[Any]]] = deque()
         """Packets not decoded yet, with when they are shown; from a keyframe on, or going on from
         what the decoder has."""
@@ -155,9 +166,17 @@ class FrameReader:
         self._queue(timed)
         # What is decoded later is shown later: all pictures up to here have come.
         images = self._told(math.inf if self._video.guessed else timed.decode_s - _EPS_S)
-        while self._bytes > _PENDING_BYTES:
+        while self._bytes > _PENDING_BYTES and not self._waits:
             self._decode_next()
         return images
+
+    def extend(self, times: Iterable[float]) -> list[Image.Image | None]:
+        """Take more times, after those before; the pictures of all that can be told by now."""
+        assert self._more
+        self._times = chain(self._times, times)
+        if self._waits:
+            self._advance()
+        return self._told(self._known_s)
 
     def until(self, now_s: float) -> list[Image.Image | None]:
         """The pictures of times that can be told because none came up to `now_s`."""
@@ -175,7 +194,8 @@ class FrameReader:
 
     def _told(self, known_s: float) -> list[Image.Image | None]:
         images = []
-        while self._target is not None and self._target < known_s:
+        self._known_s = max(self._known_s, known_s)
+        while self._target is not None and not self._waits and self._target < known_s:
             disorder = self._video.guessed and len(self._later) < GUESSED_FRAMES
             if (disorder and not self._ended) or not self._decode(self._target):
                 break
@@ -217,7 +237,11 @@ class FrameReader:
 
     def _advance(self) -> None:
         """Go to the next time; what it needs begins with the last keyframe before it."""
-        self._target = next(self._times, None)
+        target = next(self._times, None)
+        self._waits = target is None and self._more
+        if self._waits:
+            return
+        self._target = target
         if self._target is None:
             self._pending.clear()
             return

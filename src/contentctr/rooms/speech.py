@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.rooms.document import read_document
+from contentctr.rooms.document import Document, read_document
 from contentctr.rooms.lines import Part, show
 from contentctr.rooms.room import SPEECH_SCHEMA
 from contentctr.rooms.transcripts.cues import read_cues, require_cues
@@ -49,7 +49,12 @@ def read_speech(path: Path) -> Part:
         InputError: the file as a whole is unreadable or of no known form, or too many of its cues
             are bad (`BadLines.warnings`).
     """
-    transcript = Transcript(document=read_document(path))
+    return speech_of(read_document(path))
+
+
+def speech_of(document: Document) -> Part:
+    """The same, of a document that was read already."""
+    path, transcript = document.path, Transcript(document=document)
     require_cues(transcript)
     if transcript.document.text.strip() and not any(read(transcript) for read in _READERS):
         first = next(line for _, line in transcript.document.lines())

@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from PIL import Image
 from contentctr.errors import InputError
 from contentctr.rooms.clock import JITTER_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
+from contentctr.rooms.interleaved import interleaved
 
 _LOOK_AHEAD = 100
 """Pictures of one stream after which another that had one alone counts as a still."""
@@ -68,6 +70,8 @@ class Video:
         self.path = path
         self.bad = 0
         """Packets that could not be read or decoded."""
+        self.fault = ""
+        """What ended the reading before its end; "" if nothing did."""
         self.now_s = 0.0
         """How far the room's clock is, by the packets given out."""
         self.has_pictures = False
@@ -211,8 +215,13 @@ class Video:
 
     def _demux(self) -> Iterator[Packet[Any]]:
         ahead, self._ahead = self._ahead, []
-        yield from ahead
-        yield from self._read()
+        packets: Iterator[Packet[Any]] = chain(ahead, self._read())
+        container = self.container
+        assert container is not None
+        is_stream = container.file is not None and not hasattr(container.file, "seek")
+        if is_stream and "mp4" in container.format.name:
+            packets = interleaved(packets, {index: self._bases[index] for index in self._numbers})
+        yield from packets
 
     def _read(self) -> Iterator[Packet[Any]]:
         """Packets from here on; a fault ends and counts them."""
@@ -222,8 +231,9 @@ class Video:
             except (StopIteration, IndexError):
                 # PyAV raises IndexError at the end of a file in which streams have come late.
                 return
-            except (av.error.FFmpegError, OSError):
+            except (av.error.FFmpegError, OSError) as error:
                 self.bad += 1
+                self.fault = str(error.strerror or error)
                 return
             if packet.pts is not None or packet.dts is not None:
                 yield packet

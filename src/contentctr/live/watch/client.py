@@ -20,11 +20,12 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0
 LONGEST_RETRY_AFTER_S = 60.0
 """Of what Retry-After says: longer than LONGEST_WAIT_S, but not for ever."""
-BUSY = (429, 503)
+BUSY = (429, 502, 503, 504)
+"""What says that the service, or a proxy before it, may take it later."""
 _THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
-class _UnavailableError(Exception):
+class UnavailableError(Exception):
     """The service is busy or away: another try may do."""
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
@@ -67,7 +68,7 @@ class Client:
         """
         try:
             return self._json("GET", path)
-        except _UnavailableError as error:
+        except UnavailableError as error:
             raise InputError(f"{self.url}{path}: {error}") from None
 
     def post(
@@ -78,6 +79,7 @@ class Client:
         tries: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
         report: Callable[[str], None] = lambda line: None,
+        before: Callable[[], None] = lambda: None,
     ) -> dict[str, Any] | None:
         """Post JSON; while the service is busy or away, again and again.
 
@@ -87,6 +89,7 @@ class Client:
             tries: after so many it is an error; None: until `stopped`.
             stopped: whether to give up.
             report: told when the service does not take it, and when it does again.
+            before: done before the post, as a part of each try.
 
         Returns:
             The service's answer; None: given up.
@@ -98,8 +101,9 @@ class Client:
             if stopped():
                 break
             try:
+                before()
                 answer = self._json("POST", path, value)
-            except _UnavailableError as error:
+            except UnavailableError as error:
                 if tried == tries:
                     raise InputError(f"{self.url}{path}: {error}, at {tries} tries") from None
                 if tried == 1:
@@ -112,9 +116,31 @@ class Client:
                 return answer
         return None
 
+    def send(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
+        """Post JSON once.
+
+        Raises:
+            InputError: the service refuses it.
+            UnavailableError: it is busy or away.
+        """
+        return self._json("POST", path, value)
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at `path`.
+
+        Raises:
+            InputError: the service refuses to say.
+            UnavailableError: it is busy or away.
+        """
+        answer = self._answer("GET", path)
+        if answer.status_code == 404:
+            return False
+        self._require_success(answer, path)
+        return True
+
     def delete(self, path: str) -> None:
         """Delete what is at `path`, if the service is there and has it."""
-        with contextlib.suppress(_UnavailableError, InputError):
+        with contextlib.suppress(UnavailableError, InputError):
             self._request("DELETE", path)
 
     def close(self) -> None:
@@ -132,15 +158,24 @@ class Client:
     def _request(
         self, method: str, path: str, value: dict[str, Any] | None = None
     ) -> httpx.Response:
+        answer = self._answer(method, path, value)
+        self._require_success(answer, path)
+        return answer
+
+    def _answer(
+        self, method: str, path: str, value: dict[str, Any] | None = None
+    ) -> httpx.Response:
         try:
             answer = self._http.request(method, path, json=value)
         except httpx.RequestError as error:
-            raise _UnavailableError(f"the service cannot be reached ({error})") from None
+            raise UnavailableError(f"the service cannot be reached ({error})") from None
         if answer.status_code in BUSY:
-            raise _UnavailableError(_reason(answer), _retry_after(answer))
+            raise UnavailableError(_reason(answer), _retry_after(answer))
+        return answer
+
+    def _require_success(self, answer: httpx.Response, path: str) -> None:
         if not answer.is_success:
             raise InputError(f"{self.url}{path}: {_reason(answer)}")
-        return answer
 
 
 def base64_of(feature: NDArray[np.floating] | None) -> str | None:

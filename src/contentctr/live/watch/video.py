@@ -1,61 +1,32 @@
-"""Watch a room as it runs: a recording that is still being written, or a stream, and its chat.
+"""A room's segments with their pictures, as they come.
 
-Pictures are decoded once, forward; of each segment those are kept that its frames' times show, as
-offline (rooms/media.py). A segment is given out once a frame of its end, or later, has come. What
-is left at the end, less than a segment, is not scored.
+The clock (rooms/clock.py) and the choice of pictures (rooms/frames.py) are those of offline. Where
+the frames of a segment lie depends on where it ends, and the last one ends with the room. So
+packets wait, undecoded, until the room has lasted as long as the segment; then no more of them is
+decoded than its frames take.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
 
-import av
 from PIL import Image
 
 from contentctr.batch import DataSpec
-from contentctr.errors import InputError
-from contentctr.rooms.lines import BadLine, identifier, seconds, string
+from contentctr.live.watch.sources import open_source
+from contentctr.live.watch.waiting import SourceBrokenError, Waiting
+from contentctr.prepare.segments import Grid
+from contentctr.rooms.clock import SETTLE_S
+from contentctr.rooms.frames import FrameChoice, FrameReader
 from contentctr.rooms.media import frame_times
-from contentctr.rooms.video import picture
+from contentctr.rooms.video import Video
 
-_NET_TIMEOUT_S = (10.0, 30.0)
-"""To open a stream, and to read from it."""
-
-
-class GrowingFile:
-    """A file that is still being written, as PyAV reads it: the end is waited at.
-
-    Args:
-        file: open for reading, in binary.
-        idle_s: seconds without growth after which it is finished.
-        poll_s: seconds between two looks.
-        stopped: whether to take it for finished at once.
-    """
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        *,
-        idle_s: float,
-        poll_s: float = 0.2,
-        stopped: Callable[[], object] = lambda: False,
-    ) -> None:
-        self._file, self._idle_s, self._poll_s, self._stopped = file, idle_s, poll_s, stopped
-
-    def read(self, size: int) -> bytes:
-        """Some bytes as soon as there are any; none once the file is finished."""
-        until = time.monotonic() + self._idle_s
-        while not (data := self._file.read(size)):
-            if time.monotonic() >= until or self._stopped():
-                return b""
-            time.sleep(self._poll_s)
-        return data
+_HELD_BYTES = 128 << 20
+"""Packets that wait take no more memory: beyond it, a segment is taken for a whole one."""
+_STEP_S = 1.0
+"""Sound that comes right after a hole does not say that pictures have gone: they follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,184 +36,129 @@ class WatchedSegment:
     index: int
     start_s: float
     end_s: float
+    """Of a room's last one, where the room ends."""
     pictures: tuple[Image.Image, ...]
+    """Of its frames' times; those for which there is none are left out."""
+    speech: str = ""
+    comments: str = ""
+    """A line each, as prepared rooms have them."""
 
 
-def watch_video(
-    source: str,
-    spec: DataSpec,
-    *,
-    idle_s: float = 60.0,
-    poll_s: float = 0.2,
-    stopped: Callable[[], object] = lambda: False,
-) -> Iterator[WatchedSegment]:
-    """Segments of a video as they come, until it ends.
+class WatchedVideo:
+    """What is watched, segment by segment, until it ends.
+
+    The room begins with the first picture or sound that is seen. The segments are those of
+    `prepare`: whole ones, and at the end what is left, if it is half of one at least; unless the
+    user ends it.
 
     Args:
-        source: a file, which may grow, in a container that can be read from its start while it is
-            written (MPEG-TS, FLV, Matroska, fragmented MP4); or a URL that FFmpeg opens, where the
-            room begins with the first frame that is seen.
+        source: of `open_source`.
         spec: length of a segment, and its frames.
-        idle_s: seconds without growth after which a file is finished.
-        poll_s: seconds between two looks at a file.
-        stopped: whether to wait no more.
-
-    Raises:
-        InputError: it cannot be opened, or has no video.
+        waiting: how the source is waited for.
+        frames: which picture stands for a time.
     """
-    if "://" in source:
-        with _open(source, source, timeout=_NET_TIMEOUT_S) as container:
-            yield from _segments(container, source, spec)
-        return
-    if not Path(source).is_file():
-        raise InputError(f"{source}: no such video file")
-    with Path(source).open("rb") as file:
-        growing = GrowingFile(file, idle_s=idle_s, poll_s=poll_s, stopped=stopped)
-        with _open(growing, source) as container:
-            yield from _segments(container, source, spec)
 
+    def __init__(
+        self,
+        source: str,
+        spec: DataSpec,
+        waiting: Waiting,
+        *,
+        frames: FrameChoice = "exact",
+    ) -> None:
+        self.duration_s = 0.0
+        """How long the room has lasted."""
+        self.has_pictures = False
+        """Whether a stream of pictures has been met."""
+        self._source, self._waiting, self._frames = source, waiting, frames
+        self._grid, self._per_segment = Grid(spec.segment_seconds), spec.frames_per_segment
+        self._asked: deque[tuple[int, float, float]] = deque()
+        """Segments whose pictures were asked for: number, start and end."""
+        self._count = 0
+        """How many were."""
+        self._images: list[Image.Image | None] = []
+        self._told = 0
+        """Breaks of its clock of which the user knows."""
 
-def _open(file: Any, name: str, **options: Any) -> Any:
-    try:
-        return av.open(file, metadata_errors="replace", **options)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be opened as a video ({reason})") from None
+    def segments(self) -> Iterator[WatchedSegment]:
+        """All segments, each as soon as it is whole.
 
+        Raises:
+            InputError: the source is not there, or cannot be opened.
+            SourceBrokenError: it broke off, after all that came of it.
+        """
+        with Video(self._source, open_source(self._source, self._waiting)) as video:
+            reader = FrameReader(video, (), frames=self._frames, more=True)
+            held, quiet_s, before_s = 0, 0.0, 0.0
+            for timed in video.packets():
+                quiet_s += min(video.now_s - before_s, _STEP_S)
+                before_s = video.now_s
+                if timed.is_picture:
+                    self._images += reader.add(timed)
+                    held, quiet_s = held + timed.packet.size, 0.0
+                elif quiet_s > SETTLE_S:
+                    self._images += reader.until(video.now_s)
+                self._note(video)
+                while self.duration_s >= self._grid.start_s(self._count + 1) or held > _HELD_BYTES:
+                    self._ask(reader, self._grid.start_s(self._count + 1))
+                    held = 0
+                yield from self._whole_segments()
+            self._note(video)
+            if not self._waiting.stopped:
+                self._ask_rest(reader)
+            self._images += reader.finish()
+            yield from self._whole_segments()
+            self._finish(video, reader)
 
-def _segments(container: Any, name: str, spec: DataSpec) -> Iterator[WatchedSegment]:
-    if not container.streams.video:
-        raise InputError(f"{name}: has no video stream (sound only?)")
-    length, index = spec.segment_seconds, 0
-    shown: Any = None
-    kept: list[Image.Image] = []
-    for time_s, frame in _frames(container, container.streams.video[0]):
-        # Before the first frame the first is shown; later, the last one that has begun.
-        now = shown if shown is not None else frame
-        while True:
-            start, end = index * length, (index + 1) * length
-            wanted = frame_times(start, end, spec.frames_per_segment)[len(kept) :]
-            kept += [picture(now) for moment in wanted if moment < time_s]
-            if time_s < end:
+    def _note(self, video: Video) -> None:
+        """Take over how far the video is, and tell what its clock did."""
+        self.duration_s, self.has_pictures = video.duration_s, video.has_pictures
+        for each in video.clock.breaks[self._told :]:
+            self._waiting.report(f"{self._source}: {each}")
+        self._told = len(video.clock.breaks)
+
+    def _ask(self, reader: FrameReader, end_s: float) -> None:
+        """Ask for the pictures of the next segment."""
+        start_s = self._grid.start_s(self._count)
+        self._asked.append((self._count, start_s, end_s))
+        self._count += 1
+        self._images += reader.extend(frame_times(start_s, end_s, self._per_segment))
+
+    def _ask_rest(self, reader: FrameReader) -> None:
+        """Ask for the last segment, now that the room's end is known."""
+        count = self._grid.count(self.duration_s)
+        for _ in range(self._count, count):
+            end_s = min(self._grid.start_s(self._count + 1), self.duration_s)
+            self._ask(reader, end_s)
+        if self._asked and self._asked[-1][0] == count - 1:
+            number, start_s, end_s = self._asked.pop()
+            self._asked.append((number, start_s, min(end_s, self.duration_s)))
+
+    def _whole_segments(self) -> Iterator[WatchedSegment]:
+        while self._asked and len(self._images) >= self._per_segment:
+            number, start_s, end_s = self._asked[0]
+            if end_s > self.duration_s:
                 break
-            yield WatchedSegment(index=index, start_s=start, end_s=end, pictures=tuple(kept))
-            index, kept = index + 1, []
-        shown = frame
-
-
-def _frames(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
-    """Frames with their seconds since the first; what is damaged is passed over."""
-    origin: int | None = None
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.error.FFmpegError, OSError):
-            return
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, OSError):
-            continue
-        for frame in frames:
-            if frame.pts is not None:
-                origin = frame.pts if origin is None else origin
-                yield float((frame.pts - origin) * stream.time_base), frame
-
-
-class GrowingChat:
-    """A chat log that is still being written: JSONL with `t`, `user_id` and `text`.
-
-    Comments are kept until their segment is given out. A line that comes later than that is too
-    late, and counted; so is a bad one.
-
-    Args:
-        path: the file; it may not be there yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
-        self._rest = b""
-        self._comments: dict[tuple[float, str, str], None] = {}
-        self._given_s = -math.inf
-        self.late = 0
-        self.bad = 0
-
-    def until(self, end_s: float) -> list[str]:
-        """Texts of the comments before `end_s` that were not given before, by their time."""
-        self._read()
-        due = sorted((key for key in self._comments if key[0] < end_s), key=lambda key: key[0])
-        for key in due:
-            del self._comments[key]
-        self._given_s = end_s
-        texts = [text.strip() for _, _, text in due]
-        return [text for text in texts if text]
-
-    def _read(self) -> None:
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            data = file.read()
-        self._offset += len(data)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if line.strip():
-                self._add(line)
-
-    def _add(self, line: bytes) -> None:
-        try:
-            record = json.loads(line.decode())
-            if not isinstance(record, dict):
-                raise BadLine("must be an object")
-            key = (
-                seconds(record.get("t"), "t"),
-                identifier(record.get("user_id"), "user_id"),
-                string(record.get("text"), "text"),
+            self._asked.popleft()
+            images = self._images[: self._per_segment]
+            del self._images[: self._per_segment]
+            yield WatchedSegment(
+                index=number,
+                start_s=start_s,
+                end_s=end_s,
+                pictures=tuple(image for image in images if image is not None),
             )
-        except (BadLine, ValueError, RecursionError):
-            self.bad += 1
-            return
-        if key[0] < self._given_s:
-            self.late += 1
-        elif key[0] >= 0:
-            self._comments[key] = None  # the same comment twice is one
 
-
-def watch(
-    source: str,
-    spec: DataSpec,
-    take: Callable[[WatchedSegment, list[str]], None],
-    *,
-    chat: GrowingChat | None = None,
-    chat_delay_s: float = 2.0,
-    idle_s: float = 60.0,
-    poll_s: float = 0.2,
-    stopped: Callable[[], object] = lambda: False,
-) -> int:
-    """Give out a room's segments with their comments, as they come.
-
-    Args:
-        source: as in `watch_video`.
-        spec: length of a segment, and its frames.
-        take: called with each segment and its comments.
-        chat: the room's comments.
-        chat_delay_s: seconds that a segment waits for comments that are still being written.
-        idle_s: seconds without growth after which a file is finished.
-        poll_s: seconds between two looks at a file.
-        stopped: whether to end, looked at after every segment and while a file is silent.
-
-    Returns:
-        Segments given out.
-
-    Raises:
-        InputError: the source cannot be opened.
-    """
-    count = 0
-    for segment in watch_video(source, spec, idle_s=idle_s, poll_s=poll_s, stopped=stopped):
-        if chat is not None and chat_delay_s:
-            time.sleep(chat_delay_s)
-        take(segment, [] if chat is None else chat.until(segment.end_s))
-        count += 1
-        if stopped():
-            break
-    return count
+    def _finish(self, video: Video, reader: FrameReader) -> None:
+        bad = video.bad + reader.decoder.bad
+        if bad:
+            self._waiting.report(f"{self._source}: {bad} packets could not be read or decoded")
+        if reader.missing and video.has_pictures:
+            self._waiting.report(
+                f"{self._source}: {reader.missing} frames asked for are missing: there are no "
+                "pictures there"
+            )
+        if video.fault and not self._waiting.stopped:
+            raise SourceBrokenError(
+                f"{self._source}: broke off after {self.duration_s:.1f} s ({video.fault})"
+            )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -13,75 +14,94 @@ from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, Taken
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.schemas import THUMBNAIL_BYTES
-from contentctr.live.watch.client import Client, base64_of
+from contentctr.live.watch.client import base64_of
+from contentctr.live.watch.outbox import Outbox
 from contentctr.live.watch.video import WatchedSegment
 
-Scorer = Callable[[LiveSegment, WatchedSegment, list[str]], dict[str, Any]]
-_TRIES = 5
-"""Of a post: a room goes on meanwhile, and a service that stays away is an error."""
+Report = Callable[[dict[str, Any]], None]
+"""Given each outcome: index, start_s, end_s, status, score, and of a service highlight."""
 _SHOWN = 10
 """Comments of a segment that go to the service to be shown."""
 
 
+class Scorer(Protocol):
+    """What scores segments and reports each outcome, at once or later."""
+
+    def score(self, segment: LiveSegment, seen: WatchedSegment) -> None:
+        """Take one more segment."""
+
+    def close(self) -> None:
+        """See to it that all were scored."""
+
+
 class Watcher:
-    """Encodes and scores one room's segments.
+    """Encodes one room's segments and has them scored.
 
     Args:
         encoder: the checkpoint's encoders.
-        score: of `score_here` or `score_at`.
+        scorer: LocalScorer or ServiceScorer.
         room_id: of the room.
         streamer_id: its streamer's.
-        report: given each outcome: index, start_s, end_s, status, score, highlight.
     """
 
     def __init__(
-        self,
-        encoder: LiveEncoder,
-        score: Scorer,
-        *,
-        room_id: str,
-        streamer_id: str,
-        report: Callable[[dict[str, Any]], None],
+        self, encoder: LiveEncoder, scorer: Scorer, *, room_id: str, streamer_id: str
     ) -> None:
-        self._encoder, self._score, self._report = encoder, score, report
+        self._encoder, self._scorer = encoder, scorer
         self._room_id, self._streamer_id = room_id, streamer_id
 
-    def take(self, seen: WatchedSegment, comments: list[str]) -> None:
+    def take(self, seen: WatchedSegment) -> None:
         """One more segment."""
         raw = RawSegment(
             room_id=self._room_id,
             streamer_id=self._streamer_id,
             index=seen.index,
             pictures=tuple(self._encoder.preprocess(image) for image in seen.pictures),
-            speech="",
-            comments="\n".join(comments),
+            speech=seen.speech,
+            comments=seen.comments,
         )
         [segment] = self._encoder.encode([raw])
-        found = self._score(segment, seen, comments)
-        self._report({"index": seen.index, "start_s": seen.start_s, "end_s": seen.end_s, **found})
+        self._scorer.score(segment, seen)
 
 
-def score_here(engine: Engine) -> Scorer:
-    """Scores by an engine of this process."""
+class LocalScorer:
+    """Scores by an engine of this process.
 
-    def score(segment: LiveSegment, seen: WatchedSegment, comments: list[str]) -> dict[str, Any]:
-        [taken] = engine.score([segment])
+    Args:
+        engine: with the checkpoint's model.
+        report: given each outcome.
+    """
+
+    def __init__(self, engine: Engine, report: Report) -> None:
+        self._engine, self._report = engine, report
+
+    def score(self, segment: LiveSegment, seen: WatchedSegment) -> None:
+        """See Scorer."""
+        [taken] = self._engine.score([segment])
         if not isinstance(taken, Taken):
             raise taken
-        return {"status": taken.scored.status, "score": taken.scored.score}
+        scored = taken.scored
+        self._report({**_place(seen), "status": scored.status, "score": scored.score})
 
-    return score
+    def close(self) -> None:
+        """See Scorer."""
 
 
-def score_at(client: Client, *, title: str = "") -> Scorer:
+class ServiceScorer:
     """Scores by a service, where the room then shows, with a picture and comments.
 
     Args:
-        client: of the service; its checkpoint must be the same.
+        outbox: on the way to it.
+        report: given each outcome.
         title: to be shown.
     """
 
-    def score(segment: LiveSegment, seen: WatchedSegment, comments: list[str]) -> dict[str, Any]:
+    def __init__(self, outbox: Outbox, report: Report, *, title: str = "") -> None:
+        self._outbox, self._report, self._title = outbox, report, title
+
+    def score(self, segment: LiveSegment, seen: WatchedSegment) -> None:
+        """See Scorer."""
+        comments = seen.comments.split("\n") if seen.comments else []
         post = {
             "room_id": segment.room_id,
             "streamer_id": segment.streamer_id,
@@ -90,14 +110,26 @@ def score_at(client: Client, *, title: str = "") -> Scorer:
             "text": base64_of(segment.text),
             "has_speech": segment.has_speech,
             "has_comments": segment.has_comments,
-            "title": title,
+            "title": self._title,
             "comments": [comment[:500] for comment in comments[-_SHOWN:]],
             "thumbnail": _thumbnail(seen.pictures[-1]) if seen.pictures else None,
+            "ended_at": time.time(),  # it may be sent much later
         }
-        answer = client.post("/v1/segments", post, tries=_TRIES) or {}
-        return {name: answer.get(name) for name in ("status", "score", "highlight")}
+        place = _place(seen)
 
-    return score
+        def take(answer: dict[str, Any]) -> None:
+            found = {name: answer.get(name) for name in ("status", "score", "highlight")}
+            self._report({**place, **found})
+
+        self._outbox.put(post, take)
+
+    def close(self) -> None:
+        """See Scorer."""
+        self._outbox.close()
+
+
+def _place(seen: WatchedSegment) -> dict[str, Any]:
+    return {"index": seen.index, "start_s": seen.start_s, "end_s": seen.end_s}
 
 
 def _thumbnail(image: Image.Image) -> str | None:
