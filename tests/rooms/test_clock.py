@@ -185,6 +185,15 @@ def test_joined_files_have_clocks_of_their_own() -> None:
     assert clock.add(SOUND, 10.5, 10.5, 1.0) == sessions[-1]
 
 
+def test_a_file_of_which_nothing_is_shown_comes_first() -> None:
+    clock = Clock()
+    clock.add(PICTURE, 5.0, 5.0, 1.0, shown=False)
+    clock.next_file()
+    session = clock.add(PICTURE, 100.0, 100.0, 1.0)
+    clock.close()
+    assert clock.offset(session) == -100.0 and clock.end_s(PICTURE) == 1.0
+
+
 def test_no_time_is_told_before_it_is_known() -> None:
     clock = Clock()
     first = clock.add(PICTURE, 0.0, 0.0, 0.25)

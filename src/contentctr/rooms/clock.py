@@ -304,7 +304,7 @@ class Clock:
         kept = whole and not gone_on and 0 < session.jump_s <= KEPT_S and session.opener in ends
         if kept:
             self.holes.append((max(ends.values()), offset_s + begin_s))
-        elif session.opener in ends or self._new is not None:
+        elif session.opener in ends or (self._new is not None and ends):
             offset_s = max(end - session.first_s.get(s, begin_s) for s, end in ends.items())
         else:
             # A stream whose clock never was the others' begins where they are.
