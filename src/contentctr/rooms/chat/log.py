@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from contentctr.rooms.document import Document
-from contentctr.rooms.lines import BadLine, BadLines, show
+from contentctr.rooms.lines import BadLine, BadLines, show, string
 from contentctr.rooms.moments import TimeAxis
 
 
@@ -64,15 +64,7 @@ def clean_text(value: Any, name: str) -> str:
     Raises:
         BadLine: it is missing, no text, or has half a surrogate pair.
     """
-    if value is None:
-        raise BadLine(f"{name} is missing")
-    if not isinstance(value, str):
-        raise BadLine(f"{name} must be text, not {show(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadLine(f"{name} has half a surrogate pair: {show(value)}") from None
-    return value.translate(_CONTROL)
+    return string(value, name).translate(_CONTROL)
 
 
 _CONTROL = {code: " " for code in (*range(9), 11, 12, *range(14, 32), 127)}
