@@ -215,8 +215,13 @@ def live_segment(index):
 
 def chat_of(tmp_path):
     path = tmp_path / "chat.jsonl"
-    path.write_text(line(1.0, "hello") + line(2.0, "dance more") + line(13.0, "wow"))
-    return path, ["hello\ndance more", "", "wow"]
+    path.write_text(
+        line(1.0, "hello")
+        + line(2.0, "dance more")
+        + line(3.0, "Dance  more", user="v")
+        + line(13.0, "wow wow wow")
+    )
+    return path, ["hello\ndance more\nDance  more", "", "wow wow wow"]
 
 
 @pytest.mark.parametrize("lag", [0, 1])
@@ -259,7 +264,10 @@ def test_a_watched_room_shows_in_the_service(models, tmp_path):
         )
         watch(str(path), SPEC, watcher.take, chat=GrowingChat(chat), chat_delay_s=0, **WATCH)
         room = client.get("/v1/rooms/x").json()
-        assert (room["title"], room["comments"]) == ("Songs", ["hello", "dance more", "wow"])
+        assert (room["title"], room["comments"]) == (
+            "Songs",
+            ["hello", "dance more", "Dance  more", "wow wow wow"],
+        )
         assert client.get(room["thumbnail"]).headers["content-type"] == "image/jpeg"
         expected = expected_scores(models, path, comments)
         assert np.abs(np.array([p["score"] for p in room["curve"]]) - expected).max() <= 1e-6
@@ -281,7 +289,8 @@ def test_a_service_that_encodes(models, tmp_path):
         data = io.BytesIO()
         image.save(data, "PNG")
         frames.append(b64(data.getvalue()))
-    speech, comments = ["welcome everyone", "", "look now"], ["hello\ndance more", "", "wow"]
+    speech = ["welcome everyone", "", "look now"]
+    comments = ["hello\ndance more\nhello", "", "wow wow wow"]
     expected = expected_scores(models, path, comments, speech)
     encoder = LiveEncoder(*models, SPEC)
     with running(make_engine(spec=SPEC), encoder=encoder) as (client, _):
