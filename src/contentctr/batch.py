@@ -217,6 +217,8 @@ class DataSpec:
     """T, width of its features."""
     text_pooling: str = "cls"
     """How a text's tokens become one feature: cls (the paper) or mean."""
+    text_prefix: str = ""
+    """Put before every text."""
     max_text_tokens: int = 128
     """Longer texts are cut to so many tokens."""
 

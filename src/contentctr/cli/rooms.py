@@ -125,10 +125,18 @@ def encode(
         ),
     ] = "embedded",
     text: Annotated[
-        str, typer.Option(help="Text model: a hub name, a local folder, or embedded.")
+        str,
+        typer.Option(
+            help="Text model: a hub name, a local folder, embedded (any language), or "
+            "embedded-en (English, half the time)."
+        ),
     ] = "embedded",
     text_pooling: Annotated[
         str | None, typer.Option(help="cls or mean. \\[default: the model's own]")
+    ] = None,
+    text_prefix: Annotated[
+        str | None,
+        typer.Option(help="Put before every text, for models that want it. \\[default: its own]"),
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
     batch_size: Annotated[
@@ -150,6 +158,7 @@ def encode(
         "visual": visual,
         "text": text,
         "text_pooling": text_pooling,
+        "text_prefix": text_prefix,
         "max_text_tokens": max_text_tokens,
         "batch_size": batch_size,
         "inputs": inputs,

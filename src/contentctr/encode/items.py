@@ -56,6 +56,7 @@ class EncodeSettings:
     visual: str
     text: str
     text_pooling: str | None
+    text_prefix: str | None
     max_text_tokens: int
     batch_size: int
     inputs: bool
@@ -141,6 +142,7 @@ class Source(ABC):
         text = encoders.load_text(
             self.settings.text,
             pooling=self.settings.text_pooling,
+            prefix=self.settings.text_prefix,
             max_tokens=self.settings.max_text_tokens,
             device=device,
         )

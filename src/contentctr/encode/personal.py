@@ -50,6 +50,7 @@ def encode_personal(
     visual: str = encoders.EMBEDDED,
     text: str = encoders.EMBEDDED,
     text_pooling: str | None = None,
+    text_prefix: str | None = None,
     max_text_tokens: int = 128,
     batch_size: int | None = None,
     inputs: bool = False,
@@ -68,6 +69,7 @@ def encode_personal(
         visual: what `load_frame_encoder` takes.
         text: what `load_text` takes.
         text_pooling: cls or mean; None: the encoder's own.
+        text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features). Models
@@ -89,6 +91,7 @@ def encode_personal(
         visual=visual,
         text=text,
         text_pooling=text_pooling,
+        text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,

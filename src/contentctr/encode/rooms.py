@@ -35,6 +35,7 @@ def encode_rooms(
     visual: str = encoders.EMBEDDED,
     text: str = encoders.EMBEDDED,
     text_pooling: str | None = None,
+    text_prefix: str | None = None,
     max_text_tokens: int = 128,
     batch_size: int | None = None,
     inputs: bool = False,
@@ -54,6 +55,7 @@ def encode_rooms(
             came with it has no use for one.
         text: the same of the text encoder.
         text_pooling: cls or mean; None: the encoder's own.
+        text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
@@ -73,6 +75,7 @@ def encode_rooms(
         visual=visual,
         text=text,
         text_pooling=text_pooling,
+        text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.encode import encoders
+from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
 from contentctr.progress import Progress
 from contentctr.rooms.media import frame_times, frames_at
@@ -202,6 +203,6 @@ def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:
 
 
 def text_pairs(segments: pl.DataFrame, comment_lag: int) -> list[Pair]:
-    """The texts the encoder sees for each segment, stripped; see `encoder_texts`."""
+    """The texts the encoder sees for each segment; see `encoder_texts` and `encoder_pair`."""
     texts = encoder_texts(segments, comment_lag)
-    return [(speech.strip(), comments.strip()) for speech, comments in texts.iter_rows()]
+    return [encoder_pair(speech, comments) for speech, comments in texts.iter_rows()]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.batch import DataSpec
+from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
 from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
 from contentctr.live.scorer_segments import LiveSegment
@@ -72,7 +73,7 @@ class LiveEncoder:
         Raises:
             InputError: an encoder gives numbers float16 cannot hold.
         """
-        pairs = [(raw.speech, self._lagged(raw)) for raw in raws]
+        pairs = [encoder_pair(raw.speech, self._lagged(raw)) for raw in raws]
         visual_RV = to_half(self._pictures(raws), "frames").astype(np.float32)
         text_RT = to_half(
             encode_texts(

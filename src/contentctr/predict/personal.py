@@ -293,6 +293,7 @@ def _load_encoders(
     text = load_text(
         checkpoint.encoder_source("text"),
         pooling=spec.text_pooling,
+        prefix=spec.text_prefix,
         max_tokens=spec.max_text_tokens,
         device=device,
     )

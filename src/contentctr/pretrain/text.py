@@ -74,8 +74,9 @@ def pretrain_text(
 
     Args:
         data: a prepared folder.
-        base: what to start from: "embedded", a folder, or a name on the model hub; with `config`,
-            its tokenizer alone; None: nothing, with a WordPiece tokenizer made from the rooms.
+        base: what to start from: an embedded encoder, a folder, or a name on the model hub; with
+            `config`, its tokenizer alone; None: nothing, with a WordPiece tokenizer made from the
+            rooms.
         config: train from nothing: "small", or a JSON file of transformers' configuration.
         out: the run's folder; must be new, unless `resume`.
         pooling: cls or mean, noted in the encoder. None: the base's own; "mean" from nothing,
@@ -339,7 +340,9 @@ def train_tokenizer(pairs: Sequence[Pair], vocab_size: int) -> Any:
         return transformers.BertTokenizer(vocab=vocab)
 
 
-def _encoder(model: Any, tokenizer: Any, pooling: Pooling, max_tokens: int) -> TextPairEncoder:
+def _encoder(
+    model: Any, tokenizer: Any, pooling: Pooling, max_tokens: int, prefix: str = ""
+) -> TextPairEncoder:
     if tokenizer.mask_token_id is None:
         raise InputError(
             f"text encoder {tokenizer.name_or_path!r}: its tokenizer has no mask token"
@@ -348,15 +351,31 @@ def _encoder(model: Any, tokenizer: Any, pooling: Pooling, max_tokens: int) -> T
     if not 8 <= max_tokens <= limit:
         raise InputError(f"max_tokens must be from 8 to {limit}, not {max_tokens}")
     return TextPairEncoder(
-        "pretrained", model.base_model, tokenizer, pooling=pooling, max_tokens=max_tokens
+        "pretrained",
+        model.base_model,
+        tokenizer,
+        pooling=pooling,
+        prefix=prefix,
+        max_tokens=max_tokens,
     )
 
 
 def _from_base(base: str, pooling: Pooling | None, max_tokens: int) -> tuple[TextPairEncoder, Any]:
     """The base with the head it has, or with a new one on its own word embeddings."""
     found = encoders.load_text(base, pooling=pooling, max_tokens=max_tokens)
-    model = _load_masked(found.tokenizer.name_or_path, base)
-    return _encoder(model, found.tokenizer, found.pooling, max_tokens), model
+    if base == encoders.EMBEDDED:
+        model = _masked_on(found.model)
+    else:
+        model = _load_masked(found.tokenizer.name_or_path, base)
+    return _encoder(model, found.tokenizer, found.pooling, max_tokens, found.prefix), model
+
+
+def _masked_on(network: Any) -> Any:
+    """The network, which lies in no folder of transformers' form, with a new head."""
+    with quiet_transformers() as transformers:
+        model = transformers.AutoModelForMaskedLM.from_config(network.config)
+    model.base_model.load_state_dict(network.state_dict())
+    return model
 
 
 def _load_masked(source: str, name: str) -> Any:

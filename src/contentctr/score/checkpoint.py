@@ -114,6 +114,7 @@ class Checkpoint:
         text = encoders.load_text(
             self.encoder_source("text"),
             pooling=spec.text_pooling,
+            prefix=spec.text_prefix,
             max_tokens=spec.max_text_tokens,
             device=device,
         )

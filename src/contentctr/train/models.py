@@ -180,7 +180,10 @@ def _model(
 def _with_encoders(model: nn.Module, spec: DataSpec) -> nn.Module:
     visual = encoders.load_visual(spec.visual_encoder)
     text = encoders.load_text(
-        spec.text_encoder, pooling=spec.text_pooling, max_tokens=spec.max_text_tokens
+        spec.text_encoder,
+        pooling=spec.text_pooling,
+        prefix=spec.text_prefix,
+        max_tokens=spec.max_text_tokens,
     )
     if not isinstance(visual, nn.Module) or not isinstance(text, nn.Module):
         raise InputError("train.finetune_encoders needs encoders that are torch modules")

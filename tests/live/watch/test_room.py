@@ -74,8 +74,17 @@ def offline_scores(models, path, spec=SPEC, **logs):
 def write_logs(folder):
     """A chat and a transcript with lines on borders, over borders and outside of the room."""
     chat, speech = folder / "chat.jsonl", folder / "speech.srt"
-    rows = [(1.0, "hello"), (2.0, " dance more "), (5.9, "wow"), (6.0, "border"), (13.0, "x\ny")]
-    rows += [(14.0, "  "), (17.9, "then"), (19.5, "end"), (90.0, "later"), (-2.0, "before")]
+    rows = [(1.0, "hello"), (2.0, " dance more "), (2.5, "Dance  more"), (5.9, "wow")]
+    rows += [
+        (6.0, "border"),
+        (13.0, "x\ny"),
+        (13.5, "wow wow wow"),
+        (14.0, "  "),
+        (17.9, "then"),
+        (19.5, "end"),
+        (90.0, "later"),
+        (-2.0, "before"),
+    ]
     chat.write_text(
         "".join(json.dumps({"t": t, "user_id": "u", "text": x}) + "\n" for t, x in rows)
     )
@@ -221,7 +230,7 @@ def test_what_came_before_a_break_is_given_out(tmp_path, monkeypatch):
     monkeypatch.setattr(room._video, "segments", broken)
     with pytest.raises(SourceBrokenError):
         room.watch(lambda segment: None)
-    assert room.count == 2 and any("rows: 4 used" in line for line in lines)
+    assert room.count == 2 and any("rows: 5 used" in line for line in lines)
 
 
 def test_a_user_who_ends_it_before_it_began_meets_no_error(tmp_path):
