@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from contentctr.config import FrameChoice
 from contentctr.errors import InputError
-from contentctr.rooms.frames import FrameChoice
 from contentctr.rooms.media import frames_at, probe
 from contentctr.rooms.room import Media
 from recordings import RATE, join, record, restamp

@@ -15,9 +15,9 @@ from videos import make_video
 from watched import SPEC, as_offline, in_thread, offline, require_equal, waiting
 
 
-def watched(path, spec=SPEC, frames="exact", lines=None, **options):
+def watched(path, spec=SPEC, lines=None, **options):
     report = (lambda line: None) if lines is None else lines.append
-    video = WatchedVideo(str(path), spec, waiting(report=report, **options), frames=frames)
+    video = WatchedVideo(str(path), spec, waiting(report=report, **options))
     return as_offline(video.segments())
 
 
@@ -26,10 +26,11 @@ def watched(path, spec=SPEC, frames="exact", lines=None, **options):
 @pytest.mark.parametrize("frames", ["exact", "keyframe"])
 def test_a_finished_recording(tmp_path, suffix, seconds, frames):
     path = record(tmp_path / f"v.{suffix}", seconds, bframes=2, gop=12)
-    expected = offline(path, frames=frames)
+    spec = dataclasses.replace(SPEC, frames=frames)
+    expected = offline(path, spec)
     # 2 s are dropped and 3.4 s are a segment of their own, whose frames lie closer together.
     assert expected[-1][0] == (12.0 if seconds == 20.0 else 18.0)
-    require_equal(watched(path, frames=frames), expected)
+    require_equal(watched(path, spec), expected)
 
 
 @pytest.mark.parametrize("suffix", ["ts", "flv", "mkv"])
@@ -100,7 +101,7 @@ def test_mp4_in_fragments(tmp_path, flags):
 
 def test_no_more_is_decoded_than_the_frames_take(tmp_path, monkeypatch):
     path = record(tmp_path / "v.ts", 30.0, gop=10)
-    counts, spec = [], dataclasses.replace(SPEC, frames_per_segment=1)
+    counts = []
     plain = Decoder.decode
 
     def decode(self, packet, **options):
@@ -110,7 +111,8 @@ def test_no_more_is_decoded_than_the_frames_take(tmp_path, monkeypatch):
     monkeypatch.setattr(Decoder, "decode", decode)
     for frames in ("exact", "keyframe"):
         counts.append(0)
-        assert [len(s[2]) for s in watched(path, spec, frames=frames)] == [1] * 5
+        spec = dataclasses.replace(SPEC, frames_per_segment=1, frames=frames)
+        assert [len(s[2]) for s in watched(path, spec)] == [1] * 5
     # Of 150 pictures in groups of 10: those from a keyframe to the frame, or the keyframe alone.
     assert counts[0] <= 5 * 10 and counts[1] <= 5
 
