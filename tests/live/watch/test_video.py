@@ -10,7 +10,7 @@ from contentctr.live.watch.video import WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError
 from contentctr.rooms.frames import Decoder
 from file_server import Quiet, Short, serving_files
-from recordings import join, record
+from recordings import join, record, restamp
 from videos import make_video
 from watched import SPEC, as_offline, in_thread, offline, require_equal, waiting
 
@@ -54,6 +54,14 @@ def test_a_clock_that_jumps_ahead(tmp_path, suffix):
     assert any("s ahead over nothing" in line for line in lines)
     near = record(tmp_path / f"near.{suffix}", 30.0, jumps=[(13.0, 100.0, "both")])
     require_equal(watched(near), offline(near))
+
+
+def test_a_stray_stamp_without_sound(tmp_path):
+    path = record(tmp_path / "v.flv", 20.0, sound=None)
+    restamp(path, lambda _, t: 40_000 if t == 9_000 else 0)
+    expected = offline(path)
+    assert len(expected) == 3
+    require_equal(watched(path), expected)
 
 
 def test_pictures_turned_resized_late_and_gone(tmp_path):
