@@ -10,6 +10,7 @@ import typer
 from contentctr.cli.common import (
     Columns,
     Device,
+    Frames,
     Ray,
     column_names,
     device_name,
@@ -139,6 +140,9 @@ def encode(
         typer.Option(help="Put before every text, for models that want it. \\[default: its own]"),
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
+    frames: Annotated[
+        Frames, typer.Option(help="keyframe: the keyframe before a time, for less decoding.")
+    ] = Frames.exact,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Pictures or texts encoded at once. \\[default: 4 on a CPU, else 64]"),
@@ -160,6 +164,7 @@ def encode(
         "text_pooling": text_pooling,
         "text_prefix": text_prefix,
         "max_text_tokens": max_text_tokens,
+        "frames": frames.value,
         "batch_size": batch_size,
         "inputs": inputs,
         "device": device_name(device),
