@@ -199,6 +199,8 @@ class DataSpec:
     """Frames per segment, each at the middle of its share of the segment."""
     target: str = "ctr"
     """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    target_scale: str = "none"
+    """How it was brought to [0, 1]: not at all, or by rank or minmax inside its room."""
     comment_lag: int = 0
     """A segment's text holds the comments of the segment so many before it."""
     simulated: bool = False
