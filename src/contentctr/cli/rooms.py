@@ -22,6 +22,14 @@ Target = Annotated[
     str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
 ]
 
+Scale = Annotated[
+    Literal["none", "rank", "minmax"] | None,
+    typer.Option(
+        help="Bring the target to \\[0, 1] inside each room: by rank, by minmax, or not at all. "
+        "\\[default: none for what lies there, else rank]"
+    ),
+]
+
 CommentLag = Annotated[
     int | None,
     typer.Option(
@@ -35,6 +43,7 @@ def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
     target: Target = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
@@ -53,6 +62,7 @@ def prepare_rooms(
         rooms,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
         segment_seconds=segment_seconds,
         frames_per_segment=frames_per_segment,
@@ -77,12 +87,13 @@ def prepare_klm3(
             "task), retention, engagement, or a count."
         ),
     ] = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
     rooms: Annotated[
         Literal["all", "benchmark"],
         typer.Option(
             help="all, or benchmark: the 10,000 with most sessions, of those with 5 segments and "
-            "5 viewers at once."
+            "5 sessions begun by the last one."
         ),
     ] = "all",
     val: Annotated[
@@ -104,6 +115,7 @@ def prepare_klm3(
         source,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
         rooms=rooms,
         val=val,

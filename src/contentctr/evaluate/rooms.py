@@ -12,7 +12,10 @@ import polars as pl
 import torch
 
 from contentctr.errors import InputError
+from contentctr.evaluate.comparison import compare_with_floors
+from contentctr.evaluate.floors import Measured
 from contentctr.metrics.ctr import summary
+from contentctr.metrics.labels import label_summary
 from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ranking_summary
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
@@ -73,9 +76,16 @@ def evaluate_rooms(
     if HIGHLIGHT in own.columns:
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
+    what = Measured(
+        target=spec.target,
+        scale=spec.target_scale,
+        is_label=data.has_label_target(),
+        min_viewers=config.min_viewers,
+    )
     metrics = {
         "horizon": config.horizon,
-        **_measure(table, own),
+        **_measure(table, own, what.is_label),
+        "floors": compare_with_floors(table, own, what),
         "ranking": _ranking(table, own),
     }
     return write_evaluation(
@@ -173,15 +183,17 @@ def _predictions(
     return table.filter(pl.col("score").is_not_nan())
 
 
-def _measure(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
+def _measure(table: pl.DataFrame, own: pl.DataFrame, is_label: bool) -> dict[str, Any]:
     """Metrics on the samples, what simpler predictors reach on them, and counts."""
     samples = table.filter("is_sample")
     targets, rooms = samples["target"].to_numpy(), samples["room_id"].to_numpy()
     references = {"streamer_mean": summary(streamer_mean(samples, own), targets, rooms)}
     if samples["truth"].null_count() == 0:
         references["oracle"] = summary(samples["truth"].to_numpy(), targets, rooms)
+    scores = samples["score"].to_numpy()
+    labels = label_summary(scores, targets, rooms) if is_label else {}
     return {
-        "metrics": summary(samples["score"].to_numpy(), targets, rooms),
+        "metrics": {**summary(scores, targets, rooms), **labels},
         "references": references,
         "counts": {
             "rooms": table["room_id"].n_unique(),

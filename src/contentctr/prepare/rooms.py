@@ -15,10 +15,12 @@ from contentctr.errors import InputError
 from contentctr.outputs import check_output, output_folder
 from contentctr.prepare.segments import Grid, count_tail, segment_rooms
 from contentctr.prepare.targets import (
+    TargetScale,
     assign_splits,
     check_comment_lag,
     check_shares,
     default_comment_lag,
+    default_scale,
     set_target,
 )
 from contentctr.progress import progress_bar
@@ -97,6 +99,7 @@ def prepare_rooms(
     out: Path | str,
     *,
     target: str = "ctr",
+    target_scale: TargetScale | None = None,
     comment_lag: int | None = None,
     segment_seconds: float = 30.0,
     frames_per_segment: int = 3,
@@ -116,6 +119,7 @@ def prepare_rooms(
         rooms_root: a folder of room folders, or one room folder.
         out: the prepared folder: new or empty, or one of an earlier `prepare`.
         target: of `set_target`.
+        target_scale: of `set_target`; None for `default_scale`.
         comment_lag: segments between the comments and the segment whose text they are; None for
             `default_comment_lag`.
         segment_seconds: length of a segment.
@@ -147,7 +151,9 @@ def prepare_rooms(
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
-    segments = set_target(pl.concat(collected.segments, how="diagonal"), target)
+    segments = pl.concat(collected.segments, how="diagonal")
+    scale = target_scale or default_scale(segments, target)
+    segments = set_target(segments, target, scale)
     segments = segments.drop("split").join(rooms.select("room_id", "split"), on="room_id")
     _warn_of_lacks(collected, rooms, segments, target, {"val": val, "test": test})
     settings = {
@@ -156,6 +162,7 @@ def prepare_rooms(
         "segment_seconds": float(segment_seconds),
         "frames_per_segment": frames_per_segment,
         "target": target,
+        "target_scale": scale,
         "comment_lag": lag,
     }
     return _write(out, collected, rooms, segments, settings)
