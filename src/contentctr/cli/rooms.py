@@ -19,7 +19,11 @@ from contentctr.cli.common import (
 )
 
 Target = Annotated[
-    str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
+    str,
+    typer.Option(
+        help="ctr, comment_rate, long_view_rate, a numeric column of your own (columns.csv), or of "
+        "a table of labels: label, label:CLASS, label:CLASS,CLASS."
+    ),
 ]
 
 Scale = Annotated[
@@ -45,6 +49,16 @@ def prepare_rooms(
     target: Target = "ctr",
     target_scale: Scale = None,
     comment_lag: CommentLag = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of labels: room_id and t, or start_s and end_s, and perhaps label. "
+            "\\[default: labels.csv or .parquet beside the room folders, if there]"
+        ),
+    ] = None,
+    long_view_seconds: Annotated[
+        float, typer.Option(help="How long a long view lasts at least.")
+    ] = 60.0,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
     val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
@@ -64,6 +78,8 @@ def prepare_rooms(
         target=target,
         target_scale=target_scale,
         comment_lag=comment_lag,
+        labels=labels,
+        long_view_seconds=long_view_seconds,
         segment_seconds=segment_seconds,
         frames_per_segment=frames_per_segment,
         val=val,

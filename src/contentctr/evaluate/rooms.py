@@ -22,7 +22,7 @@ from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import write_evaluation
 from contentctr.score.rooms import RoomsScorer
 from contentctr.shards import run_over
-from contentctr.store.rooms import PreparedRooms
+from contentctr.store.rooms import LABEL, PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import is_sample, require_windows, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
@@ -86,6 +86,7 @@ def evaluate_rooms(
         "horizon": config.horizon,
         **_measure(table, own, what.is_label),
         "floors": compare_with_floors(table, own, what),
+        "labels": _classes(table, own, data),
         "ranking": _ranking(table, own),
     }
     return write_evaluation(
@@ -202,6 +203,37 @@ def _measure(table: pl.DataFrame, own: pl.DataFrame, is_label: bool) -> dict[str
             "samples": samples.height,
             "rooms_with_samples": samples["room_id"].n_unique(),
         },
+    }
+
+
+def _classes(table: pl.DataFrame, own: pl.DataFrame, data: PreparedRooms) -> dict[str, Any]:
+    """How well the scores find each class of a table of labels, whatever they were trained on.
+
+    Returns:
+        `mean_average_precision` over the classes that have a positive sample, and `classes` by
+        name, each with average precision, base rate and positives; of "label", any of them, too.
+    """
+    classes = data.manifest().get("labels", {}).get("classes", [])
+    names = [name for name in (LABEL, *classes) if name in own.columns]
+    samples = table.filter("is_sample").select("room_id", "segment", "score")
+    samples = samples.join(
+        own.select("room_id", "segment", *names),
+        on=["room_id", "segment"],
+        how="left",
+        maintain_order="left",
+    )
+    found = {}
+    for name in names:
+        block = label_summary(samples["score"], samples[name], samples["room_id"])
+        found[name] = {k: block[k] for k in ("average_precision", "base_rate", "positives")}
+    defined = [
+        block["average_precision"]
+        for name, block in found.items()
+        if name != LABEL and block["average_precision"] is not None
+    ]
+    return {
+        "mean_average_precision": sum(defined) / len(defined) if defined else None,
+        "classes": found,
     }
 
 

@@ -73,7 +73,7 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
         mark=canvas.note,
         sections=[
             Section(key="result", title="Result", blocks=_result(found)),
-            Section(key="metrics", title="Metrics", blocks=[_metrics_table(found)]),
+            Section(key="metrics", title="Metrics", blocks=_metrics(found)),
             Section(key="rooms", title="Rooms", blocks=_rooms(found, most, canvas)),
             Section(key="fit", title="Predicted against true", blocks=_fit(found, canvas)),
             Section(key="training", title="Training", blocks=training),
@@ -100,6 +100,26 @@ def _result(found: Evaluation) -> list[Block]:
 
 
 # Metrics
+
+
+def _metrics(found: Evaluation) -> list[Block]:
+    labels = found.metrics.get("labels", {}).get("classes", {})
+    return [_metrics_table(found), *([_labels_table(labels)] if labels else [])]
+
+
+def _labels_table(labels: Mapping[str, Any]) -> Grid:
+    """How well the scores find each class of the table of labels."""
+    rows = [
+        [
+            name.removeprefix("label:") if name != "label" else "any label",
+            f"{of['positives']:,}",
+            show_number(of["base_rate"]),
+            show_number(of["average_precision"]),
+        ]
+        for name, of in labels.items()
+    ]
+    head = ["Label", "Segments", "Base rate, which is chance", "Average precision"]
+    return Grid(name="Labels", head=head, rows=rows, numbers=range(1, 4), small=True)
 
 
 def _metrics_table(found: Evaluation) -> Grid:
