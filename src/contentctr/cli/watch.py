@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ from contentctr.errors import InputError
 
 if TYPE_CHECKING:
     from contentctr.batch import DataSpec
+    from contentctr.live.watch.folder import WatchedParts
     from contentctr.live.watch.watcher import Report, Scorer
     from contentctr.score.checkpoint import Checkpoint
 
@@ -39,8 +41,8 @@ def watch(
     source: Annotated[
         str,
         typer.Argument(
-            help="A recording, which may still be written; - or a named pipe; a local .m3u8; "
-            "or a stream's URL."
+            help="A recording, which may still be written; a room folder with one; - or a named "
+            "pipe; a local .m3u8; or a stream's URL."
         ),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")],
@@ -56,7 +58,9 @@ def watch(
         str | None, typer.Option(help="Publish to this service, which scores. \\[default: here]")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Append scores, JSONL.")] = None,
-    room: Annotated[str, typer.Option(help="Room id.")] = "room",
+    room: Annotated[
+        str | None, typer.Option(help="Room id. \\[default: room.json's, else room]")
+    ] = None,
     streamer: Annotated[str, typer.Option(help="Streamer id.")] = "",
     title: Annotated[str, typer.Option(help="Shown by the service.")] = "",
     frames: Annotated[
@@ -91,17 +95,20 @@ def watch(
     from contentctr.rooms.moments import TimeAxis
     from contentctr.score.checkpoint import load_for
 
-    names, axis = column_names(columns), TimeAxis(started_at=start_time(started_at))
+    parts = _watched_parts(source, comments, speech, start_time(started_at), streamer)
+    names, axis = column_names(columns), TimeAxis(started_at=parts.started_at)
+    room = room or parts.room_id
     outcomes = _Outcomes(room, out)
-    chat = None
-    if comments is not None:
-        chat = GrowingLog(comments, "comments", axis=axis, names=names, report=_say)
-    words = None if speech is None else GrowingLog(speech, "speech", report=_say)
+    chat, words = None, None
+    if parts.comments is not None:
+        chat = GrowingLog(parts.comments, "comments", axis=axis, names=names, report=_say)
+    if parts.speech is not None:
+        words = GrowingLog(parts.speech, "speech", report=_say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
-    outcomes.simulated = found.spec.simulated
+    outcomes.simulated = found.spec.simulated or parts.simulated
     with stop_signals() as caught:
         watched = WatchedRoom(
-            source,
+            parts.source,
             _watched_spec(found, frames),
             Waiting(idle_s=idle, stopped=lambda: caught, report=_say),
             comments=chat,
@@ -111,7 +118,8 @@ def watch(
         encoder = LiveEncoder.from_checkpoint(found, place)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
-                watched.watch(Watcher(encoder, scorer, room_id=room, streamer_id=streamer).take)
+                watcher = Watcher(encoder, scorer, room_id=room, streamer_id=parts.streamer_id)
+                watched.watch(watcher.take)
         except SourceBrokenError as error:
             _end(error, BROKEN)
         except ServiceAwayError as error:
@@ -119,6 +127,40 @@ def watch(
         finally:
             if watched.count or caught:
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+
+
+def _watched_parts(
+    source: str,
+    comments: Path | None,
+    speech: Path | None,
+    started_at: datetime | None,
+    streamer: str,
+) -> WatchedParts:
+    """What the user gave, or what their room folder holds."""
+    from contentctr.live.watch.folder import WatchedParts, folder_parts
+
+    if not Path(source).is_dir():
+        return WatchedParts(
+            source=source,
+            comments=comments,
+            speech=speech,
+            started_at=started_at,
+            streamer_id=streamer,
+        )
+    given = {
+        "comments": comments,
+        "speech": speech,
+        "started-at": started_at,
+        "streamer": streamer or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{source}: a room folder names its own parts; --{name} is for a recording"
+            )
+    parts = folder_parts(Path(source))
+    print_warnings(parts.warnings)
+    return parts
 
 
 def _watched_spec(checkpoint: Checkpoint, frames: Frames | None) -> DataSpec:
