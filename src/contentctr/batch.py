@@ -226,6 +226,8 @@ class DataSpec:
     """Put before every text."""
     max_text_tokens: int = 128
     """Longer texts are cut to so many tokens."""
+    speech_source: str = ""
+    """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)

@@ -83,6 +83,7 @@ def evaluate_rooms(
         min_viewers=config.min_viewers,
     )
     metrics = {
+        "warnings": checkpoint.speech_warnings(spec.speech_source),
         "horizon": config.horizon,
         **_measure(table, own, what.is_label),
         "floors": compare_with_floors(table, own, what),
