@@ -22,7 +22,7 @@ from contentctr.rooms.room import Room
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.highlights import find_highlights, highlight_mask
 from contentctr.score.rooms import score_segments
-from contentctr.windows.segment_data import from_features
+from contentctr.windows.segment_data import from_features, with_extra
 
 
 def predict_recording(
@@ -128,6 +128,11 @@ def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
     """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if checkpoint.config.model.reads_counts and room.events is None:
+        notes.append(
+            "no events: the model reads counts of earlier segments, and here knows "
+            + ("none" if room.comments is None else "only comments")
+        )
     if room.streamer_id not in checkpoint.vocabulary.streamers:
         name = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
         notes.append(f"{name} is not known to the model: scored as an unknown one")
@@ -158,7 +163,13 @@ def _score(
             progress=bar,
         )
     config = checkpoint.config.data
-    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
+    data = with_extra(
+        from_features(table, found, checkpoint.vocabulary, horizon=config.horizon),
+        table,
+        checkpoint.config.model,
+        horizon=config.horizon,
+        target=checkpoint.spec.target,
+    )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )

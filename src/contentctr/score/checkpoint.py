@@ -84,6 +84,10 @@ class Checkpoint:
         """
         wanted, found = to_dict(self.trained_on), to_dict(data)
         free = {"simulated", "visual_encoder", "text_encoder"}  # a revision says more than a name
+        if not self.config.model.reads_counts:
+            free.add("statistics_dim")
+        if not self.config.model.sound:
+            free |= {"sound_dim", "sound_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(

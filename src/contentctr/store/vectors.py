@@ -38,6 +38,7 @@ from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
+from contentctr.store import statistics
 from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
@@ -240,6 +241,7 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
         )
     values = {**to_dict(stored), "target": prepared.get("target")}
     values["simulated"] = prepared.get("simulated", False)
+    values["statistics_dim"] = statistics.WIDTH
     return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))
 
 

@@ -9,8 +9,8 @@ decoded than its frames take.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -42,6 +42,8 @@ class WatchedSegment:
     speech: str = ""
     comments: str = ""
     """A line each, as prepared rooms have them."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the chat tells of it: comments, and who wrote them; empty without one."""
 
 
 class WatchedVideo:
