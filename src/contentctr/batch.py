@@ -245,6 +245,8 @@ class DataSpec:
     """Width of the sound's features; 0: none were stored."""
     sound_revision: str = ""
     """Hash of what makes them."""
+    speech_source: str = ""
+    """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)

@@ -125,6 +125,7 @@ class RoomsSource(Source):
             segment_seconds=float(manifest["segment_seconds"]),
             frames_per_segment=manifest["frames_per_segment"],
             comment_lag=manifest["comment_lag"],
+            speech_source=manifest.get("speech_source", ""),
             **encoders.encoder_fields(visual, text),
         )
 

@@ -75,6 +75,7 @@ def evaluate_rooms(
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
     metrics = {
+        "warnings": checkpoint.speech_warnings(spec.speech_source),
         "horizon": config.horizon,
         **_measure(table, own),
         "ranking": _ranking(table, own),

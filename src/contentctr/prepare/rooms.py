@@ -13,7 +13,8 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.outputs import check_output, output_folder
-from contentctr.prepare.segments import Grid, count_tail, segment_rooms
+from contentctr.prepare.segments import count_tail, segment_rooms
+from contentctr.prepare.speech import RoomSpeech, with_speech
 from contentctr.prepare.targets import (
     assign_splits,
     check_comment_lag,
@@ -23,10 +24,14 @@ from contentctr.prepare.targets import (
 )
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import find_rooms, read_room
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import Room
 from contentctr.shards import run_over
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, TRUTH_SCHEMA, PreparedRooms
+from contentctr.transcribe.recogniser import Choice
+from contentctr.transcribe.segments import Recogniser
+from contentctr.transcribe.source import join_sources
 
 _CHUNK_ROOMS = 64
 _CHUNK_EVENTS = 20_000_000
@@ -45,6 +50,7 @@ class _Collected:
     rooms: list[dict[str, Any]] = field(default_factory=list)
     segments: list[pl.DataFrame] = field(default_factory=list)
     truth: list[pl.DataFrame] = field(default_factory=list)
+    speech: RoomSpeech = field(default_factory=RoomSpeech)
     simulated: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
@@ -65,6 +71,7 @@ class _Collected:
                 continue
             self.rooms.append(_room_row(room, num_segments))
             self.simulated += room.simulated
+            self.speech.add(folder, room, grid)
             self._add_truth(folder, room.room_id, num_segments)
         rooms = [room for _, room in chunk]
         self.counts.update(count_tail(rooms, segment_seconds=self.segment_seconds))
@@ -74,6 +81,7 @@ class _Collected:
         """Take over what later rooms have given."""
         for name in ("places", "rooms", "segments", "truth", "warnings"):
             getattr(self, name).extend(getattr(later, name))
+        self.speech.merge(later.speech)
         self.simulated += later.simulated
         self.counts.update(later.counts)
 
@@ -104,13 +112,17 @@ def prepare_rooms(
     test: float = 0.1,
     skip_bad_rooms: bool = False,
     names: Mapping[str, str] | None = None,
+    asr: str | Recogniser | None = None,
+    language: str | None = None,
+    device: str = "cpu",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> PreparedRooms:
     """Read all room folders at or below `rooms_root` and write the prepared folder `out`.
 
-    Nothing is written before every room is read. What was left out, and why, is in the manifest's
-    `counts` and `warnings`. Features that are in `out` already stay.
+    Nothing is written before every room is read. Then rooms that have sound and no transcript are
+    heard; transcripts are kept in OUT/speech, where a killed run goes on. What was left out, and
+    why, is in the manifest's `counts` and `warnings`. Features that are in `out` already stay.
 
     Args:
         rooms_root: a folder of room folders, or one room folder.
@@ -124,12 +136,16 @@ def prepare_rooms(
         test: share of test rooms.
         skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
         names: the user's own names of columns in the rooms' logs, of `read_room`.
-        ray: the Ray cluster whose machines read and segment, as `run_over` takes it; None: here.
+        asr: what hears rooms without a transcript, of `Choice`.
+        language: what is spoken in them, of `Choice`.
+        device: where they are heard: cpu, cuda or auto.
+        ray: the Ray cluster whose machines read, hear and segment, as `run_over` takes it; None:
+            here.
         show_progress: show a bar.
 
     Raises:
-        InputError: a setting or a room is wrong, two rooms have one id, or `out` holds files of
-            somebody else.
+        InputError: a setting or a room is wrong, two rooms have one id, `out` holds files of
+            somebody else, or the recogniser cannot be had.
     """
     rooms_root, out = Path(rooms_root), Path(out)
     lag = default_comment_lag(target) if comment_lag is None else comment_lag
@@ -158,7 +174,15 @@ def prepare_rooms(
         "target": target,
         "comment_lag": lag,
     }
-    return _write(out, collected, rooms, segments, settings)
+    choice = Choice(asr=asr, language=language, device=device)
+    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
+        texts = collected.speech.hear(
+            out, choice, collected.warnings, ray=ray, show_progress=show_progress
+        )
+        segments = with_speech(segments, texts)
+        settings["speech_source"] = join_sources(collected.speech.sources)
+        collected.counts["rooms_heard"] = collected.speech.heard
+        return _write(out, collected, rooms, segments, settings)
 
 
 def _collect(
@@ -291,16 +315,15 @@ def _write(
     warnings = collected.warnings[:_MAX_WARNINGS]
     if len(collected.warnings) > _MAX_WARNINGS:
         warnings.append(f"and {len(collected.warnings) - _MAX_WARNINGS} more")
-    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
-        return prepared.write(
-            out,
-            rooms=rooms,
-            segments=segments,
-            truth=pl.concat(collected.truth) if collected.truth else None,
-            manifest={
-                **settings,
-                "simulated": collected.simulated > 0,
-                "counts": {name: count for name, count in collected.counts.items() if count},
-                "warnings": warnings,
-            },
-        )
+    return prepared.write(
+        out,
+        rooms=rooms,
+        segments=segments,
+        truth=pl.concat(collected.truth) if collected.truth else None,
+        manifest={
+            **settings,
+            "simulated": collected.simulated > 0,
+            "counts": {name: count for name, count in collected.counts.items() if count},
+            "warnings": warnings,
+        },
+    )
