@@ -234,6 +234,30 @@ def test_a_horizon_leaves_the_first_segment_without_a_score(world: World, tmp_pa
     assert not curve["highlight"][0] and found.highlights
 
 
+def test_statistics_of_a_recording_are_the_prepared_ones(world: World, tmp_path: Path) -> None:
+    """From training to a recording; and without its events, only counts of comments are known."""
+    config = with_train(epochs=1)
+    model = dataclasses.replace(config.model, statistics=True, residual=True)
+    config = dataclasses.replace(config, model=model)
+    train_model(config, world.data, tmp_path / "run", show_progress=False)
+    evaluate_model(tmp_path / "run", world.data, tmp_path / "e", split="all", show_progress=False)
+    known = pl.read_parquet(tmp_path / "e" / "predictions.parquet")
+    room = world.rooms[0]
+    found = predict_recording(tmp_path / "run", room, tmp_path / "p", show_progress=False)
+    name = found_room(tmp_path)
+    expected = known.filter(pl.col("room_id") == name)["score"].to_numpy()
+    np.testing.assert_allclose(found.curve["score"].to_numpy(), expected, atol=1e-3)
+    less = tmp_path / "less"
+    shutil.copytree(room, less)
+    for path in parts(less)["events"]:
+        path.unlink()
+    cut = predict_recording(tmp_path / "run", less, tmp_path / "q", show_progress=False)
+    warning = "no events: the model reads counts of earlier segments, and here knows only comments"
+    assert warning in cut.warnings and warning not in found.warnings
+    scores = cut.curve["score"].to_numpy()
+    assert abs(scores[0] - expected[0]) < 1e-3 < np.abs(scores[1:] - expected[1:]).max()
+
+
 def test_another_encoder_than_trained_with(world: World, video: Path, tmp_path: Path) -> None:
     swin = world.run.parent / "swin"
     shutil.copytree(swin, tmp_path / "kept")

@@ -63,6 +63,7 @@ def evaluate_rooms(
         horizon=config.horizon,
         inputs=checkpoint.finetuned,
         content=checkpoint.reads_content,
+        model=checkpoint.config.model,
     )
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
@@ -115,6 +116,7 @@ class _Scoring:
             horizon=self.checkpoint.config.data.horizon,
             inputs=self.checkpoint.finetuned,
             content=self.checkpoint.reads_content,
+            model=self.checkpoint.config.model,
         )
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:

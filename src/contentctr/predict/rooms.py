@@ -27,7 +27,7 @@ from contentctr.transcribe.rooms import hear_room
 from contentctr.transcribe.segments import Recogniser
 from contentctr.transcribe.source import FILES, NONE
 from contentctr.transcribe.transcript import SPEECH_FILE, made_from
-from contentctr.windows.segment_data import from_features
+from contentctr.windows.segment_data import from_features, with_extra
 
 
 def predict_recording(
@@ -175,6 +175,11 @@ def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
     """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if checkpoint.config.model.reads_counts and room.events is None:
+        notes.append(
+            "no events: the model reads counts of earlier segments, and here knows "
+            + ("none" if room.comments is None else "only comments")
+        )
     if room.streamer_id not in checkpoint.vocabulary.streamers:
         name = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
         notes.append(f"{name} is not known to the model: scored as an unknown one")
@@ -206,7 +211,13 @@ def _score(
             progress=bar,
         )
     config = checkpoint.config.data
-    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
+    data = with_extra(
+        from_features(table, found, checkpoint.vocabulary, horizon=config.horizon),
+        table,
+        checkpoint.config.model,
+        horizon=config.horizon,
+        target=checkpoint.spec.target,
+    )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )

@@ -86,6 +86,10 @@ class Checkpoint:
         wanted, found = to_dict(self.trained_on), to_dict(data)
         # A revision says more than a name; speech from elsewhere is a warning (`speech_warnings`).
         free = {"simulated", "visual_encoder", "text_encoder", "speech_source"}
+        if not self.config.model.reads_counts:
+            free.add("statistics_dim")
+        if not self.config.model.sound:
+            free |= {"sound_dim", "sound_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(

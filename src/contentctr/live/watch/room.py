@@ -21,6 +21,7 @@ from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.room import Room
+from contentctr.store.statistics import COLUMNS
 
 DELAY_S = 2.0
 
@@ -130,10 +131,15 @@ class WatchedRoom:
             started_at=None,
             duration_s=end_s,
             comments=None if self._comments is None else self._comments.between(start_s, end_s),
+            gifts=None if self._comments is None else self._comments.gifts_between(start_s, end_s),
             speech=None if self._speech is None else self._speech.between(start_s, end_s),
         )
         table = segment_rooms([room], segment_seconds=self._spec.segment_seconds)
-        speech, comments = table.select("speech", "comments").row(segment.index)
-        if self._listener is not None:
-            speech = segment.speech
-        return replace(segment, speech=(speech or "").strip(), comments=(comments or "").strip())
+        row = table.row(segment.index, named=True)
+        speech = row["speech"] if self._listener is None else segment.speech
+        return replace(
+            segment,
+            speech=(speech or "").strip(),
+            comments=(row["comments"] or "").strip(),
+            counts={name: row[name] for name in COLUMNS if row[name] is not None},
+        )

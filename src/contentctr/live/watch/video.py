@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -48,6 +48,8 @@ class WatchedSegment:
     speech: str = ""
     comments: str = ""
     """A line each, as prepared rooms have them."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the chat tells of it: comments, and who wrote them; empty without one."""
 
 
 class WatchedVideo:
