@@ -11,6 +11,7 @@ from contentctr.batch import DataSpec
 from contentctr.cli.common import (
     Columns,
     Device,
+    Engine,
     Out,
     Ray,
     Resume,
@@ -137,6 +138,7 @@ def predict(
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
     from contentctr.predict.rooms import predict_recording as run
@@ -154,6 +156,7 @@ def predict(
         top_k=top,
         clips=clips,
         device=device_name(device),
+        engine=engine,
     )
     print_prediction(found, "predicted")
 

@@ -10,6 +10,7 @@ import typer
 from contentctr.cli.common import (
     Columns,
     Device,
+    Engine,
     Ray,
     column_names,
     device_name,
@@ -148,6 +149,7 @@ def encode(
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
     ] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
     ray: Ray = None,
 ) -> None:
     """Encode each segment's frames and texts, or each video's, once; what is there is kept."""
@@ -163,6 +165,7 @@ def encode(
         "batch_size": batch_size,
         "inputs": inputs,
         "device": device_name(device),
+        "engine": engine,
         "ray": ray,
     }
     found = open_data(data)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contentctr.cli.common import Columns, Device, StartedAt, column_names, device_name, start_time
+from contentctr.cli.common import (
+    Columns,
+    Device,
+    Engine,
+    StartedAt,
+    column_names,
+    device_name,
+    print_warnings,
+    start_time,
+)
 from contentctr.cli.live import KEY_VARIABLE, require_extra
 from contentctr.errors import InputError
 
@@ -67,6 +76,7 @@ def watch(
         float, typer.Option(min=0, help="At the end, wait so long for a service that is away.")
     ] = 600,
     device: Device = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Score a room while it runs: a line every segment, here or published to a service.
 
@@ -102,7 +112,9 @@ def watch(
             delay_s=delay,
             frames=frames.value,
         )
-        encoder = LiveEncoder.from_checkpoint(found, place)
+        notes: list[str] = []
+        encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
+        print_warnings(notes)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
                 watched.watch(Watcher(encoder, scorer, room_id=room, streamer_id=streamer).take)
