@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contentctr.config import FrameChoice
 from contentctr.errors import require
 
 
@@ -197,8 +198,12 @@ class DataSpec:
     """Length of a segment in seconds."""
     frames_per_segment: int = 3
     """Frames per segment, each at the middle of its share of the segment."""
+    frames: FrameChoice = "exact"
+    """Which picture of a video stands for a frame: the one shown then, or the keyframe before."""
     target: str = "ctr"
     """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    target_scale: str = "none"
+    """How it was brought to [0, 1]: not at all, or by rank or minmax inside its room."""
     comment_lag: int = 0
     """A segment's text holds the comments of the segment so many before it."""
     simulated: bool = False

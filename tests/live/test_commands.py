@@ -125,11 +125,16 @@ def test_watch_says_how_it_ended(folder, tmp_path):
         "00:12-00:18",
         "00:18-00:21",
     ]
+    told = "warning: --frames keyframe: the model was trained on --frames exact; "
+    assert [note.startswith(told) for note in notes].count(True) == 1
     assert notes[-3:] == [
         f"{chat}: comments as CSV; rows: 1 used, 1 outside [0, 21) s",
         f"{speech}: SRT; rows: 1 used",
         "ended after 00:21: 4 segments (4 scored)",
     ]
+    own = ["--speech", speech, "--frames", "exact"]
+    with video.open("rb") as file:
+        assert b"warning" not in run_watch("-", folder, *own, stdin=file).stderr
     away = run_watch(*(video, folder, "--idle", 0.1, "--url", "http://127.0.0.1:9", "--away", 0.1))
     assert (away.returncode, away.stdout) == (4, b"")
     assert b"not delivered: 4" in away.stderr and b"ended after 00:21: 4 segments\n" in away.stderr

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -57,6 +58,13 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
 ]
+
+
+class Frames(StrEnum):
+    """Which picture of a video stands for a time (config.FrameChoice)."""
+
+    exact = "exact"
+    keyframe = "keyframe"
 
 
 def column_names(text: str | None) -> dict[str, str]:

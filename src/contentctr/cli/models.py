@@ -98,7 +98,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out data: predictions, metrics, and a report page."""
     from contentctr.evaluate.evaluate import evaluate_model as run
-    from contentctr.evaluate.evaluate import headline
+    from contentctr.evaluate.evaluate import headline, verdict
     from contentctr.report import write_report
 
     metrics = run(
@@ -112,6 +112,8 @@ def evaluate(
     )
     page = write_report(out)
     print_table(*headline(metrics))
+    if verdict(metrics):
+        print(verdict(metrics))
     print(f"report: {page}")
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from contentctr.cli.common import (
     Columns,
     Device,
     Engine,
+    Frames,
     StartedAt,
     column_names,
     device_name,
@@ -27,18 +28,12 @@ from contentctr.cli.live import KEY_VARIABLE, require_extra
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
+    from contentctr.batch import DataSpec
     from contentctr.live.watch.watcher import Report, Scorer
     from contentctr.score.checkpoint import Checkpoint
 
 BROKEN, AWAY = 3, 4
 """Exit codes beside 0 (the room, or the user, ended it) and 2 (wrong input)."""
-
-
-class Frames(StrEnum):
-    """Which picture stands for a time."""
-
-    exact = "exact"
-    keyframe = "keyframe"
 
 
 def watch(
@@ -66,8 +61,12 @@ def watch(
     streamer: Annotated[str, typer.Option(help="Streamer id.")] = "",
     title: Annotated[str, typer.Option(help="Shown by the service.")] = "",
     frames: Annotated[
-        Frames, typer.Option(help="keyframe: the keyframe before a time, for less decoding.")
-    ] = Frames.exact,
+        Frames | None,
+        typer.Option(
+            help="keyframe: the keyframe before a time, for less decoding. \\[default: as the "
+            "model was trained]"
+        ),
+    ] = None,
     idle: Annotated[float, typer.Option(min=0, help="A file that is silent so long is done.")] = 60,
     delay: Annotated[
         float, typer.Option(min=0, help="Seconds that a segment waits for its chat and speech.")
@@ -105,12 +104,11 @@ def watch(
     with stop_signals() as caught:
         watched = WatchedRoom(
             source,
-            found.spec,
+            _watched_spec(found, frames),
             Waiting(idle_s=idle, stopped=lambda: caught, report=_say),
             comments=chat,
             speech=words,
             delay_s=delay,
-            frames=frames.value,
         )
         notes: list[str] = []
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
@@ -125,6 +123,17 @@ def watch(
         finally:
             if watched.count or caught:
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+
+
+def _watched_spec(checkpoint: Checkpoint, frames: Frames | None) -> DataSpec:
+    """The checkpoint's, or with the frames that the user wants instead."""
+    spec = checkpoint.spec
+    if frames is None or frames.value == spec.frames:
+        return spec
+    print_warnings(
+        [f"--frames {frames}: the model was trained on --frames {spec.frames}; scores may be off"]
+    )
+    return replace(spec, frames=frames.value)
 
 
 @contextmanager

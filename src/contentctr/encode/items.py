@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.encoders import E, TextPairEncoder, VisualEncoder
 from contentctr.encode.engines.runtime import Runtime, runtime_in
@@ -60,6 +61,7 @@ class EncodeSettings:
     text_pooling: str | None
     text_prefix: str | None
     max_text_tokens: int
+    frames: FrameChoice
     batch_size: int
     inputs: bool
     device: torch.device
@@ -284,6 +286,8 @@ class ItemEncoder:
         `pictures`, what changes when the pictures do.
         """
         spec = self.spec
+        # Images in a folder are the same by either choice.
+        choice = [spec.frames] if media is not None and media.kind == "video" else []
         return Item(
             name=name,
             media=media,
@@ -291,7 +295,7 @@ class ItemEncoder:
             pairs=pairs,
             # Engines of one precision give the same features to rounding; precisions do not.
             visual_fingerprint=digest(
-                spec.visual_revision, spec.visual_precision, *rows, *pictures
+                spec.visual_revision, spec.visual_precision, *choice, *rows, *pictures
             ),
             text_fingerprint=digest(
                 spec.text_revision, spec.text_precision, spec.max_text_tokens, pairs
@@ -342,6 +346,7 @@ class ItemEncoder:
             item.spans,
             self.visual,
             frames_per_segment=self.spec.frames_per_segment,
+            frames=self.spec.frames,
             batch_size=self.settings.batch_size,
             warnings=warnings,
         )
@@ -360,7 +365,7 @@ class ItemEncoder:
         per_row, count = self.spec.frames_per_segment, len(item.spans)
         frames_SFHWC = np.zeros((count, per_row, *self.visual.size, 3), np.uint8)
         has_frame_SF = np.zeros((count, per_row), np.uint8)
-        found = segment_frames(item.media, item.spans, per_row, warnings)
+        found = segment_frames(item.media, item.spans, per_row, warnings, frames=self.spec.frames)
         for number, frame in enumerate(found):
             row, place = divmod(number, per_row)
             if frame is not None:

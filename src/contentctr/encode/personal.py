@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -54,6 +55,7 @@ def encode_personal(
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
+    frames: FrameChoice = "exact",
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
@@ -74,6 +76,7 @@ def encode_personal(
         text_pooling: cls or mean; None: the encoder's own.
         text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
+        frames: as `encode_rooms` has it.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features). Models
             of highlights are trained on features, as the paper's (`train.finetune_encoders` is
@@ -97,6 +100,7 @@ def encode_personal(
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
+        frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
@@ -135,6 +139,7 @@ class PersonalSource(Source):
         return DataSpec(
             segment_seconds=1 / self.data.frame_rate,
             frames_per_segment=1,
+            frames=self.settings.frames,
             target="highlight",
             simulated=bool(self.data.manifest().get("simulated")),
             **encoder_fields(visual, text),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -39,6 +40,7 @@ def encode_rooms(
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
+    frames: FrameChoice = "exact",
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
@@ -60,6 +62,7 @@ def encode_rooms(
         text_pooling: cls or mean; None: the encoder's own.
         text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
+        frames: which picture of a video stands for a frame: see `frames_at`.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         device: where the encoders run.
@@ -82,6 +85,7 @@ def encode_rooms(
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
+        frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
@@ -117,6 +121,11 @@ class RoomsSource(Source):
                 f"{self.data.root}: has stored visual features and no pictures, so there are no "
                 "inputs of a visual encoder; encode without --inputs"
             )
+        if self.settings.frames != DataSpec.frames:
+            raise InputError(
+                f"{self.data.root}: has stored visual features and no pictures to choose; encode "
+                f"without --frames {self.settings.frames}"
+            )
         if visual not in (encoders.EMBEDDED, stored.name):
             raise InputError(
                 f"{self.data.root}: has stored visual features ({stored.name}) and no pictures; "
@@ -130,6 +139,7 @@ class RoomsSource(Source):
         return DataSpec(
             segment_seconds=float(manifest["segment_seconds"]),
             frames_per_segment=manifest["frames_per_segment"],
+            frames=self.settings.frames,
             comment_lag=manifest["comment_lag"],
             **encoder_fields(visual, text),
         )

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
@@ -54,6 +55,7 @@ def encode_segments(
     text: TextEncoder,
     frames_per_segment: int,
     comment_lag: int,
+    frames: FrameChoice = "exact",
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
@@ -67,6 +69,7 @@ def encode_segments(
         text: g; put into evaluation mode.
         frames_per_segment: frames averaged in a segment.
         comment_lag: see `encoder_texts`.
+        frames: which picture of a video stands for a frame.
         batch_size: pictures, or texts, encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
@@ -80,6 +83,7 @@ def encode_segments(
         segment_spans(segments),
         visual,
         frames_per_segment=frames_per_segment,
+        frames=frames,
         batch_size=batch_size,
         warnings=warnings,
         progress=progress,
@@ -101,6 +105,7 @@ def encode_frames(
     visual: VisualEncoder,
     *,
     frames_per_segment: int,
+    frames: FrameChoice = "exact",
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
@@ -112,6 +117,7 @@ def encode_frames(
         spans: start and end of each segment in seconds.
         visual: f.
         frames_per_segment: F; each at the middle of its share of the segment.
+        frames: which picture of a video stands for each.
         batch_size: pictures encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
@@ -132,7 +138,8 @@ def encode_frames(
         pictures.clear()
         owners.clear()
 
-    for number, frame in enumerate(segment_frames(media, spans, frames_per_segment, warnings)):
+    found = segment_frames(media, spans, frames_per_segment, warnings, frames=frames)
+    for number, frame in enumerate(found):
         if frame is not None:
             pictures.append(visual.preprocess(frame))
             owners.append(number // frames_per_segment)
@@ -245,13 +252,15 @@ def segment_frames(
     spans: Sequence[tuple[float, float]],
     frames_per_segment: int,
     warnings: list[str] | None,
+    *,
+    frames: FrameChoice = "exact",
 ) -> Iterator[Image.Image | None]:
     """The frames of all segments, in order."""
     times = [time for a, b in spans for time in frame_times(a, b, frames_per_segment)]
     if media is None or not times:
         return iter([None] * len(times))
     share = max(b - a for a, b in spans) / frames_per_segment
-    return frames_at(media, times, tolerance_s=share / 2, warnings=warnings)
+    return frames_at(media, times, frames=frames, tolerance_s=share / 2, warnings=warnings)
 
 
 def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode.encoders import (
     TextEncoder,
     VisualEncoder,
@@ -246,7 +247,9 @@ def _encode_source(
         wanted.setdefault(pick.path, set()).update(frames)
     total = length + sum(map(len, wanted.values()))
     with progress_bar("encode", total, show=show_progress) as bar:
-        encoder = _FrameEncoder(visual, rate, batch_size, source.warnings, bar)
+        encoder = _FrameEncoder(
+            visual, rate, checkpoint.spec.frames, batch_size, source.warnings, bar
+        )
         visual_TV, has_visual_T = encoder.encode(source.path, range(length))
         if not has_visual_T.any():
             raise InputError(f"{source.path}: no picture of it can be decoded")
@@ -276,6 +279,7 @@ class _FrameEncoder:
 
     visual: VisualEncoder
     frame_rate: float
+    choice: FrameChoice
     batch_size: int
     warnings: list[str] = field(default_factory=list)
     bar: Progress | None = None
@@ -290,6 +294,7 @@ class _FrameEncoder:
             spans,
             self.visual,
             frames_per_segment=1,
+            frames=self.choice,
             batch_size=self.batch_size,
             warnings=self.warnings,
             progress=self.bar,

@@ -155,6 +155,7 @@ def _score(
             visual=visual,
             text=text,
             frames_per_segment=checkpoint.spec.frames_per_segment,
+            frames=checkpoint.spec.frames,
             comment_lag=checkpoint.spec.comment_lag,
             batch_size=default_batch_size(device),
             warnings=warnings,

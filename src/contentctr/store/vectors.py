@@ -239,6 +239,7 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
             "what changed is encoded)"
         )
     values = {**to_dict(stored), "target": prepared.get("target")}
+    values["target_scale"] = prepared.get("target_scale", "none")
     values["simulated"] = prepared.get("simulated", False)
     return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))
 

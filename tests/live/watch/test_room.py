@@ -52,6 +52,7 @@ def offline_scores(models, path, spec=SPEC, **logs):
         text=text,
         frames_per_segment=spec.frames_per_segment,
         comment_lag=spec.comment_lag,
+        frames=spec.frames,
     )
     engine = make_engine(spec=spec)
     scores = []
@@ -122,10 +123,10 @@ INPUTS = {
 }
 
 
-@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize(("lag", "frames"), [(0, "exact"), (1, "exact"), (0, "keyframe")])
 @pytest.mark.parametrize("name", [*INPUTS, "again.ts", "sized.flv"])
-def test_live_is_offline_to_the_bit(models, tmp_path, name, lag):
-    spec = dataclasses.replace(SPEC, comment_lag=lag)
+def test_live_is_offline_to_the_bit(models, tmp_path, name, lag, frames):
+    spec = dataclasses.replace(SPEC, comment_lag=lag, frames=frames)
     path = tmp_path / name
     if name in INPUTS:
         record(path, 21.4, **INPUTS[name])
@@ -148,6 +149,8 @@ def test_live_is_offline_to_the_bit(models, tmp_path, name, lag):
     watched_room(path, spec, logs).watch(take)
     require_equal(as_offline(segments), offline(path, spec, **logs))
     expected = offline_scores(models, path, spec, **logs)
+    if frames == "keyframe":  # the same pictures at other times would tell nothing
+        assert expected != offline_scores(models, path, **logs)
     assert len(expected) == 4 and np.ptp(expected) > 1e-4
     assert [f["score"] for f in found] == expected
     assert {f["status"] for f in found} == {"scored"}

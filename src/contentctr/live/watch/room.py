@@ -17,7 +17,6 @@ from contentctr.live.watch.logs import GrowingLog
 from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
-from contentctr.rooms.frames import FrameChoice
 from contentctr.rooms.room import Room
 
 DELAY_S = 2.0
@@ -33,7 +32,6 @@ class WatchedRoom:
         comments: its chat.
         speech: its transcript.
         delay_s: how long a segment waits for lines of the two.
-        frames: which picture stands for a time.
     """
 
     def __init__(
@@ -45,11 +43,10 @@ class WatchedRoom:
         comments: GrowingLog | None = None,
         speech: GrowingLog | None = None,
         delay_s: float = DELAY_S,
-        frames: FrameChoice = "exact",
     ) -> None:
         self.count = 0
         """Segments given out."""
-        self._video = WatchedVideo(source, spec, waiting, frames=frames)
+        self._video = WatchedVideo(source, spec, waiting)
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech
         self._logs = [log for log in (comments, speech) if log is not None]

@@ -19,7 +19,7 @@ from contentctr.live.watch.sources import open_source
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import Grid
 from contentctr.rooms.clock import SETTLE_S
-from contentctr.rooms.frames import FrameChoice, FrameReader
+from contentctr.rooms.frames import FrameReader
 from contentctr.rooms.media import frame_times
 from contentctr.rooms.video import Video
 
@@ -55,22 +55,14 @@ class WatchedVideo:
         source: of `open_source`.
         spec: length of a segment, and its frames.
         waiting: how the source is waited for.
-        frames: which picture stands for a time.
     """
 
-    def __init__(
-        self,
-        source: str,
-        spec: DataSpec,
-        waiting: Waiting,
-        *,
-        frames: FrameChoice = "exact",
-    ) -> None:
+    def __init__(self, source: str, spec: DataSpec, waiting: Waiting) -> None:
         self.duration_s = 0.0
         """How long the room has lasted."""
         self.has_pictures = False
         """Whether a stream of pictures has been met."""
-        self._source, self._waiting, self._frames = source, waiting, frames
+        self._source, self._waiting, self._frames = source, waiting, spec.frames
         self._grid, self._per_segment = Grid(spec.segment_seconds), spec.frames_per_segment
         self._asked: deque[tuple[int, float, float]] = deque()
         """Segments whose pictures were asked for: number, start and end."""
