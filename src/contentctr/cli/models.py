@@ -12,6 +12,7 @@ from contentctr.cli.common import (
     Asr,
     Columns,
     Device,
+    Engine,
     Language,
     Out,
     Ray,
@@ -145,6 +146,7 @@ def predict(
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
     from contentctr.predict.rooms import predict_recording as run
@@ -164,6 +166,7 @@ def predict(
         top_k=top,
         clips=clips,
         device=device_name(device),
+        engine=engine,
     )
     print_prediction(found, "predicted")
 

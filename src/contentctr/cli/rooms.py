@@ -11,6 +11,7 @@ from contentctr.cli.common import (
     Asr,
     Columns,
     Device,
+    Engine,
     Frames,
     Language,
     Ray,
@@ -213,6 +214,7 @@ def encode(
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
     ] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
     ray: Ray = None,
 ) -> None:
     """Encode each segment's frames and texts, or each video's, once; what is there is kept."""
@@ -229,6 +231,7 @@ def encode(
         "batch_size": batch_size,
         "inputs": inputs,
         "device": device_name(device),
+        "engine": engine,
         "ray": ray,
     }
     found = open_data(data)

@@ -18,6 +18,7 @@ from contentctr.cli.common import (
     Asr,
     Columns,
     Device,
+    Engine,
     Frames,
     Language,
     StartedAt,
@@ -86,6 +87,7 @@ def watch(
         float, typer.Option(min=0, help="At the end, wait so long for a service that is away.")
     ] = 600,
     device: Device = "cpu",
+    engine: Engine = "auto",
 ) -> None:
     """Score a room while it runs: a line every segment, here or published to a service.
 
@@ -129,7 +131,9 @@ def watch(
             delay_s=delay,
             listener=listener,
         )
-        encoder = LiveEncoder.from_checkpoint(found, place)
+        notes: list[str] = []
+        encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
+        print_warnings(notes)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
                 watcher = Watcher(encoder, scorer, room_id=room, streamer_id=parts.streamer_id)

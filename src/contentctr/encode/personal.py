@@ -35,11 +35,13 @@ from contentctr.encode.items import (
     Source,
     Tensors,
     checked_batch_size,
+    checked_engine,
     media_state,
     row_media,
 )
 from contentctr.encode.job import run_job
 from contentctr.encode.segments import Pair
+from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
 from contentctr.store.given_vectors import StoredVectors
 from contentctr.store.personal import PreparedPersonal, wanted_frames
@@ -57,6 +59,7 @@ def encode_personal(
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
+    engine: str = "auto",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def encode_personal(
             of highlights are trained on features, as the paper's (`train.finetune_encoders` is
             refused): these are for training an encoder of one's own.
         device: where the encoders run.
+        engine: as `encode_rooms` has it.
         ray: as `encode_rooms` has it.
         show_progress: show a bar on a terminal.
 
@@ -100,6 +104,7 @@ def encode_personal(
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
+        engine=checked_engine(engine, device, inputs=inputs, ray=ray),
     )
     if data.manifest().get("simulated") and data.videos()["media"].null_count():
         raise InputError(
@@ -137,7 +142,7 @@ class PersonalSource(Source):
             frames=self.settings.frames,
             target="highlight",
             simulated=bool(self.data.manifest().get("simulated")),
-            **encoders.encoder_fields(visual, text),
+            **encoder_fields(visual, text),
         )
 
     def items(self, encoder: ItemEncoder) -> Iterator[Item]:

@@ -19,11 +19,13 @@ from contentctr.encode.items import (
     ItemEncoder,
     Source,
     checked_batch_size,
+    checked_engine,
     media_state,
     row_media,
 )
 from contentctr.encode.job import run_job
 from contentctr.encode.segments import segment_spans, text_pairs
+from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
 from contentctr.rooms.room import Media
 from contentctr.store.given_vectors import StoredVectors
@@ -42,6 +44,7 @@ def encode_rooms(
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
+    engine: str = "auto",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -63,6 +66,8 @@ def encode_rooms(
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         device: where the encoders run.
+        engine: what runs them there: auto (the fastest that is installed and gives the same),
+            torch, onnx or openvino.
         ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here. A worker
             has as many threads as this process (sums of floats depend on that), or one GPU.
         show_progress: show a bar on a terminal.
@@ -84,6 +89,7 @@ def encode_rooms(
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
+        engine=checked_engine(engine, device, inputs=inputs, ray=ray),
     )
     if data.manifest().get("source") == "simulate":
         raise InputError(
@@ -136,7 +142,7 @@ class RoomsSource(Source):
             frames=self.settings.frames,
             comment_lag=manifest["comment_lag"],
             speech_source=manifest.get("speech_source", ""),
-            **encoders.encoder_fields(visual, text),
+            **encoder_fields(visual, text),
         )
 
     def items(self, encoder: ItemEncoder) -> Iterator[Item]:
