@@ -202,6 +202,8 @@ class DataSpec:
     """Which picture of a video stands for a frame: the one shown then, or the keyframe before."""
     target: str = "ctr"
     """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    target_scale: str = "none"
+    """How it was brought to [0, 1]: not at all, or by rank or minmax inside its room."""
     comment_lag: int = 0
     """A segment's text holds the comments of the segment so many before it."""
     simulated: bool = False
@@ -224,6 +226,8 @@ class DataSpec:
     """Put before every text."""
     max_text_tokens: int = 128
     """Longer texts are cut to so many tokens."""
+    speech_source: str = ""
+    """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)

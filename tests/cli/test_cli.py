@@ -61,6 +61,7 @@ def test_version_and_help(command: Command) -> None:
         *(
             "simulate",
             "inspect",
+            "transcribe",
             "prepare",
             "encode",
             "pretrain",

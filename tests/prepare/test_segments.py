@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contentctr.errors import InputError
-from contentctr.prepare.segments import KIND_OF_COUNT, Grid, count_tail, segment_rooms
+from contentctr.prepare.segments import KIND_OF_COUNT, count_tail, segment_rooms
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import COMMENTS_SCHEMA, EVENT_KINDS, EVENTS_SCHEMA, SPEECH_SCHEMA, Room
 from contentctr.store.rooms import SEGMENTS_SCHEMA
 

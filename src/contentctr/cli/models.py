@@ -9,8 +9,10 @@ import typer
 
 from contentctr.batch import DataSpec
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
+    Language,
     Out,
     Ray,
     Resume,
@@ -20,6 +22,7 @@ from contentctr.cli.common import (
     device_name,
     print_prediction,
     print_table,
+    print_warnings,
     start_time,
     training_exits,
 )
@@ -97,7 +100,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out data: predictions, metrics, and a report page."""
     from contentctr.evaluate.evaluate import evaluate_model as run
-    from contentctr.evaluate.evaluate import headline
+    from contentctr.evaluate.evaluate import headline, verdict
     from contentctr.report import write_report
 
     metrics = run(
@@ -110,7 +113,10 @@ def evaluate(
         ray=ray,
     )
     page = write_report(out)
+    print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
+    if verdict(metrics):
+        print(verdict(metrics))
     print(f"report: {page}")
 
 
@@ -132,6 +138,8 @@ def predict(
     speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
     events: Annotated[Path | None, typer.Option(help="Event log of the video.")] = None,
     streamer: Annotated[str, typer.Option(help="Who streams.")] = "",
+    asr: Asr = None,
+    language: Language = None,
     started_at: StartedAt = None,
     columns: Columns = None,
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
@@ -151,6 +159,8 @@ def predict(
         streamer_id=streamer,
         started_at=start_time(started_at),
         names=column_names(columns),
+        asr=asr,
+        language=language,
         top_k=top,
         clips=clips,
         device=device_name(device),

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
     Frames,
+    Language,
     Ray,
     column_names,
     device_name,
@@ -19,7 +21,19 @@ from contentctr.cli.common import (
 )
 
 Target = Annotated[
-    str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
+    str,
+    typer.Option(
+        help="ctr, comment_rate, long_view_rate, a numeric column of your own (columns.csv), or of "
+        "a table of labels: label, label:CLASS, label:CLASS,CLASS."
+    ),
+]
+
+Scale = Annotated[
+    Literal["none", "rank", "minmax"] | None,
+    typer.Option(
+        help="Bring the target to \\[0, 1] inside each room: by rank, by minmax, or not at all. "
+        "\\[default: none for what lies there, else rank]"
+    ),
 ]
 
 CommentLag = Annotated[
@@ -35,7 +49,18 @@ def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
     target: Target = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of labels: room_id and t, or start_s and end_s, and perhaps label. "
+            "\\[default: labels.csv or .parquet beside the room folders, if there]"
+        ),
+    ] = None,
+    long_view_seconds: Annotated[
+        float, typer.Option(help="How long a long view lasts at least.")
+    ] = 60.0,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
     val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
@@ -44,6 +69,9 @@ def prepare_rooms(
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
     columns: Columns = None,
+    asr: Asr = None,
+    language: Language = None,
+    device: Annotated[str, typer.Option(help="Where speech is recognised: cpu, cuda.")] = "auto",
     ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
@@ -53,18 +81,49 @@ def prepare_rooms(
         rooms,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
+        labels=labels,
+        long_view_seconds=long_view_seconds,
         segment_seconds=segment_seconds,
         frames_per_segment=frames_per_segment,
         val=val,
         test=test,
         skip_bad_rooms=skip_bad_rooms,
         names=column_names(columns),
+        asr=asr,
+        language=language,
+        device=device,
         ray=ray,
     )
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
+    print(f"speech: {manifest['speech_source']}")
     print_table(f"Prepared in {out}", manifest["counts"])
+
+
+def transcribe(
+    rooms: Annotated[Path, typer.Argument(help="Folder of room folders, or one of them.")],
+    asr: Asr = None,
+    language: Language = None,
+    segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    ray: Ray = None,
+) -> None:
+    """Write speech.jsonl into rooms that have sound and no transcript, to look at and to mend."""
+    from contentctr.transcribe.recogniser import EMBEDDED
+    from contentctr.transcribe.rooms import transcribe_rooms as run
+
+    found = run(
+        rooms,
+        asr=asr or EMBEDDED,
+        language=language,
+        segment_seconds=segment_seconds,
+        device=device,
+        ray=ray,
+    )
+    print_warnings(found.pop("warnings"))
+    print_table(f"Transcribed in {rooms}", found)
 
 
 def prepare_klm3(
@@ -77,12 +136,13 @@ def prepare_klm3(
             "task), retention, engagement, or a count."
         ),
     ] = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
     rooms: Annotated[
         Literal["all", "benchmark"],
         typer.Option(
             help="all, or benchmark: the 10,000 with most sessions, of those with 5 segments and "
-            "5 viewers at once."
+            "5 sessions begun by the last one."
         ),
     ] = "all",
     val: Annotated[
@@ -104,6 +164,7 @@ def prepare_klm3(
         source,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
         rooms=rooms,
         val=val,

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
     Frames,
+    Language,
     StartedAt,
     column_names,
     device_name,
@@ -30,8 +32,12 @@ from contentctr.errors import InputError
 if TYPE_CHECKING:
     from contentctr.batch import DataSpec
     from contentctr.live.watch.folder import WatchedParts
+    from contentctr.live.watch.listener import Listener
+    from contentctr.live.watch.waiting import Waiting
     from contentctr.live.watch.watcher import Report, Scorer
     from contentctr.score.checkpoint import Checkpoint
+    from contentctr.transcribe.recogniser import Choice
+    from contentctr.transcribe.segments import Recogniser
 
 BROKEN, AWAY = 3, 4
 """Exit codes beside 0 (the room, or the user, ended it) and 2 (wrong input)."""
@@ -52,6 +58,8 @@ def watch(
     speech: Annotated[
         Path | None, typer.Option(help="Its subtitles, which may still be written.")
     ] = None,
+    asr: Asr = None,
+    language: Language = None,
     started_at: StartedAt = None,
     columns: Columns = None,
     url: Annotated[
@@ -94,6 +102,7 @@ def watch(
     from contentctr.progress import stop_signals
     from contentctr.rooms.moments import TimeAxis
     from contentctr.score.checkpoint import load_for
+    from contentctr.transcribe.recogniser import NONE, Choice, choice_for
 
     parts = _watched_parts(source, comments, speech, start_time(started_at), streamer)
     names, axis = column_names(columns), TimeAxis(started_at=parts.started_at)
@@ -106,14 +115,19 @@ def watch(
         words = GrowingLog(parts.speech, "speech", report=_say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
     outcomes.simulated = found.spec.simulated or parts.simulated
+    choice = Choice(asr=asr if parts.speech is None else NONE, language=language, device=place)
+    choice = choice_for(found.spec.speech_source, choice)
     with stop_signals() as caught:
+        waiting = Waiting(idle_s=idle, stopped=lambda: caught, report=_say)
+        listener = _listener(found, choice, waiting)
         watched = WatchedRoom(
             parts.source,
             _watched_spec(found, frames),
-            Waiting(idle_s=idle, stopped=lambda: caught, report=_say),
+            waiting,
             comments=chat,
             speech=words,
             delay_s=delay,
+            listener=listener,
         )
         encoder = LiveEncoder.from_checkpoint(found, place)
         try:
@@ -127,6 +141,34 @@ def watch(
         finally:
             if watched.count or caught:
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+            if parts.speech is None and watched.has_sound and choice.lacks:
+                _say(f"its sound was not heard: {choice.lacks}")
+            if listener is not None and listener.skipped:
+                _say(
+                    f"speech of {listener.skipped} of {watched.count} segments was skipped: this "
+                    "machine is too slow for it (a smaller --asr, or none)"
+                )
+
+
+def _listener(checkpoint: Checkpoint, choice: Choice, waiting: Waiting) -> Listener | None:
+    """What hears the room, if anything does; the user is told which once there is sound."""
+    from contentctr.live.watch.listener import Listener
+    from contentctr.transcribe.recogniser import source_of
+
+    if choice.lacks:
+        return None
+    # What the user named may be wrong: better said now than once there is sound.
+    named = None if choice.asr is None else choice.load()
+
+    def load() -> Recogniser:
+        recogniser = named or choice.load()
+        source = source_of(recogniser)
+        for line in (f"speech: {source}", *checkpoint.speech_warnings(source)):
+            _say(line)
+        return recogniser
+
+    late_s = checkpoint.spec.segment_seconds
+    return Listener(load, waiting, language=choice.language, late_s=late_s)
 
 
 def _watched_parts(

@@ -135,6 +135,7 @@ class RoomsSource(Source):
             frames_per_segment=manifest["frames_per_segment"],
             frames=self.settings.frames,
             comment_lag=manifest["comment_lag"],
+            speech_source=manifest.get("speech_source", ""),
             **encoders.encoder_fields(visual, text),
         )
 
