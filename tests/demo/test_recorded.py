@@ -14,7 +14,7 @@ from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
 from contentctr.transcribe.recogniser import load_recogniser
 from contentctr.transcribe.rooms import hear_room
-from voices import recording
+from voices import samples
 
 SHORT = (("bikes", 4), ("bigbuckbunny", 11), ("bikes", 6))
 
@@ -50,7 +50,7 @@ def test_a_recording_of_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.slow
 def test_the_whole_recording_hears_itself(tmp_path: Path) -> None:
     """No subtitle is ours: what is said stands in the recordings of speech under the clips."""
-    recording("two_cities")  # or skip
+    samples("beckett")  # or skip
     pytest.importorskip("faster_whisper")
     make_recording(tmp_path / "r")
     room = room_from_video(tmp_path / "r" / "video.mp4", comments=tmp_path / "r" / "comments.jsonl")
