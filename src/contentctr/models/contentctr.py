@@ -183,6 +183,11 @@ class ContentCTR(nn.Module):
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.head.bias
+
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
         """What maps rows of the streamer table to E_u: [B] -> [B, D]."""

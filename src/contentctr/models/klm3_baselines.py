@@ -44,6 +44,11 @@ class SequenceModel(nn.Module):
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.head.bias
+
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
         visual_BND, text_BND = batch.each_segment(self.fusion)

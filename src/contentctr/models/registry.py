@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
@@ -92,7 +94,19 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """The model that `config.model.kind` names, with fresh weights.
 
     Raises:
-        InputError: no model of that name.
+        InputError: no model of that name, or it has no output bias for `model.prior` to set.
     """
     model: nn.Module = model_type(config.model.kind)(config, spec, vocabulary)
+    if config.model.prior is not None:
+        _start_at(model, config.model.prior, config.model.kind)
     return model
+
+
+def _start_at(model: nn.Module, prior: float, kind: str) -> None:
+    """The output layer's bias at a mean target's log-odds."""
+    bias = getattr(model, "output_bias", None)
+    if bias is None:
+        raise InputError(f"model.prior must be none with model.kind={kind}, which has no bias")
+    assert 0 < prior < 1, "the data decides what 0 stands for"
+    with torch.no_grad():
+        bias.fill_(math.log(prior / (1 - prior)))
