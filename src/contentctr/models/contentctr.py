@@ -191,6 +191,11 @@ class ContentCTR(nn.Module):
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.head.bias
+
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
         """What maps rows of the streamer table to E_u: [B] -> [B, D]."""
