@@ -51,6 +51,8 @@ class Choice:
     """What is spoken, as Whisper abbreviates it: en, zh, ...; None: detected for each room."""
     device: str = "cpu"
     """cpu, cuda or auto."""
+    threads: int | None = None
+    """Of `load_recogniser`."""
 
     @property
     def lacks(self) -> str:
@@ -67,7 +69,9 @@ class Choice:
         """
         if self.asr is None or isinstance(self.asr, str):
             name = self.asr or EMBEDDED
-            return load_recogniser(name, language=self.language, device=self.device)
+            return load_recogniser(
+                name, language=self.language, device=self.device, threads=self.threads
+            )
         return self.asr
 
 
