@@ -27,7 +27,7 @@ from contentctr.transcribe.rooms import hear_room
 from contentctr.transcribe.segments import Recogniser
 from contentctr.transcribe.source import FILES, NONE
 from contentctr.transcribe.transcript import SPEECH_FILE, made_from
-from contentctr.windows.segment_data import from_features
+from contentctr.windows.segment_data import from_features, with_extra
 
 
 def predict_recording(
@@ -46,6 +46,7 @@ def predict_recording(
     top_k: int = 5,
     clips: bool = False,
     device: torch.device | str = "cpu",
+    engine: str = "auto",
     show_progress: bool = True,
 ) -> Prediction:
     """Score a recording; write its curve, a picture of it, its highlights, and their clips.
@@ -70,6 +71,7 @@ def predict_recording(
         top_k: highlights to find at most.
         clips: cut the highlights from the video, without encoding it again.
         device: where to compute.
+        engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
 
     Raises:
@@ -94,7 +96,7 @@ def predict_recording(
             f"{source}: too short: {room.duration_s:.1f} s, less than half of a segment of "
             f"{checkpoint.spec.segment_seconds:g} s"
         )
-    scores_S = _score(checkpoint, room, table, device, warnings, show_progress)
+    scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
     facts = {**_facts(room, checkpoint), "speech_source": heard_from}
     return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint, facts)
 
@@ -175,6 +177,11 @@ def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
     """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if checkpoint.config.model.reads_counts and room.events is None:
+        notes.append(
+            "no events: the model reads counts of earlier segments, and here knows "
+            + ("none" if room.comments is None else "only comments")
+        )
     if room.streamer_id not in checkpoint.vocabulary.streamers:
         name = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
         notes.append(f"{name} is not known to the model: scored as an unknown one")
@@ -186,11 +193,12 @@ def _score(
     room: Room,
     table: pl.DataFrame,
     device: torch.device | str,
+    engine: str,
     warnings: list[str],
     show_progress: bool,
 ) -> npt.NDArray[np.float64]:
     """Scores of the room's segments, [S]; NaN where the horizon leaves none."""
-    visual, text = checkpoint.load_encoders(device)
+    visual, text = checkpoint.load_frozen_encoders(device, engine=engine, notes=warnings)
     model = checkpoint.load_model(device)
     with progress_bar("encode", table.height, show=show_progress) as bar:
         found = encode_segments(
@@ -199,13 +207,20 @@ def _score(
             visual=visual,
             text=text,
             frames_per_segment=checkpoint.spec.frames_per_segment,
+            frames=checkpoint.spec.frames,
             comment_lag=checkpoint.spec.comment_lag,
             batch_size=default_batch_size(device),
             warnings=warnings,
             progress=bar,
         )
     config = checkpoint.config.data
-    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
+    data = with_extra(
+        from_features(table, found, checkpoint.vocabulary, horizon=config.horizon),
+        table,
+        checkpoint.config.model,
+        horizon=config.horizon,
+        target=checkpoint.spec.target,
+    )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )

@@ -39,11 +39,12 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
     """One row a segment, for all rooms; a room shorter than half a segment has none.
 
     A viewer is a user with an exposure or a click, a clicker one with a click, each counted once
-    a segment; CTR = clickers / viewers, null without a viewer. Comments are counted in the chat
-    log, or where there is none among the events. Whatever the room has no log of is null; a
-    silent segment of a room with a log has "" or 0. Texts are in time order, utterances joined by
-    spaces and comments by line ends. An utterance across a border is cut: word k of K counts as
-    spoken at start + (k + 0.5) / K * (end - start), so that no segment holds a word of later.
+    a segment; CTR = clickers / viewers, null without a viewer. Comments and who wrote them are
+    counted in the chat log, or where there is none among the events. Whatever the room has no log
+    of is null; a silent segment of a room with a log has "" or 0. Texts are in time order,
+    utterances joined by spaces and comments by line ends. An utterance across a border is cut: word
+    k of K counts as spoken at start + (k + 0.5) / K * (end - start), so that no segment holds a
+    word of later.
 
     Args:
         rooms: with distinct room ids.
@@ -73,15 +74,17 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
             # A chat log tells of gifts and of nobody's exposure: the other counts stay unknown.
             *(
                 _silent("has_gifts" if c == "gifts" else "has_events", c, 0)
-                for c in ("viewers", "clickers", *_EVENT_COUNTS)
+                for c in ("viewers", "clickers", "commenters_acted", *_EVENT_COUNTS)
             ),
             _silent("has_speech", "speech", ""),
             _silent("has_comments", "comments", ""),
             _silent("has_comments", "comments_logged", 0),
+            _silent("has_comments", "commenters_logged", 0),
         )
         .with_columns(
             ctr=pl.when(viewers > 0).then(pl.col("clickers") / viewers),
             comment_count=pl.coalesce("comments_logged", "comments_acted"),
+            commenters=pl.coalesce("commenters_logged", "commenters_acted"),
         )
         .select(*(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *own)
         .rename(lambda name: name.removeprefix(_OWN))
@@ -108,6 +111,12 @@ def count_tail(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> dict[
 
 
 _TIMES = {"comments": "t", "speech": "start", "events": "t", "columns": "t"}
+_WRITERS = (
+    # Whoever has no name is taken for somebody else each time: the user is gone, or the log has no
+    # names, and then every segment of it is counted alike, alone or among all.
+    pl.col("user_id").filter(pl.col("user_id") != "").n_unique() + (pl.col("user_id") == "").sum()
+)
+"""Distinct users of some rows."""
 _EVENT_COUNTS = tuple(
     "comments_acted" if name == "comment_count" else name for name in COUNT_COLUMNS
 )
@@ -199,7 +208,12 @@ def _count_events(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
         .group_by("room", "segment")
         .agg(viewers=pl.len(), clickers=pl.col("clicked").sum())
     )
-    return counts.join(people, on=("room", "segment"), how="left")
+    writers = (
+        rows.filter(kind == "comment").group_by("room", "segment").agg(commenters_acted=_WRITERS)
+    )
+    for part in (people, writers):
+        counts = counts.join(part, on=("room", "segment"), how="left")
+    return counts
 
 
 def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
@@ -208,7 +222,11 @@ def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
     return (
         rows.sort("room", "t", maintain_order=True)
         .group_by("room", "segment", maintain_order=True)
-        .agg(comments=text.filter(text != "").str.join("\n"), comments_logged=pl.len())
+        .agg(
+            comments=text.filter(text != "").str.join("\n"),
+            comments_logged=pl.len(),
+            commenters_logged=_WRITERS,
+        )
     )
 
 

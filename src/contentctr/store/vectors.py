@@ -39,6 +39,7 @@ from contentctr.errors import InputError
 from contentctr.files import ROOM_FILE as ROOM_FILE
 from contentctr.files import atomic, read_json, write_json
 from contentctr.files import room_file as room_file
+from contentctr.store import statistics
 from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
@@ -230,7 +231,9 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
             "what changed is encoded)"
         )
     values = {**to_dict(stored), "target": prepared.get("target")}
+    values["target_scale"] = prepared.get("target_scale", "none")
     values["simulated"] = prepared.get("simulated", False)
+    values["statistics_dim"] = statistics.WIDTH
     return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))
 
 

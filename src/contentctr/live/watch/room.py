@@ -20,8 +20,8 @@ from contentctr.live.watch.logs import GrowingLog
 from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
-from contentctr.rooms.frames import FrameChoice
 from contentctr.rooms.room import Room
+from contentctr.store.statistics import COLUMNS
 
 DELAY_S = 2.0
 
@@ -36,7 +36,6 @@ class WatchedRoom:
         comments: its chat.
         speech: its transcript.
         delay_s: how long a segment waits for lines of the two.
-        frames: which picture stands for a time.
         listener: hears it, where it has no transcript.
     """
 
@@ -49,14 +48,12 @@ class WatchedRoom:
         comments: GrowingLog | None = None,
         speech: GrowingLog | None = None,
         delay_s: float = DELAY_S,
-        frames: FrameChoice = "exact",
         listener: Listener | None = None,
     ) -> None:
         self.count = 0
         """Segments given out."""
         assert speech is None or listener is None
-        listen = listener is not None
-        self._video = WatchedVideo(source, spec, waiting, frames=frames, listen=listen)
+        self._video = WatchedVideo(source, spec, waiting, listen=listener is not None)
         self._listener = listener
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech
@@ -134,10 +131,15 @@ class WatchedRoom:
             started_at=None,
             duration_s=end_s,
             comments=None if self._comments is None else self._comments.between(start_s, end_s),
+            gifts=None if self._comments is None else self._comments.gifts_between(start_s, end_s),
             speech=None if self._speech is None else self._speech.between(start_s, end_s),
         )
         table = segment_rooms([room], segment_seconds=self._spec.segment_seconds)
-        speech, comments = table.select("speech", "comments").row(segment.index)
-        if self._listener is not None:
-            speech = segment.speech
-        return replace(segment, speech=(speech or "").strip(), comments=(comments or "").strip())
+        row = table.row(segment.index, named=True)
+        speech = row["speech"] if self._listener is None else segment.speech
+        return replace(
+            segment,
+            speech=(speech or "").strip(),
+            comments=(row["comments"] or "").strip(),
+            counts={name: row[name] for name in COLUMNS if row[name] is not None},
+        )
