@@ -122,6 +122,7 @@ def watch(
             delay_s=delay,
             frames=frames.value,
             listener=listener,
+            sound=found.config.model.sound,
         )
         encoder = LiveEncoder.from_checkpoint(found, place)
         try:

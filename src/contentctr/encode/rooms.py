@@ -39,6 +39,7 @@ def encode_rooms(
     max_text_tokens: int = 128,
     batch_size: int | None = None,
     inputs: bool = False,
+    sound: bool = False,
     device: str | torch.device = "cpu",
     ray: str | None = None,
     show_progress: bool = True,
@@ -59,6 +60,7 @@ def encode_rooms(
         max_text_tokens: longer texts are cut.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
+        sound: store features of the sound too (encode/sound.py).
         device: where the encoders run.
         ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here. A worker
             has as many threads as this process (sums of floats depend on that), or one GPU.
@@ -80,12 +82,15 @@ def encode_rooms(
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
+        sound=sound,
     )
     if data.manifest().get("source") == "simulate":
         raise InputError(
             f"{data.root}: its features are made by `contentctr simulate features`, without "
             "pictures: there is nothing to encode"
         )
+    if sound and not data.rooms()["sound"].count():
+        raise InputError(f"{data.root}: no room has a recording with sound; encode without --sound")
     return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
 
 
@@ -152,6 +157,7 @@ class RoomsSource(Source):
                 own_pairs,
                 rows=(per_segment, own_spans),
                 pictures=pictures,
+                recording=None if room["sound"] is None else Path(room["sound"]),
             )
 
 

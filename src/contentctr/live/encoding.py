@@ -15,7 +15,9 @@ from contentctr.batch import DataSpec
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
 from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
+from contentctr.encode.sound import SoundEncoder
 from contentctr.live.scorer_segments import LiveSegment
+from contentctr.rooms.listening import Samples
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
 
@@ -38,6 +40,8 @@ class RawSegment:
     """The segment's own, a line each; "" where there are none."""
     counts: Mapping[str, int] | None = None
     """As of LiveSegment."""
+    sound: NDArray[np.floating] | None = None
+    """As of LiveSegment: its features, which `hear` makes."""
 
 
 class LiveEncoder:
@@ -50,9 +54,17 @@ class LiveEncoder:
         visual: f.
         text: g.
         spec: of the model's features.
+        sound: what hears; None for a model that reads no sound.
     """
 
-    def __init__(self, visual: VisualEncoder, text: TextEncoder, spec: DataSpec) -> None:
+    def __init__(
+        self,
+        visual: VisualEncoder,
+        text: TextEncoder,
+        spec: DataSpec,
+        sound: SoundEncoder | None = None,
+    ) -> None:
+        self._sound = sound
         self._visual, self._text, self._spec = for_inference(visual), for_inference(text), spec
         self._device = next(iter(self._visual.parameters())).device
         self._cache: TextCache = OrderedDict()
@@ -63,11 +75,17 @@ class LiveEncoder:
         cls, checkpoint: Checkpoint, device: torch.device | str = "cpu"
     ) -> LiveEncoder:
         """With the encoders that the checkpoint's model was trained with."""
-        return cls(*checkpoint.load_encoders(device), checkpoint.spec)
+        return cls(*checkpoint.load_encoders(device), checkpoint.spec, checkpoint.load_sound())
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """A picture as `encode` takes it; may be called by several threads."""
         return self._visual.preprocess(image)
+
+    def hear(self, samples: Samples | None) -> NDArray[np.float32] | None:
+        """Features of a segment's samples, as float16 holds them; None without sound."""
+        if self._sound is None or samples is None or not samples.any():
+            return None
+        return to_half(self._sound(samples), "sound").astype(np.float32)
 
     def encode(self, raws: Sequence[RawSegment]) -> list[LiveSegment]:
         """Segments with their features, as float16 holds them.
@@ -93,6 +111,7 @@ class LiveEncoder:
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
+                sound=raw.sound,
             )
             for row, raw in enumerate(raws)
         ]
