@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from contentctr.config import FrameChoice
 from contentctr.errors import require
 
 
@@ -215,8 +216,12 @@ class DataSpec:
     """Length of a segment in seconds."""
     frames_per_segment: int = 3
     """Frames per segment, each at the middle of its share of the segment."""
+    frames: FrameChoice = "exact"
+    """Which picture of a video stands for a frame: the one shown then, or the keyframe before."""
     target: str = "ctr"
     """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
+    target_scale: str = "none"
+    """How it was brought to [0, 1]: not at all, or by rank or minmax inside its room."""
     comment_lag: int = 0
     """A segment's text holds the comments of the segment so many before it."""
     simulated: bool = False
@@ -227,12 +232,20 @@ class DataSpec:
     """Hash of its weights and settings."""
     visual_dim: int = 1024
     """V, width of its features."""
+    visual_engine: str = "torch"
+    """The inference engine that computed them: torch, onnx or openvino."""
+    visual_precision: str = "float32"
+    """What it computed in: float32 or bfloat16."""
     text_encoder: str = ""
     """Name or folder of the text encoder g."""
     text_revision: str = ""
     """Hash of its weights and settings."""
     text_dim: int = 1024
     """T, width of its features."""
+    text_engine: str = "torch"
+    """As `visual_engine`."""
+    text_precision: str = "float32"
+    """As `visual_precision`."""
     text_pooling: str = "cls"
     """How a text's tokens become one feature: cls (the paper) or mean."""
     text_prefix: str = ""

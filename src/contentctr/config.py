@@ -37,6 +37,8 @@ LearningRate = Literal["constant", "cosine"]
 Precision = Literal["no", "bf16"]
 CountValues = Literal["buckets", "dense"]
 CrossKind = Literal["mixture", "low_rank", "matrix"]
+FrameChoice = Literal["exact", "keyframe"]
+"""Which picture of a video stands for a time (rooms/frames.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

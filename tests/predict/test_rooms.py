@@ -13,6 +13,7 @@ import pytest
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.predict.rooms import predict_recording
+from contentctr.score import checkpoint as checkpoints
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from tiny_models import make_tiny_swin
@@ -166,6 +167,19 @@ def test_a_bare_video(world: World, video: Path, tmp_path: Path) -> None:
     assert not [w for w in more.warnings if "missing" in w or "not known" in w]
     assert len(more.highlights) <= 1
     assert np.abs(full["score"].to_numpy() - curve["score"].to_numpy()).max() > 1e-4
+
+
+def test_frames_are_chosen_as_the_model_was_trained(
+    world: World, video: Path, tmp_path: Path
+) -> None:
+    own = checkpoints.load(world.run)
+    other = dataclasses.replace(own, spec=dataclasses.replace(own.spec, frames="keyframe"))
+    found = [
+        predict_recording(run, video, tmp_path / "p", show_progress=False).curve["score"].to_numpy()
+        for run in (world.run, own, other)
+    ]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[2] - found[0]).max() > 1e-4  # the keyframes are 2 s apart
 
 
 def test_clips_play(world: World, video: Path, tmp_path: Path) -> None:

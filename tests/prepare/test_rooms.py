@@ -226,3 +226,73 @@ def test_a_folder_of_other_files_is_no_place_for_prepared_data(tmp_path: Path) -
     (tmp_path / "new" / "notes.txt").write_text("mine")
     prepare_rooms(tmp_path / "in", tmp_path / "new", show_progress=False)
     assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
+
+
+def test_labels_beside_the_rooms_become_columns_and_the_target(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, comments_csv=CHAT)
+    (tmp_path / "in" / "labels.csv").write_text(
+        "room_id,t,label\nr1,31,Goal\nr1,2,Foul\nr2,59,Goal\nnowhere,1,Goal\n"
+    )
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", target="label:goal", show_progress=False
+    )
+    segments, manifest = data.segments(), data.manifest()
+    assert segments["target"].to_list() == [0, 1, 0, 1, 0, 0]
+    assert segments["label"].to_list() == [1, 1, 0, 1, 0, 0]
+    assert segments["label:Foul"].to_list() == [1, 0, 0, 0, 0, 0]
+    assert manifest["target"] == "label:goal" and manifest["comment_lag"] == 0
+    assert manifest["target_scale"] == "none" and manifest["labels"]["form"].startswith("labels, m")
+    assert manifest["labels"]["classes"] == ["label:Foul", "label:Goal"]
+    assert manifest["counts"]["labels_of_unknown_rooms"] == 1
+    assert manifest["counts"]["rooms_without_labels"] == 1
+    assert any("their segments have label 0" in warning for warning in manifest["warnings"])
+    assert data.has_label_target()
+    # The same table, given; and of another target they are columns all the same.
+    table = tmp_path / "elsewhere.csv"
+    (tmp_path / "in" / "labels.csv").rename(table)
+    given = prepare_rooms(
+        tmp_path / "in", tmp_path / "b", target="label:goal", labels=table, show_progress=False
+    )
+    assert given.segments().equals(segments)
+    other = prepare_rooms(
+        tmp_path / "in", tmp_path / "c", target="comment_rate", labels=table, show_progress=False
+    )
+    assert other.segments()["label:Goal"].to_list() == [0, 1, 0, 1, 0, 0]
+    assert not other.has_label_target()
+    with pytest.raises(InputError, match=r"'label' needs a table of labels .* or --labels FILE"):
+        prepare_rooms(tmp_path / "in", tmp_path / "d", target="label", show_progress=False)
+    assert not (tmp_path / "d").exists()
+
+
+def test_long_view_rate_as_target(tmp_path: Path) -> None:
+    events = "user_id,t,kind\na,1,enter\na,62,exit\nb,2,enter\nb,3,exit\nc,40,enter\n"
+    make(tmp_path / "in", 1, events_csv=events)
+    settings = {"target": "long_view_rate", "val": 0, "test": 0, "show_progress": False}
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", **settings)  # type: ignore[arg-type]
+    assert data.segments()["target"].to_list() == [0.5, None]
+    assert data.segments()["long_view_rate"].to_list() == [0.5, None]
+    assert data.manifest()["long_view_seconds"] == 60 and not data.has_label_target()
+    shorter = prepare_rooms(
+        tmp_path / "in",
+        tmp_path / "b",
+        long_view_seconds=20,
+        **settings,  # type: ignore[arg-type]
+    )
+    assert shorter.segments()["target"].to_list() == [0.5, 1.0]
+    assert (
+        "long_view_seconds"
+        not in (prepare_rooms(tmp_path / "in", tmp_path / "c", val=0, test=0)).manifest()
+    )
+
+
+def test_a_target_has_the_scale_that_is_asked_for(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, columns_csv="t,goal\n1,0\n31,1\n")
+    data = prepare_rooms(tmp_path / "in", tmp_path / "a", target="goal", show_progress=False)
+    assert data.segments()["target"].to_list() == [0, 1] * 3
+    assert data.manifest()["target_scale"] == "none" and data.has_label_target()
+    ranked = prepare_rooms(
+        tmp_path / "in", tmp_path / "b", target="goal", target_scale="rank", show_progress=False
+    )
+    assert ranked.manifest()["target_scale"] == "rank" and not ranked.has_label_target()

@@ -14,6 +14,7 @@ from contentctr.prepare.targets import (
     assign_splits,
     check_comment_lag,
     default_comment_lag,
+    default_scale,
     set_target,
 )
 from contentctr.rooms.room import Room
@@ -81,7 +82,7 @@ def test_equal_counts_stay_equal_where_lengths_differ_in_the_last_digit() -> Non
 @given(st.lists(st.none() | st.integers(-3, 3) | st.just(float("nan")), min_size=1, max_size=20))
 def test_ranks_are_those_of_scipy(values: list[float | None]) -> None:
     segments = table({"gmv": pl.Series(values, dtype=pl.Float64, strict=False)})  # type: ignore[dict-item]
-    found = set_target(segments, "gmv")["target"].to_list()
+    found = set_target(segments, "gmv", "rank")["target"].to_list()
     known = [v for v in values if v is not None and v == v]
     ranks = iter(rankdata(known) if known else [])
     for value, target in zip(values, found, strict=True):
@@ -90,6 +91,55 @@ def test_ranks_are_those_of_scipy(values: list[float | None]) -> None:
         else:
             wanted = (next(ranks) - 1) / (len(known) - 1) if len(known) > 1 else 0.5
             assert target == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([0, 1, None, 1], [0, 1, None, 1]),  # 0/1 labels are labels
+        ([0.2, 0.9, float("nan"), 1.0], [0.2, 0.9, None, 1]),
+        ([True, False, None, True], None),  # no number
+        ([0, 1, 2, None], [0, 0.5, 1, None]),
+        ([-0.1, 0.5, 1.0, 0.2], [0, 2 / 3, 1, 1 / 3]),
+        ([None] * 4, [None] * 4),
+    ],
+)
+def test_what_lies_in_0_to_1_is_taken_as_it_is(values, wanted) -> None:
+    segments = table({"mine": pl.Series(values, strict=False)})  # type: ignore[dict-item]
+    if wanted is None:
+        with pytest.raises(InputError, match="not 'mine'"):
+            set_target(segments, "mine")
+        return
+    if values != [None] * 4:
+        assert set_target(segments, "mine")["target"].to_list() == pytest.approx(wanted)
+    else:
+        segments = segments.with_columns(mine=pl.lit(None, pl.Float64))
+        assert set_target(segments, "mine")["target"].to_list() == wanted
+
+
+def test_the_scale_can_be_chosen() -> None:
+    segments = table({"mine": [2.0, 6.0, 3.0, None, 5.0, 5.0]}, ["a"] * 4 + ["b"] * 2)
+    assert set_target(segments, "mine", "minmax")["target"].to_list() == [
+        *(0, 1, 0.25, None),
+        *(0.5, 0.5),
+    ]
+    assert set_target(segments, "mine", "rank")["target"].to_list() == [
+        *(0, 1, 0.5, None),
+        *(0.5, 0.5),
+    ]
+    with pytest.raises(InputError, match=r"'mine' must lie in \[0, 1\] .* not 2.0 \(room 'a', seg"):
+        set_target(segments, "mine", "none")
+    labels = table({"mine": [0, 1, 1, 0]})
+    assert set_target(labels, "mine", "rank")["target"].to_list() == pytest.approx(
+        [0.5 / 3, 2.5 / 3, 2.5 / 3, 0.5 / 3]
+    )
+
+
+def test_counts_and_rates_of_ours_are_ranked_even_where_none_is_above_1() -> None:
+    segments = table({"comment_count": [0, 1, 1, 0]})
+    for name in ("comment_count", "comment_rate"):
+        assert default_scale(segments, name) == "rank"
+        assert set_target(segments, name)["target"].to_list() != [0, 1, 1, 0]
 
 
 @pytest.mark.parametrize("name", ["gmw", "speech", "segment", "target", "room_id"])

@@ -9,12 +9,14 @@ from PIL import Image
 
 from contentctr.errors import InputError
 from contentctr.metrics.ctr import summary
+from contentctr.metrics.labels import label_summary
 from contentctr.outputs import MARKER
 from contentctr.report import figures, write_report
 from contentctr.report.canvas import Canvas
 from contentctr.report.rooms import choose_rooms
 from contentctr.score.evaluation import FORMS, read_evaluation
 from contentctr.score.highlights import find_highlights
+from floors import floors_of
 from html_page import Page
 
 ROOM_IDS = ("room-0", "<b>直播间</b> & \"x'", "room-2", "room-3", "room-4")
@@ -67,6 +69,7 @@ def make_evaluation(folder, simulated=True, **changes):
         "horizon": 0,
         "metrics": summary(samples["score"].to_numpy(), targets, groups),
         "references": references,
+        "floors": floors_of(table),
         "counts": {"rooms": 5, "segments": table.height},
         "config": {"model": {"kind": "contentctr"}, "train": {"epochs": 12}},
         "data_spec": {"text_encoder": "<script>alert(1)</script>"},
@@ -182,6 +185,54 @@ def test_real_rooms_without_a_log(tmp_path):
     assert "Trained on simulated rooms" in page.text
     assert "comment rate of one segment of a live room 1 segment ahead" in page.text
     assert "Training batches" not in page.text
+
+
+def test_the_verdict_on_the_floors_comes_first(report, tmp_path):
+    floors = read_evaluation(report[0]).metrics["floors"]
+    page = Page(report[2])
+    assert floors["rooms"] == 5 and floors["without"] == []
+    _, result = page.text.split("Result simulated ", 1)
+    assert result.startswith(floors["sentence"])
+    best = floors["comparisons"]["kendall_tau"]
+    low, high = best["interval"]
+    assert f"Model less best floor {best['difference']:+.3f} {low:+.3f} to {high:+.3f}" in page.text
+    for name in ("Segment before", "Exponential mean", "Streamer mean", "Trees on earlier counts"):
+        assert page.text.count(f"{name} ") >= 2, name  # a bar and a row
+    whiskers = [attrs["style"] for tag, attrs in page.tags if tag == "i" and "style" in attrs]
+    assert len(whiskers) == 5 and all(style.startswith("left:") for style in whiskers)
+
+    few = make_predictions(True).filter(pl.col("room_id").is_in(["room-0", "room-2"]))
+    folder = make_evaluation(tmp_path, floors=floors_of(few))
+    page = Page(write_report(folder, max_rooms=1).read_text("utf-8"))
+    assert "Too few rooms to say whether it is better" in page.text
+    assert not [1 for tag, attrs in page.tags if tag == "i" and "style" in attrs]
+
+
+def test_a_flat_curve_is_said_and_has_no_highlight(tmp_path):
+    folder = make_evaluation(tmp_path)
+    table = make_predictions(True).with_columns(score=0.3 + 0.001 * pl.col("score"))
+    table.write_parquet(folder / "predictions.parquet")
+    page = Page(write_report(folder, max_rooms=2).read_text("utf-8"))
+    assert page.text.count("flat: its odds differ by less than a tenth") == 2
+    assert not [1 for tag, attrs in page.tags if tag == "ol"]
+
+
+def test_a_labels_metrics_have_rows_of_their_own(tmp_path):
+    table = make_predictions(False)
+    label = (pl.col("target") > 0.3).cast(pl.Float64)
+    samples = table.with_columns(target=label).filter("is_sample")
+    parts = [samples[name].to_numpy() for name in ("score", "target", "room_id")]
+    folder = make_evaluation(
+        tmp_path,
+        simulated=False,
+        target="goal",
+        metrics={**summary(*parts), **label_summary(*parts)},
+        floors=floors_of(table.with_columns(target=label), is_label=True),
+    )
+    page = Page(write_report(folder, max_rooms=1).read_text("utf-8"))
+    base = (samples["target"] > 0).mean()
+    assert f"Average precision chance is {base:.3f}; higher is better" in page.text
+    assert f"the base rate {base:.3f} chance" in page.text and "ROC AUC" in page.text
 
 
 def test_rooms_are_best_median_worst_then_spread():

@@ -48,7 +48,7 @@ def write(folder, task, *, log="", **changes):
         for name, schema in form.tables.items()
     }
     metrics = {
-        **dict.fromkeys(form.fields, 1),
+        **{name: {} if kind is dict else 1 for name, kind in form.fields.items()},
         "metrics": dict.fromkeys(form.metrics, 0.5),
         "references": {},
         "counts": {},

@@ -12,6 +12,7 @@ from contentctr.cli.common import (
     Asr,
     Columns,
     Device,
+    Engine,
     Language,
     Out,
     Ray,
@@ -100,7 +101,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out data: predictions, metrics, and a report page."""
     from contentctr.evaluate.evaluate import evaluate_model as run
-    from contentctr.evaluate.evaluate import headline
+    from contentctr.evaluate.evaluate import headline, verdict
     from contentctr.report import write_report
 
     metrics = run(
@@ -115,6 +116,8 @@ def evaluate(
     page = write_report(out)
     print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
+    if verdict(metrics):
+        print(verdict(metrics))
     print(f"report: {page}")
 
 
@@ -143,6 +146,7 @@ def predict(
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
     from contentctr.predict.rooms import predict_recording as run
@@ -162,6 +166,7 @@ def predict(
         top_k=top,
         clips=clips,
         device=device_name(device),
+        engine=engine,
     )
     print_prediction(found, "predicted")
 

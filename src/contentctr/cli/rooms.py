@@ -11,6 +11,8 @@ from contentctr.cli.common import (
     Asr,
     Columns,
     Device,
+    Engine,
+    Frames,
     Language,
     Ray,
     column_names,
@@ -21,7 +23,19 @@ from contentctr.cli.common import (
 from contentctr.errors import InputError
 
 Target = Annotated[
-    str, typer.Option(help="ctr, comment_rate, or a numeric column of your own (columns.csv).")
+    str,
+    typer.Option(
+        help="ctr, comment_rate, long_view_rate, a numeric column of your own (columns.csv), or of "
+        "a table of labels: label, label:CLASS, label:CLASS,CLASS."
+    ),
+]
+
+Scale = Annotated[
+    Literal["none", "rank", "minmax"] | None,
+    typer.Option(
+        help="Bring the target to \\[0, 1] inside each room: by rank, by minmax, or not at all. "
+        "\\[default: none for what lies there, else rank]"
+    ),
 ]
 
 CommentLag = Annotated[
@@ -37,7 +51,18 @@ def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
     target: Target = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of labels: room_id and t, or start_s and end_s, and perhaps label. "
+            "\\[default: labels.csv or .parquet beside the room folders, if there]"
+        ),
+    ] = None,
+    long_view_seconds: Annotated[
+        float, typer.Option(help="How long a long view lasts at least.")
+    ] = 60.0,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
     val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
@@ -58,7 +83,10 @@ def prepare_rooms(
         rooms,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
+        labels=labels,
+        long_view_seconds=long_view_seconds,
         segment_seconds=segment_seconds,
         frames_per_segment=frames_per_segment,
         val=val,
@@ -110,12 +138,13 @@ def prepare_klm3(
             "task), retention, engagement, or a count."
         ),
     ] = "ctr",
+    target_scale: Scale = None,
     comment_lag: CommentLag = None,
     rooms: Annotated[
         Literal["all", "benchmark"],
         typer.Option(
             help="all, or benchmark: the 10,000 with most sessions, of those with 5 segments and "
-            "5 viewers at once."
+            "5 sessions begun by the last one."
         ),
     ] = "all",
     val: Annotated[
@@ -137,6 +166,7 @@ def prepare_klm3(
         source,
         out,
         target=target,
+        target_scale=target_scale,
         comment_lag=comment_lag,
         rooms=rooms,
         val=val,
@@ -173,6 +203,9 @@ def encode(
         typer.Option(help="Put before every text, for models that want it. \\[default: its own]"),
     ] = None,
     max_text_tokens: Annotated[int, typer.Option(help="Longer texts are cut.")] = 128,
+    frames: Annotated[
+        Frames, typer.Option(help="keyframe: the keyframe before a time, for less decoding.")
+    ] = Frames.exact,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Pictures or texts encoded at once. \\[default: 4 on a CPU, else 64]"),
@@ -186,6 +219,7 @@ def encode(
         typer.Option("--sound", help="Store features of the rooms' sound too, for model.sound."),
     ] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
     ray: Ray = None,
 ) -> None:
     """Encode each segment's frames and texts, or each video's, once; what is there is kept."""
@@ -198,9 +232,11 @@ def encode(
         "text_pooling": text_pooling,
         "text_prefix": text_prefix,
         "max_text_tokens": max_text_tokens,
+        "frames": frames.value,
         "batch_size": batch_size,
         "inputs": inputs,
         "device": device_name(device),
+        "engine": engine,
         "ray": ray,
     }
     found = open_data(data)

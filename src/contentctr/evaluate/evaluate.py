@@ -107,7 +107,9 @@ def evaluate_model(
 
 
 def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
-    """The result in short: over what it is taken, and the score of the model and its references.
+    """The result in short: over what it is taken, and the score of the model and of others.
+
+    Of rooms the score is what the verdict on the floors is of (`verdict`).
 
     Args:
         metrics: as `evaluate_model` returns them.
@@ -116,10 +118,33 @@ def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
     label = f" (simulated {words.data})" if metrics["simulated"] else ""
     if metrics["trained_on_simulated"] and not metrics["simulated"]:
         label = f" (by a model of simulated {words.data})"
-    rows: dict[str, object] = {words.score: metrics["metrics"][words.score]}
+    floors = metrics.get("floors")
+    score = floors["metric"] if floors else words.score
+    rows: dict[str, object] = {score: metrics["metrics"][score]}
+    if floors:
+        rows[score] = _with_interval(floors["model"][score])
+        for name, floor in floors["floors"].items():
+            rows[f"{score} of {name}"] = _with_interval(floor[score])
     for name, reference in metrics["references"].items():
-        rows[f"{words.score} of {name}"] = reference[words.score]
+        if score in reference:
+            rows.setdefault(f"{score} of {name}", reference[score])
     if "parameters" in metrics:
         rows["parameters"] = f"{metrics['parameters'] / 1e6:.2f} M"
     counted = metrics["counts"][words.counted]
     return f"{counted} {words.counted} of {metrics['split']}{label}", rows
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """How the model stands beside the floors, in a sentence; "" where it has none.
+
+    Args:
+        metrics: as `evaluate_model` returns them.
+    """
+    return str(metrics["floors"]["sentence"]) if "floors" in metrics else ""
+
+
+def _with_interval(of: dict[str, Any]) -> str:
+    if of["value"] is None:
+        return "undefined"
+    limits = of["interval"]
+    return f"{of['value']:.4f}" + (f" ({limits[0]:.4f} to {limits[1]:.4f})" if limits else "")

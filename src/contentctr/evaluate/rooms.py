@@ -12,14 +12,17 @@ import polars as pl
 import torch
 
 from contentctr.errors import InputError
+from contentctr.evaluate.comparison import compare_with_floors
+from contentctr.evaluate.floors import Measured
 from contentctr.metrics.ctr import summary
+from contentctr.metrics.labels import label_summary
 from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ranking_summary
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import write_evaluation
 from contentctr.score.rooms import RoomsScorer
 from contentctr.shards import run_over
-from contentctr.store.rooms import PreparedRooms
+from contentctr.store.rooms import LABEL, PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import is_sample, require_windows, sample_windows
 from contentctr.windows.segment_data import SegmentData, load_segments
@@ -74,10 +77,18 @@ def evaluate_rooms(
     if HIGHLIGHT in own.columns:
         labels = _labels(own, data.root)
         table = table.join(labels, on=["room_id", "segment"], how="left", maintain_order="left")
+    what = Measured(
+        target=spec.target,
+        scale=spec.target_scale,
+        is_label=data.has_label_target(),
+        min_viewers=config.min_viewers,
+    )
     metrics = {
         "warnings": checkpoint.speech_warnings(spec.speech_source),
         "horizon": config.horizon,
-        **_measure(table, own),
+        **_measure(table, own, what.is_label),
+        "floors": compare_with_floors(table, own, what),
+        "labels": _classes(table, own, data),
         "ranking": _ranking(table, own),
     }
     return write_evaluation(
@@ -176,15 +187,17 @@ def _predictions(
     return table.filter(pl.col("score").is_not_nan())
 
 
-def _measure(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
+def _measure(table: pl.DataFrame, own: pl.DataFrame, is_label: bool) -> dict[str, Any]:
     """Metrics on the samples, what simpler predictors reach on them, and counts."""
     samples = table.filter("is_sample")
     targets, rooms = samples["target"].to_numpy(), samples["room_id"].to_numpy()
     references = {"streamer_mean": summary(streamer_mean(samples, own), targets, rooms)}
     if samples["truth"].null_count() == 0:
         references["oracle"] = summary(samples["truth"].to_numpy(), targets, rooms)
+    scores = samples["score"].to_numpy()
+    labels = label_summary(scores, targets, rooms) if is_label else {}
     return {
-        "metrics": summary(samples["score"].to_numpy(), targets, rooms),
+        "metrics": {**summary(scores, targets, rooms), **labels},
         "references": references,
         "counts": {
             "rooms": table["room_id"].n_unique(),
@@ -193,6 +206,37 @@ def _measure(table: pl.DataFrame, own: pl.DataFrame) -> dict[str, Any]:
             "samples": samples.height,
             "rooms_with_samples": samples["room_id"].n_unique(),
         },
+    }
+
+
+def _classes(table: pl.DataFrame, own: pl.DataFrame, data: PreparedRooms) -> dict[str, Any]:
+    """How well the scores find each class of a table of labels, whatever they were trained on.
+
+    Returns:
+        `mean_average_precision` over the classes that have a positive sample, and `classes` by
+        name, each with average precision, base rate and positives; of "label", any of them, too.
+    """
+    classes = data.manifest().get("labels", {}).get("classes", [])
+    names = [name for name in (LABEL, *classes) if name in own.columns]
+    samples = table.filter("is_sample").select("room_id", "segment", "score")
+    samples = samples.join(
+        own.select("room_id", "segment", *names),
+        on=["room_id", "segment"],
+        how="left",
+        maintain_order="left",
+    )
+    found = {}
+    for name in names:
+        block = label_summary(samples["score"], samples[name], samples["room_id"])
+        found[name] = {k: block[k] for k in ("average_precision", "base_rate", "positives")}
+    defined = [
+        block["average_precision"]
+        for name, block in found.items()
+        if name != LABEL and block["average_precision"] is not None
+    ]
+    return {
+        "mean_average_precision": sum(defined) / len(defined) if defined else None,
+        "classes": found,
     }
 
 

@@ -46,6 +46,7 @@ def predict_recording(
     top_k: int = 5,
     clips: bool = False,
     device: torch.device | str = "cpu",
+    engine: str = "auto",
     show_progress: bool = True,
 ) -> Prediction:
     """Score a recording; write its curve, a picture of it, its highlights, and their clips.
@@ -70,6 +71,7 @@ def predict_recording(
         top_k: highlights to find at most.
         clips: cut the highlights from the video, without encoding it again.
         device: where to compute.
+        engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
 
     Raises:
@@ -93,7 +95,7 @@ def predict_recording(
             f"{source}: too short: {room.duration_s:.1f} s, less than half of a segment of "
             f"{checkpoint.spec.segment_seconds:g} s"
         )
-    scores_S = _score(checkpoint, room, table, device, warnings, show_progress)
+    scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
     facts = {**_facts(room, checkpoint), "speech_source": heard_from}
     return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint, facts)
 
@@ -195,11 +197,12 @@ def _score(
     room: Room,
     table: pl.DataFrame,
     device: torch.device | str,
+    engine: str,
     warnings: list[str],
     show_progress: bool,
 ) -> npt.NDArray[np.float64]:
     """Scores of the room's segments, [S]; NaN where the horizon leaves none."""
-    visual, text = checkpoint.load_encoders(device)
+    visual, text = checkpoint.load_frozen_encoders(device, engine=engine, notes=warnings)
     model = checkpoint.load_model(device)
     with progress_bar("encode", table.height, show=show_progress) as bar:
         found = encode_segments(
@@ -208,6 +211,7 @@ def _score(
             visual=visual,
             text=text,
             frames_per_segment=checkpoint.spec.frames_per_segment,
+            frames=checkpoint.spec.frames,
             comment_lag=checkpoint.spec.comment_lag,
             sound=checkpoint.load_sound(),
             recording=room.sound,

@@ -13,22 +13,38 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.outputs import check_output, output_folder
+from contentctr.prepare.labels import add_labels
+from contentctr.prepare.long_views import (
+    LONG_VIEW,
+    LONG_VIEW_SECONDS,
+    check_long_view,
+    long_view_rates,
+)
 from contentctr.prepare.segments import count_tail, segment_rooms
 from contentctr.prepare.speech import RoomSpeech, with_speech
 from contentctr.prepare.targets import (
+    TargetScale,
     assign_splits,
     check_comment_lag,
     check_shares,
     default_comment_lag,
+    default_scale,
     set_target,
 )
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import find_rooms, read_room
 from contentctr.rooms.grid import Grid
+from contentctr.rooms.labels import Labels, find_labels, read_labels
 from contentctr.rooms.room import Room
 from contentctr.shards import run_over
 from contentctr.store import rooms as prepared
-from contentctr.store.rooms import ROOMS_SCHEMA, TRUTH_SCHEMA, PreparedRooms
+from contentctr.store.rooms import (
+    LABEL,
+    ROOMS_SCHEMA,
+    TRUTH_SCHEMA,
+    PreparedRooms,
+    is_label_name,
+)
 from contentctr.transcribe.recogniser import Choice
 from contentctr.transcribe.segments import Recogniser
 from contentctr.transcribe.source import join_sources
@@ -45,10 +61,13 @@ class _Collected:
     """What some rooms have given."""
 
     segment_seconds: float
+    long_view_seconds: float | None = None
+    """None: long-view rates are not wanted."""
     places: list[tuple[str, Path]] = field(default_factory=list)
     """Room ids, and where they were found."""
     rooms: list[dict[str, Any]] = field(default_factory=list)
     segments: list[pl.DataFrame] = field(default_factory=list)
+    long_views: list[pl.DataFrame] = field(default_factory=list)
     truth: list[pl.DataFrame] = field(default_factory=list)
     speech: RoomSpeech = field(default_factory=RoomSpeech)
     simulated: int = 0
@@ -76,10 +95,18 @@ class _Collected:
         rooms = [room for _, room in chunk]
         self.counts.update(count_tail(rooms, segment_seconds=self.segment_seconds))
         self.segments.append(segment_rooms(rooms, segment_seconds=self.segment_seconds))
+        if self.long_view_seconds is not None:
+            self.long_views.append(
+                long_view_rates(
+                    rooms,
+                    segment_seconds=self.segment_seconds,
+                    long_view_seconds=self.long_view_seconds,
+                )
+            )
 
     def merge(self, later: _Collected) -> None:
         """Take over what later rooms have given."""
-        for name in ("places", "rooms", "segments", "truth", "warnings"):
+        for name in ("places", "rooms", "segments", "long_views", "truth", "warnings"):
             getattr(self, name).extend(getattr(later, name))
         self.speech.merge(later.speech)
         self.simulated += later.simulated
@@ -105,7 +132,10 @@ def prepare_rooms(
     out: Path | str,
     *,
     target: str = "ctr",
+    target_scale: TargetScale | None = None,
     comment_lag: int | None = None,
+    labels: Path | str | None = None,
+    long_view_seconds: float = LONG_VIEW_SECONDS,
     segment_seconds: float = 30.0,
     frames_per_segment: int = 3,
     val: float = 0.1,
@@ -127,9 +157,13 @@ def prepare_rooms(
     Args:
         rooms_root: a folder of room folders, or one room folder.
         out: the prepared folder: new or empty, or one of an earlier `prepare`.
-        target: of `set_target`.
+        target: of `set_target`; among them long_view_rate, and where there is a table of labels
+            label, or label:CLASS,CLASS for some of them.
+        target_scale: of `set_target`; None for `default_scale`.
         comment_lag: segments between the comments and the segment whose text they are; None for
             `default_comment_lag`.
+        labels: table of labels of `read_labels`; None: `find_labels` in `rooms_root`.
+        long_view_seconds: how long those stay at least whom the long-view rate counts.
         segment_seconds: length of a segment.
         frames_per_segment: frames that `encode` takes from a segment.
         val: share of validation rooms.
@@ -153,17 +187,25 @@ def prepare_rooms(
     check_shares(val, test)
     if frames_per_segment < 1:
         raise InputError(f"frames_per_segment must be at least 1, not {frames_per_segment}")
+    check_long_view(long_view_seconds)
     length = Grid(segment_seconds).segment_seconds
     folders = find_rooms(rooms_root)
     _require_separate(out, [rooms_root, *folders])
     check_output(out, prepared.KIND, prepared.FILES)
-    collected = _collect(
-        folders, length, skip_bad_rooms, names, ray=ray, show_progress=show_progress
+    table = _read_labels(rooms_root, labels, target, names)
+    reading = _Reading(
+        segment_seconds=length,
+        long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
+        skip_bad_rooms=skip_bad_rooms,
+        names=names,
     )
+    collected = _collect(folders, reading, ray=ray, show_progress=show_progress)
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
-    segments = set_target(pl.concat(collected.segments, how="diagonal"), target)
+    segments = _segments(collected, table, target)
+    scale = target_scale or default_scale(segments, target)
+    segments = set_target(segments, target, scale)
     segments = segments.drop("split").join(rooms.select("room_id", "split"), on="room_id")
     _warn_of_lacks(collected, rooms, segments, target, {"val": val, "test": test})
     settings = {
@@ -172,6 +214,9 @@ def prepare_rooms(
         "segment_seconds": float(segment_seconds),
         "frames_per_segment": frames_per_segment,
         "target": target,
+        "target_scale": scale,
+        **({"long_view_seconds": float(long_view_seconds)} if target == LONG_VIEW else {}),
+        **({"labels": _labels_manifest(table, segments)} if table else {}),
         "comment_lag": lag,
     }
     choice = Choice(asr=asr, language=language, device=device)
@@ -185,20 +230,57 @@ def prepare_rooms(
         return _write(out, collected, rooms, segments, settings)
 
 
+def _read_labels(
+    root: Path, given: Path | str | None, target: str, names: Mapping[str, str] | None
+) -> Labels | None:
+    """The table of labels, where there is one.
+
+    Raises:
+        InputError: it cannot be read, or there is none and the target is of it.
+    """
+    path = Path(given) if given is not None else find_labels(root)
+    if path is not None:
+        return read_labels(path, names)
+    if is_label_name(target):
+        raise InputError(
+            f"target {target!r} needs a table of labels (room_id and t, or start_s and end_s): "
+            f"labels.csv in {root}, or --labels FILE"
+        )
+    return None
+
+
+def _labels_manifest(labels: Labels, segments: pl.DataFrame) -> dict[str, Any]:
+    columns = [f"{LABEL}:{name}" for name in labels.classes]
+    return {
+        "path": str(labels.path.resolve()),
+        "form": labels.form,
+        "classes": [name for name in columns if name in segments.columns],
+    }
+
+
+def _segments(collected: _Collected, labels: Labels | None, target: str) -> pl.DataFrame:
+    """All rooms' segments, with what else a target can be."""
+    segments = pl.concat(collected.segments, how="diagonal")
+    if labels is not None:
+        collected.warnings += labels.warnings
+        segments, warnings = add_labels(segments, labels, target, collected.counts)
+        collected.warnings += warnings
+    if target == LONG_VIEW:
+        rates = pl.concat(collected.long_views).cast({"segment": segments.schema["segment"]})
+        segments = segments.join(
+            rates, on=["room_id", "segment"], how="left", maintain_order="left"
+        )
+    return segments
+
+
 def _collect(
-    folders: Sequence[Path],
-    segment_seconds: float,
-    skip_bad_rooms: bool,
-    names: Mapping[str, str] | None,
-    *,
-    ray: str | None,
-    show_progress: bool,
+    folders: Sequence[Path], reading: _Reading, *, ray: str | None, show_progress: bool
 ) -> _Collected:
     """Read and segment all rooms, and see to it that each has an id of its own."""
     chunks = [folders[n : n + _CHUNK_ROOMS] for n in range(0, len(folders), _CHUNK_ROOMS)]
-    collected = _Collected(segment_seconds=segment_seconds)
+    collected = reading.nothing_yet()
     place_of: dict[str, Path] = {}
-    found = run_over(chunks, partial(_reader, segment_seconds, skip_bad_rooms, names), ray=ray)
+    found = run_over(chunks, partial(_reader, reading), ray=ray)
     with progress_bar("Reading rooms", len(folders), show=show_progress) as bar:
         for chunk, part in zip(chunks, found, strict=True):
             for room_id, folder in part.places:
@@ -213,14 +295,27 @@ def _collect(
     return collected
 
 
-def _reader(
-    segment_seconds: float, skip_bad_rooms: bool, names: Mapping[str, str] | None
-) -> Callable[[Sequence[Path]], _Collected]:
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """How rooms are read."""
+
+    segment_seconds: float
+    long_view_seconds: float | None
+    skip_bad_rooms: bool
+    names: Mapping[str, str] | None
+
+    def nothing_yet(self) -> _Collected:
+        return _Collected(
+            segment_seconds=self.segment_seconds, long_view_seconds=self.long_view_seconds
+        )
+
+
+def _reader(reading: _Reading) -> Callable[[Sequence[Path]], _Collected]:
     """What reads and segments the rooms of some folders."""
 
     def read(folders: Sequence[Path]) -> _Collected:
-        collected = _Collected(segment_seconds=segment_seconds)
-        for rooms in _read_rooms(folders, collected, skip_bad_rooms, names):
+        collected = reading.nothing_yet()
+        for rooms in _read_rooms(folders, collected, reading.skip_bad_rooms, reading.names):
             collected.add(rooms)
         return collected
 
@@ -296,7 +391,10 @@ def _warn_of_lacks(
             "labelled simulated"
         )
     if segments["target"].null_count() == segments.height:
-        hint = "; rooms without click logs can use comment_rate" if target == "ctr" else ""
+        hint = {
+            "ctr": "; rooms without click logs can use comment_rate",
+            LONG_VIEW: "; it needs who entered and who left (events.*: enter, exit)",
+        }.get(target, "")
         collected.warnings.append(f"no segment has the target {target!r}{hint}")
     for split, share in shares.items():
         if share > 0 and split not in rooms["split"]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import polars as pl
 
+from contentctr.config import COUNT_COLUMNS
 from contentctr.errors import InputError
 
 COMMENT_TARGETS = (
@@ -17,31 +19,60 @@ COMMENT_TARGETS = (
     "highlight_label",
 )
 """Targets made from the comments: the model must not see a segment's own comments."""
-UNRANKED_TARGETS = ("ctr", "highlight_score", "highlight_label")
-"""Taken as they are: they lie in [0, 1] and have a scale of their own."""
+SHARES = ("ctr", "long_view_rate", "retention", "highlight_score", "highlight_label")
+"""Lie in [0, 1] by what they are, and have a scale of their own."""
+TargetScale = Literal["none", "rank", "minmax"]
 _NO_TARGETS = ("segment", "start_s", "end_s", "target")
 
 
-def set_target(segments: pl.DataFrame, target: str) -> pl.DataFrame:
-    """`segments` with the column `target` filled.
+def set_target(
+    segments: pl.DataFrame, target: str, scale: TargetScale | None = None
+) -> pl.DataFrame:
+    """`segments` with the column `target` filled: `raw_target`, on a scale.
 
-    UNRANKED_TARGETS are taken as they are. "comment_rate" is comments a second; it and any
-    numeric column are mapped to [0, 1] by rank inside the room: (average rank - 1) / (n - 1) over
-    the room's n segments that have a value, 0.5 where n is 1 or all are equal. No value, no target.
+    "none" takes it as it is. "rank" is (average rank - 1) / (n - 1) over the room's n segments
+    that have a value, "minmax" (value - lowest) / (highest - lowest) of the room's; both are 0.5
+    where n is 1 or all are equal. No value, no target.
 
     Args:
         segments: of SEGMENTS_SCHEMA, with any further columns.
-        target: ctr, comment_rate, or a numeric column.
+        target: of `raw_target`.
+        scale: None for `default_scale`.
+
+    Raises:
+        InputError: there is no such numeric column, or a value is outside [0, 1] and stays so.
+    """
+    value = raw_target(segments, target)
+    scale = scale or default_scale(segments, target)
+    if scale == "rank":
+        return segments.with_columns(target=_rank_inside_room(value))
+    if scale == "minmax":
+        return segments.with_columns(target=_spread_inside_room(value))
+    found = segments.with_columns(target=value)
+    outside = found.filter(~pl.col("target").is_between(0, 1))
+    if outside.height:
+        row = outside.row(0, named=True)
+        raise InputError(
+            f"target {target!r} must lie in [0, 1] with --target-scale none, not {row['target']} "
+            f"(room {row['room_id']!r}, segment {row['segment']}); rank or minmax maps it there"
+        )
+    return found
+
+
+def raw_target(segments: pl.DataFrame, target: str) -> pl.Expr:
+    """What is measured of each segment, before any scale: Float64, null where there is nothing.
+
+    Args:
+        segments: of SEGMENTS_SCHEMA, with any further columns.
+        target: ctr, comment_rate (comments a second), or a numeric column.
 
     Raises:
         InputError: there is no such numeric column; lists those there are.
     """
-    if target == "ctr":
-        return segments.with_columns(target=pl.col("ctr"))
     if target == "comment_rate":
         # Lengths that differ in a float's last digits alone must not order equal counts.
         seconds = (pl.col("end_s") - pl.col("start_s")).round(6)
-        return segments.with_columns(target=_rank_inside_room(pl.col("comment_count") / seconds))
+        return pl.col("comment_count") / seconds
     numeric = [
         name
         for name, kind in segments.schema.items()
@@ -52,9 +83,20 @@ def set_target(segments: pl.DataFrame, target: str) -> pl.DataFrame:
             f"target must be comment_rate or one of the numeric columns {', '.join(numeric)}; not "
             f"{target!r}"
         )
-    if target in UNRANKED_TARGETS:
-        return segments.with_columns(target=pl.col(target).cast(pl.Float64))
-    return segments.with_columns(target=_rank_inside_room(pl.col(target)))
+    return pl.col(target).cast(pl.Float64).fill_nan(None)
+
+
+def default_scale(segments: pl.DataFrame, target: str) -> TargetScale:
+    """The scale of a target for which none is asked: "none" for what lies in [0, 1], else "rank".
+
+    A count or a rate of ours is ranked even where no value is above 1: that is chance.
+    """
+    if target in SHARES:
+        return "none"
+    if target in ("comment_rate", "viewers", "clickers", *COUNT_COLUMNS):
+        return "rank"
+    value = segments.select(raw_target(segments, target)).to_series().drop_nulls()
+    return "none" if value.is_between(0, 1).all() else "rank"
 
 
 def default_comment_lag(target: str) -> int:
@@ -125,7 +167,6 @@ def assign_splits(rooms: pl.DataFrame, *, val: float = 0.1, test: float = 0.1) -
 
 
 def _rank_inside_room(value: pl.Expr) -> pl.Expr:
-    value = value.cast(pl.Float64).fill_nan(None)
     rank = value.rank("average").over("room_id")
     count = value.count().over("room_id")
     return (
@@ -133,6 +174,17 @@ def _rank_inside_room(value: pl.Expr) -> pl.Expr:
         .then(None)
         .when(count > 1)
         .then((rank - 1) / (count.cast(pl.Float64) - 1))
+        .otherwise(0.5)
+    )
+
+
+def _spread_inside_room(value: pl.Expr) -> pl.Expr:
+    low, high = value.min().over("room_id"), value.max().over("room_id")
+    return (
+        pl.when(value.is_null())
+        .then(None)
+        .when(high > low)
+        .then((value - low) / (high - low))
         .otherwise(0.5)
     )
 

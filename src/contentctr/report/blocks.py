@@ -53,6 +53,8 @@ class Bars:
 
     rows: Sequence[tuple[str, str, float | None]]
     """Name, what it is, and the number; None where it is undefined."""
+    limits: Sequence[tuple[float, float] | None] = ()
+    """Of each row's interval, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

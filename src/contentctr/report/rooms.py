@@ -23,12 +23,12 @@ from contentctr.report.blocks import (
 )
 from contentctr.report.canvas import Canvas
 from contentctr.report.cards import CurveCard, best_median_worst, curve_cards
+from contentctr.report.floors import floors_blocks
 from contentctr.report.page import Page, Section
 from contentctr.report.training import training_blocks
 from contentctr.report.words import (
     comparison,
     counted,
-    metric_bars,
     notices,
     reference_name,
     setup_blocks,
@@ -39,7 +39,7 @@ from contentctr.report.words import (
     target_name,
 )
 from contentctr.score.evaluation import FORMS, Evaluation
-from contentctr.score.highlights import clock, find_highlights
+from contentctr.score.highlights import clock, find_highlights, is_flat
 
 METRICS = FORMS["rooms"].metrics
 
@@ -73,7 +73,7 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
         mark=canvas.note,
         sections=[
             Section(key="result", title="Result", blocks=_result(found)),
-            Section(key="metrics", title="Metrics", blocks=[_metrics_table(found)]),
+            Section(key="metrics", title="Metrics", blocks=_metrics(found)),
             Section(key="rooms", title="Rooms", blocks=_rooms(found, most, canvas)),
             Section(key="fit", title="Predicted against true", blocks=_fit(found, canvas)),
             Section(key="training", title="Training", blocks=training),
@@ -92,14 +92,34 @@ def _result(found: Evaluation) -> list[Block]:
         ("the streamer mean", references.get("streamer_mean", {}).get("kendall_tau")),
         (ceiling, references.get("oracle", {}).get("kendall_tau")),
     )
-    words = (
-        f"Kendall's tau{simulated_mark(found.metrics)} says how well the scores rank all segments: "
-        f"1 is the true order, 0 is chance. {compared}"
-    )
-    return [Paragraph(text=words), metric_bars(found.metrics, "kendall_tau", _REFERENCES)]
+    blocks = floors_blocks(found.metrics, _REFERENCES)
+    if compared:
+        words = f"Kendall's tau over all segments{simulated_mark(found.metrics)}: {compared}"
+        blocks.append(Paragraph(text=words))
+    return blocks
 
 
 # Metrics
+
+
+def _metrics(found: Evaluation) -> list[Block]:
+    labels = found.metrics.get("labels", {}).get("classes", {})
+    return [_metrics_table(found), *([_labels_table(labels)] if labels else [])]
+
+
+def _labels_table(labels: Mapping[str, Any]) -> Grid:
+    """How well the scores find each class of the table of labels."""
+    rows = [
+        [
+            name.removeprefix("label:") if name != "label" else "any label",
+            f"{of['positives']:,}",
+            show_number(of["base_rate"]),
+            show_number(of["average_precision"]),
+        ]
+        for name, of in labels.items()
+    ]
+    head = ["Label", "Segments", "Base rate, which is chance", "Average precision"]
+    return Grid(name="Labels", head=head, rows=rows, numbers=range(1, 4), small=True)
 
 
 def _metrics_table(found: Evaluation) -> Grid:
@@ -112,7 +132,7 @@ def _metrics_table(found: Evaluation) -> Grid:
     }
     about = _metric_names(block)
     rows: list[list[Cell]] = []
-    for metric in METRICS:
+    for metric in about:
         name, says, over = about[metric]
         values = [show_number(block[metric])]
         values += [show_number(r[metric]) if metric in r else "–" for r in others.values()]
@@ -122,7 +142,7 @@ def _metrics_table(found: Evaluation) -> Grid:
 
 
 def _metric_names(block: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Each metric's name, what it says, and what it is taken over."""
+    """Each metric's name, what it says, and what it is taken over; labels have some more."""
     counts, share = block["counts"], f"{100 * block['top_share']:g} %"
     segments = counted(counts["samples"], "segment")
     return {
@@ -152,6 +172,21 @@ def _metric_names(block: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
             f"share of a room's predicted top {share} in its true top; higher is better",
             _rooms_over(counts, "top"),
         ),
+        **(_label_names(block, segments) if "base_rate" in block else {}),
+    }
+
+
+def _label_names(block: Mapping[str, Any], segments: str) -> dict[str, tuple[str, str, str]]:
+    chance = f"chance is {show_number(block['base_rate'])}; higher is better"
+    over = f"{segments}, {block['positives']:,} of them positive"
+    return {
+        "average_precision": ("Average precision", chance, over),
+        "average_precision_in_rooms": (
+            "Average precision inside a room",
+            "mean over rooms; higher is better",
+            f"{counted(block['rooms_with_positives'], 'room')} with a positive segment",
+        ),
+        "roc_auc": ("ROC AUC", "chance is 0.5; higher is better", over),
     }
 
 
@@ -227,10 +262,13 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
         room.rows[name].fill_null(np.nan).to_numpy()
         for name in ("start_s", "end_s", "score", "target", "truth")
     )
-    best = find_highlights(scores, starts, ends)
+    flat = is_flat(scores)
+    best = [] if flat else find_highlights(scores, starts, ends)
     times = ", ".join(f"{clock(h.start_s)} to {clock(h.end_s)}" for h in best) or "none"
     streamer, tau = str(room.rows["streamer_id"][0]), f"tau {show_number(room.tau)}"
     facts = f"{tau} over {counted(room.samples, 'segment')}"
+    if flat:
+        facts += " · flat: its odds differ by less than a tenth, so no highlight is marked"
     return CurveCard(
         label=label,
         heading=f"Room {room.room_id}",

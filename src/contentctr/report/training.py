@@ -18,6 +18,7 @@ _PANELS = {
     "pair": "Pairwise loss",
     "align": "Alignment loss",
     "kendall_tau": "Kendall's tau (validation)",
+    "average_precision": "Average precision (validation)",
     "map": "mAP (validation)",
 }
 """Titles of the log's numbers; a number that the log does not have, or only as 0, has no panel."""

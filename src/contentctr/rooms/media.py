@@ -14,9 +14,10 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameChoice, FrameReader
+from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.room import Media
 from contentctr.rooms.video import TimedPacket, Video, picture

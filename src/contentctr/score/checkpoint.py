@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
 from contentctr.encode import encoders
+from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
@@ -87,6 +88,9 @@ class Checkpoint:
         wanted, found = to_dict(self.trained_on), to_dict(data)
         # A revision says more than a name; speech from elsewhere is a warning (`speech_warnings`).
         free = {"simulated", "visual_encoder", "text_encoder", "speech_source"}
+        # Engines of one precision are equal to rounding, and precisions near enough for a model
+        # (docs/decisions.md, "Inference engines").
+        free |= {f"{part}_{x}" for part in ("visual", "text") for x in ("engine", "precision")}
         if not self.config.model.reads_counts:
             free.add("statistics_dim")
         if not self.config.model.sound:
@@ -149,6 +153,33 @@ class Checkpoint:
             return sound_of_revision(self.spec.sound_revision)
         except InputError as error:
             raise InputError(f"{self.folder}: {error}") from None
+
+    def load_frozen_encoders(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        engine: str = "auto",
+        notes: list[str] | None = None,
+    ) -> tuple[encoders.VisualEncoder, encoders.TextEncoder]:
+        """Both, run by an inference engine, in the precision of the features that were learned.
+
+        Args:
+            device: where they are put.
+            engine: as `encoders.for_inference` takes it.
+            notes: what the user should know of the engines is added to it.
+
+        Raises:
+            InputError: as `load_encoders`, or the engine cannot be had.
+        """
+        visual, text = self.load_encoders(device)
+        return (
+            encoders.for_inference(
+                visual, engine=engine, like=runtime_in(self.spec, "visual"), notes=notes
+            ),
+            encoders.for_inference(
+                text, engine=engine, like=runtime_in(self.spec, "text"), notes=notes
+            ),
+        )
 
     def require_revisions(self, visual: str, text: str) -> None:
         """Stop where the encoders at hand are not the very ones that the model was trained with.

@@ -53,9 +53,26 @@ _FIELDS: Schema = {
 LOG_SCHEMA: Schema = {
     "step": pl.Int64,
     "split": pl.String,
-    **dict.fromkeys(("total", "point", "pair", "align", "kendall_tau", "map"), pl.Float64),
+    **dict.fromkeys(
+        ("total", "point", "pair", "align", "kendall_tau", "average_precision", "map"), pl.Float64
+    ),
 }
-"""What is read of training_log.jsonl; which of the last two a line has depends on the task."""
+"""What is read of training_log.jsonl; which of the last three a line has depends on the task."""
+
+
+FLOORS = {
+    "segment_before": ("segment before", "the target of the segment before"),
+    "exponential_mean": ("exponential mean", "of earlier segments, half-life 3"),
+    "streamer_mean": ("streamer mean", "of the training rooms"),
+    "trees": ("trees on earlier counts", "gradient boosting, fitted on the training rooms"),
+}
+"""By their keys in metrics.json, what pages call the rules of thumb, and what each knows."""
+METRIC_NAMES = {
+    "kendall_tau": "Kendall's tau",
+    "kendall_tau_in_rooms": "Kendall's tau inside a room",
+    "average_precision": "average precision",
+}
+"""Metrics that a model and its floors are compared by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +114,7 @@ FORMS = {
             "calibration_error",
             "precision_at_top",
         ),
-        fields={"horizon": int},
+        fields={"horizon": int, "floors": dict},
     ),
     "personal": Form(
         tables={

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+FLAT = 0.1
+"""A curve whose odds differ by less than this share of them is flat."""
 SHARE = 0.2
 """Share of a room's segments that are marked at most."""
 
@@ -116,6 +118,23 @@ def find_highlights(
             )
         )
     return sorted(found, key=lambda h: (-h.score, h.start_s))[:top_k]
+
+
+def is_flat(scores_N: ArrayLike) -> bool:
+    """Whether a curve hardly tells a room's segments apart: its odds differ by less than a tenth.
+
+    Odds, so that a rare label's scores of 0.01 and 0.02 count as the double that they are; from
+    the 5th to the 95th percentile, so that one segment makes no curve.
+
+    Args:
+        scores_N: shape (N,), in [0, 1]; NaN where a segment has no score.
+    """
+    known = np.asarray(scores_N, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if len(known) < 2:
+        return True
+    low, high = np.quantile(known, (0.05, 0.95), method="nearest").tolist()
+    return bool(high * (1 - low) < (1 + FLAT) * low * (1 - high)) if low < high else True
 
 
 def clock(seconds: float) -> str:

@@ -153,6 +153,7 @@ def _manifest(settings: dict[str, Any]) -> dict[str, Any]:
         "segment_seconds": float(SEGMENT_SECONDS),
         "frames_per_segment": FRAMES,
         "target": "ctr",
+        "target_scale": "none",
         "comment_lag": 0,
         "simulator": settings,
     }

@@ -63,6 +63,9 @@ TRUTH_SCHEMA: dict[str, Any] = {
     "click_probability": pl.Float64,
     "activity": pl.String,
 }
+LABEL = "label"
+"""The target that a table of labels gives, and before a colon those of single classes."""
+_NO_LABELS = ("ctr", "long_view_rate")
 KIND = "prepared rooms"
 FILES = ("manifest.json", "truth.parquet", "rooms.parquet", "segments.parquet")
 """What `prepare` puts into the folder, as outputs.py takes it."""
@@ -97,6 +100,22 @@ class PreparedRooms(PreparedFolder):
             return _read_segments(self.root / SEGMENTS_FILE)
         return self.once(SEGMENTS_FILE, partial(_read_segments, without=("speech", "comments")))
 
+    def has_label_target(self) -> bool:
+        """Whether the target says yes or no of a segment: 0 or 1, or a label's share of it.
+
+        A CTR of few viewers is 0 or 1 too, and still a share of them.
+        """
+        manifest = self.manifest()
+        if (
+            manifest.get("target_scale", "none") != "none"
+            or manifest.get("target", "ctr") in _NO_LABELS
+        ):
+            return False
+        if is_label_name(manifest["target"]):
+            return True
+        known = self.segments(texts=False)["target"].drop_nulls()
+        return known.is_in([0.0, 1.0]).all() and known.n_unique() == 2
+
     def content_hash(self) -> str:
         """Hash of segments.parquet; "" where its writer gave none."""
         return str(self.manifest().get("hashes", {}).get(SEGMENTS_FILE, ""))
@@ -107,6 +126,11 @@ class PreparedRooms(PreparedFolder):
         return (
             read_parquet(path, TRUTH_SCHEMA).sort("room_id", "segment") if path.is_file() else None
         )
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a column comes from a table of labels: "label", or "label:Goal"."""
+    return name == LABEL or name.startswith(f"{LABEL}:")
 
 
 def _read_segments(path: Path, without: Sequence[str] = ()) -> pl.DataFrame:

@@ -221,6 +221,7 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
             "what changed is encoded)"
         )
     values = {**to_dict(stored), "target": prepared.get("target")}
+    values["target_scale"] = prepared.get("target_scale", "none")
     values["simulated"] = prepared.get("simulated", False)
     values["statistics_dim"] = statistics.WIDTH
     return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))

@@ -16,6 +16,7 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
+from contentctr.metrics.average_precision import average_precision
 from contentctr.metrics.ctr import kendall_tau, log_loss
 from contentctr.models.registry import model_type
 from contentctr.score.rooms import score_segments
@@ -39,6 +40,10 @@ class RoomsTask:
 
     def __init__(self, data: PreparedRooms) -> None:
         self.data, self.root = data, data.root
+        self.is_label = data.has_label_target()
+        if self.is_label:
+            # Of 2 % of positives tau sees little but the order of the others, which is chance.
+            self.score = "average_precision"
 
     def spec(self, config: Config) -> DataSpec:
         """As Task has it; fine-tuning needs the encoders' inputs."""
@@ -89,19 +94,20 @@ class RoomsTask:
             block=config.train.block,
             **loader_settings(config, process),
         )
-        return loader, Validation(held_out, config, target)
+        return loader, Validation(held_out, config, target, self.is_label)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Kendall's tau and log loss over the validation samples."""
+    """Kendall's tau and log loss over the validation samples; of labels average precision too."""
 
     data: SegmentData
     config: Config
     target: str
+    is_label: bool = False
 
     def __call__(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Both metrics; nothing where tau is undefined."""
+        """The metrics; nothing where tau is undefined."""
         data, config = self.data, self.config
         sample_S = is_sample(data, config.data, self.target)
         if sample_S.sum() < 2:
@@ -115,7 +121,13 @@ class Validation:
         )
         scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
         tau = kendall_tau(scores, targets)
-        return {} if math.isnan(tau) else {"kendall_tau": tau, "point": log_loss(scores, targets)}
+        if math.isnan(tau):
+            return {}
+        found = {"kendall_tau": tau, "point": log_loss(scores, targets)}
+        if self.is_label:
+            # Defined where tau is: the targets are not all 0, nor the scores all one.
+            found["average_precision"] = average_precision(targets > 0, scores)
+        return found
 
 
 def _imported(config: Config, known: Vocabulary, table: Path) -> tuple[Config, Vocabulary]:

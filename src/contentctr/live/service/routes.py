@@ -96,6 +96,7 @@ async def get_info(service: TheService) -> Response:
             "visual_dim": spec.visual_dim,
             "text_dim": spec.text_dim,
             "frames_per_segment": spec.frames_per_segment,
+            "frames": spec.frames,
             "encodes": service.encoder is not None,
             "has_shares": service.engine.has_shares,
             "sound_dim": spec.sound_dim if service.engine.config.model.sound else 0,

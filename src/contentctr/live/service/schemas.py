@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from contentctr.config import FrameChoice
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
 from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX
@@ -263,6 +264,10 @@ class InfoOut(BaseModel):
     visual_dim: int
     text_dim: int
     frames_per_segment: int
+    frames: FrameChoice = Field(
+        description="Pictures that the model was trained on: those shown at a time, or the "
+        "keyframes before it."
+    )
     encodes: bool
     has_shares: bool
     sound_dim: int = Field(description="Numbers of `sound`; 0: the model reads none.")

@@ -20,7 +20,6 @@ from contentctr.live.watch.logs import GrowingLog
 from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
-from contentctr.rooms.frames import FrameChoice
 from contentctr.rooms.listening import Samples
 from contentctr.rooms.room import Room
 from contentctr.rooms.sound import own_length
@@ -39,7 +38,6 @@ class WatchedRoom:
         comments: its chat.
         speech: its transcript.
         delay_s: how long a segment waits for lines of the two.
-        frames: which picture stands for a time.
         listener: hears it, where it has no transcript.
         sound: whether segments are given out with their sound.
     """
@@ -53,7 +51,6 @@ class WatchedRoom:
         comments: GrowingLog | None = None,
         speech: GrowingLog | None = None,
         delay_s: float = DELAY_S,
-        frames: FrameChoice = "exact",
         listener: Listener | None = None,
         sound: bool = False,
     ) -> None:
@@ -61,7 +58,7 @@ class WatchedRoom:
         """Segments given out."""
         assert speech is None or listener is None
         self._has_sound, listen = sound, sound or listener is not None
-        self._video = WatchedVideo(source, spec, waiting, frames=frames, listen=listen)
+        self._video = WatchedVideo(source, spec, waiting, listen=listen)
         self._listener = listener
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech

@@ -19,7 +19,7 @@ from contentctr.batch import DataSpec
 from contentctr.live.watch.sources import open_source
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.rooms.clock import SETTLE_S
-from contentctr.rooms.frames import FrameChoice, FrameReader
+from contentctr.rooms.frames import FrameReader
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.media import frame_times
 from contentctr.rooms.sound import SoundReader, sound_warnings
@@ -62,18 +62,11 @@ class WatchedVideo:
         source: of `open_source`.
         spec: length of a segment, and its frames.
         waiting: how the source is waited for.
-        frames: which picture stands for a time.
         listen: whether its sound is wanted.
     """
 
     def __init__(
-        self,
-        source: str,
-        spec: DataSpec,
-        waiting: Waiting,
-        *,
-        frames: FrameChoice = "exact",
-        listen: bool = False,
+        self, source: str, spec: DataSpec, waiting: Waiting, *, listen: bool = False
     ) -> None:
         self.duration_s = 0.0
         """How long the room has lasted."""
@@ -81,7 +74,7 @@ class WatchedVideo:
         """Whether a stream of pictures has been met."""
         self.has_sound = False
         """Whether sound has come."""
-        self._source, self._waiting, self._frames = source, waiting, frames
+        self._source, self._waiting, self._frames = source, waiting, spec.frames
         self._listen = listen
         self._sound: SoundReader | None = None
         self._grid, self._per_segment = Grid(spec.segment_seconds), spec.frames_per_segment

@@ -55,7 +55,13 @@ from contentctr.prepare.klm3.settings import (
     Settings,
     check_settings,
 )
-from contentctr.prepare.targets import assign_splits, default_comment_lag, set_target
+from contentctr.prepare.targets import (
+    SHARES,
+    TargetScale,
+    assign_splits,
+    default_comment_lag,
+    set_target,
+)
 from contentctr.progress import Progress, progress_bar
 from contentctr.shards import run_over
 from contentctr.store import rooms as prepared
@@ -76,6 +82,7 @@ def prepare_klm3(
     out: Path | str,
     *,
     target: str = "ctr",
+    target_scale: TargetScale | None = None,
     comment_lag: int | None = None,
     rooms: Literal["all", "benchmark"] = "all",
     val: float | None = None,
@@ -95,6 +102,7 @@ def prepare_klm3(
         out: the prepared folder: new or empty, or one of an earlier `prepare`; the stored features
             in it stay, `encode` renews what changed.
         target: of `set_target`; ctr, comment_rate, highlight_score, highlight_label, ...
+        target_scale: of `set_target`; None: "none" for SHARES, else "rank".
         comment_lag: as `prepare_rooms`.
         rooms: "all", or "benchmark": the 10,000 with most sessions, of those with at least 5
             segments and 5 sessions begun by the start of the last one (ties: the lower id).
@@ -113,6 +121,8 @@ def prepare_klm3(
     shares = BENCHMARK_SHARES if rooms == "benchmark" else (0.1, 0.1)
     settings = Settings(
         target=target,
+        # By its name, not by its values: buckets of rooms are prepared one by one.
+        target_scale=target_scale or ("none" if target in SHARES else "rank"),
         comment_lag=default_comment_lag(target) if comment_lag is None else comment_lag,
         rooms=rooms,
         val=shares[0] if val is None else val,
@@ -288,7 +298,7 @@ class _Job:
         grid = build_grid(rooms, self._read("grid", bucket, rooms))
         sessions = clean_sessions(self._read("sessions", bucket, rooms))
         table = count_segments(grid, Logs(sessions=sessions, **optional), counts)
-        table = _finished(table, chosen, self.settings.target)
+        table = _finished(table, chosen, self.settings)
         counts |= {
             "segments": table.height,
             "segments_with_target": table.height - table["target"].null_count(),
@@ -350,7 +360,7 @@ class _Job:
         return {name: count for name, count in sorted(counts.items()) if count}
 
 
-def _finished(table: pl.DataFrame, chosen: pl.DataFrame, target: str) -> pl.DataFrame:
+def _finished(table: pl.DataFrame, chosen: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Columns of SEGMENTS_SCHEMA and OWN_SCHEMA, by room id and segment."""
     known = chosen.select(
         "live_id",
@@ -360,8 +370,9 @@ def _finished(table: pl.DataFrame, chosen: pl.DataFrame, target: str) -> pl.Data
     )
     named = table.join(known, on="live_id", how="left", maintain_order="left")
     columns = {**SEGMENTS_SCHEMA, **OWN_SCHEMA}
+    named = named.with_columns(target=pl.lit(None, pl.Float64))
     return (
-        set_target(named.with_columns(target=pl.lit(None, pl.Float64)), target)
+        set_target(named, settings.target, settings.target_scale)
         .select(pl.col(name).cast(kind) for name, kind in columns.items())
         .sort("room_id", "segment")
     )

@@ -93,6 +93,7 @@ class Result:
             "stored_visual": True,
             "frames_per_segment": 1,
             "target": settings.pop("target"),
+            "target_scale": settings.pop("target_scale"),
             "comment_lag": settings.pop("comment_lag"),
             "klm3": settings,
             "simulated": self.simulated,

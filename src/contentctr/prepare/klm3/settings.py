@@ -12,7 +12,7 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.prepare.klm3.files import TABLES
 from contentctr.prepare.klm3.segments import OWN_SCHEMA
-from contentctr.prepare.targets import check_comment_lag, check_shares
+from contentctr.prepare.targets import TargetScale, check_comment_lag, check_shares
 from contentctr.store.rooms import COUNT_COLUMNS
 
 BENCHMARK_ROOMS, BENCHMARK_SEGMENTS, BENCHMARK_ENTERED = 10_000, 5, 5
@@ -36,6 +36,7 @@ class Settings:
     """What a result depends on, beside the files."""
 
     target: str
+    target_scale: TargetScale
     comment_lag: int
     rooms: str
     val: float
