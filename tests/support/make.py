@@ -178,6 +178,7 @@ def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
             "split": splits,
             "media": [None] * rooms,
             "media_kind": [None] * rooms,
+            "sound": [None] * rooms,
         },
         schema=ROOMS_SCHEMA,
     )

@@ -158,7 +158,7 @@ class RoomScorer:
         self._statistics = (
             LiveStatistics(max_rooms, self.horizon, spec.target) if reads_counts else None
         )
-        self._has_token = config.model.statistics
+        self._has_token, self._has_sound = config.model.statistics, config.model.sound
         self._rooms: dict[str, _Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
@@ -268,7 +268,9 @@ class RoomScorer:
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
             read = [row.values_X for row in plan.followed[part]] if self._has_token else []
-            batch = as_batch(plan.contents[part], plan.streamers[part], self._spec, read)
+            batch = as_batch(
+                plan.contents[part], plan.streamers[part], self._spec, read, sound=self._has_sound
+            )
             found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
         return torch.cat(found) if found else torch.empty(0)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import av
@@ -31,6 +32,8 @@ JUMP_S = 0.1
 """ffmpeg has the same bound."""
 LATE_S = 5.0
 """Muxers put sound this far behind its pictures at most."""
+_TOLD_S = 1.0
+"""Less sound than this left out is rounding of stamps."""
 _RATES = (1000, 768_000)
 _LONGEST_S = 30.0
 """Frames of other rates, or longer ones, are damage: made into 16 kHz, they would fill memory."""
@@ -170,6 +173,24 @@ class SoundReader:
             # A copy: the frame's memory is FFmpeg's.
             self._samples.append((at + cut, samples[cut:].copy()))
             self._end = self._next
+
+
+def own_length(start_s: float, end_s: float) -> int:
+    """How many samples `SoundReader.take` gives."""
+    return round(end_s * RATE) - round(start_s * RATE)
+
+
+def sound_warnings(name: Path | str, reader: SoundReader) -> list[str]:
+    """What a user should know of a recording's sound, all of which was read."""
+    notes = []
+    if reader.bad:
+        notes.append(f"{name}: {reader.bad} packets of its sound could not be decoded")
+    if reader.left_out_s > _TOLD_S:
+        notes.append(
+            f"{name}: {reader.left_out_s:.1f} s of its sound are left out: they lie before the end "
+            "of what had come"
+        )
+    return notes
 
 
 def _is_sound(frame: AudioFrame) -> bool:

@@ -29,6 +29,7 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
 from contentctr.encode import encoders
 from contentctr.encode.engines.runtime import runtime_in
+from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
@@ -139,6 +140,19 @@ class Checkpoint:
         )
         self.require_revisions(visual.revision, text.revision)
         return visual, text
+
+    def load_sound(self) -> SoundEncoder | None:
+        """What makes the sound's features that the model reads; None if it reads none.
+
+        Raises:
+            InputError: it is not what the model was trained with.
+        """
+        if not self.config.model.sound:
+            return None
+        try:
+            return sound_of_revision(self.spec.sound_revision)
+        except InputError as error:
+            raise InputError(f"{self.folder}: {error}") from None
 
     def load_frozen_encoders(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor
 from contentctr.batch import Batch, EncoderInputs, ExtraInput, IdFeatures
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
-from contentctr.store.vectors import InputStore
+from contentctr.store.inputs import InputStore
 from contentctr.windows.loader import EpochLoader, uniform
 from contentctr.windows.segment_data import IntArray, SegmentData
 

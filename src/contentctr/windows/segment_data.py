@@ -18,10 +18,11 @@ from torch import Tensor
 from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
 from contentctr.errors import InputError
+from contentctr.store.inputs import InputStore
 from contentctr.store.mapped import MappedFeatures, MappedRows
 from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
 from contentctr.store.statistics import known_target, table_statistics
-from contentctr.store.vectors import FeatureStore, InputStore, SegmentFeatures
+from contentctr.store.vectors import FeatureStore, SegmentFeatures
 
 IntArray = npt.NDArray[np.int64]
 _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "target")
@@ -137,15 +138,14 @@ def load_segments(
     if split != "all":
         table = table.filter(pl.col("split") == split)
     found = _found(table, data, vocabulary, horizon, inputs=inputs, content=content)
-    if model is None:
-        return found
-    return with_extra(found, table, model, horizon=horizon, target=data.manifest()["target"])
+    sizes, target = model or ModelConfig(), data.manifest()["target"]
+    return with_extra(found, table, sizes, horizon=horizon, target=target)
 
 
 def with_extra(
     data: SegmentData, table: pl.DataFrame, model: ModelConfig, *, horizon: int, target: str
 ) -> SegmentData:
-    """The segments with what the model's extra tokens and its residual form need.
+    """The segments with what the model's extra tokens and its residual form need, and no more.
 
     Args:
         data: the segments.
@@ -162,10 +162,10 @@ def with_extra(
             f"model.residual must be false with target {target!r}: only the CTR and what is "
             "counted in a segment are known when it has ended"
         )
+    extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
-        return data
+        return dataclasses.replace(data, extra=extra)
     found = table_statistics(table, horizon=horizon, target=target)
-    extra = dict(data.extra)
     if model.statistics:
         values_SX, has_S = torch.from_numpy(found.values_RX), torch.from_numpy(found.has_R)
         extra["statistics"] = ExtraRows(values_SX=values_SX, has_S=has_S)
@@ -204,7 +204,7 @@ def from_features(
         torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows
         for rows in (found.visual, found.text)
     )
-    return from_arrays(
+    data = from_arrays(
         table,
         vocabulary,
         visual_SV=visual_SV,
@@ -214,6 +214,19 @@ def from_features(
         has_comments_S=torch.from_numpy(found.has_comments),
         horizon=horizon,
     )
+    return _with_sound(data, found.sound, found.has_sound)
+
+
+def _with_sound(
+    data: SegmentData,
+    sound_SX: npt.NDArray[np.float16] | MappedRows | Tensor | None,
+    has_sound_S: npt.NDArray[np.bool_] | Tensor | None,
+) -> SegmentData:
+    if sound_SX is None or has_sound_S is None:
+        return data
+    values_SX = torch.from_numpy(sound_SX) if isinstance(sound_SX, np.ndarray) else sound_SX
+    rows = ExtraRows(values_SX=values_SX, has_S=torch.as_tensor(has_sound_S))
+    return dataclasses.replace(data, extra={**data.extra, "sound": rows})
 
 
 def from_arrays(
@@ -307,7 +320,7 @@ def _with_inputs(
     """Segments whose features the model's own encoders will make."""
     rooms = table.group_by("room_id", maintain_order=True).len()
     store = InputStore(data.inputs_dir, dict(rooms.iter_rows()))
-    return from_arrays(
+    found = from_arrays(
         table,
         vocabulary,
         visual_SV=_zeros(len(table), store.visual_dim),
@@ -318,6 +331,7 @@ def _with_inputs(
         horizon=horizon,
         inputs=store,
     )
+    return _with_sound(found, store.sound, store.has_sound)
 
 
 def _zeros(rows: int, width: int) -> Tensor:
