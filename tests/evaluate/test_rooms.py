@@ -169,6 +169,28 @@ def test_metrics_come_from_the_predictions(simulated: tuple[PreparedRooms, Path]
     assert "imulated" in page and f"{found['kendall_tau']:.3f}" in page
 
 
+def test_speech_from_elsewhere_is_told_and_no_error(tmp_path: Path) -> None:
+    data, found = write_data(tmp_path / "data"), {}
+    manifest = data.features_dir / "manifest.json"
+    whole = json.loads(manifest.read_text())
+
+    def heard_from(source: str) -> None:
+        whole["spec"]["speech_source"] = source
+        manifest.write_text(json.dumps(whole))
+
+    heard_from("files")
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    for source in ("files", "embedded@1", "none"):
+        heard_from(source)
+        out = tmp_path / source
+        metrics = evaluate_model(tmp_path / "run", data.root, out, show_progress=False)
+        found[source] = metrics["warnings"]
+    assert found.pop("embedded@1") == [
+        "speech is from embedded@1; the model was trained on speech from files"
+    ]
+    assert found == {"files": [], "none": []}
+
+
 def test_the_batch_size_changes_nothing(
     simulated: tuple[PreparedRooms, Path], tmp_path: Path
 ) -> None:
