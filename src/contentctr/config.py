@@ -27,6 +27,8 @@ COUNT_COLUMNS = (
     "exits",
 )
 """Actions that are counted in a segment."""
+EXTRA_TOKENS = ("statistics", "sound")
+"""Content tokens beyond the paper's two, each a setting of ModelConfig, off by default."""
 
 T = TypeVar("T")
 PairKind = Literal["none", "L0", "L1", "L2", "L3"]
@@ -35,6 +37,8 @@ LearningRate = Literal["constant", "cosine"]
 Precision = Literal["no", "bf16"]
 CountValues = Literal["buckets", "dense"]
 CrossKind = Literal["mixture", "low_rank", "matrix"]
+FrameChoice = Literal["exact", "keyframe"]
+"""Which picture of a video stands for a time (rooms/frames.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,15 @@ class ModelConfig:
     """Segments that each decoder layer sees, itself among them, such as 7,7,8; "": all of the
     window, as in the paper. With 1 + the sum of (each - 1) equal to the window's length the
     decoder can be run on a stream, each segment once, and is the same function as on windows."""
+    statistics: bool = False
+    """A content token of what the room's viewers did in earlier segments: counts, rates and their
+    exponential means. Beyond the paper."""
+    sound: bool = False
+    """A content token of a segment's sound: loudness, log-mel bands, shares of speech, singing and
+    music; needs `encode --sound`. Beyond the paper."""
+    residual: bool = False
+    """The score starts from the exponential mean of the target in earlier segments: its log-odds,
+    times a learned number, are added to the model's own. Beyond the paper."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
@@ -139,6 +152,16 @@ class ModelConfig:
             return (0,) * self.decoder_layers
         parts = self.decoder_lookback.split(",")
         return tuple(int(part) if part.strip().isdigit() else 0 for part in parts)
+
+    @property
+    def extra_tokens(self) -> tuple[str, ...]:
+        """Those of EXTRA_TOKENS that are on, in their order."""
+        return tuple(name for name in EXTRA_TOKENS if getattr(self, name))
+
+    @property
+    def reads_counts(self) -> bool:
+        """Whether a score depends on what was counted in earlier segments."""
+        return self.statistics or self.residual
 
     @property
     def receptive_field(self) -> int:

@@ -115,6 +115,18 @@ def test_encoding_goes_on_where_it_was_and_keeps_what_did_not_change(
     assert not sample.has_text_T.any() and sample.visual_TV[3, 0] == 35
 
 
+def test_keyframes_are_taken_where_they_are_wanted(
+    tmp_path: Path, videos: Path, bert: str, numbers: None
+) -> None:
+    data = prepared(tmp_path, videos)
+    encode_personal(data, text=bert)
+    done = encode_personal(data, text=bert, frames="keyframe")
+    assert (done["videos_encoded"], done["frames_encoded"]) == (3, 22)
+    clip = read_entry(read_index(data.features_dir)[CLIP])
+    assert clip["visual"][:, 0].tolist() == [0, 20, 40, 60]  # one in twenty pictures
+    assert encode_personal(data, text=bert, frames="keyframe")["videos_encoded"] == 0
+
+
 def test_a_video_no_longer_used_leaves_the_store(
     tmp_path: Path, videos: Path, bert: str, numbers: None
 ) -> None:

@@ -13,10 +13,16 @@ from PIL import Image
 from contentctr.encode import items as encode
 from contentctr.encode.encoders import load_text, load_visual
 from contentctr.encode.rooms import encode_rooms
-from contentctr.encode.segments import encode_segments, encode_texts
+from contentctr.encode.segments import encode_frames, encode_segments, encode_texts
 from contentctr.errors import InputError
 from contentctr.rooms.room import Media
-from contentctr.store.vectors import FeatureStore, InputStore, data_spec, read_index
+from contentctr.store.vectors import (
+    FeatureStore,
+    InputStore,
+    data_spec,
+    read_entry,
+    read_index,
+)
 from encoded_rooms import TEXTS, make_data
 from tiny_models import make_tiny_bert, make_tiny_swin
 
@@ -125,7 +131,7 @@ def test_only_what_changed_is_encoded_again(
     data = make_data(tmp_path)
     first = encode_rooms(data, **models, show_progress=False)
     before = {p.name: p.stat().st_mtime_ns for p in data.features_dir.glob("*.safetensors")}
-    assert len(before) == 3 and sum(forwards) == 8 + 9 + 7
+    assert len(before) == 3 and sum(forwards) == 7 + 9 + 7  # one of 8 pictures is there twice
     forwards.clear()
 
     again = encode_rooms(data, **models, show_progress=False)
@@ -148,7 +154,7 @@ def test_only_what_changed_is_encoded_again(
     # A picture: texts are taken over.
     shutil.copy(tmp_path / "pictures" / "1.png", tmp_path / "pictures" / "13.png")
     assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 1
-    assert sum(forwards) == 9
+    assert sum(forwards) == 7  # the new one is a copy
     assert FeatureStore(data.features_dir).load({"frames": 4}).has_visual.all()
     forwards.clear()
 
@@ -188,6 +194,42 @@ def test_settings_and_encoders_are_part_of_what_is_compared(
         assert found.has_comments.tolist() == [False, True, True, False]
 
 
+@pytest.mark.parametrize("inputs", [False, True])
+def test_another_choice_of_frames_encodes_pictures_of_videos_alone(
+    tmp_path: Path, models: dict[str, str], forwards: list[int], inputs: bool
+) -> None:
+    data = make_data(tmp_path)
+    settings: dict = {**models, "inputs": inputs, "show_progress": False}
+    store = data.inputs_dir if inputs else data.features_dir
+    visual, text = encode.VISUAL_PART[inputs][0], encode.TEXT_PART[inputs][0]
+
+    def stored(room: str) -> dict[str, np.ndarray]:
+        return read_entry(read_index(store)[room])
+
+    encode_rooms(data, **settings)
+    exact, images = stored("video"), stored("frames")
+    forwards.clear()
+    assert encode_rooms(data, **settings, frames="keyframe")["rooms_encoded"] == 1
+    assert forwards == ([] if inputs else [4, 4, 1])  # three frames of three segments, no text
+    key = stored("video")
+    assert (key[visual] != exact[visual]).reshape(3, -1).any(1).all()
+    assert np.array_equal(key[text], exact[text])
+    assert np.array_equal(stored("frames")[visual], images[visual])
+    assert data_spec(data, inputs=inputs).frames == "keyframe"
+    # Frames at 1, 3, 5, ... s; a group of 20 pictures takes 2 s.
+    f = load_visual(models["visual"])
+    media = Media(path=tmp_path / "v.mp4", kind="video")
+    spans = [(6.0 * i, 6.0 * i + 6) for i in range(3)]
+    earlier = [(6.0 * i - 1, 6.0 * i + 5) for i in range(3)]
+    key_SV, _ = encode_frames(media, spans, f, frames_per_segment=3, frames="keyframe")
+    then_SV, _ = encode_frames(media, earlier, f, frames_per_segment=3)
+    np.testing.assert_array_equal(key_SV, then_SV)
+    if not inputs:
+        np.testing.assert_array_equal(key[visual], key_SV.astype(np.float16))
+    assert encode_rooms(data, **settings)["rooms_encoded"] == 1
+    assert np.array_equal(stored("video")[visual], exact[visual])
+
+
 def test_a_killed_run_goes_on_and_is_never_read(
     tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch, forwards: list[int]
 ) -> None:
@@ -211,7 +253,7 @@ def test_a_killed_run_goes_on_and_is_never_read(
     forwards.clear()
     counts = encode_rooms(data, **models, show_progress=False)
     assert (counts["rooms_encoded"], counts["rooms_kept"]) == (2, 1)
-    assert sum(forwards) == 1 + 9 + 3  # not the 8 pictures and 3 texts of the first room
+    assert sum(forwards) == 1 + 9 + 3  # not the 7 pictures and 3 texts of the first room
     assert len(FeatureStore(data.features_dir).load(SIZES)) == 9
 
 

@@ -18,6 +18,7 @@ from contentctr.outputs import MARKER
 from contentctr.predict import files
 from contentctr.predict.rooms import predict_recording
 from contentctr.report import write_report
+from contentctr.rooms.clips import Cut
 from videos import make_video
 from world import NAMES, World, check, make_world, sharpen
 
@@ -140,14 +141,14 @@ def test_an_evaluation_or_a_report_over_other_files_is_refused(
 def test_a_clip_that_cannot_be_cut_costs_that_clip(
     world: World, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files.cut_clip
+    real = files.cut_clips
 
-    def cut(video: Path, start_s: float, end_s: float, out: Path) -> tuple[float, float]:
-        if out.name.startswith("02"):
-            raise InputError(f"{out}: cannot hold the streams")
-        return real(video, start_s, end_s, out)
+    def cut(video: Path, cuts: list[Cut]) -> list[tuple[float, float] | InputError]:
+        lost = InputError(f"{cuts[1].out}: cannot hold the streams")
+        made: list = real(video, [cuts[0], *cuts[2:]])
+        return [made[0], lost, *made[1:]]
 
-    monkeypatch.setattr(files, "cut_clip", cut)
+    monkeypatch.setattr(files, "cut_clips", cut)
     found = predict(world, video, tmp_path / "p")
     rows = pl.read_csv(tmp_path / "p" / "highlights.csv").to_dicts()
     clips = sorted(p.name for p in (tmp_path / "p" / "clips").iterdir())
@@ -175,15 +176,16 @@ import os, signal, sys
 from contentctr.predict import files
 from contentctr.predict.rooms import predict_recording
 
-def cut(video, start_s, end_s, out):
-    out.parent.mkdir(exist_ok=True)
-    out.with_name(f".{out.name}.0123abcd.tmp").write_bytes(b"half")
-    if out.name.startswith("02"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    out.write_bytes(b"cut")
-    return start_s, end_s
+def cut(video, cuts):
+    for wanted in cuts:
+        out = wanted.out
+        out.parent.mkdir(exist_ok=True)
+        out.with_name(f".{out.name}.0123abcd.tmp").write_bytes(b"half")
+        if out.name.startswith("02"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        out.write_bytes(b"cut")
 
-files.cut_clip = cut
+files.cut_clips = cut
 predict_recording(*sys.argv[1:], clips=True, show_progress=False)
 """
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from contentctr.batch import Vocabulary
 from contentctr.cli import highlights as commands
-from contentctr.config import override
+from contentctr.config import FrameChoice, override
 from contentctr.encode.encoders import load_frame_encoder
 from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
@@ -68,7 +68,9 @@ class World:
         return [f"{long}@12.3-0:16.5", str(self.videos / f"{WHOLE}.mp4"), f"{long}@2-2.2,13-15.6"]
 
 
-def make_world(folder: Path, *, visual: Path, frame_rate: float = 1.0) -> World:
+def make_world(
+    folder: Path, *, visual: Path, frame_rate: float = 1.0, frames: FrameChoice = "exact"
+) -> World:
     videos, bert = folder / "videos", folder / "bert"
     videos.mkdir()
     make_video(videos / f"{TARGET}.mp4", stamps=list(range(0, 25_700, 100)), gop=10)
@@ -81,7 +83,9 @@ def make_world(folder: Path, *, visual: Path, frame_rate: float = 1.0) -> World:
     csv, make_tiny = write_csv(folder / "phd.csv", *ROWS), make_tiny_bert(bert)
     settings = Settings(frame_rate=frame_rate, val=0, test=0)
     data = prepare_phd(csv, videos, folder / "data", settings=settings, show_progress=False)
-    encode_personal(data, visual=str(visual), text=str(make_tiny), show_progress=False)
+    encode_personal(
+        data, visual=str(visual), text=str(make_tiny), frames=frames, show_progress=False
+    )
     samples = UserSamples(data)
     save_model(folder / "model", samples)
     return World(videos, samples, folder / "model", captions)
@@ -116,7 +120,7 @@ def scores_of(found) -> np.ndarray:  # type: ignore[no-untyped-def]
     return found.curve["score"].to_numpy()
 
 
-@pytest.mark.parametrize("encoder", ["swin", "yolo", "swin at 3 a second"])
+@pytest.mark.parametrize("encoder", ["swin", "yolo", "swin at 3 a second", "keyframes"])
 def test_features_and_scores_are_those_of_the_prepared_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
@@ -125,7 +129,12 @@ def test_features_and_scores_are_those_of_the_prepared_folder(
         visual = tiny_yolo(tmp_path / "tiny.onnx")
     else:
         visual = make_tiny_swin(tmp_path / "swin")
-    world = make_world(tmp_path, visual=visual, frame_rate=3.0 if "3" in encoder else 1.0)
+    world = make_world(
+        tmp_path,
+        visual=visual,
+        frame_rate=3.0 if "3" in encoder else 1.0,
+        frames="keyframe" if encoder == "keyframes" else "exact",
+    )
     seen = []
 
     def spy(model, videos, users, **options):  # type: ignore[no-untyped-def]

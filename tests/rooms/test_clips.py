@@ -1,14 +1,16 @@
 """Clips: copies of a recording's packets, by the room's time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.rooms.clips import REACH_S, cut_clip
+from contentctr.rooms.clips import REACH_S, Cut, cut_clip, cut_clips
 from contentctr.rooms.media import frames_at, probe
 from contentctr.rooms.room import Media
+from contentctr.rooms.video import Video
 from recordings import RATE, join, record
 from videos import drawn, make_video, number
 
@@ -180,3 +182,53 @@ def test_turned_pictures_stay_turned(tmp_path: Path) -> None:
     for suffix in ("mp4", "mkv", "mov"):
         cut_clip(path, 4.0, 8.0, tmp_path / f"c.{suffix}")
         assert shown(tmp_path / f"c.{suffix}", [0.5]) == [22]
+
+
+def packets(path: Path) -> list[tuple[object, ...]]:
+    with av.open(str(path)) as clip:
+        return [(p.stream_index, p.pts, p.dts, p.duration, bytes(p)) for p in clip.demux()]
+
+
+@pytest.mark.parametrize("suffix", ["flv", "ts", "mkv", "mp4"])
+def test_clips_in_one_pass_are_those_of_each_alone(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order, beginning with one keyframe, over one another, over a change of size."""
+    parts = [
+        record(tmp_path / f"{i}.flv", 40, at=40 * i, first=200 * i, height=32 + 32 * i, gop=60)
+        for i in range(2)
+    ]
+    path = join(tmp_path / "v.flv", *parts, headers=False)
+    spans = [(47.0, 52.0), (13.5, 17.0), (14.0, 30.0), (18.0, 21.0), (36.0, 44.0), (90.0, 95.0)]
+    cuts = [
+        Cut(start_s=start, end_s=end, out=tmp_path / f"{i}.{suffix}")
+        for i, (start, end) in enumerate(spans)
+    ]
+    cuts[0] = replace(cuts[0], out=tmp_path / "0.webm")  # which holds no H.264
+    reads = []
+    plain = Video.packets
+    monkeypatch.setattr(Video, "packets", lambda self: reads.append(1) or plain(self))
+    found = cut_clips(path, cuts)
+    assert len(reads) == 1
+    assert "0.webm: cannot hold the streams" in str(found[0])
+    assert "no picture between 90 and 95" in str(found[-1])
+    for cut, clip in zip(cuts[1:-1], found[1:-1], strict=True):
+        alone = tmp_path / f"alone.{suffix}"
+        assert cut_clip(path, cut.start_s, cut.end_s, alone) == clip
+        assert packets(alone) == packets(cut.out)
+    assert not cuts[0].out.exists() and not [p for p in tmp_path.iterdir() if ".tmp" in p.name]
+
+
+def test_clips_of_a_recording_that_breaks_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, plain = record(tmp_path / "v.mkv", 30), Video.packets
+
+    def broken(self):  # type: ignore[no-untyped-def]
+        yield from list(plain(self))[:150]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Video, "packets", broken)
+    with pytest.raises(KeyboardInterrupt):
+        cut_clips(path, [Cut(start_s=4.0, end_s=29.0, out=tmp_path / "c.mkv")])
+    assert [p.name for p in tmp_path.iterdir()] == ["v.mkv"]

@@ -133,6 +133,31 @@ def test_a_stray_stamp_moves_nothing() -> None:
         assert clock.end_s(PICTURE) == pytest.approx(40, abs=0.6)
 
 
+@pytest.mark.parametrize("ahead", [11.0, 30.0, 59.0])
+@pytest.mark.parametrize("count", [1, 4])
+def test_pictures_alone_that_stray_ahead_hold_nothing(ahead: float, count: int) -> None:
+    """A jump ahead and back is told from a pause by the stamps that follow on it."""
+    astray = [20 + 0.25 * i for i in range(count)]
+    clock = Clock()
+    stamps = [(s, t + ahead if t in astray else t) for s, t in steady(0, 90, sound=False)]
+    found = [time for _, time in times(clock, stamps)]
+    assert found == pytest.approx(sorted(found)) and clock.end_s(PICTURE) == found[-1] + 0.25
+    assert found[-1] == pytest.approx(89.75, abs=0.3) and max(np.diff(found)) < 1
+    assert [broken.jump_s > 0 for broken in clock.breaks] == [True, False]
+
+
+def test_a_pause_of_pictures_alone_is_told_from_a_stray_stamp() -> None:
+    # It goes on, starts again, jumps.
+    for after, then, breaks in ((50.0, 50.0, 0), (3.0, 50.0, 1), (110.0, 110.0, 1)):
+        clock = Clock()
+        stamps = [*steady(0, 20, sound=False), (PICTURE, 49.75), *steady(after, after + 20)[1::2]]
+        found = [time for _, time in times(clock, stamps)]
+        assert found[79:82] == [19.75, 49.75, then] and len(clock.breaks) == breaks
+    clock = Clock()
+    times(clock, [*steady(0, 20, sound=False), (PICTURE, 49.75)])
+    assert clock.end_s(PICTURE) == 50 and clock.breaks == []
+
+
 def test_disorder_and_drift_are_no_breaks() -> None:
     rng = np.random.default_rng(0)
     clock = Clock()

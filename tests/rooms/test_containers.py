@@ -166,6 +166,25 @@ def test_playlists(hls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(Path("master.m3u8"), [0.5, 9.5]) == [2, 47]
 
 
+def test_entries_whose_streams_have_other_pids(hls: Path) -> None:
+    """As advertisements have them; to FFmpeg they would be streams that it never met."""
+    for i, start in ((1, 0), (2, 1000)):  # by the same clock, and by one of its own
+        other = {"mpegts_start_pid": "500"}
+        record(hls / f"ad{i}.ts", 10, first=50 * i, at=10 * i + start, options=other)
+    path = playlist(hls / "v.m3u8", "0.ts", "ad1.ts", "ad1.ts", "2.ts", "again.ts", "ad2.ts")
+    found = shown(path, [0.5, 9.5, 10.5, 19.5, 20.5, 30.5, 40.5, 49.5, 50.5, 59.5])
+    wanted = [2, 47, 52, 97, 52, 102, 152, 197, 102, 147]
+    assert all(a is not None and abs(a - b) <= 4 for a, b in zip(found, wanted, strict=True))
+    info = probe(path)
+    assert info.duration_s == pytest.approx(60, abs=0.6)
+    assert not [note for note in info.warnings if "hole" in note or "faults" in note]
+    # An entry that is not there between them, and one that is no recording.
+    (hls / "bad.ts").write_bytes(b"nothing " * 100)
+    path = playlist(hls / "w.m3u8", "0.ts", "ad1.ts", "gone.ts", "bad.ts", "2.ts", end=False)
+    assert is_in_step(path, [0.5, 9.5, 10.5, 19.5, 20.5, 29.5])
+    assert f"{path}: 1 of its entries are not in its folder, as gone.ts" in probe(path).warnings
+
+
 def test_entries_that_are_not_there(hls: Path) -> None:
     path = playlist(hls / "v.m3u8", "0.ts", "gone.ts", "2.ts")
     assert f"{path}: 1 of its entries are not in its folder, as gone.ts" in probe(path).warnings
@@ -204,6 +223,31 @@ def test_a_growing_playlist(hls: Path) -> None:
         playlist(path, "0.ts", "1.ts", seconds=1)
         last = max(timed.show_s for timed in packets)
     assert last == pytest.approx(20, abs=0.4)
+
+
+@pytest.mark.parametrize("slides", [False, True])
+def test_a_playlist_that_grows_by_other_pids(hls: Path, slides: bool) -> None:
+    record(hls / "ad.ts", 10, first=50, at=10, options={"mpegts_start_pid": "500"})
+    names = ["0.ts", "ad.ts", "2.ts", "again.ts"]
+
+    def write(first: int, last: int, end: bool) -> Path:
+        path = playlist(hls / "live.m3u8", *names[first : last + 1], end=end, seconds=1)
+        path.write_text(path.read_text().replace("SEQUENCE:0", f"SEQUENCE:{first}"))
+        return path
+
+    path = write(0, 0, False)
+    waits = []
+    with Video(path, open_playlist(path, growing=lambda text: waits.append(1) or True)) as video:
+        seen = []
+        for timed in video.packets():
+            seen.append(timed.show_s)
+            reached = int(timed.show_s / 9.0)
+            if reached < 4:
+                write(max(reached - 1, 0) if slides else 0, reached, False)
+            else:
+                write(3 if slides else 0, 3, True)
+    assert seen[-1] == pytest.approx(40, abs=0.6) and len(waits) < 100
+    assert max(np.diff(sorted(seen))) < 0.5
 
 
 def test_urls_and_names() -> None:

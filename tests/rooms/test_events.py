@@ -292,6 +292,25 @@ def test_ids_that_a_spreadsheet_damaged_stop(tmp_path: Path) -> None:
         read_events(csv(tmp_path, "user_id,t,kind\n" + rows))
 
 
+@pytest.mark.parametrize("kind", ["text", "integers"])
+def test_ids_that_a_spreadsheet_rounded_are_doubted(tmp_path: Path, kind: str) -> None:
+    def warnings(*ids: str) -> list[str]:
+        users = [*ids, *ids, "7"] if kind == "text" else [int(i) for i in (*ids, *ids, "7")]
+        path = tmp_path / "events.parquet"
+        times = [float(i) for i in range(len(users))]
+        pl.DataFrame({"user_id": users, "t": times, "kind": "like"}).write_parquet(path)
+        return read_events(path).warnings
+
+    rounded = ["103241000000000000", "103241765432109000", "103241765432108000"]
+    (told,) = warnings(*rounded)
+    assert told.startswith(f"{tmp_path / 'events.parquet'}: all 3 values of user_id with more than")
+    assert "end in zeros, as 103241000000000000: a spreadsheet rounds so" in told
+    assert warnings(*rounded, "103241765432108001") == []
+    assert warnings(rounded[0]) == []  # a single one may be what it says
+    assert warnings("1032417654321090", "1032417654321080") == []  # one in a hundred by chance
+    assert len(warnings(*(f"10324176543210{i}0" for i in range(6)))) == 1
+
+
 def test_kinds_by_other_names(tmp_path: Path) -> None:
     words = ["Exposure", " click ", "VIEW", "thumb_up", "Super Chat", "join", "quit", "点赞"]
     text = "".join(f"u,{n}.5,{word}\n" for n, word in enumerate(words))

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
+from contentctr.config import FrameChoice
 from contentctr.errors import InputError
-from contentctr.rooms.frames import FrameChoice
 from contentctr.rooms.media import frames_at, probe
 from contentctr.rooms.room import Media
 from recordings import RATE, join, record, restamp
@@ -195,6 +195,17 @@ def test_sparse_pictures_without_sound(tmp_path: Path) -> None:
         path = record(tmp_path / f"v.{suffix}", 1, sound=None, jumps=jumps)
         assert shown(path, [5, 19, 21, 50, 79, 80.5]) == [0, 0, 1, 2, 3, 4], suffix
         assert probe(path).warnings == []
+
+
+@pytest.mark.parametrize("ahead", [15_000, 50_000])
+def test_a_stray_stamp_without_sound_holds_no_picture(tmp_path: Path, ahead: int) -> None:
+    path = record(tmp_path / "v.flv", 20, sound=None)
+    restamp(path, lambda _, t: ahead if t == 9_000 else 0)
+    times = [0.5, 8.7, 9.5, 13.5, 19.5]
+    found = shown(path, times)
+    assert all(abs((a or 0) - b) <= 1 for a, b in zip(found, numbers(times), strict=True))
+    info = probe(path)
+    assert info.duration_s == pytest.approx(20, abs=0.5) and len(info.warnings) == 2
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])

@@ -230,7 +230,7 @@ def test_require_fits_names_field_and_values(folder: Path) -> None:
     saved = checkpoints.load(folder)
     free = dataclasses.replace(SPEC, simulated=True, visual_encoder="elsewhere")
     saved.require_fits(free, "data")
-    for field, value in (("text_revision", "9"), ("segment_seconds", 10.0), ("comment_lag", 1)):
+    for field, value in (("text_revision", "9"), ("frames", "keyframe"), ("comment_lag", 1)):
         other = dataclasses.replace(SPEC, **{field: value})
         with pytest.raises(InputError, match=f"^data: .*{field} must be .*, not {value!r}"):
             saved.require_fits(other, "data")

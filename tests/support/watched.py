@@ -14,10 +14,17 @@ from contentctr.live.watch.waiting import Waiting
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
 from contentctr.rooms.media import frame_times, frames_at
+from contentctr.store.statistics import WIDTH
 from videos import number
 
 SPEC = DataSpec(
-    segment_seconds=6.0, frames_per_segment=3, visual_dim=16, text_dim=16, simulated=True
+    segment_seconds=6.0,
+    frames_per_segment=3,
+    visual_dim=16,
+    text_dim=16,
+    simulated=True,
+    target="comment_rate",
+    statistics_dim=WIDTH,
 )
 
 
@@ -25,7 +32,7 @@ def waiting(idle_s=0.05, **options):
     return Waiting(idle_s=idle_s, **{"poll_s": 0.01, **options})
 
 
-def offline(path, spec=SPEC, frames="exact", **logs):
+def offline(path, spec=SPEC, **logs):
     """Segments as `predict` has them: (start, end, pictures, speech, comments)."""
     room = room_from_video(path, **logs)
     table = segment_rooms([room], segment_seconds=spec.segment_seconds)
@@ -33,7 +40,7 @@ def offline(path, spec=SPEC, frames="exact", **logs):
     times = [time for span in spans for time in frame_times(*span, count)]
     found = [None] * len(times)
     if room.media is not None:
-        found = list(frames_at(room.media, times, frames=frames))
+        found = list(frames_at(room.media, times, frames=spec.frames))
     return [
         (*spans[k], _kept(found[k * count : (k + 1) * count]), row["speech"], row["comments"])
         for k, row in enumerate(table.iter_rows(named=True))

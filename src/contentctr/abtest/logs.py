@@ -186,6 +186,7 @@ def _read_file(path: Path) -> tuple[pl.DataFrame, list[str], bool]:
     )
     good = reject(raw, table, _reason()).drop(LINE, "why")
     warnings = raw.warnings + raw.bad.warnings(raw.total)
+    warnings += [f"{path}: {doubt}" for doubt in users.warnings]
     if filled:
         warnings.append(f"{path}: play_s is empty in {filled} rows without a click: taken as 0")
     marked = "simulated" in names and as_flags(raw.table["simulated"], "simulated").values.any()

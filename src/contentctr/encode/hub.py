@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import socket
 import urllib.parse
@@ -11,8 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from contentctr.errors import InputError
+from contentctr.files import digest
 
 LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError)
 """What transformers raises for a folder, a name or a file that is not a model's."""
@@ -81,3 +84,24 @@ def unloadable(name: str, what: str, error: Exception) -> InputError:
         f"folder that holds the model (config.json, model.safetensors and its "
         f"{'preprocessor_config.json' if what == 'image' else 'tokenizer'}), or 'embedded'"
     )
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Hash of a module's weights, with their names."""
+    total = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        data = value.detach().cpu().contiguous()
+        total.update(f"{key} {data.dtype} {tuple(data.shape)}\n".encode())
+        total.update(data.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash of what a tokenizer makes of a text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return digest(sorted(tokenizer.get_vocab().items()))
+    state = backend.to_str()
+    # Before it stands what the last call set, not the tokenizer's own. Cut and not parsed: of
+    # 250,000 pieces that would take a second.
+    return hashlib.sha256(state[state.index('"added_tokens"') :].encode()).hexdigest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
-from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
+from contentctr.encode.encoders import E, TextPairEncoder, VisualEncoder
+from contentctr.encode.engines.runtime import Runtime, runtime_in
 from contentctr.encode.segments import (
     Pair,
     default_batch_size,
@@ -25,8 +27,9 @@ from contentctr.encode.segments import (
     encode_texts,
     segment_frames,
 )
+from contentctr.encode.spec import runtime_of
 from contentctr.errors import InputError, require
-from contentctr.files import digest
+from contentctr.files import digest, read_json
 from contentctr.rooms.media import list_images
 from contentctr.rooms.room import Media
 from contentctr.store.folder import PreparedFolder
@@ -58,9 +61,12 @@ class EncodeSettings:
     text_pooling: str | None
     text_prefix: str | None
     max_text_tokens: int
+    frames: FrameChoice
     batch_size: int
     inputs: bool
     device: torch.device
+    engine: str | None
+    """As `for_inference` takes it."""
     threads: int = field(default_factory=torch.get_num_threads)
     """Of a worker as of this process: with another number sums of floats have other bits."""
 
@@ -74,6 +80,23 @@ def checked_batch_size(given: int | None, device: str | torch.device) -> int:
     size = default_batch_size(device) if given is None else given
     require(size >= 1, "batch_size", "at least 1", size)
     return size
+
+
+def checked_engine(
+    engine: str, device: str | torch.device, *, inputs: bool, ray: str | None
+) -> str | None:
+    """The engine that runs the encoders; None: torch in float32, without a look at others.
+
+    Raises:
+        InputError: one is asked for where none is run, or where it cannot be tried.
+    """
+    on_cluster_gpu = ray is not None and torch.device(device).type != "cpu"
+    if not inputs and not on_cluster_gpu:
+        return engine
+    reason = "stores what encoders are given" if inputs else "GPUs of a cluster run torch"
+    if engine not in ("auto", "torch"):
+        raise InputError(f"--engine {engine}: has no use here: {reason}")
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +171,18 @@ class Source(ABC):
         )
         return ItemEncoder(self, visual, text)
 
+    def stored_runtime(self, part: str) -> Runtime | None:
+        """What computed the features of `visual` or `text` that are there; None if none are.
+
+        Raises:
+            InputError: the store's manifest is damaged.
+        """
+        path, name = self.store / "manifest.json", getattr(self.settings, part)
+        spec = read_json(path).get("spec") if path.is_file() else None
+        if not isinstance(spec, dict) or spec.get(f"{part}_encoder") != name:
+            return None
+        return Runtime(str(spec.get(f"{part}_engine")), str(spec.get(f"{part}_precision")))
+
     def worker(self, spec: DataSpec) -> ItemEncoder:
         """The same on a machine of a cluster, which must have the same encoders.
 
@@ -157,6 +192,7 @@ class Source(ABC):
         torch.set_num_threads(self.settings.threads)
         # Ray shows a worker its own GPU alone.
         encoder = self.load(torch.device(self.settings.device.type))
+        encoder.choose_engines(spec)
         if encoder.spec != spec:
             raise InputError(
                 f"the encoders {self.settings.visual!r} and {self.settings.text!r} must be the "
@@ -174,6 +210,64 @@ class ItemEncoder:
         self.source, self.settings = source, source.settings
         self.visual, self.text = visual, text.eval()
         self.spec = source.spec(visual, text)
+        self.notes: list[str] = []
+        """What the user should know of the engines."""
+        self._chosen = False
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """What runs each encoder, and how near it is to torch, in words."""
+        found = {}
+        for part, encoder in (("visual", self.visual), ("text", self.text)):
+            if not (self.settings.inputs or isinstance(encoder, StoredVectors)):
+                words = (str(runtime_in(self.spec, part)), getattr(encoder, "agreement", ""))
+                found[f"{part}_engine"] = ": ".join(filter(None, words))
+        return found
+
+    def take_as_stored(self) -> bool:
+        """Name the store's engines in `spec` though none runs yet; False if it does not fit them.
+
+        Converting an encoder takes seconds, which a run that finds all done need not spend.
+        """
+        visual, text = (self.source.stored_runtime(part) for part in ("visual", "text"))
+        if isinstance(self.visual, StoredVectors):
+            visual = runtime_of(self.visual)
+        if visual is None or text is None:
+            return False
+        if any(self.settings.engine not in ("auto", each.engine) for each in (visual, text)):
+            return False
+        self._name_engines(visual, text)
+        return True
+
+    def choose_engines(self, exact: DataSpec | None = None) -> None:
+        """Let engines run the encoders from here on, and name them in `spec`.
+
+        Args:
+            exact: the engines it must be; None: as the settings say, like the store's.
+        """
+        if self._chosen:
+            return
+        self._chosen = True
+        if not isinstance(self.visual, StoredVectors):
+            self.visual = self._by_engine(self.visual, "visual", exact)
+        self.text = self._by_engine(self.text, "text", exact)
+        self._name_engines(runtime_of(self.visual), self.text.runtime)
+
+    def _by_engine(self, encoder: E, part: str, exact: DataSpec | None) -> E:
+        engine, like = self.settings.engine, self.source.stored_runtime(part)
+        if exact is not None and engine is not None:
+            like = runtime_in(exact, part)
+            engine = like.engine
+        return encoders.for_inference(encoder, engine=engine, like=like, notes=self.notes)
+
+    def _name_engines(self, visual: Runtime, text: Runtime) -> None:
+        self.spec = replace(
+            self.spec,
+            visual_engine=visual.engine,
+            visual_precision=visual.precision,
+            text_engine=text.engine,
+            text_precision=text.precision,
+        )
 
     def item(
         self,
@@ -192,13 +286,20 @@ class ItemEncoder:
         `pictures`, what changes when the pictures do.
         """
         spec = self.spec
+        # Images in a folder are the same by either choice.
+        choice = [spec.frames] if media is not None and media.kind == "video" else []
         return Item(
             name=name,
             media=media,
             spans=spans,
             pairs=pairs,
-            visual_fingerprint=digest(spec.visual_revision, *rows, *pictures),
-            text_fingerprint=digest(spec.text_revision, spec.max_text_tokens, pairs),
+            # Engines of one precision give the same features to rounding; precisions do not.
+            visual_fingerprint=digest(
+                spec.visual_revision, spec.visual_precision, *choice, *rows, *pictures
+            ),
+            text_fingerprint=digest(
+                spec.text_revision, spec.text_precision, spec.max_text_tokens, pairs
+            ),
             own=own or {},
         )
 
@@ -245,6 +346,7 @@ class ItemEncoder:
             item.spans,
             self.visual,
             frames_per_segment=self.spec.frames_per_segment,
+            frames=self.spec.frames,
             batch_size=self.settings.batch_size,
             warnings=warnings,
         )
@@ -263,7 +365,7 @@ class ItemEncoder:
         per_row, count = self.spec.frames_per_segment, len(item.spans)
         frames_SFHWC = np.zeros((count, per_row, *self.visual.size, 3), np.uint8)
         has_frame_SF = np.zeros((count, per_row), np.uint8)
-        found = segment_frames(item.media, item.spans, per_row, warnings)
+        found = segment_frames(item.media, item.spans, per_row, warnings, frames=self.spec.frames)
         for number, frame in enumerate(found):
             row, place = divmod(number, per_row)
             if frame is not None:

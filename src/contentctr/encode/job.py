@@ -7,7 +7,7 @@ which items. rooms.py and personal.py say what differs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,22 @@ class _Job:
         self.removed = 0
 
     def run(self, ray: str | None, *, show_progress: bool) -> dict[str, Any]:
+        if not self.encoder.take_as_stored():
+            self.encoder.choose_engines()
         items = list(self.source.items(self.encoder))
         _claim(self.store)
         # Said before anything is written: a store that is half of other encoders, or half there,
         # is never read.
         self._manifest({}, complete=False)
         index = self._clean({item.name for item in items})
-        todo = [item for item in items if not all(item.done(index.get(item.name)))]
+        todo = _left(items, index)
+        if todo:
+            spec = self.encoder.spec
+            self.encoder.choose_engines()
+            if self.encoder.spec != spec:
+                items = list(self.source.items(self.encoder))
+                todo = _left(items, index)
+                self._manifest({}, complete=False)
         name, row = f"{self.source.item}s", f"{self.source.row}s"
         counts = {
             name: len(items),
@@ -80,7 +89,8 @@ class _Job:
                 bar.advance(len(item.spans))
         counts |= self._flags(items)
         self._manifest(counts, complete=True)
-        return {**counts, "warnings": self.warnings}
+        self.warnings[:0] = self.encoder.notes
+        return {**counts, **self.encoder.engines, "warnings": self.warnings}
 
     def _encode(self, items: Sequence[Item], ray: str | None) -> Iterator[list[str]]:
         make = partial(self.source.worker, self.encoder.spec) if ray else lambda: self.encoder
@@ -125,6 +135,11 @@ class _Job:
                 self.removed += 1
             index |= wanted
         return index
+
+
+def _left(items: Sequence[Item], index: Mapping[str, Entry]) -> list[Item]:
+    """Items that are not stored as they should be."""
+    return [item for item in items if not all(item.done(index.get(item.name)))]
 
 
 def _claim(store: Path) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -34,11 +35,13 @@ from contentctr.encode.items import (
     Source,
     Tensors,
     checked_batch_size,
+    checked_engine,
     media_state,
     row_media,
 )
 from contentctr.encode.job import run_job
 from contentctr.encode.segments import Pair
+from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
 from contentctr.store.given_vectors import StoredVectors
 from contentctr.store.personal import PreparedPersonal, wanted_frames
@@ -52,9 +55,11 @@ def encode_personal(
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
+    frames: FrameChoice = "exact",
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
+    engine: str = "auto",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -71,11 +76,13 @@ def encode_personal(
         text_pooling: cls or mean; None: the encoder's own.
         text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
+        frames: as `encode_rooms` has it.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features). Models
             of highlights are trained on features, as the paper's (`train.finetune_encoders` is
             refused): these are for training an encoder of one's own.
         device: where the encoders run.
+        engine: as `encode_rooms` has it.
         ray: as `encode_rooms` has it.
         show_progress: show a bar on a terminal.
 
@@ -93,9 +100,11 @@ def encode_personal(
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
+        frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
+        engine=checked_engine(engine, device, inputs=inputs, ray=ray),
     )
     if data.manifest().get("simulated") and data.videos()["media"].null_count():
         raise InputError(
@@ -130,9 +139,10 @@ class PersonalSource(Source):
         return DataSpec(
             segment_seconds=1 / self.data.frame_rate,
             frames_per_segment=1,
+            frames=self.settings.frames,
             target="highlight",
             simulated=bool(self.data.manifest().get("simulated")),
-            **encoders.encoder_fields(visual, text),
+            **encoder_fields(visual, text),
         )
 
     def items(self, encoder: ItemEncoder) -> Iterator[Item]:

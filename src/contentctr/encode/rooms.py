@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from contentctr.batch import DataSpec
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -18,11 +19,13 @@ from contentctr.encode.items import (
     ItemEncoder,
     Source,
     checked_batch_size,
+    checked_engine,
     media_state,
     row_media,
 )
 from contentctr.encode.job import run_job
 from contentctr.encode.segments import segment_spans, text_pairs
+from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
 from contentctr.rooms.room import Media
 from contentctr.store.given_vectors import StoredVectors
@@ -37,9 +40,11 @@ def encode_rooms(
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
+    frames: FrameChoice = "exact",
     batch_size: int | None = None,
     inputs: bool = False,
     device: str | torch.device = "cpu",
+    engine: str = "auto",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -57,9 +62,12 @@ def encode_rooms(
         text_pooling: cls or mean; None: the encoder's own.
         text_prefix: put before every text; None: the encoder's own.
         max_text_tokens: longer texts are cut.
+        frames: which picture of a video stands for a frame: see `frames_at`.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         device: where the encoders run.
+        engine: what runs them there: auto (the fastest that is installed and gives the same),
+            torch, onnx or openvino.
         ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here. A worker
             has as many threads as this process (sums of floats depend on that), or one GPU.
         show_progress: show a bar on a terminal.
@@ -77,9 +85,11 @@ def encode_rooms(
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
+        frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
         device=torch.device(device),
+        engine=checked_engine(engine, device, inputs=inputs, ray=ray),
     )
     if data.manifest().get("source") == "simulate":
         raise InputError(
@@ -111,6 +121,11 @@ class RoomsSource(Source):
                 f"{self.data.root}: has stored visual features and no pictures, so there are no "
                 "inputs of a visual encoder; encode without --inputs"
             )
+        if self.settings.frames != DataSpec.frames:
+            raise InputError(
+                f"{self.data.root}: has stored visual features and no pictures to choose; encode "
+                f"without --frames {self.settings.frames}"
+            )
         if visual not in (encoders.EMBEDDED, stored.name):
             raise InputError(
                 f"{self.data.root}: has stored visual features ({stored.name}) and no pictures; "
@@ -124,8 +139,10 @@ class RoomsSource(Source):
         return DataSpec(
             segment_seconds=float(manifest["segment_seconds"]),
             frames_per_segment=manifest["frames_per_segment"],
+            frames=self.settings.frames,
             comment_lag=manifest["comment_lag"],
-            **encoders.encoder_fields(visual, text),
+            speech_source=manifest.get("speech_source", ""),
+            **encoder_fields(visual, text),
         )
 
     def items(self, encoder: ItemEncoder) -> Iterator[Item]:

@@ -6,9 +6,10 @@ legend, and S segments.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
@@ -27,8 +29,13 @@ from contentctr.store.vectors import SegmentFeatures, to_half
 
 TEXTS_KEPT = 20_000
 """Distinct texts whose features are remembered during a run."""
+PICTURES_KEPT = 8_000
+"""Distinct pictures whose features are remembered: 41 MB of the embedded encoder's."""
 Pair = tuple[str, str]
 TextCache = OrderedDict[Pair, NDArray[np.float32]]
+K = TypeVar("K", bound=Hashable)
+PictureCache = OrderedDict[bytes, NDArray[np.float32]]
+"""Features by a hash of what `preprocess` made of the picture."""
 
 
 def default_batch_size(device: str | torch.device) -> int:
@@ -37,7 +44,7 @@ def default_batch_size(device: str | torch.device) -> int:
     Larger ones are mapped from the system anew at every layer: 4 pictures at once take 0.8 of the
     time of 16 (docs/log.md).
     """
-    return 4 if torch.device(device).type == "cpu" else 64
+    return 4 if torch.device(device).type == "cpu" else 128
 
 
 def encode_segments(
@@ -48,6 +55,7 @@ def encode_segments(
     text: TextEncoder,
     frames_per_segment: int,
     comment_lag: int,
+    frames: FrameChoice = "exact",
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
@@ -61,6 +69,7 @@ def encode_segments(
         text: g; put into evaluation mode.
         frames_per_segment: frames averaged in a segment.
         comment_lag: see `encoder_texts`.
+        frames: which picture of a video stands for a frame.
         batch_size: pictures, or texts, encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
@@ -74,6 +83,7 @@ def encode_segments(
         segment_spans(segments),
         visual,
         frames_per_segment=frames_per_segment,
+        frames=frames,
         batch_size=batch_size,
         warnings=warnings,
         progress=progress,
@@ -95,6 +105,7 @@ def encode_frames(
     visual: VisualEncoder,
     *,
     frames_per_segment: int,
+    frames: FrameChoice = "exact",
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
@@ -106,6 +117,7 @@ def encode_frames(
         spans: start and end of each segment in seconds.
         visual: f.
         frames_per_segment: F; each at the middle of its share of the segment.
+        frames: which picture of a video stands for each.
         batch_size: pictures encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
@@ -115,15 +127,19 @@ def encode_frames(
     count_S = np.zeros(len(spans), np.int64)
     pictures: list[NDArray[np.uint8]] = []
     owners: list[int] = []
+    # Of one room: with more, a feature's last bits would depend on the rooms before.
+    cache: PictureCache = OrderedDict()
 
     def flush() -> None:
         if pictures:
-            np.add.at(sum_SV, owners, _run(visual, torch.from_numpy(np.stack(pictures))))
+            found = encode_pictures(pictures, visual, batch_size=batch_size, cache=cache)
+            np.add.at(sum_SV, owners, found)
             np.add.at(count_S, owners, 1)
         pictures.clear()
         owners.clear()
 
-    for number, frame in enumerate(segment_frames(media, spans, frames_per_segment, warnings)):
+    found = segment_frames(media, spans, frames_per_segment, warnings, frames=frames)
+    for number, frame in enumerate(found):
         if frame is not None:
             pictures.append(visual.preprocess(frame))
             owners.append(number // frames_per_segment)
@@ -134,6 +150,31 @@ def encode_frames(
     flush()
     sum_SV /= np.maximum(count_S, 1)[:, None]
     return sum_SV, count_S > 0
+
+
+def encode_pictures(
+    pictures: Sequence[NDArray[np.uint8]],
+    visual: VisualEncoder,
+    *,
+    batch_size: int = 4,
+    cache: PictureCache | None = None,
+) -> NDArray[np.float32]:
+    """Features [P, V] of P pictures; equal ones, as of a stream that is paused, are encoded once.
+
+    Args:
+        pictures: as `preprocess` makes them, [H, W, 3] each.
+        visual: f.
+        batch_size: pictures encoded at once.
+        cache: features of pictures met before; added to, oldest dropped.
+    """
+    keys = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
+    by_key = dict(zip(keys, pictures, strict=True))
+
+    def encode(batch: Sequence[bytes]) -> NDArray[np.float32]:
+        return _run(visual, torch.from_numpy(np.stack([by_key[key] for key in batch])))
+
+    found = _once(list(by_key), encode, batch_size=batch_size, cache=cache, most=PICTURES_KEPT)
+    return np.stack([found[key] for key in keys])
 
 
 def encode_texts(
@@ -152,26 +193,49 @@ def encode_texts(
         cache: features of pairs met before; added to, oldest dropped.
     """
     text = encoders.for_inference(text)
-    cache = OrderedDict() if cache is None else cache
-    known: dict[Pair, NDArray[np.float32]] = {}
-    for pair in dict.fromkeys(p for p in pairs if any(p)):
-        if pair in cache:
-            cache.move_to_end(pair)
-            known[pair] = cache[pair]
     # Texts of a length together: less padding to compute.
-    new = sorted({p for p in pairs if any(p)} - known.keys(), key=lambda p: (len(p[0] + p[1]), p))
-    for first in range(0, len(new), batch_size):
-        batch = new[first : first + batch_size]
-        tokens = text.tokenize([s for s, _ in batch], [c for _, c in batch])
-        for pair, feature in zip(batch, _run(text, *tokens), strict=True):
-            known[pair] = cache[pair] = feature
-    while len(cache) > TEXTS_KEPT:
-        cache.popitem(last=False)
+    distinct = sorted({p for p in pairs if any(p)}, key=lambda p: (len(p[0] + p[1]), p))
+
+    def encode(batch: Sequence[Pair]) -> NDArray[np.float32]:
+        return _run(text, *text.tokenize([s for s, _ in batch], [c for _, c in batch]))
+
+    known = _once(distinct, encode, batch_size=batch_size, cache=cache, most=TEXTS_KEPT)
     out_ST = np.zeros((len(pairs), text.dim), np.float32)
     for row, pair in enumerate(pairs):
         if pair in known:
             out_ST[row] = known[pair]
     return out_ST
+
+
+def _once(
+    keys: Sequence[K],
+    encode: Callable[[Sequence[K]], NDArray[np.float32]],
+    *,
+    batch_size: int,
+    cache: OrderedDict[K, NDArray[np.float32]] | None,
+    most: int,
+) -> dict[K, NDArray[np.float32]]:
+    """The feature of each distinct key, from the cache where it is there.
+
+    Args:
+        keys: distinct, in the order in which they are to be encoded.
+        encode: features of some of them, a row each.
+        batch_size: keys encoded at once.
+        cache: features of keys met before; added to, those dropped that were not met for longest.
+        most: of the features that stay in it.
+    """
+    cache = OrderedDict() if cache is None else cache
+    known = {key: cache[key] for key in keys if key in cache}
+    for key in known:
+        cache.move_to_end(key)
+    new = [key for key in keys if key not in known]
+    for first in range(0, len(new), batch_size):
+        batch = new[first : first + batch_size]
+        for key, feature in zip(batch, encode(batch), strict=True):
+            known[key] = cache[key] = feature
+    while len(cache) > most:
+        cache.popitem(last=False)
+    return known
 
 
 def _run(encoder: Any, *arguments: torch.Tensor) -> NDArray[np.float32]:
@@ -188,13 +252,15 @@ def segment_frames(
     spans: Sequence[tuple[float, float]],
     frames_per_segment: int,
     warnings: list[str] | None,
+    *,
+    frames: FrameChoice = "exact",
 ) -> Iterator[Image.Image | None]:
     """The frames of all segments, in order."""
     times = [time for a, b in spans for time in frame_times(a, b, frames_per_segment)]
     if media is None or not times:
         return iter([None] * len(times))
     share = max(b - a for a, b in spans) / frames_per_segment
-    return frames_at(media, times, tolerance_s=share / 2, warnings=warnings)
+    return frames_at(media, times, frames=frames, tolerance_s=share / 2, warnings=warnings)
 
 
 def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:

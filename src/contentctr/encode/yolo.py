@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from contentctr.encode.engines.runtime import Runtime
 from contentctr.errors import InputError
 from contentctr.files import digest, file_sha256
 
@@ -44,6 +45,8 @@ class YoloEncoder(nn.Module):
     Raises:
         InputError: its input or outputs are not of the form above.
     """
+
+    runtime = Runtime("onnx")
 
     def __init__(self, path: Path, session: Any) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,13 @@ from PIL import Image
 from contentctr.batch import DataSpec
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder, for_inference
-from contentctr.encode.segments import TextCache, default_batch_size, encode_texts
+from contentctr.encode.segments import (
+    PictureCache,
+    TextCache,
+    default_batch_size,
+    encode_pictures,
+    encode_texts,
+)
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
@@ -36,6 +42,8 @@ class RawSegment:
     """Stripped; "" where nothing was said."""
     comments: str
     """The segment's own, a line each; "" where there are none."""
+    counts: Mapping[str, int] | None = None
+    """As of LiveSegment."""
 
 
 class LiveEncoder:
@@ -54,14 +62,28 @@ class LiveEncoder:
         self._visual, self._text, self._spec = for_inference(visual), for_inference(text), spec
         self._device = next(iter(self._visual.parameters())).device
         self._cache: TextCache = OrderedDict()
+        self._seen: PictureCache = OrderedDict()
         self._comments: OrderedDict[str, dict[int, str]] = OrderedDict()
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, device: torch.device | str = "cpu"
+        cls,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        *,
+        engine: str = "auto",
+        notes: list[str] | None = None,
     ) -> LiveEncoder:
-        """With the encoders that the checkpoint's model was trained with."""
-        return cls(*checkpoint.load_encoders(device), checkpoint.spec)
+        """With the encoders that the checkpoint's model was trained with.
+
+        Args:
+            checkpoint: of the model.
+            device: where they run.
+            engine: what runs them there, as `encode_rooms` takes it.
+            notes: what the user should know of the engines is added to it.
+        """
+        found = checkpoint.load_frozen_encoders(device, engine=engine, notes=notes)
+        return cls(*found, checkpoint.spec)
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """A picture as `encode` takes it; may be called by several threads."""
@@ -90,6 +112,7 @@ class LiveEncoder:
                 text=text_RT[row] if any(pairs[row]) else None,
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
+                counts=raw.counts,
             )
             for row, raw in enumerate(raws)
         ]
@@ -116,13 +139,14 @@ class LiveEncoder:
         """Mean feature of each segment's pictures [R, V]; zeros where there are none."""
         sum_RV = np.zeros((len(raws), self._visual.dim), np.float32)
         owned = [(row, picture) for row, raw in enumerate(raws) for picture in raw.pictures]
-        size = default_batch_size(self._device)
-        for start in range(0, len(owned), size):
-            part = owned[start : start + size]
-            frames = np.stack([picture for _, picture in part])
-            with torch.inference_mode():
-                features = self._visual(torch.from_numpy(frames).to(self._device))
-            np.add.at(sum_RV, [row for row, _ in part], features.float().cpu().numpy())
+        if owned:
+            features = encode_pictures(
+                [picture for _, picture in owned],
+                self._visual,
+                batch_size=default_batch_size(self._device),
+                cache=self._seen,
+            )
+            np.add.at(sum_RV, [row for row, _ in owned], features)
         counts = np.array([max(1, len(raw.pictures)) for raw in raws], np.float32)
         means_RV: NDArray[np.float32] = sum_RV / counts[:, None]
         return means_RV

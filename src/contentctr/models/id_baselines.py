@@ -8,6 +8,8 @@ Shape suffixes as in id_fields.py.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
@@ -34,6 +36,7 @@ class IdBaseline(nn.Module):
     task = "rooms"
     reads_content = False
     imports_streamers = False
+    extra_tokens: ClassVar[tuple[str, ...]] = ()  # the counts are its fields already
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()

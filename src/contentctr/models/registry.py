@@ -31,6 +31,8 @@ class ModelType(Protocol):
     """Whether it needs the encoders' features; where not, the loader leaves them out."""
     imports_streamers: bool
     """Whether it takes an imported table of streamers (`model.streamer_table`)."""
+    extra_tokens: tuple[str, ...]
+    """Those of config.EXTRA_TOKENS that it can take; with them, the residual form too."""
 
     def __call__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> Any:
         """The module, with fresh weights."""
@@ -94,11 +96,18 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """The model that `config.model.kind` names, with fresh weights.
 
     Raises:
-        InputError: no model of that name, or it has no output bias for `model.prior` to set.
+        InputError: no model of that name, it cannot take an extra token that is asked for, or it
+            has no output bias for `model.prior` to set.
     """
-    model: nn.Module = model_type(config.model.kind)(config, spec, vocabulary)
-    if config.model.prior is not None:
-        _start_at(model, config.model.prior, config.model.kind)
+    sizes = config.model
+    kind = model_type(sizes.kind)
+    wanted = (*sizes.extra_tokens, *(["residual"] if sizes.residual else []))
+    for name in wanted:
+        if name not in kind.extra_tokens and not (name == "residual" and kind.extra_tokens):
+            raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
+    model: nn.Module = kind(config, spec, vocabulary)
+    if sizes.prior is not None:
+        _start_at(model, sizes.prior, sizes.kind)
     return model
 
 

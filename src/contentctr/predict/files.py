@@ -20,7 +20,7 @@ from contentctr.files import atomic, write_json
 from contentctr.outputs import check_output, output_folder
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
-from contentctr.rooms.clips import CLIP_FORMATS, cut_clip
+from contentctr.rooms.clips import CLIP_FORMATS, Cut, cut_clips
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.highlights import SHARE, Highlight, clock
 
@@ -55,6 +55,8 @@ class Prediction:
     label: str
     """What has to stand beside every number: that the recording, or what the model was trained on,
     is simulated; "" if neither is."""
+    speech: str = ""
+    """Where its speech is from, of `join_sources`; "" where that is nothing to tell."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,12 @@ def write_prediction(
     clips = [] if clips_from is None else _clip_names(clips_from, highlights)
     with output_folder(out, _KIND, [*reversed(NAMES), *clips]):
         with atomic(out / "curve.csv") as temporary:
-            curve.write_csv(temporary)
+            _rounded(curve).write_csv(temporary)
         _draw(out, title, label, curve, line_S, highlights, targets_S)
         cut: list[_Clip | None] = [None] * len(highlights)
         if clips_from is not None:
             paths = [out / name for name in clips]
-            cut = [_cut(clips_from, h, p, warnings) for h, p in zip(highlights, paths, strict=True)]
+            cut = _cut(clips_from, highlights, paths, warnings)
         _write_highlights(out / "highlights.csv", highlights, cut)
         write_json(out / "prediction.json", {**facts, "warnings": warnings})
     return Prediction(
@@ -142,6 +144,7 @@ def write_prediction(
         files=[*(out / name for name in NAMES), *(clip.path for clip in cut if clip is not None)],
         warnings=warnings,
         label=label,
+        speech=str(facts.get("speech_source", "")),
     )
 
 
@@ -178,13 +181,25 @@ def _clip_names(video: Path, highlights: Sequence[Highlight]) -> list[str]:
     ]
 
 
-def _cut(video: Path, highlight: Highlight, path: Path, warnings: list[str]) -> _Clip | None:
-    """A highlight's clip; None where it cannot be cut, which is no reason to lose the others."""
+def _cut(
+    video: Path, highlights: Sequence[Highlight], paths: Sequence[Path], warnings: list[str]
+) -> list[_Clip | None]:
+    """Each highlight's clip; None where it cannot be cut, which is no reason to lose the others."""
+    cuts = [
+        Cut(start_s=h.start_s, end_s=h.end_s, out=path)
+        for h, path in zip(highlights, paths, strict=True)
+    ]
+    found: Sequence[tuple[float, float] | Exception]
     try:
-        return _Clip(path, *cut_clip(video, highlight.start_s, highlight.end_s, path))
+        found = cut_clips(video, cuts)
     except (InputError, OSError) as error:
-        warnings.append(f"{path.name}: this clip was not cut ({error})")
-        return None
+        found = [error] * len(cuts)
+    clips: list[_Clip | None] = []
+    for path, clip in zip(paths, found, strict=True):
+        if isinstance(clip, Exception):
+            warnings.append(f"{path.name}: this clip was not cut ({clip})")
+        clips.append(None if isinstance(clip, Exception) else _Clip(path, *clip))
+    return clips
 
 
 def _write_highlights(
@@ -205,4 +220,9 @@ def _write_highlights(
         for rank, (h, c) in enumerate(zip(highlights, clips, strict=True), 1)
     ]
     with atomic(path) as temporary:
-        pl.DataFrame(rows, schema=_HIGHLIGHTS_SCHEMA).write_csv(temporary)
+        _rounded(pl.DataFrame(rows, schema=_HIGHLIGHTS_SCHEMA)).write_csv(temporary)
+
+
+def _rounded(table: pl.DataFrame) -> pl.DataFrame:
+    """Its times to the microsecond: those of packets are products, as 88.16000000000001 is."""
+    return table.with_columns(pl.col("^.*_s$").round(6))

@@ -21,7 +21,15 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
-from contentctr.encode.encoders import TextEncoder, VisualEncoder, load_frame_encoder, load_text
+from contentctr.config import FrameChoice
+from contentctr.encode.encoders import (
+    TextEncoder,
+    VisualEncoder,
+    for_inference,
+    load_frame_encoder,
+    load_text,
+)
+from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
@@ -92,6 +100,7 @@ def pick_highlights(
     max_length_s: float = MAX_LENGTH_S,
     clips: bool = False,
     device: torch.device | str = "cpu",
+    engine: str = "auto",
     show_progress: bool = True,
 ) -> Prediction:
     """Score every frame of a video for a user, and write the parts that the user would pick.
@@ -111,6 +120,7 @@ def pick_highlights(
         max_length_s: a longer part is cut to its best stretch of so many seconds.
         clips: cut the parts from the video, without encoding it again.
         device: where to compute.
+        engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
 
     Raises:
@@ -120,7 +130,7 @@ def pick_highlights(
     require_choice(Path(out), top_k, share, max_length_s)
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
-    found = _encode_source(checkpoint, source, device, show_progress)
+    found = _encode_source(checkpoint, source, device, engine, show_progress)
     model = checkpoint.load_model(device)
     source.warnings.extend(_unused_parts(model, source))
     window_len = checkpoint.config.data.window_len
@@ -220,10 +230,14 @@ def _read_source(
 
 
 def _encode_source(
-    checkpoint: Checkpoint, source: _Source, device: torch.device | str, show_progress: bool
+    checkpoint: Checkpoint,
+    source: _Source,
+    device: torch.device | str,
+    engine: str,
+    show_progress: bool,
 ) -> _OneVideo:
     """Features of the video's frames and captions, and of the history, as they are stored."""
-    visual, text = _load_encoders(checkpoint, device)
+    visual, text = _load_encoders(checkpoint, device, engine, source.warnings)
     rate, batch_size, length = source.frame_rate, default_batch_size(device), len(source.texts)
     spans = [
         span_frames(p.start_s, p.end_s, rate, count_frames(p.length_s, rate)) for p in source.picks
@@ -233,7 +247,9 @@ def _encode_source(
         wanted.setdefault(pick.path, set()).update(frames)
     total = length + sum(map(len, wanted.values()))
     with progress_bar("encode", total, show=show_progress) as bar:
-        encoder = _FrameEncoder(visual, rate, batch_size, source.warnings, bar)
+        encoder = _FrameEncoder(
+            visual, rate, checkpoint.spec.frames, batch_size, source.warnings, bar
+        )
         visual_TV, has_visual_T = encoder.encode(source.path, range(length))
         if not has_visual_T.any():
             raise InputError(f"{source.path}: no picture of it can be decoded")
@@ -263,6 +279,7 @@ class _FrameEncoder:
 
     visual: VisualEncoder
     frame_rate: float
+    choice: FrameChoice
     batch_size: int
     warnings: list[str] = field(default_factory=list)
     bar: Progress | None = None
@@ -277,6 +294,7 @@ class _FrameEncoder:
             spans,
             self.visual,
             frames_per_segment=1,
+            frames=self.choice,
             batch_size=self.batch_size,
             warnings=self.warnings,
             progress=self.bar,
@@ -285,9 +303,9 @@ class _FrameEncoder:
 
 
 def _load_encoders(
-    checkpoint: Checkpoint, device: torch.device | str
+    checkpoint: Checkpoint, device: torch.device | str, engine: str, notes: list[str]
 ) -> tuple[VisualEncoder, TextEncoder]:
-    """Both encoders, the very ones that the model was trained with."""
+    """Both encoders, the very ones that the model was trained with, run by an engine."""
     spec = checkpoint.spec
     visual = load_frame_encoder(checkpoint.encoder_source("visual"), device=device)
     text = load_text(
@@ -298,7 +316,10 @@ def _load_encoders(
         device=device,
     )
     checkpoint.require_revisions(visual.revision, text.revision)
-    return visual, text
+    return (
+        for_inference(visual, engine=engine, like=runtime_in(spec, "visual"), notes=notes),
+        for_inference(text, engine=engine, like=runtime_in(spec, "text"), notes=notes),
+    )
 
 
 def _curve(

@@ -213,6 +213,7 @@ def read_watch_logs(path: Path) -> WatchLogs:
     why = [name for name in table.columns if name.startswith("why_")]
     good = reject(raw, table, pl.coalesce(why)).select("user_id", "streamer_id", "t", "clicked")
     warnings = raw.warnings + raw.bad.warnings(raw.total)
+    warnings += [f"{path}: {doubt}" for doubt in (*users.warnings, *streamers.warnings)]
     if good.height == 0:
         raise InputError(f"{path}: must have at least one impression")
     distinct = good.group_by("user_id", "streamer_id", "t").agg(pl.col("clicked").any())

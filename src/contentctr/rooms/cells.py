@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -34,6 +34,10 @@ FLAGS = {
 }
 EXACT_FLOAT, EXACT_FLOAT32 = 2**53, 2**24
 """Whole numbers from here on have lost digits where they are floats."""
+SPREADSHEET_DIGITS = 15
+"""A spreadsheet keeps so many digits of a number and puts zeros in place of the others ..."""
+_CHANCE_ZEROS = 6
+"""... but so many zeros in all are no chance: one in a million."""
 _BY_SPREADSHEET = r"^[+-]?\d(?:[.,]\d+)?[eE][+-]\d{2,3}$"
 _THOUSANDS = r"^[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?$"
 _POINTED = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+,\d+$"
@@ -48,6 +52,8 @@ class Checked:
     """Null where a row is bad, or where the cell is empty."""
     reasons: pl.Series
     """Text where a row is bad, else null."""
+    warnings: list[str] = field(default_factory=list)
+    """What to doubt of the whole column; the file's name is to stand before it."""
 
 
 def as_text(column: pl.Series) -> pl.Series:
@@ -81,7 +87,7 @@ def as_ids(column: pl.Series, name: str) -> Checked:
     else:
         text = as_text(column)
         if column.dtype.is_integer():
-            return Checked(values=text, reasons=_if_missing(reasons, text, name, column))
+            return _checked_ids(column, name, text, reasons)
         if column.dtype.is_decimal() or text.str.contains(".0", literal=True).any():
             text = text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
         # A mark that few ids have tells cheaply whether any needs the costly look.
@@ -93,7 +99,32 @@ def as_ids(column: pl.Series, name: str) -> Checked:
                 "text): "
             )
             reasons = _because(reasons, damaged, words, text)
-    return Checked(values=text, reasons=_if_missing(reasons, text, name, column))
+    return _checked_ids(column, name, text, reasons)
+
+
+def _checked_ids(column: pl.Series, name: str, text: pl.Series, reasons: pl.Series) -> Checked:
+    return Checked(
+        values=text,
+        reasons=_if_missing(reasons, text, name, column),
+        warnings=_rounded_ids(text, name),
+    )
+
+
+def _rounded_ids(text: pl.Series, name: str) -> list[str]:
+    """A warning if all long ids of a column end in zeros from SPREADSHEET_DIGITS on."""
+    long = text.filter(text.str.len_bytes() > SPREADSHEET_DIGITS)
+    if not len(long) or not long.str.ends_with("0").all():  # nearly always told by this already
+        return []
+    long = long.unique()
+    zeros = int((long.str.len_bytes() - SPREADSHEET_DIGITS).sum())
+    rounded = long.str.contains(rf"^[1-9]\d{{{SPREADSHEET_DIGITS - 1}}}0+$").all()
+    if not rounded or zeros < _CHANCE_ZEROS or len(long) < 2:
+        return []
+    return [
+        f"all {len(long)} values of {name} with more than {SPREADSHEET_DIGITS} digits end in "
+        f"zeros, as {long.sort()[0]}: a spreadsheet rounds so, and may have made one id of several "
+        "(export the log again, with ids as text)"
+    ]
 
 
 def as_numbers(column: pl.Series, name: str, delimiter: str = "") -> Checked:

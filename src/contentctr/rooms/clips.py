@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +35,23 @@ _SOUND_S = 10.0
 """Sound lies this far behind the pictures in a file at most."""
 _CHANGING = ("flv", "mpegts")
 """Containers in which the pictures' size may change."""
+_FAULTS = (av.error.FFmpegError, ValueError, OSError)
+"""What FFmpeg says of streams that a container cannot hold, and of a disk that is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A part of a recording that is wanted as a file."""
+
+    start_s: float
+    """In seconds of the room."""
+    end_s: float
+    out: Path
+    """File to write, of a suffix in CLIP_FORMATS."""
 
 
 def cut_clip(video: Path, start_s: float, end_s: float, out: Path) -> tuple[float, float]:
-    """Copy a part of a video into a file of its own, without decoding or encoding.
-
-    Its pictures and all sound are kept. A clip can only start at a keyframe: the last one at or
-    before `start_s`, or else, if that is more than REACH_S before it, the next. It ends early where
-    the pictures' size changes, if its container cannot tell that.
-
-    Args:
-        video: the recording.
-        start_s: seconds of the room.
-        end_s: seconds; later than `start_s`.
-        out: file to write, of a suffix in CLIP_FORMATS.
+    """Copy a part of a video into a file of its own: `cut_clips` of one.
 
     Returns:
         Where the clip really starts and its pictures end, in seconds of the room.
@@ -53,41 +59,122 @@ def cut_clip(video: Path, start_s: float, end_s: float, out: Path) -> tuple[floa
     Raises:
         InputError: a bad time or suffix, no picture there, or streams that the container refuses.
     """
-    if not 0 <= start_s < end_s:
-        raise InputError(f"a clip must start at 0 or later and before its end: {start_s}-{end_s}")
-    container = CLIP_FORMATS.get(out.suffix.lower())
-    if container is None:
-        raise InputError(f"{out}: a clip must end in {', '.join(CLIP_FORMATS)}")
-    with Video(video) as source, atomic(out) as temporary:
+    (found,) = cut_clips(video, [Cut(start_s=start_s, end_s=end_s, out=out)])
+    if isinstance(found, InputError):
+        raise found
+    return found
+
+
+def cut_clips(video: Path, cuts: Sequence[Cut]) -> list[tuple[float, float] | InputError]:
+    """Copy parts of a video into files of their own, without decoding or encoding, in one pass.
+
+    A clip has the pictures and all sound. It can only start at a keyframe: the last one at or
+    before `start_s`, or else, if that is more than REACH_S before it, the next. It ends early where
+    the pictures' size changes, if its container cannot tell that. Clips may overlap.
+
+    Args:
+        video: the recording.
+        cuts: the parts, in any order.
+
+    Returns:
+        For each part where its clip really starts and its pictures end, in seconds of the room, or
+        why there is none: no picture there, or streams that its container refuses.
+
+    Raises:
+        InputError: a bad time or suffix, or the recording cannot be opened.
+    """
+    clips = [_Clip(cut) for cut in cuts]
+    try:
+        with Video(video) as source:
+            _copy(source, clips)
+            return [clip.close(source) for clip in clips]
+    finally:
+        for clip in clips:
+            clip.drop()
+
+
+def _copy(source: Video, clips: Sequence[_Clip]) -> None:
+    parameters: dict[int, Any] = {}
+    later = sorted(clips, key=lambda clip: -clip.cut.start_s)
+    active: list[_Clip] = []
+    for timed in source.packets():
+        # A clip may begin with a keyframe REACH_S before it, and with sound from just before that.
+        while later and timed.decode_s > later[-1].cut.start_s - REACH_S - _SOUND_S:
+            active.append(later.pop())
+            active[-1].start.parameters.update(parameters)
+        for clip in active:
+            clip.take(source, timed)
+        active = [clip for clip in active if not clip.done]
+        if not active and not later:
+            break
+        if timed.packet.has_sidedata("new_extradata"):
+            told = timed.packet.get_sidedata("new_extradata")
+            parameters[timed.packet.stream_index] = told
+
+
+class _Clip:
+    """A clip in the making."""
+
+    def __init__(self, cut: Cut) -> None:
+        if not 0 <= cut.start_s < cut.end_s:
+            raise InputError(
+                f"a clip must start at 0 or later and before its end: {cut.start_s}-{cut.end_s}"
+            )
+        container = CLIP_FORMATS.get(cut.out.suffix.lower())
+        if container is None:
+            raise InputError(f"{cut.out}: a clip must end in {', '.join(CLIP_FORMATS)}")
+        self.cut, self.start, self.done = cut, _Start(cut.start_s), False
+        self._container = container
+        self._writer: _Writer | None = None
+        self._files = ExitStack()
+        self._fault: Exception | None = None
+
+    def take(self, source: Video, timed: TimedPacket) -> None:
+        """Take one more packet of the recording, until the clip is done."""
+        if timed.decode_s >= self.cut.end_s + (0.0 if timed.is_picture else _SOUND_S):
+            self.done = True
+            return
         try:
-            return _copy(source, start_s, end_s, temporary, container)
-        except (av.error.FFmpegError, ValueError, OSError) as error:
-            if isinstance(error, InputError):
-                raise
-            others = [s for s in (video.suffix.lower(), ".mkv") if s in CLIP_FORMATS]
-            hint = next((f"; try a {s}" for s in others if s != out.suffix.lower()), "")
-            raise InputError(f"{out}: cannot hold the streams of {video} ({error}){hint}") from None
+            if self._writer is not None:
+                self.done = not self._writer.write(timed, self.cut.end_s)
+            elif self.start.add(timed):
+                self._writer = self._begin(source)
+                held = self.start.held
+                self.done = not all(self._writer.write(each, self.cut.end_s) for each in held)
+        except _FAULTS as error:
+            self._fault, self.done = error, True
 
+    def _begin(self, source: Video) -> _Writer:
+        temporary = self._files.enter_context(atomic(self.cut.out))
+        sink = av.open(file_url(temporary), "w", format=self._container)
+        return _Writer(self._files.enter_context(sink), source, self.start, self._container)
 
-def _copy(
-    source: Video, start_s: float, end_s: float, out: Path, container: str
-) -> tuple[float, float]:
-    start = _Start(start_s)
-    with av.open(file_url(out), "w", format=container) as sink:
-        writer: _Writer | None = None
-        for timed in source.packets():
-            if timed.decode_s >= end_s + (0.0 if timed.is_picture else _SOUND_S):
-                break
-            if writer is not None:
-                if not writer.write(timed, end_s):
-                    break
-            elif start.add(timed):
-                writer = _Writer(sink, source, start, container)
-                if not all(writer.write(held, end_s) for held in start.held):
-                    break
-    if writer is None or writer.end_s <= start_s:
-        raise InputError(f"{source.path}: has no picture between {start_s:g} and {end_s:g} s")
-    return writer.start_s, writer.end_s
+    def close(self, source: Video) -> tuple[float, float] | InputError:
+        """Finish the file, or say why there is none."""
+        cut, writer = self.cut, self._writer
+        try:
+            with self._files:
+                if self._fault is not None:
+                    raise self._fault
+                if writer is None or writer.end_s <= cut.start_s:
+                    raise InputError(
+                        f"{source.path}: has no picture between {cut.start_s:g} and {cut.end_s:g} s"
+                    )
+        except InputError as error:
+            return error
+        except _FAULTS as error:
+            suffixes = [Path(source.path).suffix.lower(), ".mkv"]
+            others = [s for s in suffixes if s in CLIP_FORMATS and s != cut.out.suffix.lower()]
+            hint = f"; try a {others[0]}" if others else ""
+            return InputError(
+                f"{cut.out}: cannot hold the streams of {source.path} ({error}){hint}"
+            )
+        return writer.start_s, writer.end_s
+
+    def drop(self) -> None:
+        """Remove what is half written, if it was not closed."""
+        with suppress(*_FAULTS, InputError), self._files:
+            raise InputError("the recording cannot be read")
 
 
 class _Start:
@@ -171,6 +258,8 @@ class _Writer:
             if bytes(packet.get_sidedata("new_extradata")) != self._told[stream.index]:
                 return False
             packet = _plain(packet)  # even what is no news breaks the header of a .mkv
+        # Other clips may want the packet too: what is changed of it here is put back.
+        own = packet.pts, packet.dts, packet.duration, packet.time_base
         shift = round(self.start_s / packet.time_base)
         show, decode = packet.pts, packet.dts
         if decode is not None:
@@ -187,6 +276,8 @@ class _Writer:
             self.end_s = max(self.end_s, timed.show_s + length_s)
         packet.stream = self._copies[stream.index]
         self._sink.mux(packet)
+        packet.stream = stream
+        packet.pts, packet.dts, packet.duration, packet.time_base = own
         return True
 
 

@@ -6,13 +6,15 @@ cut out, a broken stamp), in all streams or in one. The room's runs on, by these
 1. The room begins with the first picture, or with the first sound where that is earlier by more
    than LEAD_S, and ends with the last of either.
 2. A packet begins a *session*, a stretch of unbroken clock, where its decoding time lies more than
-   JITTER_S before the last of its stream, or more than HOLE_S after everything that came (PAUSE_S
-   where no sound runs: pictures alone may be as rare as that). Other streams join the session with
-   their first packet within HOLE_S of it.
-3. A session to which all running streams jumped ahead, by at most KEPT_S, keeps its time: that
+   JITTER_S before the last of its stream, or more than HOLE_S after everything that came. Other
+   streams join the session with their first packet within HOLE_S of it.
+3. Where no sound runs, pictures may be as rare as one in PAUSE_S: a session that begins so much
+   later keeps its time, unless the next packets go back to where the clock was before it. Then its
+   stamps were astray.
+4. A session to which all running streams jumped ahead, by at most KEPT_S, keeps its time: that
    much was not recorded, and is a hole. Any other goes on where what was before it ended, as
    players and ffmpeg do it, and none of its packets comes before the end of its own stream.
-4. A stream that starts again or jumps alone goes on by itself, and the others keep their time.
+5. A stream that starts again or jumps alone goes on by itself, and the others keep their time.
 
 The clock is fed packet by packet, so that a file which still grows has the same as the whole one. A
 session's place is known once SETTLE_S of it have come.
@@ -109,6 +111,8 @@ class _Session:
     """The session that the opener was in, or else the one before."""
     from_s: float = 0.0
     """What that session's clock was."""
+    is_pause: bool = False
+    """Whether what was before it may just have lasted until it."""
     left: dict[int, float] = field(default_factory=dict)
     """The last decoding time of every other stream then."""
 
@@ -226,9 +230,8 @@ class Clock:
             if self._is_near(number, decode_s):
                 return number
         now_s = self._sessions[track.session].now_s
-        if now_s <= decode_s <= now_s + PAUSE_S and not self._sound_runs(track.session):
-            return track.session
-        return self._open(stream, decode_s, before=track.session)
+        is_pause = now_s <= decode_s <= now_s + PAUSE_S and not self._sound_runs(track.session)
+        return self._open(stream, decode_s, before=track.session, is_pause=is_pause)
 
     def _is_near(self, number: int, decode_s: float) -> bool:
         session = self._sessions[number]
@@ -239,9 +242,12 @@ class Clock:
         ends = [end for stream, end in session.end_s.items() if stream != PICTURE]
         return max(ends, default=-math.inf) >= session.now_s - HOLE_S
 
-    def _open(self, stream: int, decode_s: float, *, before: int) -> int:
-        new = _Session(begin_s=decode_s, now_s=decode_s, opener=stream)
+    def _open(self, stream: int, decode_s: float, *, before: int, is_pause: bool = False) -> int:
+        new = _Session(begin_s=decode_s, now_s=decode_s, opener=stream, is_pause=is_pause)
         if self._sessions:
+            newest = self._sessions[-1]
+            if newest.from_s - JITTER_S <= decode_s < newest.begin_s - JITTER_S:
+                newest.is_pause = False
             self._settle_newest()
             now_s, track = self._sessions[before].now_s, self._tracks.get(stream)
             new.before, new.from_s, new.jump_s = before, now_s, decode_s - now_s
@@ -300,6 +306,8 @@ class Clock:
         ends = {stream: end_s for stream, end_s in self._ends.items() if stream not in gone_on}
         offset_s = self._sessions[session.before].offset_s
         assert offset_s is not None
+        if session.is_pause:
+            return offset_s
         # One stray stamp must not make a hole: the session after a real one lasts.
         kept = whole and not gone_on and 0 < session.jump_s <= KEPT_S and session.opener in ends
         if kept:

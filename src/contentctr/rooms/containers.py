@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ import av
 from av.container import InputContainer
 
 from contentctr.errors import InputError
-from contentctr.rooms.joined import Joined, Readable
+from contentctr.rooms.joined import Joined, Readable, ts_streams
 
 Containers = Generator[InputContainer | None, None, None]
 """The files that a recording was joined from, mostly one, to be closed by who takes them; None for
@@ -25,6 +26,10 @@ _PLAYLIST = "contentctr.m3u8"
 it does "#" in "rooms #1/stream.m3u8"."""
 _BUFFER = 1 << 18
 """Bytes that FFmpeg asks Python for at once."""
+_TABLES = 1 << 16
+"""Bytes of an MPEG-TS that hold its first tables."""
+_PARTED = re.compile(rb"#EXT-X-(MAP|BYTERANGE|KEY:METHOD=(?!NONE))")
+"""A playlist whose entries are no whole files by themselves."""
 
 
 def file_url(path: Path) -> str:
@@ -101,35 +106,110 @@ def open_playlist(
     Raises:
         InputError: FFmpeg cannot open it.
     """
-    folder = path.resolve().parent
-    files: list[BinaryIO] = []
-    missing = [] if missing is None else missing
+    entries = _Entries(path, growing, [] if missing is None else missing)
+    found = False
+    try:
+        while entries.next_file():
+            # Else a playlist that grows is begun near its end.
+            options = {"live_start_index": "0"}
+            try:
+                container = _open(entries.text(), path, io_open=entries.open, options=options)
+            except InputError as error:
+                if found:
+                    yield None
+                elif entries.missing:
+                    hint = f"{entries.missing[0]} is not in its folder"
+                    raise InputError(f"{error}: {hint}") from None
+                else:
+                    raise
+            else:
+                found = True
+                yield container
+    finally:
+        entries.close()
 
-    def opened(url: str, flags: int, options: dict[str, str]) -> BinaryIO:
-        target = path if url == _PLAYLIST else folder / url.removeprefix("file:")
-        files[:] = [file for file in files if not file.closed]
+
+class _Entries:
+    """A playlist's files as FFmpeg asks for them.
+
+    To FFmpeg they are one stream, of which it never meets streams that are new in the middle (an
+    advertisement's, with pids of their own). So with an entry whose streams are others a file of
+    its own begins, as where files are joined.
+    """
+
+    def __init__(self, path: Path, growing: Callable[[bytes], bool], missing: list[str]) -> None:
+        self.missing = missing
+        self._path, self._growing = path, growing
+        self._folder = path.resolve().parent
+        self._files: list[BinaryIO] = []
+        self._names: list[str] = []
+        """Entries of the playlist as it was read last, from number `_first` on."""
+        self._first = 0
+        self._last = -1
+        """Number of the entry that was opened last."""
+        self._begin = 0
+        """Number of the entry that the file at hand begins with ..."""
+        self._end: int | None = 0
+        """... and the next one; None: not met yet."""
+        self._streams: frozenset[tuple[int, int]] = frozenset()
+
+    def next_file(self) -> bool:
+        """Go to the next file; False if there is none."""
+        if self._end is None:
+            return False
+        self._begin, self._end, self._streams = self._end, None, frozenset()
+        self._last = self._begin - 1
+        return True
+
+    def text(self) -> _Playlist:
+        """The playlist, from the first entry of the file at hand on."""
+        text = self._path.read_bytes()
+        if self._end is not None:
+            return _read_playlist(text, lambda text: False)
+        if b"#EXTINF" in text and not _PARTED.search(text):
+            self._first, self._names, text = _entries_from(text, self._begin)
+        return _read_playlist(text, self._growing)
+
+    def open(self, url: str, flags: int, options: dict[str, str]) -> BinaryIO:
+        """Open what FFmpeg asks for; what is not in the folder is empty, which ends nothing."""
+        target = self._path if url == _PLAYLIST else self._folder / url.removeprefix("file:")
+        self._files[:] = [file for file in self._files if not file.closed]
         try:
-            if not target.resolve().is_relative_to(folder):
+            if not target.resolve().is_relative_to(self._folder):
                 raise PermissionError
             if target.suffix.lower() in (".m3u8", ".m3u"):
-                return _read_playlist(target, growing)
-            files.append(target.open("rb"))
+                if target.samefile(self._path):
+                    return self.text()
+                return _read_playlist(target.read_bytes(), self._growing)
+            if self._end is not None:
+                return io.BytesIO()
+            self._count(url)
+            file = target.open("rb")
         except OSError:
-            # An empty entry does not end the playlist, as a fault would.
-            missing.append(url)
+            self.missing.append(url)
             return io.BytesIO()
-        return files[-1]
+        self._files.append(file)
+        if self._names and self._is_new(file):
+            self._end = self._last
+            return io.BytesIO()
+        return file
 
-    try:
-        options = {"live_start_index": "0"}  # else a growing one begins near its end
-        yield _open(_read_playlist(path, growing), path, io_open=opened, options=options)
-    except InputError as error:
-        if missing:
-            raise InputError(f"{error}: {missing[0]} is not in its folder") from None
-        raise
-    finally:
-        for file in files:
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files:
             file.close()
+
+    def _count(self, url: str) -> None:
+        begin = max(self._last + 1, self._first)
+        later = self._names[begin - self._first :]
+        self._last = begin + (later.index(url) if url in later else 0)
+
+    def _is_new(self, file: BinaryIO) -> bool:
+        """Whether an entry's streams are others than those of the entries before it."""
+        streams = ts_streams(file.read(_TABLES))
+        file.seek(0)
+        before, self._streams = self._streams, self._streams or streams
+        return bool(before and streams and streams != before)
 
 
 def _files(joined: Joined) -> Iterator[Joined]:
@@ -207,8 +287,31 @@ class _Playlist(io.BytesIO):
     name = _PLAYLIST
 
 
-def _read_playlist(path: Path, growing: Callable[[bytes], bool]) -> _Playlist:
-    text = path.read_bytes()
+def _read_playlist(text: bytes, growing: Callable[[bytes], bool]) -> _Playlist:
     if b"#EXTINF" in text and b"#EXT-X-ENDLIST" not in text and not growing(text):
         text += b"\n#EXT-X-ENDLIST\n"  # without its end, FFmpeg would wait for more
     return _Playlist(text)
+
+
+def _entries_from(text: bytes, begin: int) -> tuple[int, list[str], bytes]:
+    """Number of a playlist's first entry from `begin` on, these entries, and the playlist of them.
+
+    Entries are numbered as the playlist does it, also where its beginning is gone.
+    """
+    stated = re.search(rb"#EXT-X-MEDIA-SEQUENCE:\s*(\d{1,15})", text)
+    number = int(stated[1]) if stated else 0
+    first, names, kept = max(number, begin), list[str](), list[bytes]()
+    for line in text.splitlines():
+        if line.startswith(b"#EXTINF") and number < begin:
+            continue
+        if line.startswith(b"#") or not line.strip():
+            kept.append(line)
+            continue
+        if number >= begin:
+            kept.append(line)
+            names.append(line.strip().decode(errors="replace"))
+        number += 1
+    text = b"\n".join(kept) + b"\n"
+    if stated:
+        return first, names, text.replace(stated[0], b"#EXT-X-MEDIA-SEQUENCE:%d" % first)
+    return first, names, text

@@ -137,6 +137,7 @@ def read_events(
     good = reject(raw, table, pl.coalesce("why_user", "why_t", "why_kind"))
     good = good.drop(LINE, "why_user", "why_t", "why_kind")
     warnings = raw.warnings + raw.bad.warnings(raw.total) + taken
+    warnings += [f"{path}: {doubt}" for doubt in users.warnings]
     if times.without_zone and axis.started_at is not None:
         warnings.append(
             f"{path}: {raw.named['t']} names no zone: taken as in that of started_at, "

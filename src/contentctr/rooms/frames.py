@@ -18,17 +18,17 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from contentctr.config import FrameChoice
 from contentctr.rooms.clock import PICTURE
 from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Video, picture
 
-FrameChoice = Literal["exact", "keyframe"]
 HOLD_S = 60.0
 """The longest that a picture stands in for others."""
 LAST_S = 1.0

@@ -140,14 +140,14 @@ class _Tables:
         self._last: dict[int, bytes] = {}
         """The last packet of each table's pid, without its counter."""
         self._programs: set[int] = set()
-        self._streams: dict[int, set[tuple[int, int]]] = {}
+        self.streams: dict[int, set[tuple[int, int]]] = {}
         """Types and pids of a program's streams, by the pid of its table."""
         self._pat = b""
         self._lead = b""
 
     def begin(self) -> bytes:
         lead, self._lead = self._lead, b""
-        self._last, self._programs, self._streams = {}, set(), {}
+        self._last, self._programs, self.streams = {}, set(), {}
         return lead
 
     def scan(self, data: bytes) -> tuple[int, bool]:
@@ -189,9 +189,18 @@ class _Tables:
         if section[0] != 2:
             return False
         streams = _streams(section)
-        changed = self._streams.setdefault(pid, streams) != streams
+        changed = self.streams.setdefault(pid, streams) != streams
         self._lead = self._pat if changed else b""
         return changed
+
+
+def ts_streams(data: bytes) -> frozenset[tuple[int, int]]:
+    """Types and pids of an MPEG-TS's streams, by its first tables; empty where there are none."""
+    start, tables = _sync(data), _Tables()
+    if start is None:
+        return frozenset()
+    tables.scan(data[start:])
+    return frozenset().union(*tables.streams.values())
 
 
 def _section(packet: bytes) -> bytes | None:

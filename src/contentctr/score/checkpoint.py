@@ -28,10 +28,12 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
 from contentctr.encode import encoders
+from contentctr.encode.engines.runtime import runtime_in
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type
+from contentctr.transcribe.source import difference
 
 FORMAT = 2
 _STEP = re.compile(r"step-\d+-epoch-\d+")
@@ -83,13 +85,30 @@ class Checkpoint:
             InputError: names `where`, the field, what the model needs and what the data has.
         """
         wanted, found = to_dict(self.trained_on), to_dict(data)
-        free = {"simulated", "visual_encoder", "text_encoder"}  # a revision says more than a name
+        # A revision says more than a name; speech from elsewhere is a warning (`speech_warnings`).
+        free = {"simulated", "visual_encoder", "text_encoder", "speech_source"}
+        # Engines of one precision are equal to rounding, and precisions near enough for a model
+        # (docs/decisions.md, "Inference engines").
+        free |= {f"{part}_{x}" for part in ("visual", "text") for x in ("engine", "precision")}
+        if not self.config.model.reads_counts:
+            free.add("statistics_dim")
+        if not self.config.model.sound:
+            free |= {"sound_dim", "sound_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(
                 f"{where}: does not fit the checkpoint {self.folder}: "
                 + "; ".join(f"{n} must be {wanted[n]!r}, not {found[n]!r}" for n in wrong)
             )
+
+    def speech_warnings(self, source: str) -> list[str]:
+        """What to tell of speech from other sources than the model was trained on.
+
+        Args:
+            source: of `join_sources`.
+        """
+        note = difference(self.spec.speech_source, source)
+        return [note] if note else []
 
     def load_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The model with its weights, in evaluation mode.
@@ -120,6 +139,33 @@ class Checkpoint:
         )
         self.require_revisions(visual.revision, text.revision)
         return visual, text
+
+    def load_frozen_encoders(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        engine: str = "auto",
+        notes: list[str] | None = None,
+    ) -> tuple[encoders.VisualEncoder, encoders.TextEncoder]:
+        """Both, run by an inference engine, in the precision of the features that were learned.
+
+        Args:
+            device: where they are put.
+            engine: as `encoders.for_inference` takes it.
+            notes: what the user should know of the engines is added to it.
+
+        Raises:
+            InputError: as `load_encoders`, or the engine cannot be had.
+        """
+        visual, text = self.load_encoders(device)
+        return (
+            encoders.for_inference(
+                visual, engine=engine, like=runtime_in(self.spec, "visual"), notes=notes
+            ),
+            encoders.for_inference(
+                text, engine=engine, like=runtime_in(self.spec, "text"), notes=notes
+            ),
+        )
 
     def require_revisions(self, visual: str, text: str) -> None:
         """Stop where the encoders at hand are not the very ones that the model was trained with.

@@ -83,6 +83,7 @@ class RoomsTask:
                 horizon=config.data.horizon,
                 inputs=finetune,
                 content=content,
+                model=config.model,
             )
             for split in ("train", "val")
         )

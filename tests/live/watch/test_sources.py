@@ -178,6 +178,17 @@ def test_a_playlist_that_grows(tmp_path, hls, ends):
     require_equal(found, expected)
 
 
+def test_pieces_whose_streams_have_other_pids(hls):
+    other = {"mpegts_start_pid": "500"}
+    record(hls.with_name("ad.ts"), 8.0, at=1000.0, options=other)
+    lines = hls.read_text().splitlines()
+    lines[-7:-7] = ["#EXT-X-DISCONTINUITY", "#EXTINF:8.0,", "ad.ts", "#EXT-X-DISCONTINUITY"]
+    hls.write_text("\n".join(lines) + "\n")
+    expected = offline(hls)
+    assert len(expected) == 5 and all(len(segment[2]) == 3 for segment in expected)
+    require_equal(watched(hls), expected)
+
+
 def test_a_playlist_whose_pieces_are_not_there(hls):
     lines = []
     [missing] = [path for path in hls.parent.iterdir() if path.name.endswith("v4.ts")]

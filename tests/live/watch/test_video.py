@@ -10,14 +10,14 @@ from contentctr.live.watch.video import WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError
 from contentctr.rooms.frames import Decoder
 from file_server import Quiet, Short, serving_files
-from recordings import join, record
+from recordings import join, record, restamp
 from videos import make_video
 from watched import SPEC, as_offline, in_thread, offline, require_equal, waiting
 
 
-def watched(path, spec=SPEC, frames="exact", lines=None, **options):
+def watched(path, spec=SPEC, lines=None, **options):
     report = (lambda line: None) if lines is None else lines.append
-    video = WatchedVideo(str(path), spec, waiting(report=report, **options), frames=frames)
+    video = WatchedVideo(str(path), spec, waiting(report=report, **options))
     return as_offline(video.segments())
 
 
@@ -26,10 +26,11 @@ def watched(path, spec=SPEC, frames="exact", lines=None, **options):
 @pytest.mark.parametrize("frames", ["exact", "keyframe"])
 def test_a_finished_recording(tmp_path, suffix, seconds, frames):
     path = record(tmp_path / f"v.{suffix}", seconds, bframes=2, gop=12)
-    expected = offline(path, frames=frames)
+    spec = dataclasses.replace(SPEC, frames=frames)
+    expected = offline(path, spec)
     # 2 s are dropped and 3.4 s are a segment of their own, whose frames lie closer together.
     assert expected[-1][0] == (12.0 if seconds == 20.0 else 18.0)
-    require_equal(watched(path, frames=frames), expected)
+    require_equal(watched(path, spec), expected)
 
 
 @pytest.mark.parametrize("suffix", ["ts", "flv", "mkv"])
@@ -53,6 +54,14 @@ def test_a_clock_that_jumps_ahead(tmp_path, suffix):
     assert any("s ahead over nothing" in line for line in lines)
     near = record(tmp_path / f"near.{suffix}", 30.0, jumps=[(13.0, 100.0, "both")])
     require_equal(watched(near), offline(near))
+
+
+def test_a_stray_stamp_without_sound(tmp_path):
+    path = record(tmp_path / "v.flv", 20.0, sound=None)
+    restamp(path, lambda _, t: 40_000 if t == 9_000 else 0)
+    expected = offline(path)
+    assert len(expected) == 3
+    require_equal(watched(path), expected)
 
 
 def test_pictures_turned_resized_late_and_gone(tmp_path):
@@ -100,7 +109,7 @@ def test_mp4_in_fragments(tmp_path, flags):
 
 def test_no_more_is_decoded_than_the_frames_take(tmp_path, monkeypatch):
     path = record(tmp_path / "v.ts", 30.0, gop=10)
-    counts, spec = [], dataclasses.replace(SPEC, frames_per_segment=1)
+    counts = []
     plain = Decoder.decode
 
     def decode(self, packet, **options):
@@ -110,7 +119,8 @@ def test_no_more_is_decoded_than_the_frames_take(tmp_path, monkeypatch):
     monkeypatch.setattr(Decoder, "decode", decode)
     for frames in ("exact", "keyframe"):
         counts.append(0)
-        assert [len(s[2]) for s in watched(path, spec, frames=frames)] == [1] * 5
+        spec = dataclasses.replace(SPEC, frames_per_segment=1, frames=frames)
+        assert [len(s[2]) for s in watched(path, spec)] == [1] * 5
     # Of 150 pictures in groups of 10: those from a keyframe to the frame, or the keyframe alone.
     assert counts[0] <= 5 * 10 and counts[1] <= 5
 

@@ -122,6 +122,8 @@ def test_pictures_cannot_be_asked_for(root, text):
         encode_rooms(data, text=text, inputs=True, show_progress=False)
     with pytest.raises(InputError, match="encode without --visual, not with 'swin'"):
         encode_rooms(data, visual="swin", text=text, show_progress=False)
+    with pytest.raises(InputError, match="no pictures to choose; .* without --frames keyframe"):
+        encode_rooms(data, frames="keyframe", text=text, show_progress=False)
 
 
 def test_the_benchmarks_score_is_a_target_as_it_is_now_and_one_ahead(root, text):
