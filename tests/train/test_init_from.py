@@ -78,6 +78,19 @@ def test_another_target_has_a_new_output_layer_unless_it_is_kept(first, tmp_path
     assert report["head"] == "new" and not torch.equal(fresh["head.bias"], before["head.bias"])
 
 
+def test_an_added_token_is_new_and_told(first, tmp_path):
+    data = write_data(tmp_path / "data")
+    more = override(TINY, ["statistics=true"])
+    found, report = start(more, data, tmp_path / "more", first)
+    assert report["new"] and all(name.startswith("extra.") for name in report["new"])
+    assert report["head"] == "taken over" and report["left"] == []
+    back, report = start(TINY, data, tmp_path / "back", tmp_path / "more")
+    assert same(back, weights(first, "best")) and report["left"] and report["new"] == []
+    # A head that says how far from the mean is another one than a head that says how high.
+    _, report = start(override(more, ["residual=true"]), data, tmp_path / "mean", first)
+    assert report["head"] == "new" and "residual.scale" in report["new"]
+
+
 def test_id_baselines_match_streamers_and_rooms_in_one_table(tmp_path):
     kind = ["kind=wide_deep", "align_weight=0"]
     config = override(TINY, kind)

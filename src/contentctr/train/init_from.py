@@ -94,10 +94,7 @@ def take_over(
     _require_same(checkpoint, config, spec)
     before, theirs = checkpoint.vocabulary, load_tensors(checkpoint.folder / "model.safetensors")
     mine = model.state_dict()
-    another = (spec.target, spec.target_scale) != (
-        checkpoint.spec.target,
-        checkpoint.spec.target_scale,
-    )
+    another = _level(config, spec) != _level(checkpoint.config, checkpoint.spec)
     new_head = another if init.new_head is None else init.new_head
     fresh = _OWN | (_output_layer(model) if new_head else set())
     taken = {}
@@ -165,13 +162,18 @@ def _require_same(checkpoint: Checkpoint, config: Config, spec: DataSpec) -> Non
             )
 
 
+def _level(config: Config, spec: DataSpec) -> tuple[object, ...]:
+    """What the output layer's numbers are of."""
+    return spec.target, spec.target_scale, config.model.residual
+
+
 def _output_layer(model: nn.Module) -> set[str]:
     """Names of the weights that turn the last layer into log-odds."""
     bias = getattr(model, "output_bias", None)
     return {
         name
         for name, weight in model.named_parameters()
-        if weight is bias or name.startswith("head.")
+        if weight is bias or name.startswith(("head.", "residual."))
     }
 
 
