@@ -6,7 +6,7 @@ import pytest
 
 from contentctr.config import COUNT_COLUMNS
 from contentctr.evaluate.comparison import compare_with_floors
-from contentctr.evaluate.floors import Measured, floor_scores
+from contentctr.evaluate.floors import Measured, earlier_mean, floor_scores
 from contentctr.metrics.ctr import kendall_tau, mean_over_groups
 from make import make_table
 
@@ -36,6 +36,17 @@ def test_floors_worked_by_hand():
     near, far = 1, 2 ** (-2 / 3)
     third = (0.7 * near + 0.1 * far) / (near + far)
     assert rows(floors["exponential_mean"], "room001") == [mean, 0.1, 0.1, pytest.approx(third)]
+
+
+def test_means_worked_by_hand():
+    table = pl.DataFrame(
+        {"room_id": ["a"] * 5 + ["b"] * 2, "v": [1.0, None, 3.0, None, 2.0, 7.0, 1.0]}
+    )
+    found = table.select(earlier_mean(pl.col("v"), 3)).to_series().to_list()
+    weight = [2 ** (-k / 3) for k in range(4)]
+    after_gap = (3 * weight[0] + 1 * weight[2]) / (weight[0] + weight[2])
+    # A segment without a value passes the mean on: all weights have shrunk alike.
+    assert found == [None, 1, 1, pytest.approx(after_gap), pytest.approx(after_gap), None, 7]
 
 
 def many_rooms(rooms=16, length=30, seed=0):

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.prepare.targets import raw_target
-from contentctr.windows.statistics import earlier_mean, earlier_statistics
+from contentctr.store.statistics import HALF_LIVES, table_statistics
 
 HALF_LIFE = 3
 """Of the exponential mean, in segments."""
@@ -86,6 +86,17 @@ def floor_scores(own: pl.DataFrame, what: Measured) -> dict[str, pl.DataFrame]:
     }
 
 
+def earlier_mean(values: pl.Expr, half_life: float) -> pl.Expr:
+    """Exponential mean of the values of all earlier segments of the room.
+
+    The segment k before counts for 2^(-(k - 1) / half_life), and for nothing where its value is
+    null; the weights sum to one.
+    """
+    mean = values.ewm_mean(half_life=half_life, adjust=True, ignore_nulls=False)
+    # Polars gives none at a null itself, where the mean of the values before it still stands.
+    return mean.forward_fill().shift(1).over("room_id")
+
+
 def _streamer_means(raw: pl.DataFrame) -> pl.Series:
     """The mean of each segment's streamer in the training rooms, else the mean of all."""
     known = raw.filter((pl.col("split") == "train") & pl.col("raw").is_not_null())
@@ -97,8 +108,16 @@ def _streamer_means(raw: pl.DataFrame) -> pl.Series:
 
 
 def _trees(raw: pl.DataFrame, what: Measured) -> pl.Series | None:
-    """Gradient-boosted trees on `earlier_statistics` and the earlier values of the target."""
-    statistics = earlier_statistics(raw, {"raw": pl.col("raw")})
+    """Gradient-boosted trees on what a model's statistics token says, and on earlier targets."""
+    means = raw.select(
+        pl.col("raw").shift(1).over("room_id").alias("before"),
+        *(
+            earlier_mean(pl.col("raw"), half_life).alias(f"mean_{half_life}")
+            for half_life in HALF_LIVES
+        ),
+    )
+    counted_SX = table_statistics(raw, horizon=0, target=what.target).values_RX
+    known_SK = np.concatenate([counted_SX, means.to_numpy()], axis=1)
     fit = (raw["split"] == "train") & raw["target"].is_not_null()
     if what.target == "ctr":
         fit &= (raw["viewers"] >= what.min_viewers).fill_null(False)
@@ -112,10 +131,11 @@ def _trees(raw: pl.DataFrame, what: Measured) -> pl.Series | None:
         # itself tells what its segment will rank, and in logs its few peaks do not drown the rest.
         targets = _in_logs(raw["raw"].to_numpy()[rows])
     # A number that is never known, or always the same, splits nothing, and scikit-learn fails.
-    telling = [one.name for one in statistics if one.gather(rows).drop_nulls().n_unique() > 1]
-    if not telling or targets.min() == targets.max():
+    fitted_RK = known_SK[rows]
+    telling_K = np.fmax.reduce(fitted_RK) > np.fmin.reduce(fitted_RK)
+    if not telling_K.any() or targets.min() == targets.max():
         return None
-    known_SK = statistics.select(telling).to_numpy()
+    known_SK = known_SK[:, telling_K]
     return pl.Series(_fit_and_predict(known_SK, rows, targets, what.is_label))
 
 

@@ -193,8 +193,8 @@ class ContentCTR(nn.Module):
 
     @property
     def output_bias(self) -> nn.Parameter:
-        """What `model.prior` sets."""
-        return self.head.bias
+        """What `model.prior` sets; in the residual form it stands where no mean is known yet."""
+        return self.head.bias if self.residual is None else self.residual.unknown
 
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
