@@ -19,7 +19,7 @@ from contentctr.encode import encoders
 from contentctr.errors import InputError
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, reads_content
 from contentctr.score import checkpoint as checkpoints
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
@@ -165,10 +165,10 @@ def _model(
 ) -> nn.Module:
     """The saved model, or a fresh one; with its encoders where they are trained too."""
     finetune = config.train.finetune_encoders
-    if finetune and not model_type(config.model.kind).reads_content:
+    if finetune and not reads_content(config.model):
         raise InputError(
-            f"train.finetune_encoders must be false with model.kind={config.model.kind}, which "
-            "reads no encoder's features"
+            f"train.finetune_encoders must be false with model.kind={config.model.kind} and "
+            f"model.content={str(config.model.content).lower()}, which read no encoder's features"
         )
     if saved is not None:
         return saved.load_end_to_end() if finetune else saved.load_model()
