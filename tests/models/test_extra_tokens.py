@@ -112,6 +112,25 @@ def test_windows_do_not_read_one_another(kind):
     assert torch.allclose(model(batch).logits_BN[:1], alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", TAKES)
+def test_without_content_only_the_extra_tokens_are_read(kind):
+    model, batch = make_model(kind, content=False, **ON), with_extra(make_batch())
+    output = model(batch)
+    assert output.visual_BND is None and output.text_BND is None
+    other = dataclasses.replace(
+        batch,
+        visual_BNV=batch.visual_BNV[..., :0],
+        text_BNT=batch.text_BNT[..., :0],
+        has_visual_BN=~batch.has_visual_BN,
+        has_speech_BN=~batch.has_speech_BN,
+    )
+    assert torch.equal(model(other).logits_BN, output.logits_BN)
+    names = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert {"extra", "residual"} <= names and "fusion" not in names
+    with pytest.raises(InputError, match=r"model\.content must be true, unless one of"):
+        make_model(kind, content=False)
+
+
 @pytest.mark.parametrize("setting", sorted(ON))
 @pytest.mark.parametrize("kind", sorted(set(MODELS) - set(TAKES)))
 def test_models_that_cannot_take_them_say_so(kind, setting):

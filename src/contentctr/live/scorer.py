@@ -36,7 +36,7 @@ from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
-from contentctr.live.scorer_statistics import Followed, LiveStatistics
+from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
 from contentctr.models.contentctr import ContentCTR
 
 T = TypeVar("T")
@@ -279,14 +279,19 @@ class RoomScorer:
         if self._statistics is None:
             return
         found: dict[int, Followed] = {}
-        ahead: dict[int, tuple[int, Floats | None]] = {}
-        for task in (task for tasks in plan.rounds for task in tasks):
-            room = task.room
-            begun = self._statistics.state(room.slot) if room.last >= room.first else None
-            last, state_AC = ahead.get(room.slot, (room.last, begun))
-            content = plan.contents[task.row]
-            found[task.row] = row = self._statistics.follow(state_AC, task.index, last, content)
-            ahead[room.slot] = task.index, row.state_AC
+        ahead: dict[int, tuple[int, Floats]] = {}  # each room's last number so far, its state
+        for tasks in plan.rounds:  # no room is twice in one
+            rooms = []
+            for task in tasks:
+                slot, last, state_AC = task.room.slot, task.room.last, None
+                if slot in ahead:
+                    last, state_AC = ahead[slot]
+                elif last >= task.room.first:
+                    state_AC = self._statistics.state(slot)
+                rooms.append(Next(state_AC, last, task.index, plan.contents[task.row]))
+            for task, row in zip(tasks, self._statistics.follow(rooms), strict=True):
+                found[task.row] = row
+                ahead[task.room.slot] = task.index, row.state_AC
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
     def _take(

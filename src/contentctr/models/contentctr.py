@@ -180,7 +180,7 @@ class ContentCTR(nn.Module):
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
         sizes = config.model
-        self.fusion = FeatureFusion(spec, sizes, self.modalities)
+        self.fusion = FeatureFusion(spec, sizes, self.modalities if sizes.content else ())
         self.streamer = self.make_streamer(config, vocabulary)
         self.block = self.block_type(sizes)
         self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_layers))

@@ -42,6 +42,7 @@ ID_SETTINGS = (
     "loss.align_weight=0",
     "train.learning_rate=0.001",
     *(f"model.{name}=false" for name in (*EXTRA_TOKENS, "residual")),
+    "model.content=true",
 )
 """Of every ID baseline: they regress the CTR (Section 4.3.2), so the pointwise loss alone; the
 paper does not give their learning rate, and 0.001 is Adam's usual one. Extra tokens that the user
@@ -154,6 +155,13 @@ BEYOND = Table(
                 settings=("model.statistics=true", "model.residual=true"),
             ),
             needs="known target",
+        ),
+        Row(
+            label="statistics alone, no content",
+            run=Run(
+                name="statistics_alone",
+                settings=("model.statistics=true", "model.content=false"),
+            ),
         ),
         Row(
             label="with sound",

@@ -33,7 +33,7 @@ from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, model_type, reads_content
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
@@ -65,7 +65,7 @@ class Checkpoint:
     @property
     def reads_content(self) -> bool:
         """Whether the model needs the encoders' features."""
-        return model_type(self.config.model.kind).reads_content
+        return reads_content(self.config.model)
 
     @property
     def trained_on(self) -> DataSpec:

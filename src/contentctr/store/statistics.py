@@ -30,6 +30,7 @@ MEAN_HALF_LIFE = 3
 MAX_COUNT = 2**32 - 1
 """Of a segment: what a table's column holds."""
 _A = len(COLUMNS)
+_PLACE = {name: place for place, name in enumerate(COLUMNS)}
 _DECAY_K = np.array([*(2.0 ** (-1 / h) for h in HALF_LIVES), 1.0])
 """Of a segment's weight with every later one; the last, 1, makes the mean of all."""
 _K = len(_DECAY_K)
@@ -168,8 +169,10 @@ def counts_of(table: pl.DataFrame) -> Floats:
 
 def counts_row(counts: Mapping[str, float] | None) -> Floats:
     """COLUMNS of one segment of a live room, [A]; NaN where they are not told."""
-    counts = counts or {}
-    return np.array([counts.get(name, np.nan) for name in COLUMNS], np.float64)
+    counts_A = np.full(_A, np.nan)
+    for name, count in (counts or {}).items():
+        counts_A[_PLACE[name]] = count
+    return counts_A
 
 
 def _with_missing(value_RM: Floats, known_RM: NDArray[np.bool_]) -> Floats:

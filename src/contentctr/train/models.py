@@ -19,7 +19,7 @@ from contentctr.encode import encoders
 from contentctr.errors import InputError
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, reads_content
 from contentctr.score import checkpoint as checkpoints
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
@@ -184,10 +184,10 @@ def _model(
         The model, and what was taken over from another run, if anything was.
     """
     finetune = config.train.finetune_encoders
-    if finetune and not model_type(config.model.kind).reads_content:
+    if finetune and not reads_content(config.model):
         raise InputError(
-            f"train.finetune_encoders must be false with model.kind={config.model.kind}, which "
-            "reads no encoder's features"
+            f"train.finetune_encoders must be false with model.kind={config.model.kind} and "
+            f"model.content={str(config.model.content).lower()}, which read no encoder's features"
         )
     if saved is not None:
         model = saved.load_end_to_end() if finetune else saved.load_model()

@@ -137,8 +137,10 @@ def load_segments(
     )
     if split != "all":
         table = table.filter(pl.col("split") == split)
-    found = _found(table, data, vocabulary, horizon, inputs=inputs, content=content)
     sizes, target = model or ModelConfig(), data.manifest()["target"]
+    # Sound is stored beside the others, in the same files.
+    stored = content or sizes.sound
+    found = _found(table, data, vocabulary, horizon, inputs=inputs, content=stored)
     return with_extra(found, table, sizes, horizon=horizon, target=target)
 
 
