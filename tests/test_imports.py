@@ -26,6 +26,7 @@ ORDER = (
     {"score"},
     {"simulate"},
     {"windows", "encode", "prepare"},
+    {"transcribe"},
     {"models", "metrics", "store"},
     {"rooms"},
     ROOT,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from contentctr.simulate.rooms import write_room_folders as write_room_folders
     from contentctr.store.rooms import PreparedRooms as PreparedRooms
     from contentctr.train.loop import train_model as train_model
+    from contentctr.transcribe.rooms import transcribe_rooms as transcribe_rooms
 
 _WHERE = {
     "Batch": ("batch", "Batch"),
@@ -67,6 +68,7 @@ _WHERE = {
     "recipe": ("recipes", "recipe"),
     "segment_rooms": ("prepare.segments", "segment_rooms"),
     "train_model": ("train.loop", "train_model"),
+    "transcribe_rooms": ("transcribe.rooms", "transcribe_rooms"),
     "write_features": ("simulate.rooms", "write_features"),
     "write_report": ("report", "write_report"),
     "write_room_folders": ("simulate.rooms", "write_room_folders"),

@@ -6,12 +6,13 @@ Shape suffixes, here and in every other file:
   K sequences compared by the alignment loss (1 true + num_negatives shuffled)
   L tokens of a text       H, W, C height, width, channels of a frame
   A counts of a segment (config.COUNT_COLUMNS)   K also clips of a user's history
+  X numbers that an extra token is made of (config.EXTRA_TOKENS)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
@@ -26,15 +27,17 @@ from contentctr.errors import require
 
 @dataclass(frozen=True)
 class _Movable:
-    """A dataclass of tensors, of others like it, and of None where a part is not there."""
+    """A dataclass of tensors, of others like it, of mappings, and of None for what is not there."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same on `device`."""
-        moved: dict[str, Any] = {
-            f.name: None if (value := getattr(self, f.name)) is None else value.to(device)
-            for f in fields(self)
-        }
-        return type(self)(**moved)
+        return type(self)(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _moved(part, device) for name, part in value.items()}
+    return None if value is None else value.to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,16 @@ class History(_Movable):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraInput(_Movable):
+    """What an extra token is made of."""
+
+    values_BNX: Tensor
+    """float32; ignored where `has_BN` is false."""
+    has_BN: Tensor
+    """bool, whether there is anything."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch(_Movable):
     """B windows of N consecutive segments each, padded on the right where a room is shorter."""
 
@@ -103,6 +116,11 @@ class Batch(_Movable):
     """float32 CTR in [0, 1]; NaN where a segment has none (no viewers, or padding)."""
     window_B: Tensor
     """int64 number of the window in its data set, for messages and predictions."""
+    extra: Mapping[str, ExtraInput] = field(default_factory=dict)
+    """What the extra tokens are made of, by their names; those that the model takes."""
+    prior_BN: Tensor | None = None
+    """float32 log-odds of the target's exponential mean in earlier segments, for the residual
+    form; NaN where it is not known."""
     shuffles_BKN: Tensor | None = None
     """int64 column orders for the alignment loss: row 0 is the identity, the others shuffle the
     window's valid positions. None where no alignment loss is wanted."""
@@ -234,6 +252,14 @@ class DataSpec:
     """Put before every text."""
     max_text_tokens: int = 128
     """Longer texts are cut to so many tokens."""
+    statistics_dim: int = 0
+    """Width of the statistics of earlier segments; 0: there are none."""
+    sound_dim: int = 0
+    """Width of the sound's features; 0: none were stored."""
+    sound_revision: str = ""
+    """Hash of what makes them."""
+    speech_source: str = ""
+    """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)
@@ -244,6 +270,8 @@ class DataSpec:
         )
         for name in ("visual_dim", "text_dim", "max_text_tokens"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("statistics_dim", "sound_dim"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

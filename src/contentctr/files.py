@@ -108,6 +108,16 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+ROOM_FILE = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
+"""Names that `room_file` makes."""
+
+
+def room_file(room_id: str) -> str:
+    """A file name without suffix, safe and unique for any room id."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]
+    return f"{readable}-{hashlib.sha256(room_id.encode()).hexdigest()[:16]}"
+
+
 def read_parquet(
     path: Path, schema: Mapping[str, Any], *, without: Sequence[str] = ()
 ) -> pl.DataFrame:

@@ -152,6 +152,26 @@ def test_watch_says_how_it_ended(folder, tmp_path):
         assert wrong.stderr.startswith(b"error: ") and message in wrong.stderr
 
 
+def test_a_room_folder_is_watched_as_its_parts_are(folder, tmp_path):
+    room, out = tmp_path / "room", tmp_path / "scores.jsonl"
+    room.mkdir()
+    make_video(room / "video.ts", seconds=21, rate=4)
+    (room / "speech.srt").write_text("1\n00:00:01,000 --> 00:00:04,000\nwelcome\n")
+    (room / "comments.csv").write_text("time,user,text\n2024-05-01 20:00:02,a,hello\n")
+    head = {"room_id": "r7", "streamer_id": "a", "started_at": "2024-05-01T20:00:00+08:00"}
+    (room / "room.json").write_text(json.dumps(head))
+    done = run_watch(room, folder, "--out", out, "--idle", 0.2)
+    assert done.returncode == 0, done.stderr.decode()
+    logs = ["--speech", room / "speech.srt", "--comments", room / "comments.csv"]
+    logs += ["--started-at", head["started_at"], "--streamer", "a", "--idle", 0.2]
+    one_by_one = run_watch(room / "video.ts", folder, *logs)
+    assert one_by_one.stdout == done.stdout and done.stdout.count(b"\n") == 4
+    assert one_by_one.stderr == done.stderr
+    assert {json.loads(line)["room_id"] for line in out.read_text().splitlines()} == {"r7"}
+    wrong = run_watch(room, folder, "--comments", room / "comments.csv")
+    assert wrong.returncode == 2 and b"a room folder names its own parts; --com" in wrong.stderr
+
+
 def test_watch_ends_when_it_is_told_to(folder, tmp_path):
     video, pipe = tmp_path / "v.ts", tmp_path / "pipe"
     make_video(video, seconds=21, rate=4)

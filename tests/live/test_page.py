@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -202,6 +203,19 @@ def test_highlights_are_those_of_the_whole_curve(browser):
 
 
 @needs_browser
+def test_shares_of_further_parts_are_shown(browser, monkeypatch):
+    more = Shares(visual=0.1, text=0.2, latent=0.25, statistics=0.3, sound=0.15)
+    monkeypatch.setattr(sys.modules[__name__], "SHARES", SegmentShares(first=more, last=more))
+    with service() as (url, client, _):
+        post(client, "room", 0, 0.1)
+        browser.open(url + "/")
+        browser.until("document.querySelectorAll('.layer').length === 1")
+        told = browser.run("document.querySelector('.layer').innerText")
+        assert re.findall(r"[\d.]+%", told) == ["10.0%", "20.0%", "30.0%", "15.0%", "25.0%"]
+        assert "earlier counts" in told and "sound" in told
+
+
+@needs_browser
 def test_comments_and_titles_are_text_and_shares_are_shown(browser):
     with service() as (url, client, _):
         post(client, "room", 0, 0.1, title=EVIL, comments=["hello", EVIL], streamer_id=EVIL)
@@ -216,8 +230,10 @@ def test_comments_and_titles_are_text_and_shares_are_shown(browser):
         )
         assert re.findall(r"[\d.]+%", last) == ["20.0%", "50.0%", "30.0%"]
         assert re.findall(r"[\d.]+%", first) == ["25.0%", "25.0%", "50.0%"]
-        widths = "[...document.querySelectorAll('.layer .stack')][0].children"
-        assert browser.run(f"[...{widths}].map((i) => i.style.width).join()") == ("20%,50%,30%")
+        bars = (
+            "[...document.querySelectorAll('.layer .stack')][0].querySelectorAll('i:not([hidden])')"
+        )
+        assert browser.run(f"[...{bars}].map((i) => i.style.width).join()") == ("20%,50%,30%")
         assert browser.run(text("#simulated")).startswith("Every score is simulated")
         for place in ("#unit", "#score-name", "#curve-name", "#shares-name"):
             assert "(simulated)" in browser.run(text(place))
@@ -442,7 +458,8 @@ def test_both_palettes_are_legible(browser, scheme):
         for paper in ("paper", "raised", "chosen")
     ]
     texts += [("bad", "paper"), ("ink", "bad-paper"), ("ink", "notice"), ("score", "paper")]
-    parts = [(part, "raised") for part in ("score", "visual", "text", "latent")]
+    shares = ("visual", "text", "statistics", "sound", "latent")
+    parts = [(part, "raised") for part in ("score", *shares)]
     for least, pairs in ((4.5, texts), (3.0, parts)):
         for ink, paper in pairs:
             found = contrast(colours[f"--{ink}"], colours[f"--{paper}"])

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -16,13 +17,15 @@ from contentctr.models.contentctr import ContentCTR
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score import checkpoint
 from contentctr.score.rooms import score_segments
-from contentctr.windows.segment_data import from_arrays
+from contentctr.store.statistics import COLUMNS, WIDTH
+from contentctr.windows.segment_data import from_arrays, with_extra
 from make import make_table
 
 V, T, N = 6, 4, 8
-SPEC = DataSpec(visual_dim=V, text_dim=T)
+SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH)
 KNOWN = Vocabulary(streamers=["a", "b"])
 STREAMERS = ("a", "b", "new")
+COUNTED = ModelConfig(statistics=True, residual=True)
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
@@ -52,6 +55,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     table = make_table(lengths, streamers=STREAMERS)
     count = table.height
     flags = torch.from_numpy(rng.random((3, count)) > gone)
+    table = with_counts(table, seed, gone)
     data = from_arrays(
         table,
         KNOWN,
@@ -62,6 +66,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
         visual_SV=torch.from_numpy(rng.normal(size=(count, V)).astype(np.float16)),
         text_ST=torch.from_numpy(rng.normal(size=(count, T)).astype(np.float16)),
     )
+    data = with_extra(data, table, COUNTED, horizon=horizon, target="ctr")
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -75,9 +80,22 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
                 text=data.text_ST[s].numpy() if flags[1, s] or flags[2, s] else None,
                 has_speech=bool(flags[1, s]),
                 has_comments=bool(flags[2, s]),
+                counts={n: v for n in COLUMNS if (v := table[n][s]) is not None},
             )
         )
     return data, rooms
+
+
+def with_counts(table, seed, gone):
+    """The table with counts of its own, some unknown."""
+    rng = np.random.default_rng(seed + 100)
+    counts = rng.integers(0, 30, (len(COLUMNS), table.height)).astype(float)
+    counts[COLUMNS.index("viewers")] += 30
+    counts[rng.random(counts.shape) < gone] = np.nan
+    columns = zip(COLUMNS, counts, strict=True)
+    return table.with_columns(
+        pl.Series(name, values).fill_nan(None).cast(pl.UInt32) for name, values in columns
+    )
 
 
 def play(scorer, rooms, apart=0):
@@ -122,6 +140,110 @@ def test_every_score_is_the_offline_windows(kind, rotary, lookback):
     expected = offline(scorer, data)
     assert np.ptp(expected) > 0.1
     assert np.abs(found - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("horizon", [0, 1])
+@pytest.mark.parametrize(
+    "settings",
+    [{"statistics": True}, {"residual": True}, {"statistics": True, "residual": True}],
+    ids=["statistics", "residual", "both"],
+)
+@pytest.mark.parametrize("lookback", ["", "2,1,3"])
+def test_statistics_are_the_offline_ones(settings, lookback, horizon):
+    config = make_config(horizon=horizon, decoder_lookback=lookback, **settings)
+    scorer = make_scorer(config)
+    data, rooms = make_rooms([30, 1, 7, 8, 9, 2], horizon=horizon)
+    found = play(scorer, rooms, apart=2)
+    expected = offline(scorer, data, horizon)
+    at = {room_id: data.table["room_id"].index_of(room_id) for room_id in rooms}
+    for room_id, scores in found.items():
+        kept = scores[: len(scores) - horizon]
+        aligned = expected[at[room_id] + horizon : at[room_id] + len(scores)]
+        assert np.abs(np.array(kept) - aligned).max(initial=0) <= 1e-6
+    known, unknown = (play(make_scorer(config), r) for r in (rooms, without_counts(rooms)))
+    assert known["room000"][9] != unknown["room000"][9]
+
+
+def without_counts(rooms):
+    return {name: [changed(s, counts=None) for s in room] for name, room in rooms.items()}
+
+
+@pytest.mark.parametrize("horizon", [0, 1])
+def test_a_segments_counts_reach_no_score_up_to_its_own(horizon):
+    config = make_config(statistics=True, residual=True, horizon=horizon)
+    _, rooms = make_rooms([12], horizon=horizon)
+    room = rooms["room000"]
+    other = [*room]
+    other[5] = changed(room[5], counts={"viewers": 4000, "clickers": 7, "likes": 90})
+    one, two = (play(make_scorer(config), {"room000": r})["room000"] for r in (room, other))
+    moved = [k for k in range(12) if one[k] != two[k]]
+    # With horizon 1 the score that comes with segment 5 is the next one's.
+    assert moved == list(range(6 - horizon, 12))
+
+
+def test_statistics_of_many_segments_in_one_call_with_gaps_and_a_restored_state():
+    config = make_config(statistics=True, residual=True)
+    data, rooms = make_rooms([14, 14])
+    gone = [4, 5, 9]
+    left = {name: [s for s in room if s.index not in gone] for name, room in rooms.items()}
+    one_by_one = make_scorer(config)
+    expected = {name: [] for name in rooms}
+    for name, room in left.items():
+        expected[name] = [only(one_by_one, s).score for s in room]
+    together, later = make_scorer(config), make_scorer(config, max_rooms=2)
+    first = [s for room in left.values() for s in room[:6]]
+    rest = [s for room in left.values() for s in room[6:]]
+    scores = {(r.room_id, r.index): r.score for r in together.score(first)}
+    later.restore(together.save())
+    scores |= {(r.room_id, r.index): r.score for r in later.score(rest)}
+    for name, room in left.items():
+        found = [scores[name, s.index] for s in room]
+        assert np.allclose(found, expected[name], rtol=0, atol=1e-6)
+    again = later.score([left["room000"][-1]])[0]
+    assert again.status == "repeated"
+    # A far jump leaves nothing in the window, and old counts with the weight of their age.
+    far = changed(left["room000"][-1], index=5000)
+    assert only(later, far).status == "scored"
+
+
+def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
+    config = make_config(statistics=True)
+    _, rooms = make_rooms([7, 7])
+    segments = [s for room in rooms.values() for s in room]
+    expected = make_scorer(config, batch_size=1).score(segments)
+    scorer = make_scorer(config, batch_size=1)
+    step, calls = scorer._decoder.step, []
+
+    def breaks(*values):
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return step(*values)
+
+    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        scorer.score(segments)
+    for before, after in zip(expected, scorer.score(segments), strict=True):
+        assert before.score == after.score
+
+
+BAD_COUNTS = {
+    "counts must be of exposures, .*, commenters, not 'coins'": {"coins": 1},
+    "counts.likes must be a whole number from 0 to 4294967295, not -1": {"likes": -1},
+    "counts.likes must be a whole number from 0 to 4294967295, not 0.5": {"likes": 0.5},
+    "counts.likes must be a whole number from 0 to 4294967295, not True": {"likes": True},
+    "counts.likes must be a whole number .* not 4294967296": {"likes": 2**32},
+    r"counts.clickers must be at most counts.viewers \(3\), not 4": {"viewers": 3, "clickers": 4},
+}
+
+
+@pytest.mark.parametrize("message", BAD_COUNTS)
+def test_wrong_counts_are_named(message):
+    _, rooms = make_rooms([2])
+    scorer = make_scorer(make_config(statistics=True))
+    with pytest.raises(InputError, match=message):
+        scorer.score([changed(rooms["room000"][0], counts=BAD_COUNTS[message])])
+    assert len(scorer) == 0
 
 
 @pytest.mark.parametrize("lookback", ["", "7,7,8"])

@@ -16,6 +16,8 @@ from contentctr.predict.rooms import predict_recording
 from contentctr.score import checkpoint as checkpoints
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
+from contentctr.transcribe.recogniser import source_of
+from ears import FakeEars, speaking
 from tiny_models import make_tiny_swin
 from training import with_train
 from videos import make_video
@@ -182,6 +184,46 @@ def test_frames_are_chosen_as_the_model_was_trained(
     assert np.abs(found[2] - found[0]).max() > 1e-4  # the keyframes are 2 s apart
 
 
+def test_a_recording_hears_itself(world: World, tmp_path: Path) -> None:
+    """As with a transcript of what is said in it; the user is told where its speech is from."""
+    words = [(3.0 * n, n) for n in range(1, 25)]
+    path, ears = speaking(tmp_path / "v.mp4", words, 90.0), FakeEars()
+    found = predict_recording(
+        world.run, path, tmp_path / "p", asr=ears, language="en", show_progress=False
+    )
+    check(found, tmp_path / "p")
+    source = source_of(ears)
+    assert found.speech == source and "no speech: taken as missing" not in found.warnings
+    told = f"speech is from {source}; the model was trained on speech from files"
+    assert told in found.warnings
+    facts = json.loads((tmp_path / "p" / "prediction.json").read_text())
+    assert facts["speech_source"] == source
+    subtitles = tmp_path / "said.jsonl"
+    subtitles.write_text(
+        "".join(
+            json.dumps({"start": 3.0 * n, "end": 3.0 * n, "text": str(n)}) + "\n"
+            for n in range(1, 25)
+        )
+    )
+    given = predict_recording(
+        world.run, path, tmp_path / "q", speech=subtitles, asr=ears, show_progress=False
+    )
+    assert given.speech == "files" and len(ears.windows) == 3
+    same = given.curve["score"].to_numpy()
+    np.testing.assert_array_equal(found.curve["score"].to_numpy(), same)
+    deaf = predict_recording(world.run, path, tmp_path / "r", show_progress=False)
+    assert f"{path}: its sound is not heard: in tests" in deaf.warnings and deaf.speech == "none"
+    assert np.abs(deaf.curve["score"].to_numpy() - same).max() > 1e-4
+
+
+def test_sound_alone_can_be_heard(world: World, tmp_path: Path) -> None:
+    path = speaking(tmp_path / "v.m4a", [(1.0, 1), (35.0, 2)], 60.0, pictures=False)
+    found = predict_recording(world.run, path, tmp_path / "p", asr=FakeEars(), show_progress=False)
+    assert check(found, tmp_path / "p").height == 2
+    with pytest.raises(InputError, match=r"as it is not heard \(--asr none\)"):
+        predict_recording(world.run, path, tmp_path / "q", asr="none", show_progress=False)
+
+
 def test_clips_play(world: World, video: Path, tmp_path: Path) -> None:
     for top_k in (5, 1):  # the second removes the clips of the first
         found = predict_recording(
@@ -232,6 +274,30 @@ def test_a_horizon_leaves_the_first_segment_without_a_score(world: World, tmp_pa
     curve = pl.read_csv(tmp_path / "p" / "curve.csv")
     assert curve["score"][0] is None and curve["score"].null_count() == 1
     assert not curve["highlight"][0] and found.highlights
+
+
+def test_statistics_of_a_recording_are_the_prepared_ones(world: World, tmp_path: Path) -> None:
+    """From training to a recording; and without its events, only counts of comments are known."""
+    config = with_train(epochs=1)
+    model = dataclasses.replace(config.model, statistics=True, residual=True)
+    config = dataclasses.replace(config, model=model)
+    train_model(config, world.data, tmp_path / "run", show_progress=False)
+    evaluate_model(tmp_path / "run", world.data, tmp_path / "e", split="all", show_progress=False)
+    known = pl.read_parquet(tmp_path / "e" / "predictions.parquet")
+    room = world.rooms[0]
+    found = predict_recording(tmp_path / "run", room, tmp_path / "p", show_progress=False)
+    name = found_room(tmp_path)
+    expected = known.filter(pl.col("room_id") == name)["score"].to_numpy()
+    np.testing.assert_allclose(found.curve["score"].to_numpy(), expected, atol=1e-3)
+    less = tmp_path / "less"
+    shutil.copytree(room, less)
+    for path in parts(less)["events"]:
+        path.unlink()
+    cut = predict_recording(tmp_path / "run", less, tmp_path / "q", show_progress=False)
+    warning = "no events: the model reads counts of earlier segments, and here knows only comments"
+    assert warning in cut.warnings and warning not in found.warnings
+    scores = cut.curve["score"].to_numpy()
+    assert abs(scores[0] - expected[0]) < 1e-3 < np.abs(scores[1:] - expected[1:]).max()
 
 
 def test_another_encoder_than_trained_with(world: World, video: Path, tmp_path: Path) -> None:

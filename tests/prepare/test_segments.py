@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contentctr.errors import InputError
-from contentctr.prepare.segments import KIND_OF_COUNT, Grid, count_tail, segment_rooms
+from contentctr.prepare.segments import KIND_OF_COUNT, count_tail, segment_rooms
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import COMMENTS_SCHEMA, EVENT_KINDS, EVENTS_SCHEMA, SPEECH_SCHEMA, Room
 from contentctr.store.rooms import SEGMENTS_SCHEMA
 
@@ -70,6 +71,7 @@ def test_a_room_worked_by_hand() -> None:
     assert table["likes"].to_list() == [0, 1, 0]
     assert table["gifts"].to_list() == [0, 0, 1]
     assert table["comment_count"].to_list() == [3, 1, 0]  # of the chat log, not the events
+    assert table["commenters"].to_list() == [2, 1, 0]
     assert table["comments"].to_list() == ["hi\nyo", "three", ""]
     assert table["speech"].to_list() == ["good evening all", "", "bye"]
     assert table["gmv"].to_list() == [2.5, None, 3.0]
@@ -86,11 +88,11 @@ def test_what_has_no_log_is_null_and_what_is_silent_is_not() -> None:
         ]
     )
     rows = {row["room_id"]: row for row in table.iter_rows(named=True)}
-    logs = ("viewers", "clickers", "speech", "comments", *KIND_OF_COUNT)
+    logs = ("viewers", "clickers", "speech", "comments", "commenters", *KIND_OF_COUNT)
     assert all(rows["none"][name] is None for name in logs)
-    assert [rows["silent"][name] for name in logs] == [0, 0, "", "", *[0] * 8]
+    assert [rows["silent"][name] for name in logs] == [0, 0, "", "", 0, *[0] * 8]
     assert all(row["ctr"] is None for row in rows.values())
-    assert rows["acts"]["comment_count"] == 1
+    assert rows["acts"]["comment_count"] == rows["acts"]["commenters"] == 1
     assert rows["acts"]["comments"] is None
     assert rows["chat"]["comment_count"] == 1
     assert rows["chat"]["viewers"] is None
@@ -265,9 +267,11 @@ def naive(length: Decimal, one: Room) -> list[dict[str, object]]:
             row["ctr"] = len(clickers) / len(viewers) if viewers else None
             for name, kind in KIND_OF_COUNT.items():
                 row[name] = sum(e[2] == kind for e in inside)
+            row["commenters"] = writers([e[0] for e in inside if e[2] == "comment"])
         if one.comments is not None:
             texts = [c[2] for c in one.comments.rows() if start <= c[0] < end]
             row["comment_count"] = len(texts)
+            row["commenters"] = writers([c[1] for c in one.comments.rows() if start <= c[0] < end])
             row["comments"] = "\n".join(x.strip() for x in texts if x.strip())
         if one.speech is not None:
             row["speech"] = " ".join(
@@ -275,6 +279,11 @@ def naive(length: Decimal, one: Room) -> list[dict[str, object]]:
             )
         rows.append(row)
     return rows
+
+
+def writers(users: list[str]) -> int:
+    """Whoever has no name is somebody else each time."""
+    return len({u for u in users if u}) + users.count("")
 
 
 def heard(utterance: tuple[float, float, str], start: float, end: float) -> str:

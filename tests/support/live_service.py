@@ -18,9 +18,14 @@ from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.models.registry import build_model
+from contentctr.store.statistics import WIDTH
 
 V, T, N = 6, 4, 8
-SPEC = DataSpec(visual_dim=V, text_dim=T, segment_seconds=30.0, simulated=True)
+SPEC = DataSpec(
+    visual_dim=V, text_dim=T, segment_seconds=30.0, simulated=True, statistics_dim=WIDTH
+)
+COUNTED = {"statistics": True, "residual": True}
+"""Settings of a model that reads counts."""
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 
@@ -46,8 +51,8 @@ def make_model(kind="contentctr", spec=SPEC, **sizes):
     return model, config
 
 
-def make_engine(kind="contentctr", spec=SPEC, **options):
-    model, config = make_model(kind, spec)
+def make_engine(kind="contentctr", spec=SPEC, sizes=None, **options):
+    model, config = make_model(kind, spec, **(sizes or {}))
     return Engine(model, config, spec, KNOWN, **{"max_rooms": 16, "batch_size": 8, **options})
 
 

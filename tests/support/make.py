@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from contentctr.batch import Batch, DataSpec, History, IdFeatures, Vocabulary
-from contentctr.config import COUNT_COLUMNS
+from contentctr.batch import Batch, DataSpec, ExtraInput, History, IdFeatures, Vocabulary
+from contentctr.config import COUNT_COLUMNS, ModelConfig
 from contentctr.store import rooms as prepared
 from contentctr.store import vectors as features
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
-from contentctr.windows.segment_data import from_arrays
+from contentctr.windows.segment_data import from_arrays, with_extra
 
 
 def make_batch(
@@ -71,9 +71,15 @@ def cut(batch: Batch, index) -> Batch:
     values = {
         name: v if v is None else v[index]
         for name, v in vars(batch).items()
-        if name not in ("ids", "history")
+        if name not in ("ids", "history", "extra")
     }
-    parts = {
+    parts: dict = {
+        "extra": {
+            name: ExtraInput(values_BNX=part.values_BNX[index], has_BN=part.has_BN[index])
+            for name, part in batch.extra.items()
+        }
+    }
+    parts |= {
         name: part and type(part)(**{key: v[index] for key, v in vars(part).items()})
         for name, part in (("ids", batch.ids), ("history", batch.history))
     }
@@ -128,14 +134,16 @@ def make_table(lengths, *, seed=0, splits=None, streamers=("a", "b"), viewers=20
     return pl.DataFrame(rows, schema=SEGMENTS_SCHEMA)
 
 
-def make_segments(lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None, **options):
+def make_segments(
+    lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None, model=None, **options
+):
     """SegmentData with features that tell the row: visual[row] = row, text[row] = -row."""
     table = make_table(lengths, **options) if table is None else table
     count = table.height
     row = torch.arange(count, dtype=torch.float16)[:, None]
     there = torch.ones(count, dtype=torch.bool)
     known = Vocabulary(streamers=list(streamers), rooms=["room000"])
-    return from_arrays(
+    data = from_arrays(
         table,
         known,
         visual_SV=row.repeat(1, v),
@@ -145,6 +153,7 @@ def make_segments(lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None,
         has_comments_S=there,
         horizon=horizon,
     )
+    return with_extra(data, table, model or ModelConfig(), horizon=horizon, target="ctr")
 
 
 def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):

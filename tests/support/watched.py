@@ -14,10 +14,17 @@ from contentctr.live.watch.waiting import Waiting
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
 from contentctr.rooms.media import frame_times, frames_at
+from contentctr.store.statistics import WIDTH
 from videos import number
 
 SPEC = DataSpec(
-    segment_seconds=6.0, frames_per_segment=3, visual_dim=16, text_dim=16, simulated=True
+    segment_seconds=6.0,
+    frames_per_segment=3,
+    visual_dim=16,
+    text_dim=16,
+    simulated=True,
+    target="comment_rate",
+    statistics_dim=WIDTH,
 )
 
 

@@ -11,18 +11,22 @@ from contentctr.config import Config, LossConfig, ModelConfig
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score.rooms import score_segments
+from contentctr.store.statistics import WIDTH
 from contentctr.windows.loader import shuffles
 from contentctr.windows.rooms import Windows, curve_windows, gather
 from make import make_segments
 
 SIZES = ModelConfig(d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=2, streamer_dim=4)
 KNOWN = Vocabulary(streamers=["a"], rooms=["room000"])
-SPEC = DataSpec(visual_dim=3, text_dim=2)
+SPEC = DataSpec(visual_dim=3, text_dim=2, statistics_dim=WIDTH)
+STATISTICS = {"statistics": True, "residual": True}
 ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
 
 
 def make_data():
-    data = make_segments([11, 7, 3], streamers=("a",))
+    # Parts that a model does not ask for do it no harm.
+    model = ModelConfig(statistics=True, residual=True)
+    data = make_segments([11, 7, 3], streamers=("a",), model=model)
     g = torch.Generator().manual_seed(0)
     size = len(data)
     return dataclasses.replace(
@@ -53,11 +57,15 @@ def both(data):
     ]
 
 
-@pytest.mark.parametrize("kind", ROOMS)
-def test_outputs_and_gradients_are_those_of_the_windows(kind):
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [(kind, {}) for kind in ROOMS]
+    + [(kind, STATISTICS) for kind in ROOMS if MODELS[kind].extra_tokens],
+)
+def test_outputs_and_gradients_are_those_of_the_windows(kind, more):
     results = []
     for batch in both(make_data()):
-        model = make_model(kind)
+        model = make_model(kind, **more)
         output = model(batch)
         config = LossConfig()
         total_loss(loss_sums(output, batch, config), loss_counts(batch), config).backward()

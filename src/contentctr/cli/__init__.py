@@ -27,6 +27,7 @@ WAY = (
     *(
         "simulate",
         "inspect",
+        "transcribe",
         "prepare",
         "encode",
         "pretrain",
@@ -91,6 +92,7 @@ _prepare.command("rooms")(rooms.prepare_rooms)
 _prepare.command("klm3")(rooms.prepare_klm3)
 _prepare.command("phd")(highlights.prepare_phd)
 app.command()(inspections.inspect)
+app.command()(rooms.transcribe)
 app.command()(rooms.encode)
 _pretrain.command()(pretrain.streamer)
 _pretrain.command()(pretrain.text)

@@ -55,6 +55,18 @@ StartedAt = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
+Asr = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL|FOLDER|embedded|none",
+        help="What recognises speech where there is sound and no transcript: a Whisper model of "
+        "the hub by name, one in a folder, embedded, or none. \\[default: embedded, if the extra "
+        "`speech` is installed]",
+    ),
+]
+Language = Annotated[
+    str | None, typer.Option(help="What is spoken, as en or zh. \\[default: detected, once a room]")
+]
 Words = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change.")
 ]
@@ -133,6 +145,8 @@ def print_prediction(found: Prediction, score: str) -> None:
     from contentctr.score.highlights import clock
 
     print_warnings(found.warnings)
+    if found.speech:
+        print(f"speech: {found.speech}", file=sys.stderr)
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
         print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}")

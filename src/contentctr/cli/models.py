@@ -9,9 +9,11 @@ import typer
 
 from contentctr.batch import DataSpec
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
     Engine,
+    Language,
     Out,
     Ray,
     Resume,
@@ -21,6 +23,7 @@ from contentctr.cli.common import (
     device_name,
     print_prediction,
     print_table,
+    print_warnings,
     start_time,
     training_exits,
 )
@@ -111,6 +114,7 @@ def evaluate(
         ray=ray,
     )
     page = write_report(out)
+    print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
     if verdict(metrics):
         print(verdict(metrics))
@@ -135,6 +139,8 @@ def predict(
     speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
     events: Annotated[Path | None, typer.Option(help="Event log of the video.")] = None,
     streamer: Annotated[str, typer.Option(help="Who streams.")] = "",
+    asr: Asr = None,
+    language: Language = None,
     started_at: StartedAt = None,
     columns: Columns = None,
     top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
@@ -155,6 +161,8 @@ def predict(
         streamer_id=streamer,
         started_at=start_time(started_at),
         names=column_names(columns),
+        asr=asr,
+        language=language,
         top_k=top,
         clips=clips,
         device=device_name(device),

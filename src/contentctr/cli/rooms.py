@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
     Engine,
     Frames,
+    Language,
     Ray,
     column_names,
     device_name,
@@ -68,6 +70,9 @@ def prepare_rooms(
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
     columns: Columns = None,
+    asr: Asr = None,
+    language: Language = None,
+    device: Annotated[str, typer.Option(help="Where speech is recognised: cpu, cuda.")] = "auto",
     ray: Ray = None,
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
@@ -87,11 +92,39 @@ def prepare_rooms(
         test=test,
         skip_bad_rooms=skip_bad_rooms,
         names=column_names(columns),
+        asr=asr,
+        language=language,
+        device=device,
         ray=ray,
     )
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
+    print(f"speech: {manifest['speech_source']}")
     print_table(f"Prepared in {out}", manifest["counts"])
+
+
+def transcribe(
+    rooms: Annotated[Path, typer.Argument(help="Folder of room folders, or one of them.")],
+    asr: Asr = None,
+    language: Language = None,
+    segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    ray: Ray = None,
+) -> None:
+    """Write speech.jsonl into rooms that have sound and no transcript, to look at and to mend."""
+    from contentctr.transcribe.recogniser import EMBEDDED
+    from contentctr.transcribe.rooms import transcribe_rooms as run
+
+    found = run(
+        rooms,
+        asr=asr or EMBEDDED,
+        language=language,
+        segment_seconds=segment_seconds,
+        device=device,
+        ray=ray,
+    )
+    print_warnings(found.pop("warnings"))
+    print_table(f"Transcribed in {rooms}", found)
 
 
 def prepare_klm3(

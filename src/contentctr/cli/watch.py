@@ -8,16 +8,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from contentctr.cli.common import (
+    Asr,
     Columns,
     Device,
     Engine,
     Frames,
+    Language,
     StartedAt,
     column_names,
     device_name,
@@ -29,8 +32,13 @@ from contentctr.errors import InputError
 
 if TYPE_CHECKING:
     from contentctr.batch import DataSpec
+    from contentctr.live.watch.folder import WatchedParts
+    from contentctr.live.watch.listener import Listener
+    from contentctr.live.watch.waiting import Waiting
     from contentctr.live.watch.watcher import Report, Scorer
     from contentctr.score.checkpoint import Checkpoint
+    from contentctr.transcribe.recogniser import Choice
+    from contentctr.transcribe.segments import Recogniser
 
 BROKEN, AWAY = 3, 4
 """Exit codes beside 0 (the room, or the user, ended it) and 2 (wrong input)."""
@@ -40,8 +48,8 @@ def watch(
     source: Annotated[
         str,
         typer.Argument(
-            help="A recording, which may still be written; - or a named pipe; a local .m3u8; "
-            "or a stream's URL."
+            help="A recording, which may still be written; a room folder with one; - or a named "
+            "pipe; a local .m3u8; or a stream's URL."
         ),
     ],
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")],
@@ -51,13 +59,17 @@ def watch(
     speech: Annotated[
         Path | None, typer.Option(help="Its subtitles, which may still be written.")
     ] = None,
+    asr: Asr = None,
+    language: Language = None,
     started_at: StartedAt = None,
     columns: Columns = None,
     url: Annotated[
         str | None, typer.Option(help="Publish to this service, which scores. \\[default: here]")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Append scores, JSONL.")] = None,
-    room: Annotated[str, typer.Option(help="Room id.")] = "room",
+    room: Annotated[
+        str | None, typer.Option(help="Room id. \\[default: room.json's, else room]")
+    ] = None,
     streamer: Annotated[str, typer.Option(help="Streamer id.")] = "",
     title: Annotated[str, typer.Option(help="Shown by the service.")] = "",
     frames: Annotated[
@@ -92,30 +104,44 @@ def watch(
     from contentctr.progress import stop_signals
     from contentctr.rooms.moments import TimeAxis
     from contentctr.score.checkpoint import load_for
+    from contentctr.transcribe.recogniser import NONE, Choice, choice_for
+    from contentctr.transcribe.source import FILES
+    from contentctr.transcribe.transcript import made_from
 
-    names, axis = column_names(columns), TimeAxis(started_at=start_time(started_at))
+    parts = _watched_parts(source, comments, speech, start_time(started_at), streamer)
+    names, axis = column_names(columns), TimeAxis(started_at=parts.started_at)
+    room = room or parts.room_id
     outcomes = _Outcomes(room, out)
-    chat = None
-    if comments is not None:
-        chat = GrowingLog(comments, "comments", axis=axis, names=names, report=_say)
-    words = None if speech is None else GrowingLog(speech, "speech", report=_say)
+    chat, words = None, None
+    if parts.comments is not None:
+        chat = GrowingLog(parts.comments, "comments", axis=axis, names=names, report=_say)
+    if parts.speech is not None:
+        words = GrowingLog(parts.speech, "speech", report=_say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
-    outcomes.simulated = found.spec.simulated
+    if parts.speech is not None:
+        print_warnings(found.speech_warnings(made_from(parts.speech) or FILES))
+    outcomes.simulated = found.spec.simulated or parts.simulated
+    choice = Choice(asr=asr if parts.speech is None else NONE, language=language, device=place)
+    choice = choice_for(found.spec.speech_source, choice)
     with stop_signals() as caught:
+        waiting = Waiting(idle_s=idle, stopped=lambda: caught, report=_say)
+        listener = _listener(found, choice, waiting)
         watched = WatchedRoom(
-            source,
+            parts.source,
             _watched_spec(found, frames),
-            Waiting(idle_s=idle, stopped=lambda: caught, report=_say),
+            waiting,
             comments=chat,
             speech=words,
             delay_s=delay,
+            listener=listener,
         )
         notes: list[str] = []
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
         print_warnings(notes)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
-                watched.watch(Watcher(encoder, scorer, room_id=room, streamer_id=streamer).take)
+                watcher = Watcher(encoder, scorer, room_id=room, streamer_id=parts.streamer_id)
+                watched.watch(watcher.take)
         except SourceBrokenError as error:
             _end(error, BROKEN)
         except ServiceAwayError as error:
@@ -123,6 +149,68 @@ def watch(
         finally:
             if watched.count or caught:
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+            if parts.speech is None and watched.has_sound and choice.lacks:
+                _say(f"its sound was not heard: {choice.lacks}")
+            if listener is not None and listener.skipped:
+                _say(
+                    f"speech of {listener.skipped} of {watched.count} segments was skipped: this "
+                    "machine is too slow for it (a smaller --asr, or none)"
+                )
+
+
+def _listener(checkpoint: Checkpoint, choice: Choice, waiting: Waiting) -> Listener | None:
+    """What hears the room, if anything does; the user is told which once there is sound."""
+    from contentctr.live.watch.listener import Listener
+    from contentctr.transcribe.recogniser import source_of
+
+    if choice.lacks:
+        return None
+    # What the user named may be wrong: better said now than once there is sound.
+    named = None if choice.asr is None else choice.load()
+
+    def load() -> Recogniser:
+        recogniser = named or choice.load()
+        source = source_of(recogniser)
+        _say(f"speech: {source}")
+        print_warnings(checkpoint.speech_warnings(source))
+        return recogniser
+
+    late_s = checkpoint.spec.segment_seconds
+    return Listener(load, waiting, language=choice.language, late_s=late_s)
+
+
+def _watched_parts(
+    source: str,
+    comments: Path | None,
+    speech: Path | None,
+    started_at: datetime | None,
+    streamer: str,
+) -> WatchedParts:
+    """What the user gave, or what their room folder holds."""
+    from contentctr.live.watch.folder import WatchedParts, folder_parts
+
+    if not Path(source).is_dir():
+        return WatchedParts(
+            source=source,
+            comments=comments,
+            speech=speech,
+            started_at=started_at,
+            streamer_id=streamer,
+        )
+    given = {
+        "comments": comments,
+        "speech": speech,
+        "started-at": started_at,
+        "streamer": streamer or None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{source}: a room folder names its own parts; --{name} is for a recording"
+            )
+    parts = folder_parts(Path(source))
+    print_warnings(parts.warnings)
+    return parts
 
 
 def _watched_spec(checkpoint: Checkpoint, frames: Frames | None) -> DataSpec:

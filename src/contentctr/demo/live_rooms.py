@@ -178,6 +178,11 @@ def live_segments(
             "text": base64_of(features.text_ST[s] if has_speech or has_comments else None),
             "has_speech": has_speech,
             "has_comments": has_comments,
+            "counts": {
+                "viewers": int(room.viewers_S[s]),
+                "clickers": int(room.clickers_S[s]),
+                **{name: int(counts_S[s]) for name, counts_S in room.counts.items()},
+            },
             "title": ACTIVITIES[int(room.activity_S[s])].capitalize(),
             "comments": [line[:500] for line in features.comments_S[s].splitlines()],
             "thumbnail": thumbnail,

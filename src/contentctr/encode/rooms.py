@@ -141,6 +141,7 @@ class RoomsSource(Source):
             frames_per_segment=manifest["frames_per_segment"],
             frames=self.settings.frames,
             comment_lag=manifest["comment_lag"],
+            speech_source=manifest.get("speech_source", ""),
             **encoder_fields(visual, text),
         )
 

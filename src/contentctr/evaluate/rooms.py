@@ -63,6 +63,7 @@ def evaluate_rooms(
         horizon=config.horizon,
         inputs=checkpoint.finetuned,
         content=checkpoint.reads_content,
+        model=checkpoint.config.model,
     )
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
@@ -83,6 +84,7 @@ def evaluate_rooms(
         min_viewers=config.min_viewers,
     )
     metrics = {
+        "warnings": checkpoint.speech_warnings(spec.speech_source),
         "horizon": config.horizon,
         **_measure(table, own, what.is_label),
         "floors": compare_with_floors(table, own, what),
@@ -114,6 +116,7 @@ class _Scoring:
             horizon=self.checkpoint.config.data.horizon,
             inputs=self.checkpoint.finetuned,
             content=self.checkpoint.reads_content,
+            model=self.checkpoint.config.model,
         )
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,8 @@ class RawSegment:
     """Stripped; "" where nothing was said."""
     comments: str
     """The segment's own, a line each; "" where there are none."""
+    counts: Mapping[str, int] | None = None
+    """As of LiveSegment."""
 
 
 class LiveEncoder:
@@ -110,6 +112,7 @@ class LiveEncoder:
                 text=text_RT[row] if any(pairs[row]) else None,
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
+                counts=raw.counts,
             )
             for row, raw in enumerate(raws)
         ]

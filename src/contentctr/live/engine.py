@@ -159,7 +159,13 @@ class Engine:
             for start in range(0, len(new), self.scorer.batch_size):
                 part = new[start : start + self.scorer.batch_size]
                 rows = [self._rows.get(segments[k].streamer_id, 0) for k in part]
-                batch = as_batch([segments[k] for k in part], rows, self.spec)
+                read = [s.statistics_X for k in part if isinstance(s := results[k], Scored)]
+                batch = as_batch(
+                    [segments[k] for k in part],
+                    rows,
+                    self.spec,
+                    read if self.config.model.statistics else [],
+                )
                 found = segment_shares(self._model, batch.to(self._device))
                 shares.update(zip(part, found, strict=True))
         return [

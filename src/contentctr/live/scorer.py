@@ -10,6 +10,8 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
   speech and comments. They have no score.
 - repeated: a segment that was scored is not scored again; its score is given once more, whatever
   it holds now, as long as it is among the room's last n.
+- counts: a model with statistics reads what was counted in a room's earlier segments, which are
+  kept as they come with them (scorer_statistics.py).
 - late: a segment whose place was taken as missing, or is older than the last n, is left out: what
   was scored since would only be corrected exactly by computing it anew.
 - together: segments of one call are taken in the order of their numbers.
@@ -23,7 +25,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from contentctr.batch import DataSpec, Vocabulary
@@ -32,9 +36,11 @@ from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
+from contentctr.live.scorer_statistics import Followed, LiveStatistics
 from contentctr.models.contentctr import ContentCTR
 
 T = TypeVar("T")
+Floats = NDArray[np.float64]
 
 
 @dataclass(kw_only=True)
@@ -70,23 +76,32 @@ class _Plan:
     """Row of each content's streamer."""
     rounds: list[list[_Task]] = field(default_factory=list)
     """Tasks one after the other; no room twice in a round."""
+    rows: dict[int, int] = field(default_factory=dict)
+    """Row of the content at each place that is to be scored."""
     kept: dict[int, float | None] = field(default_factory=dict)
     """Scores, by place, of segments that are not to be scored; None: late."""
     twins: dict[int, int] = field(default_factory=dict)
     """Places of segments that are repeated in the call, and of the first of each."""
 
+    followed: list[Followed] = field(default_factory=list)
+    """What the statistics say of each content, where the model reads them."""
+
+    share_blanks: bool = True
+    """Whether missing segments of a streamer are one content, computed once."""
     blanks: dict[int, int] = field(default_factory=dict)
     depths: dict[int, int] = field(default_factory=dict)
 
     def add(self, room: _Room, index: int, place: int | None, content: LiveSegment | None) -> None:
         """Take a segment of the room after those that were added before."""
-        row = self.blanks.get(room.streamer) if content is None else None
+        row = self.blanks.get(room.streamer) if content is None and self.share_blanks else None
         if row is None:
             row = len(self.contents)
             self.contents.append(content)
             self.streamers.append(room.streamer)
             if content is None:
                 self.blanks[room.streamer] = row
+        if place is not None:
+            self.rows[place] = row
         depth = self.depths.get(id(room), 0)
         self.depths[id(room)] = depth + 1
         if depth == len(self.rounds):
@@ -139,6 +154,11 @@ class RoomScorer:
         self._streamers = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
         self._decoder = live_decoder(model, self.window_len, max_rooms, device)
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
+        reads_counts = config.model.reads_counts
+        self._statistics = (
+            LiveStatistics(max_rooms, self.horizon, spec.target) if reads_counts else None
+        )
+        self._has_token = config.model.statistics
         self._rooms: dict[str, _Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
@@ -177,15 +197,16 @@ class RoomScorer:
         check_segments(segments, self._spec)
         plan = self._plan(segments)
         self._let_in(plan.new_rooms)
+        self._follow(plan)
         x_RD = self._perceive(plan)
         found: dict[int, float] = {}
         for tasks in plan.rounds:
             for part in _parts(tasks, self.batch_size):
-                found.update(self._take(part, x_RD))
+                found.update(self._take(part, x_RD, plan.followed))
         return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
 
     def _plan(self, segments: Sequence[LiveSegment]) -> _Plan:
-        plan = _Plan()
+        plan = _Plan(share_blanks=self._statistics is None)
         ahead: dict[str, tuple[int, int]] = {}  # each room's last number in this call, its place
         for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
             segment, index = segments[k], int(segments[k].index)
@@ -246,11 +267,29 @@ class RoomScorer:
         found = []
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
-            batch = as_batch(plan.contents[part], plan.streamers[part], self._spec)
+            read = [row.values_X for row in plan.followed[part]] if self._has_token else []
+            batch = as_batch(plan.contents[part], plan.streamers[part], self._spec, read)
             found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
         return torch.cat(found) if found else torch.empty(0)
 
-    def _take(self, tasks: Sequence[_Task], x_RD: Tensor) -> dict[int, float]:
+    def _follow(self, plan: _Plan) -> None:
+        """What the earlier segments, those of this call among them, say of each content."""
+        if self._statistics is None:
+            return
+        found: dict[int, Followed] = {}
+        ahead: dict[int, tuple[int, Floats | None]] = {}
+        for task in (task for tasks in plan.rounds for task in tasks):
+            room = task.room
+            begun = self._statistics.state(room.slot) if room.last >= room.first else None
+            last, state_AC = ahead.get(room.slot, (room.last, begun))
+            content = plan.contents[task.row]
+            found[task.row] = row = self._statistics.follow(state_AC, task.index, last, content)
+            ahead[room.slot] = task.index, row.state_AC
+        plan.followed = [found[row] for row in range(len(plan.contents))]
+
+    def _take(
+        self, tasks: Sequence[_Task], x_RD: Tensor, followed: Sequence[Followed]
+    ) -> dict[int, float]:
         """Take one segment each of some rooms; the scores by place."""
         index_R, slot_R, first_R, row_R = torch.tensor(
             [(task.index, task.room.slot, task.room.first, task.row) for task in tasks]
@@ -264,10 +303,16 @@ class RoomScorer:
             count_R=(index_R - first_R + 1).to(to),
         )
         logits = self._decoder.step(step, x_RD[row_R.to(to)])
+        if self._model.residual is not None:
+            prior = [followed[task.row].prior for task in tasks if task.place is not None]
+            logits = self._model.residual(logits, torch.tensor(prior, device=to))
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
         self._scores.write(slot_R, index_R, score_R)
+        # Last, and with the numbers that say so: a state that was advanced twice would be wrong.
+        if self._statistics is not None:
+            self._statistics.keep(slot_R, [followed[task.row].state_AC for task in tasks])
         for task in tasks:
             task.room.last = task.index
         pairs = zip(tasks, score_R.tolist(), strict=True)
@@ -276,12 +321,15 @@ class RoomScorer:
     def _result(self, segment: LiveSegment, k: int, plan: _Plan, found: dict[int, float]) -> Scored:
         score: float | None
         status: Status
+        read = None
         if k in plan.kept:
             score = plan.kept[k]
             status = "late" if score is None else "repeated"
         else:
             score = found[plan.twins.get(k, k)]
             status = "repeated" if k in plan.twins else "scored"
+            if self._has_token:
+                read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
         index = int(segment.index)
         return Scored(
             room_id=segment.room_id,
@@ -289,11 +337,13 @@ class RoomScorer:
             target_index=index + self.horizon,
             score=score,
             status=status,
+            statistics_X=read,
         )
 
     @property
     def _rings(self) -> dict[str, Ring]:
-        return {"score": self._scores, **self._decoder.rings}
+        rings = {"score": self._scores, **self._decoder.rings}
+        return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
     def save(self, room_ids: Sequence[str] | None = None) -> bytes:
         """The state of some rooms, or of all, to go on with the same bits elsewhere.

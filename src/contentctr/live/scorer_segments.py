@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from contentctr.batch import Batch, DataSpec
+from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
+from contentctr.store.statistics import COLUMNS, MAX_COUNT
 
 Status = Literal["scored", "repeated", "late"]
 MAX_INDEX = 2**31 - 1
@@ -37,6 +38,9 @@ class LiveSegment:
     """Whether the streamer said anything."""
     has_comments: bool
     """Whether anybody commented."""
+    counts: Mapping[str, int] | None = None
+    """What was counted in it, by the columns of store/statistics.py; those not told are unknown.
+    A model with statistics reads them from the next score on, never in the segment's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class Scored:
     status: Status
     """scored: new; repeated: scored before, and this is that score; late: a later segment of the
     room was scored before, so it was taken for missing, and stays so."""
+    statistics_X: NDArray[np.float32] | None = None
+    """What the statistics' token was made of; None without one, or where nothing was known."""
 
 
 def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
@@ -62,6 +68,7 @@ def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
     """
     for segment in segments:
         _check_fields(segment)
+        _check_counts(segment)
         _check_width(segment, "visual", spec.visual_dim)
         _check_width(segment, "text", spec.text_dim)
     for name in ("visual", "text"):
@@ -89,6 +96,20 @@ def _check_fields(segment: LiveSegment) -> None:
         raise _refuse(segment, "text", "there, as the segment has speech or comments", "missing")
 
 
+def _check_counts(segment: LiveSegment) -> None:
+    counts = segment.counts or {}
+    for name, value in counts.items():
+        if name not in COLUMNS:
+            raise _refuse(segment, "counts", f"of {', '.join(COLUMNS)}", repr(name))
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not 0 <= value <= MAX_COUNT:
+            rule = f"a whole number from 0 to {MAX_COUNT}"
+            raise _refuse(segment, f"counts.{name}", rule, repr(value))
+    if "viewers" in counts and counts.get("clickers", 0) > counts["viewers"]:
+        rule = f"at most counts.viewers ({counts['viewers']})"
+        raise _refuse(segment, "counts.clickers", rule, counts["clickers"])
+
+
 def _check_width(segment: LiveSegment, name: str, width: int) -> None:
     values = getattr(segment, name)
     if values is None:
@@ -113,7 +134,10 @@ def _check_values(segments: Sequence[LiveSegment], name: str) -> None:
 
 
 def as_batch(
-    segments: Sequence[LiveSegment | None], streamer_R: Sequence[int], spec: DataSpec
+    segments: Sequence[LiveSegment | None],
+    streamer_R: Sequence[int],
+    spec: DataSpec,
+    statistics: Sequence[NDArray[np.float32] | None] = (),
 ) -> Batch:
     """R windows of one segment each; None is a segment of which nothing is there.
 
@@ -121,6 +145,7 @@ def as_batch(
         segments: checked.
         streamer_R: row of each one's streamer in the model's table.
         spec: widths of the features.
+        statistics: what each one's token is made of; none for a model without.
     """
     count = len(segments)
     visual_RV = np.zeros((count, 1, spec.visual_dim), np.float32)
@@ -145,4 +170,15 @@ def as_batch(
         valid_BN=torch.ones(count, 1, dtype=torch.bool),
         target_BN=torch.full((count, 1), torch.nan),
         window_B=torch.arange(count),
+        extra={"statistics": _extra(statistics, spec.statistics_dim)} if statistics else {},
     )
+
+
+def _extra(rows: Sequence[NDArray[np.floating] | None], width: int) -> ExtraInput:
+    """What an extra token of R windows of one segment each is made of."""
+    values_RX = np.zeros((len(rows), 1, width), np.float32)
+    for row, values_X in enumerate(rows):
+        if values_X is not None:
+            values_RX[row, 0] = values_X
+    has_R1 = torch.tensor([[values_X is not None] for values_X in rows])
+    return ExtraInput(values_BNX=torch.from_numpy(values_RX), has_BN=has_R1)

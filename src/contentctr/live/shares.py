@@ -1,6 +1,7 @@
-"""What the Perceiver looks at: its attention over picture, text and the running latent. No I/O.
+"""What the Perceiver looks at: its attention over its tokens and the running latent. No I/O.
 
-Shape suffixes as in batch.py, and: R segments, M tokens (visual, text, latent), H heads.
+Shape suffixes as in batch.py, and: R segments, M tokens (visual, text, extra ones,
+latent), H heads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from contentctr.models.contentctr import ContentCTR, PerceiverBlock, PerceiverLa
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """Attention of one layer, mean over its heads; the three sum to 1."""
+    """Attention of one layer, mean over its heads; they sum to 1."""
 
     visual: float
     text: float
     latent: float
     """What the layers before have made of the streamer's embedding; in the first, that itself."""
+    statistics: float = 0.0
+    sound: float = 0.0
+    """Of tokens that the model may not have; then 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,8 @@ def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
         R shares, in the batch's order.
     """
     assert has_shares(model)
-    visual_BND, text_BND = model.fusion(batch)
-    tokens_RMD = torch.stack((visual_BND[:, 0], text_BND[:, 0]), dim=1)
+    tokens_RMD, *_ = model.content(batch)
+    names = ("visual", "text", *model.extra.heads, "latent")
     latent_R1D = model.streamer(batch.streamer_B)[:, None]
     found: list[Tensor] = []
     layers = model.block.layers
@@ -74,7 +78,10 @@ def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
         latent_R1D = layer(latent_R1D, tokens_RMD)
     firsts, lasts = found[0].tolist(), found[-1].tolist()
     return [
-        SegmentShares(first=_shares(first), last=_shares(last))
+        SegmentShares(
+            first=Shares(**dict(zip(names, first, strict=True))),
+            last=Shares(**dict(zip(names, last, strict=True))),
+        )
         for first, last in zip(firsts, lasts, strict=True)
     ]
 
@@ -88,8 +95,3 @@ def _weights(layer: PerceiverLayer, latent_R1D: Tensor, tokens_RMD: Tensor) -> T
     logits_RMH = (query_R1HE * key_RMHE).sum(-1) * query_R1HE.shape[-1] ** -0.5
     weights_RM: Tensor = logits_RMH.softmax(dim=1).mean(-1)
     return weights_RM
-
-
-def _shares(weights: list[float]) -> Shares:
-    visual, text, latent = weights
-    return Shares(visual=visual, text=text, latent=latent)

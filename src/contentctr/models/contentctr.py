@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
-from contentctr.config import Config, ModelConfig
+from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
+from contentctr.models.extra_tokens import ExtraTokens, Residual
 from contentctr.models.layers import Attention, FeedForward, causal_mask
 from contentctr.models.streamers import streamer_embedding
 
@@ -157,6 +158,9 @@ class ContentCTR(nn.Module):
     Padding stands at the end of a window, where the causal mask hides it from every real segment,
     so a window of k < n segments scores as it would alone.
 
+    Beyond the paper, `model.statistics` and `model.sound` add a content token each, and
+    `model.residual` starts from what is known of earlier segments (extra_tokens.py).
+
     A subclass may set another `block_type`, other `modalities` or another `make_streamer`
     (variants.py).
 
@@ -169,6 +173,7 @@ class ContentCTR(nn.Module):
     task: ClassVar[str] = "rooms"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = True
+    extra_tokens: ClassVar[tuple[str, ...]] = EXTRA_TOKENS
     block_type: ClassVar[type[nn.Module]] = PerceiverBlock
     modalities: ClassVar[tuple[str, ...]] = ("visual", "text")
 
@@ -182,19 +187,19 @@ class ContentCTR(nn.Module):
         self.lookbacks = sizes.lookbacks
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
+        # Drawn last, so that a model without them starts from the same weights elsewhere.
+        self.extra = ExtraTokens(spec, sizes)
+        self.residual = Residual() if sizes.residual else None
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.head.bias
 
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
         """What maps rows of the streamer table to E_u: [B] -> [B, D]."""
         return streamer_embedding(config.model, vocabulary)
-
-    def perceive(
-        self, visual_RD: Tensor | None, text_RD: Tensor | None, streamer_RD: Tensor
-    ) -> Tensor:
-        """The block on R segments, each by itself: one token a segment, [R, D]."""
-        tokens = [token_RD for token_RD in (visual_RD, text_RD) if token_RD is not None]
-        out: Tensor = self.block(torch.stack(tokens, dim=1), streamer_RD)
-        return out
 
     def masks(self, batch: Batch) -> list[Tensor]:
         """What each segment sees in each decoder layer; here itself and the past."""
@@ -217,16 +222,20 @@ class ContentCTR(nn.Module):
         logits: Tensor = self.head(self.norm(x_BND))
         return logits[..., 0]
 
+    def content(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the block looks at, R segments by M tokens [R, M, D], and S_p and S_a of them."""
+        visual_BND, text_BND = self.fusion(batch)
+        tokens = [x_BND for x_BND in (visual_BND, text_BND) if x_BND is not None]
+        tokens += self.extra(batch)
+        tokens_RMD = torch.stack([x_BND.flatten(0, 1) for x_BND in tokens], dim=1)
+        return tokens_RMD, visual_BND, text_BND
+
     def tokens(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """E_p of every segment [B, N, D], each by itself, and S_p and S_a as from the fusion."""
-        visual_BND, text_BND = self.fusion(batch)
+        tokens_RMD, visual_BND, text_BND = self.content(batch)
         shape_BN = batch.valid_BN.shape
         streamer_BND = self.taste(batch)[:, None].expand(*shape_BN, -1)
-        x_RD = self.perceive(
-            None if visual_BND is None else visual_BND.flatten(0, 1),
-            None if text_BND is None else text_BND.flatten(0, 1),
-            streamer_BND.flatten(0, 1),
-        )
+        x_RD: Tensor = self.block(tokens_RMD, streamer_BND.flatten(0, 1))
         return x_RD.view(*shape_BN, -1), visual_BND, text_BND
 
     def forward(self, batch: Batch) -> Output:
@@ -234,4 +243,6 @@ class ContentCTR(nn.Module):
         x_BND, visual_BND, text_BND = batch.each_segment(self.tokens)
         assert x_BND is not None
         logits_BN = self.decode(x_BND, self.masks(batch))
+        if self.residual is not None:
+            logits_BN = self.residual(logits_BN, batch.prior_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

@@ -87,6 +87,7 @@ class ContentCTRHL(ContentCTR):
 
     task: ClassVar[str] = "personal"
     imports_streamers: ClassVar[bool] = False
+    extra_tokens: ClassVar[tuple[str, ...]] = ()
     reads_history: ClassVar[bool] = True
     """Whether the user's history changes a score."""
 

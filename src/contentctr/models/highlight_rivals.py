@@ -46,6 +46,7 @@ class FrameModel(nn.Module):
     reads_history: ClassVar[bool] = True
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
+    extra_tokens: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()

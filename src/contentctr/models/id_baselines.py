@@ -8,6 +8,8 @@ Shape suffixes as in id_fields.py.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
@@ -34,6 +36,7 @@ class IdBaseline(nn.Module):
     task = "rooms"
     reads_content = False
     imports_streamers = False
+    extra_tokens: ClassVar[tuple[str, ...]] = ()  # the counts are its fields already
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -42,6 +45,11 @@ class IdBaseline(nn.Module):
         self.num_fields = len(self.fields.sizes)
         self.vectors_width = self.num_fields * config.ids.embedding_dim
         self.deep_width = self.vectors_width + self.fields.dense_width
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.linear.bias
 
     def logits(self, values: FieldValues) -> Tensor:
         """Log-odds of each segment, [R]."""

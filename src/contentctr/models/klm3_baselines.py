@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
-from contentctr.config import Config, ModelConfig
+from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
 from contentctr.models.contentctr import DecoderLayer, FeatureFusion
+from contentctr.models.extra_tokens import ExtraTokens, Residual
 from contentctr.models.layers import FeedForward, causal_mask
 
 CHUNK = 5
@@ -23,7 +24,7 @@ CHUNK = 5
 
 
 class SequenceModel(nn.Module):
-    """Fusion, a model of the sequence, and a head; a segment's token is the mean of its two.
+    """Fusion, a model of the sequence, and a head; a segment's token is the mean of its tokens.
 
     Args:
         config: `config.model` has the sizes; `decoder_layers` is the number of layers.
@@ -34,6 +35,7 @@ class SequenceModel(nn.Module):
     task: ClassVar[str] = "rooms"
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
+    extra_tokens: ClassVar[tuple[str, ...]] = EXTRA_TOKENS
     sequence_type: ClassVar[type[nn.Module]]
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
@@ -43,14 +45,31 @@ class SequenceModel(nn.Module):
         self.sequence = self.sequence_type(sizes)
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
+        # Drawn last, so that a model without them starts from the same weights elsewhere.
+        self.extra = ExtraTokens(spec, sizes)
+        self.residual = Residual() if sizes.residual else None
+
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.head.bias
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
-        visual_BND, text_BND = batch.each_segment(self.fusion)
+        visual_BND, text_BND, *extra = batch.each_segment(self._tokens)
         assert visual_BND is not None and text_BND is not None
-        x_BND = self.sequence((visual_BND + text_BND) / 2)
-        logits_BN1 = self.head(self.norm(x_BND))
-        return Output(logits_BN=logits_BN1[..., 0], visual_BND=visual_BND, text_BND=text_BND)
+        mean_BND = visual_BND + text_BND
+        for token_BND in extra:
+            assert token_BND is not None
+            mean_BND = mean_BND + token_BND
+        x_BND = self.sequence(mean_BND / (2 + len(extra)))
+        logits_BN: Tensor = self.head(self.norm(x_BND))[..., 0]
+        if self.residual is not None:
+            logits_BN = self.residual(logits_BN, batch.prior_BN)
+        return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)
+
+    def _tokens(self, batch: Batch) -> tuple[Tensor | None, ...]:
+        return (*self.fusion(batch), *self.extra(batch))
 
 
 class SegmentMLP(nn.Module):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
@@ -29,6 +31,8 @@ class ModelType(Protocol):
     """Whether it needs the encoders' features; where not, the loader leaves them out."""
     imports_streamers: bool
     """Whether it takes an imported table of streamers (`model.streamer_table`)."""
+    extra_tokens: tuple[str, ...]
+    """Those of config.EXTRA_TOKENS that it can take; with them, the residual form too."""
 
     def __call__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> Any:
         """The module, with fresh weights."""
@@ -92,7 +96,26 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """The model that `config.model.kind` names, with fresh weights.
 
     Raises:
-        InputError: no model of that name.
+        InputError: no model of that name, it cannot take an extra token that is asked for, or it
+            has no output bias for `model.prior` to set.
     """
-    model: nn.Module = model_type(config.model.kind)(config, spec, vocabulary)
+    sizes = config.model
+    kind = model_type(sizes.kind)
+    wanted = (*sizes.extra_tokens, *(["residual"] if sizes.residual else []))
+    for name in wanted:
+        if name not in kind.extra_tokens and not (name == "residual" and kind.extra_tokens):
+            raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
+    model: nn.Module = kind(config, spec, vocabulary)
+    if sizes.prior is not None:
+        _start_at(model, sizes.prior, sizes.kind)
     return model
+
+
+def _start_at(model: nn.Module, prior: float, kind: str) -> None:
+    """The output layer's bias at a mean target's log-odds."""
+    bias = getattr(model, "output_bias", None)
+    if bias is None:
+        raise InputError(f"model.prior must be none with model.kind={kind}, which has no bias")
+    assert 0 < prior < 1, "the data decides what 0 stands for"
+    with torch.no_grad():
+        bias.fill_(math.log(prior / (1 - prior)))

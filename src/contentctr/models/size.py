@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from contentctr.batch import Batch, DataSpec, History, IdFeatures, Vocabulary
-from contentctr.config import COUNT_COLUMNS, Config
+from contentctr.batch import Batch, DataSpec, ExtraInput, History, IdFeatures, Vocabulary
+from contentctr.config import COUNT_COLUMNS, EXTRA_TOKENS, Config
 from contentctr.models.registry import build_model
 
 HISTORY = 20
@@ -39,6 +39,12 @@ def model_size(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> dict[s
 
 def _blank_window(window_len: int, spec: DataSpec) -> Batch:
     there = torch.ones(1, window_len, dtype=torch.bool)
+    extra = {
+        name: ExtraInput(
+            values_BNX=torch.zeros(1, window_len, getattr(spec, f"{name}_dim")), has_BN=there
+        )
+        for name in EXTRA_TOKENS
+    }
     return Batch(
         visual_BNV=torch.zeros(1, window_len, spec.visual_dim),
         text_BNT=torch.zeros(1, window_len, spec.text_dim),
@@ -49,6 +55,8 @@ def _blank_window(window_len: int, spec: DataSpec) -> Batch:
         valid_BN=there,
         target_BN=torch.zeros(1, window_len),
         window_B=torch.zeros(1, dtype=torch.long),
+        extra=extra,
+        prior_BN=torch.zeros(1, window_len),
         ids=IdFeatures(
             room_B=torch.zeros(1, dtype=torch.long),
             hour_BN=torch.zeros(1, window_len, dtype=torch.long),

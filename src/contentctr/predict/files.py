@@ -55,6 +55,8 @@ class Prediction:
     label: str
     """What has to stand beside every number: that the recording, or what the model was trained on,
     is simulated; "" if neither is."""
+    speech: str = ""
+    """Where its speech is from, of `join_sources`; "" where that is nothing to tell."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def write_prediction(
         files=[*(out / name for name in NAMES), *(clip.path for clip in cut if clip is not None)],
         warnings=warnings,
         label=label,
+        speech=str(facts.get("speech_source", "")),
     )
 
 

@@ -22,7 +22,12 @@ from contentctr.rooms.room import Room
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.highlights import find_highlights, highlight_mask
 from contentctr.score.rooms import score_segments
-from contentctr.windows.segment_data import from_features
+from contentctr.transcribe.recogniser import Choice, choice_for, source_of
+from contentctr.transcribe.rooms import hear_room
+from contentctr.transcribe.segments import Recogniser
+from contentctr.transcribe.source import FILES, NONE
+from contentctr.transcribe.transcript import SPEECH_FILE, made_from
+from contentctr.windows.segment_data import from_features, with_extra
 
 
 def predict_recording(
@@ -36,6 +41,8 @@ def predict_recording(
     streamer_id: str = "",
     started_at: datetime | None = None,
     names: Mapping[str, str] | None = None,
+    asr: str | Recogniser | None = None,
+    language: str | None = None,
     top_k: int = 5,
     clips: bool = False,
     device: torch.device | str = "cpu",
@@ -58,6 +65,9 @@ def predict_recording(
             none, gets the "unknown" embedding.
         started_at: when a video file started, with a zone, for clock times in its logs.
         names: the user's own names of columns in the logs, of `read_room`.
+        asr: what hears a recording without a transcript, of `Choice`; None: what heard the model's
+            training rooms, as `choice_for` has it.
+        language: what is spoken, of `Choice`.
         top_k: highlights to find at most.
         clips: cut the highlights from the video, without encoding it again.
         device: where to compute.
@@ -65,15 +75,21 @@ def predict_recording(
         show_progress: show a bar.
 
     Raises:
-        InputError: the recording cannot be read, or lacks what is asked for; or `out` holds files
-            of somebody else.
+        InputError: the recording cannot be read, or lacks what is asked for; the recogniser cannot
+            be had; or `out` holds files of somebody else.
     """
     require_choice(Path(out), top_k)
     checkpoint = load_for(checkpoint, "rooms")
-    room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
+    choice = Choice(asr=asr, language=language, device=torch.device(device).type)
+    choice = choice_for(checkpoint.spec.speech_source, choice)
+    room = _read_recording(
+        Path(source), comments, speech, events, streamer_id, started_at, names, choice
+    )
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
-    warnings = [*room.warnings, *_missing_parts(room, checkpoint)]
+    warnings = list(room.warnings)
+    room, heard_from = _with_speech(room, Path(source), choice, checkpoint, warnings, show_progress)
+    warnings += _missing_parts(room, checkpoint)
     table = segment_rooms([room], segment_seconds=checkpoint.spec.segment_seconds)
     if not table.height:
         raise InputError(
@@ -81,7 +97,8 @@ def predict_recording(
             f"{checkpoint.spec.segment_seconds:g} s"
         )
     scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
-    return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint)
+    facts = {**_facts(room, checkpoint), "speech_source": heard_from}
+    return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint, facts)
 
 
 def _read_recording(
@@ -92,6 +109,7 @@ def _read_recording(
     streamer_id: str,
     started_at: datetime | None,
     names: Mapping[str, str] | None,
+    choice: Choice,
 ) -> Room:
     if source.is_dir():
         given = {
@@ -118,18 +136,52 @@ def _read_recording(
         started_at=started_at,
         names=names,
     )
-    if room.media is None and comments is None and speech is None:
+    if room.media is None and comments is None and speech is None and choice.lacks:
         raise InputError(
             f"{source}: has sound alone: with no pictures, comments or speech there is nothing to "
-            "score by; give its --comments or --speech"
+            f"score by, as it is not heard ({choice.lacks}); give its --comments or --speech"
         )
     return room
+
+
+def _with_speech(
+    room: Room,
+    source: Path,
+    choice: Choice,
+    checkpoint: Checkpoint,
+    warnings: list[str],
+    show_progress: bool,
+) -> tuple[Room, str]:
+    """The room with its speech, heard where it has no transcript; and where that is from."""
+    found = NONE
+    if room.speech is not None:
+        found = made_from(source / SPEECH_FILE) or FILES
+    elif room.sound is not None and choice.lacks:
+        warnings.append(f"{room.sound}: its sound is not heard: {choice.lacks}")
+    elif room.sound is not None:
+        recogniser = choice.load()
+        room = hear_room(
+            room,
+            recogniser,
+            language=choice.language,
+            segment_seconds=checkpoint.spec.segment_seconds,
+            warnings=warnings,
+            show_progress=show_progress,
+        )
+        found = source_of(recogniser)
+    warnings += checkpoint.speech_warnings(found)
+    return room, found
 
 
 def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
     """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if checkpoint.config.model.reads_counts and room.events is None:
+        notes.append(
+            "no events: the model reads counts of earlier segments, and here knows "
+            + ("none" if room.comments is None else "only comments")
+        )
     if room.streamer_id not in checkpoint.vocabulary.streamers:
         name = f"streamer {room.streamer_id!r}" if room.streamer_id else "the streamer"
         notes.append(f"{name} is not known to the model: scored as an unknown one")
@@ -162,7 +214,13 @@ def _score(
             progress=bar,
         )
     config = checkpoint.config.data
-    data = from_features(table, found, checkpoint.vocabulary, horizon=config.horizon)
+    data = with_extra(
+        from_features(table, found, checkpoint.vocabulary, horizon=config.horizon),
+        table,
+        checkpoint.config.model,
+        horizon=config.horizon,
+        target=checkpoint.spec.target,
+    )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )
@@ -177,6 +235,7 @@ def _write(
     clips: bool,
     warnings: list[str],
     checkpoint: Checkpoint,
+    facts: dict[str, Any],
 ) -> Prediction:
     starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
     highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
@@ -194,7 +253,7 @@ def _write(
         highlights=highlights,
         title="Predicted " + _target_name(checkpoint),
         data="rooms",
-        facts=_facts(room, checkpoint),
+        facts=facts,
         warnings=warnings,
         targets_S=_targets(table, checkpoint),
         clips_from=room.media.path if clips and room.media is not None else None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.prepare.segments import Grid
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import Room
 
 LONG_VIEW = "long_view_rate"

@@ -20,7 +20,8 @@ from contentctr.prepare.long_views import (
     check_long_view,
     long_view_rates,
 )
-from contentctr.prepare.segments import Grid, count_tail, segment_rooms
+from contentctr.prepare.segments import count_tail, segment_rooms
+from contentctr.prepare.speech import RoomSpeech, with_speech
 from contentctr.prepare.targets import (
     TargetScale,
     assign_splits,
@@ -32,6 +33,7 @@ from contentctr.prepare.targets import (
 )
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import find_rooms, read_room
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.labels import Labels, find_labels, read_labels
 from contentctr.rooms.room import Room
 from contentctr.shards import run_over
@@ -43,6 +45,9 @@ from contentctr.store.rooms import (
     PreparedRooms,
     is_label_name,
 )
+from contentctr.transcribe.recogniser import Choice
+from contentctr.transcribe.segments import Recogniser
+from contentctr.transcribe.source import join_sources
 
 _CHUNK_ROOMS = 64
 _CHUNK_EVENTS = 20_000_000
@@ -64,6 +69,7 @@ class _Collected:
     segments: list[pl.DataFrame] = field(default_factory=list)
     long_views: list[pl.DataFrame] = field(default_factory=list)
     truth: list[pl.DataFrame] = field(default_factory=list)
+    speech: RoomSpeech = field(default_factory=RoomSpeech)
     simulated: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
@@ -84,6 +90,7 @@ class _Collected:
                 continue
             self.rooms.append(_room_row(room, num_segments))
             self.simulated += room.simulated
+            self.speech.add(folder, room, grid)
             self._add_truth(folder, room.room_id, num_segments)
         rooms = [room for _, room in chunk]
         self.counts.update(count_tail(rooms, segment_seconds=self.segment_seconds))
@@ -101,6 +108,7 @@ class _Collected:
         """Take over what later rooms have given."""
         for name in ("places", "rooms", "segments", "long_views", "truth", "warnings"):
             getattr(self, name).extend(getattr(later, name))
+        self.speech.merge(later.speech)
         self.simulated += later.simulated
         self.counts.update(later.counts)
 
@@ -134,13 +142,17 @@ def prepare_rooms(
     test: float = 0.1,
     skip_bad_rooms: bool = False,
     names: Mapping[str, str] | None = None,
+    asr: str | Recogniser | None = None,
+    language: str | None = None,
+    device: str = "cpu",
     ray: str | None = None,
     show_progress: bool = True,
 ) -> PreparedRooms:
     """Read all room folders at or below `rooms_root` and write the prepared folder `out`.
 
-    Nothing is written before every room is read. What was left out, and why, is in the manifest's
-    `counts` and `warnings`. Features that are in `out` already stay.
+    Nothing is written before every room is read. Then rooms that have sound and no transcript are
+    heard; transcripts are kept in OUT/speech, where a killed run goes on. What was left out, and
+    why, is in the manifest's `counts` and `warnings`. Features that are in `out` already stay.
 
     Args:
         rooms_root: a folder of room folders, or one room folder.
@@ -158,12 +170,16 @@ def prepare_rooms(
         test: share of test rooms.
         skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
         names: the user's own names of columns in the rooms' logs, of `read_room`.
-        ray: the Ray cluster whose machines read and segment, as `run_over` takes it; None: here.
+        asr: what hears rooms without a transcript, of `Choice`.
+        language: what is spoken in them, of `Choice`.
+        device: where they are heard: cpu, cuda or auto.
+        ray: the Ray cluster whose machines read, hear and segment, as `run_over` takes it; None:
+            here.
         show_progress: show a bar.
 
     Raises:
-        InputError: a setting or a room is wrong, two rooms have one id, or `out` holds files of
-            somebody else.
+        InputError: a setting or a room is wrong, two rooms have one id, `out` holds files of
+            somebody else, or the recogniser cannot be had.
     """
     rooms_root, out = Path(rooms_root), Path(out)
     lag = default_comment_lag(target) if comment_lag is None else comment_lag
@@ -203,7 +219,15 @@ def prepare_rooms(
         **({"labels": _labels_manifest(table, segments)} if table else {}),
         "comment_lag": lag,
     }
-    return _write(out, collected, rooms, segments, settings)
+    choice = Choice(asr=asr, language=language, device=device)
+    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
+        texts = collected.speech.hear(
+            out, choice, collected.warnings, ray=ray, show_progress=show_progress
+        )
+        segments = with_speech(segments, texts)
+        settings["speech_source"] = join_sources(collected.speech.sources)
+        collected.counts["rooms_heard"] = collected.speech.heard
+        return _write(out, collected, rooms, segments, settings)
 
 
 def _read_labels(
@@ -389,16 +413,15 @@ def _write(
     warnings = collected.warnings[:_MAX_WARNINGS]
     if len(collected.warnings) > _MAX_WARNINGS:
         warnings.append(f"and {len(collected.warnings) - _MAX_WARNINGS} more")
-    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
-        return prepared.write(
-            out,
-            rooms=rooms,
-            segments=segments,
-            truth=pl.concat(collected.truth) if collected.truth else None,
-            manifest={
-                **settings,
-                "simulated": collected.simulated > 0,
-                "counts": {name: count for name, count in collected.counts.items() if count},
-                "warnings": warnings,
-            },
-        )
+    return prepared.write(
+        out,
+        rooms=rooms,
+        segments=segments,
+        truth=pl.concat(collected.truth) if collected.truth else None,
+        manifest={
+            **settings,
+            "simulated": collected.simulated > 0,
+            "counts": {name: count for name, count in collected.counts.items() if count},
+            "warnings": warnings,
+        },
+    )

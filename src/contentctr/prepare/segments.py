@@ -1,20 +1,17 @@
 """Rooms into segments: viewers, clickers, CTR, counts and texts (Section 4.1.1).
 
-Vectorised over all rooms given at once. Segment k is the half-open interval [b_k, b_(k+1)) of its
-room, where b_k is the float nearest to the decimal number k * segment_seconds: so t = 0.3 belongs
-to segment 3 of 0.1 s, though 3 * 0.1 and 0.3 / 0.1 in floats say otherwise.
+Vectorised over all rooms given at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import polars as pl
 
 from contentctr.errors import InputError
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import COMMENTS_SCHEMA, EVENTS_SCHEMA, SPEECH_SCHEMA, Room
 from contentctr.store.rooms import COUNT_COLUMNS, SEGMENTS_SCHEMA
 
@@ -38,75 +35,16 @@ _WORD = rf"(?:[{_UNSPACED}]\p{{M}}*|[^\s{_UNSPACED}]+)\s*"
 """A word and the white space after it."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where segments begin and end.
-
-    Args:
-        segment_seconds: length in seconds, above 0, with at most 6 decimals.
-
-    Raises:
-        InputError: it is not.
-    """
-
-    segment_seconds: float
-
-    def __post_init__(self) -> None:
-        length = self.segment_seconds
-        if not (0 < length < 1e9) or 10**6 % Fraction(repr(float(length))).denominator:
-            raise InputError(
-                f"segment_seconds must be above 0, with at most 6 decimals, not {length!r}"
-            )
-
-    @property
-    def length(self) -> Fraction:
-        """The length as the decimal number that was written."""
-        return Fraction(repr(float(self.segment_seconds)))
-
-    def border(self, number: pl.Expr) -> pl.Expr:
-        """b_k, in seconds. Both sides of the division are exact, so it rounds once."""
-        length = self.length
-
-        def divide(number: pl.Series) -> pl.Series:
-            return pl.Series(number.to_numpy() * length.numerator / length.denominator)
-
-        # NumPy's division, since Polars multiplies by the rounded reciprocal: 3 / 10 != 0.3.
-        return number.map_batches(divide, return_dtype=pl.Float64)
-
-    def start_s(self, number: int) -> float:
-        """b_k of one segment, the same float."""
-        return number * self.length.numerator / self.length.denominator
-
-    def segment_of(self, t: pl.Expr) -> pl.Expr:
-        """Number of the segment that holds the time `t` >= 0, in seconds."""
-        near = (t / self.segment_seconds).floor().cast(pl.Int64)
-        # The division can be wrong by one at a border; the borders themselves decide.
-        return (
-            pl.when(t < self.border(near))
-            .then(near - 1)
-            .when(t >= self.border(near + 1))
-            .then(near + 1)
-            .otherwise(near)
-        )
-
-    def count(self, duration_s: float) -> int:
-        """Segments of a room: the whole ones, and a shorter last one of at least half the length.
-
-        What comes after the last segment belongs to none.
-        """
-        whole, rest = divmod(Fraction(repr(float(duration_s))), self.length)
-        return int(whole) + (rest >= self.length / 2)
-
-
 def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl.DataFrame:
     """One row a segment, for all rooms; a room shorter than half a segment has none.
 
     A viewer is a user with an exposure or a click, a clicker one with a click, each counted once
-    a segment; CTR = clickers / viewers, null without a viewer. Comments are counted in the chat
-    log, or where there is none among the events. Whatever the room has no log of is null; a
-    silent segment of a room with a log has "" or 0. Texts are in time order, utterances joined by
-    spaces and comments by line ends. An utterance across a border is cut: word k of K counts as
-    spoken at start + (k + 0.5) / K * (end - start), so that no segment holds a word of later.
+    a segment; CTR = clickers / viewers, null without a viewer. Comments and who wrote them are
+    counted in the chat log, or where there is none among the events. Whatever the room has no log
+    of is null; a silent segment of a room with a log has "" or 0. Texts are in time order,
+    utterances joined by spaces and comments by line ends. An utterance across a border is cut: word
+    k of K counts as spoken at start + (k + 0.5) / K * (end - start), so that no segment holds a
+    word of later.
 
     Args:
         rooms: with distinct room ids.
@@ -136,15 +74,17 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
             # A chat log tells of gifts and of nobody's exposure: the other counts stay unknown.
             *(
                 _silent("has_gifts" if c == "gifts" else "has_events", c, 0)
-                for c in ("viewers", "clickers", *_EVENT_COUNTS)
+                for c in ("viewers", "clickers", "commenters_acted", *_EVENT_COUNTS)
             ),
             _silent("has_speech", "speech", ""),
             _silent("has_comments", "comments", ""),
             _silent("has_comments", "comments_logged", 0),
+            _silent("has_comments", "commenters_logged", 0),
         )
         .with_columns(
             ctr=pl.when(viewers > 0).then(pl.col("clickers") / viewers),
             comment_count=pl.coalesce("comments_logged", "comments_acted"),
+            commenters=pl.coalesce("commenters_logged", "commenters_acted"),
         )
         .select(*(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *own)
         .rename(lambda name: name.removeprefix(_OWN))
@@ -171,6 +111,12 @@ def count_tail(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> dict[
 
 
 _TIMES = {"comments": "t", "speech": "start", "events": "t", "columns": "t"}
+_WRITERS = (
+    # Whoever has no name is taken for somebody else each time: the user is gone, or the log has no
+    # names, and then every segment of it is counted alike, alone or among all.
+    pl.col("user_id").filter(pl.col("user_id") != "").n_unique() + (pl.col("user_id") == "").sum()
+)
+"""Distinct users of some rows."""
 _EVENT_COUNTS = tuple(
     "comments_acted" if name == "comment_count" else name for name in COUNT_COLUMNS
 )
@@ -262,7 +208,12 @@ def _count_events(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
         .group_by("room", "segment")
         .agg(viewers=pl.len(), clickers=pl.col("clicked").sum())
     )
-    return counts.join(people, on=("room", "segment"), how="left")
+    writers = (
+        rows.filter(kind == "comment").group_by("room", "segment").agg(commenters_acted=_WRITERS)
+    )
+    for part in (people, writers):
+        counts = counts.join(part, on=("room", "segment"), how="left")
+    return counts
 
 
 def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
@@ -271,7 +222,11 @@ def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
     return (
         rows.sort("room", "t", maintain_order=True)
         .group_by("room", "segment", maintain_order=True)
-        .agg(comments=text.filter(text != "").str.join("\n"), comments_logged=pl.len())
+        .agg(
+            comments=text.filter(text != "").str.join("\n"),
+            comments_logged=pl.len(),
+            commenters_logged=_WRITERS,
+        )
     )
 
 

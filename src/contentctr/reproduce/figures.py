@@ -271,6 +271,7 @@ def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[t
         horizon=config.horizon,
         inputs=finetuned,
         content=True,
+        model=checkpoint.config.model,
     )
     windows = sample_windows(data, config, checkpoint.spec.target)
     chosen = choose_windows(data, windows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -66,7 +66,7 @@ def read_comments(
         warnings=warnings + log.warnings,
         form=log.form or "an empty file",
         left_out=dict(log.left_out),
-        events=_events(log),
+        events=chat_events(log.events),
     )
 
 
@@ -95,8 +95,9 @@ def distinct_comments(rows: pl.DataFrame) -> pl.DataFrame:
     return distinct.sort("t", maintain_order=True)
 
 
-def _events(log: ChatLog) -> pl.DataFrame | None:
-    if not log.events:
+def chat_events(events: Sequence[tuple[str, float, str]]) -> pl.DataFrame | None:
+    """What a log tells of gifts, by time, as of EVENTS_SCHEMA; None where it tells of none."""
+    if not events:
         return None
-    known = [event for event in log.events if event[0]]
+    known = [event for event in events if event[0]]
     return pl.DataFrame(known, schema=EVENTS_SCHEMA, orient="row").sort("t", maintain_order=True)

@@ -51,6 +51,7 @@ class Pictures:
     """A room's pictures and what is known of their length."""
 
     media: Media | None = None
+    sound: Path | None = None
     video_s: float | None = None
     frames: Part | None = None
     warnings: list[str] = field(default_factory=list)
@@ -182,6 +183,7 @@ def make_room(place: Path, head: RoomHead, pictures: Pictures, parts: dict[str, 
         started_at=None if head.started_at is None else head.started_at.astimezone(UTC),
         duration_s=duration_s,
         media=pictures.media,
+        sound=pictures.sound,
         comments=tables.get("comments"),
         speech=tables.get("speech"),
         events=tables.get("events"),
@@ -229,7 +231,12 @@ def _read_pictures(paths: dict[str, Path]) -> Pictures:
         path = paths["video"].resolve()
         info = probe(path, sound_alone=True)
         media = Media(path=path, kind="video") if info.width else None
-        return Pictures(media=media, video_s=info.duration_s, warnings=list(info.warnings))
+        return Pictures(
+            media=media,
+            sound=path if info.has_sound else None,
+            video_s=info.duration_s,
+            warnings=list(info.warnings),
+        )
     if "frames" in paths:
         path = paths["frames"].resolve()
         warnings: list[str] = []

@@ -38,6 +38,7 @@ class VideoInfo:
     width: int
     """Of the first picture that can be decoded, upright; 0: there are no pictures."""
     height: int
+    has_sound: bool = False
     first_s: float | None = None
     """When that picture comes."""
     rotation: int = 0
@@ -87,6 +88,7 @@ def read_through(
         duration_s=video.duration_s,
         width=width,
         height=height,
+        has_sound=video.sound_end_s() is not None,
         first_s=first_s,
         rotation=0 if frame is None else frame.rotation % 360,
         warnings=_warnings(video, first_s),

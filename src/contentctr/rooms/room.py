@@ -43,6 +43,8 @@ class Room:
     """Aware, UTC; None where unknown (a bare recording)."""
     duration_s: float
     media: Media | None = None
+    sound: Path | None = None
+    """A recording of its sound, with pictures or without."""
     comments: pl.DataFrame | None = None
     """Of COMMENTS_SCHEMA, sorted by t."""
     speech: pl.DataFrame | None = None

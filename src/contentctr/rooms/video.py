@@ -50,13 +50,15 @@ class TimedPacket:
     decode_s: float
     """When it is decoded; ascending, but for disorder in the file."""
     is_picture: bool
+    is_heard: bool
+    """Whether it is of the sound that is listened to: a recording may have several."""
 
 
 class Video:
     """An open recording: packets of its pictures and its sound, on one clock.
 
     Pictures are the default video stream, else the largest; never a cover, nor a still beside a
-    stream that moves.
+    stream that moves. The sound that is heard is the default one, else that of the most channels.
 
     Args:
         path: the recording, or what to call it where `containers` are given.
@@ -85,7 +87,7 @@ class Video:
         self._containers = containers
         self.container: InputContainer | None = None
         self._tracks = 0
-        self._waiting: deque[tuple[int, Packet[Any], float, bool]] = deque()
+        self._waiting: deque[tuple[int, Packet[Any], float, bool, bool]] = deque()
         self.clock = Clock()
         try:
             first = next(self._containers)
@@ -167,6 +169,12 @@ class Video:
         self.sounds: list[AudioStream] = [
             s for s in container.streams.audio if s.codec_context is not None
         ]
+        self.heard = max(
+            self.sounds,
+            key=lambda s: (bool(s.disposition & Disposition.default), s.channels, -s.index),
+            default=None,
+        )
+        """The sound that is listened to; None if there is none."""
         self._numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
         self._jitter_s = JITTER_S
         self._dated: dict[int, int] = {}
@@ -253,7 +261,8 @@ class Video:
             shown=not packet.is_discard,
             jitter_s=self._jitter_s if number == PICTURE else JITTER_S,
         )
-        self._waiting.append((session, packet, base_s, number == PICTURE))
+        heard = self.heard is not None and packet.stream_index == self.heard.index
+        self._waiting.append((session, packet, base_s, number == PICTURE, heard))
 
     def _decode_stamp(self, packet: Packet[Any], number: int) -> int:
         """A packet's decoding time, or what is known of it where it has none."""
@@ -271,7 +280,7 @@ class Video:
 
     def _give(self, offset_s: float) -> TimedPacket:
         """The packet that has waited longest, with stamps on the room's clock."""
-        _, packet, base_s, is_picture = self._waiting.popleft()
+        _, packet, base_s, is_picture, is_heard = self._waiting.popleft()
         shift = round(offset_s / base_s)
         show, decode = packet.pts, packet.dts
         if decode is not None:
@@ -282,7 +291,7 @@ class Video:
         show_s = show * base_s
         decode_s = decode * base_s if decode is not None else show_s
         self.now_s = max(self.now_s, decode_s)
-        return TimedPacket(packet, show_s, decode_s, is_picture)
+        return TimedPacket(packet, show_s, decode_s, is_picture, is_heard)
 
 
 _UPRIGHT = {

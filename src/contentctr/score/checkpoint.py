@@ -33,6 +33,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type
+from contentctr.transcribe.source import difference
 
 FORMAT = 2
 _STEP = re.compile(r"step-\d+-epoch-\d+")
@@ -84,16 +85,30 @@ class Checkpoint:
             InputError: names `where`, the field, what the model needs and what the data has.
         """
         wanted, found = to_dict(self.trained_on), to_dict(data)
-        free = {"simulated", "visual_encoder", "text_encoder"}  # a revision says more than a name
+        # A revision says more than a name; speech from elsewhere is a warning (`speech_warnings`).
+        free = {"simulated", "visual_encoder", "text_encoder", "speech_source"}
         # Engines of one precision are equal to rounding, and precisions near enough for a model
         # (docs/decisions.md, "Inference engines").
         free |= {f"{part}_{x}" for part in ("visual", "text") for x in ("engine", "precision")}
+        if not self.config.model.reads_counts:
+            free.add("statistics_dim")
+        if not self.config.model.sound:
+            free |= {"sound_dim", "sound_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(
                 f"{where}: does not fit the checkpoint {self.folder}: "
                 + "; ".join(f"{n} must be {wanted[n]!r}, not {found[n]!r}" for n in wrong)
             )
+
+    def speech_warnings(self, source: str) -> list[str]:
+        """What to tell of speech from other sources than the model was trained on.
+
+        Args:
+            source: of `join_sources`.
+        """
+        note = difference(self.spec.speech_source, source)
+        return [note] if note else []
 
     def load_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The model with its weights, in evaluation mode.

@@ -220,6 +220,7 @@ def _segments(room: SimulatedRoom, features: RoomFeatures) -> pl.DataFrame:
             "viewers": room.viewers_S,
             "clickers": room.clickers_S,
             **room.counts,
+            "commenters": nothing,  # the simulator counts comments, not who wrote them
         },
         schema_overrides={k: v for k, v in SEGMENTS_SCHEMA.items() if k not in MADE_LATER},
     ).with_columns(ctr=pl.when(pl.col("viewers") > 0).then(pl.col("clickers") / pl.col("viewers")))

@@ -51,6 +51,7 @@ SEGMENTS_SCHEMA: dict[str, Any] = {
     "clickers": pl.UInt32,
     "ctr": pl.Float64,
     **{name: pl.UInt32 for name in COUNT_COLUMNS},
+    "commenters": pl.UInt32,
     "target": pl.Float64,
     "split": pl.String,
 }

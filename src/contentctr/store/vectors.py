@@ -18,7 +18,6 @@ a missing part. Shape suffixes: batch.py's legend, and S segments, one room afte
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import OrderedDict
@@ -37,7 +36,10 @@ from torch import Tensor
 from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
+from contentctr.files import ROOM_FILE as ROOM_FILE
 from contentctr.files import atomic, read_json, write_json
+from contentctr.files import room_file as room_file
+from contentctr.store import statistics
 from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
 from contentctr.store.rooms import PreparedRooms
 
@@ -121,16 +123,6 @@ def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]
         worst = values[~np.isfinite(half)].flat[0]
         raise InputError(f"{what}: features must be finite and within 65504, not {worst}")
     return half
-
-
-ROOM_FILE = re.compile(r"[A-Za-z0-9_-]{0,40}-[0-9a-f]{16}")
-"""Names that `room_file` makes."""
-
-
-def room_file(room_id: str) -> str:
-    """A file name without suffix, safe and unique for any room id."""
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", room_id)[:40]
-    return f"{readable}-{hashlib.sha256(room_id.encode()).hexdigest()[:16]}"
 
 
 def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
@@ -241,6 +233,7 @@ def data_spec(data: PreparedRooms, *, inputs: bool = False) -> DataSpec:
     values = {**to_dict(stored), "target": prepared.get("target")}
     values["target_scale"] = prepared.get("target_scale", "none")
     values["simulated"] = prepared.get("simulated", False)
+    values["statistics_dim"] = statistics.WIDTH
     return from_dict(DataSpec, values, where=str(data.root / "manifest.json"))
 
 

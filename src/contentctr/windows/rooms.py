@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from contentctr.batch import Batch, EncoderInputs, IdFeatures
+from contentctr.batch import Batch, EncoderInputs, ExtraInput, IdFeatures
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
 from contentctr.store.vectors import InputStore
@@ -127,6 +127,7 @@ def gather(
         has_comments_BN=data.has_comments_S[rows] & valid,
         valid_BN=valid,
         target_BN=torch.where(valid, data.target_S[rows], torch.nan),
+        prior_BN=None if data.prior_S is None else data.prior_S[rows],
         window_B=torch.from_numpy(which.astype(np.int64)),
     )
 
@@ -144,6 +145,10 @@ def _in_windows(
         "visual_BNV": data.visual_SV[rows].float(),
         "text_BNT": data.text_ST[rows].float(),
         "streamer_B": streamer_B,
+        "extra": {
+            name: ExtraInput(values_BNX=part.values_SX[rows].float(), has_BN=part.has_S[rows])
+            for name, part in data.extra.items()
+        },
         "inputs": None if data.inputs is None else _gather_inputs(data.inputs, rows),
         "ids": IdFeatures(
             room_B=room_B,

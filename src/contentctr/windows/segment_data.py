@@ -5,8 +5,9 @@ Shape suffixes as in batch.py, and: S segments of all rooms in a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,23 @@ import torch
 from torch import Tensor
 
 from contentctr.batch import Vocabulary
+from contentctr.config import ModelConfig
 from contentctr.errors import InputError
 from contentctr.store.mapped import MappedFeatures, MappedRows
 from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
+from contentctr.store.statistics import known_target, table_statistics
 from contentctr.store.vectors import FeatureStore, InputStore, SegmentFeatures
 
 IntArray = npt.NDArray[np.int64]
 _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraRows:
+    """What an extra token is made of, [S, X], and whether there is anything, bool [S]."""
+
+    values_SX: Tensor | MappedRows
+    has_S: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,11 @@ class SegmentData:
     table: pl.DataFrame
     """The segments' ids, times, viewers and target of segments.parquet, in the same order. No
     texts: they are the encoder's, and would fill the memory."""
+    extra: Mapping[str, ExtraRows] = field(default_factory=dict)
+    """What the extra tokens of the model are made of, by their names."""
+    prior_S: Tensor | None = None
+    """float32 log-odds of the target's exponential mean before the predicted segment; NaN where it
+    is not known. None: the model does not ask."""
     inputs: InputStore | None = None
     """Encoder inputs, for a model that encodes by itself."""
 
@@ -96,6 +112,7 @@ def load_segments(
     horizon: int,
     inputs: bool = False,
     content: bool = True,
+    model: ModelConfig | None = None,
 ) -> SegmentData:
     """Segments of one split, or of "all", with their stored features.
 
@@ -106,6 +123,7 @@ def load_segments(
         horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
         inputs: read the stored encoder inputs in place of features.
         content: whether features are wanted at all; without, they have width 0.
+        model: whose extra tokens are wanted; None: the paper's two alone.
 
     Raises:
         InputError: a table or a feature file is missing, damaged, or does not fit the others.
@@ -118,6 +136,53 @@ def load_segments(
     )
     if split != "all":
         table = table.filter(pl.col("split") == split)
+    found = _found(table, data, vocabulary, horizon, inputs=inputs, content=content)
+    if model is None:
+        return found
+    return with_extra(found, table, model, horizon=horizon, target=data.manifest()["target"])
+
+
+def with_extra(
+    data: SegmentData, table: pl.DataFrame, model: ModelConfig, *, horizon: int, target: str
+) -> SegmentData:
+    """The segments with what the model's extra tokens and its residual form need.
+
+    Args:
+        data: the segments.
+        table: theirs, with all counts.
+        model: its settings.
+        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        target: DataSpec.target.
+
+    Raises:
+        InputError: the residual form is asked for, and the target is not known when a segment ends.
+    """
+    if model.residual and not known_target(target):
+        raise InputError(
+            f"model.residual must be false with target {target!r}: only the CTR and what is "
+            "counted in a segment are known when it has ended"
+        )
+    if not model.reads_counts:
+        return data
+    found = table_statistics(table, horizon=horizon, target=target)
+    extra = dict(data.extra)
+    if model.statistics:
+        values_SX, has_S = torch.from_numpy(found.values_RX), torch.from_numpy(found.has_R)
+        extra["statistics"] = ExtraRows(values_SX=values_SX, has_S=has_S)
+    prior_S = torch.from_numpy(found.prior_R) if model.residual else None
+    return dataclasses.replace(data, extra=extra, prior_S=prior_S)
+
+
+def _found(
+    table: pl.DataFrame,
+    data: PreparedRooms,
+    vocabulary: Vocabulary,
+    horizon: int,
+    *,
+    inputs: bool,
+    content: bool,
+) -> SegmentData:
+    """The segments of a table with what is stored of them."""
     if inputs:
         return _with_inputs(table, data, vocabulary, horizon)
     if not content:

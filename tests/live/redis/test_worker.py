@@ -28,7 +28,7 @@ from contentctr.live.redis.worker import MAX_DELIVERIES, Worker
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
-from live_service import N, T, V, make_engine, make_post
+from live_service import COUNTED, N, T, V, make_engine, make_post
 from redis_server import RedisServer
 
 KEYS, PARTITIONS = Keys(), 4
@@ -50,7 +50,9 @@ def client(server):
 
 
 def make_worker(client, **options):
-    engine = options.pop("engine", None) or make_engine(max_rooms=options.pop("max_rooms", 64))
+    engine = options.pop("engine", None) or make_engine(
+        max_rooms=options.pop("max_rooms", 64), sizes=COUNTED
+    )
     options = {"partitions": PARTITIONS, "lease_s": 5.0, "report": lambda line: None, **options}
     return Worker(client, engine, **options)
 
@@ -66,12 +68,13 @@ def segment(room, index, streamer="a"):
         text=values[V:],
         has_speech=True,
         has_comments=index % 2 == 0,
+        counts={"viewers": 20, "clickers": index % 5, "likes": len(room) + index},
     )
 
 
 def offline(rooms):
     """Scores of rooms {id: indices} by one scorer, each room alone."""
-    scorer = make_engine(max_rooms=64).scorer
+    scorer = make_engine(max_rooms=64, sizes=COUNTED).scorer
     return {
         room: [(index, scorer.score([segment(room, index)])[0].score) for index in indices]
         for room, indices in rooms.items()
@@ -253,6 +256,9 @@ def test_bad_messages_are_put_aside(client):
         {"index": "-1"},
         {"index": "9" * 30},
         {"visual": b"abc"},
+        {"counts": "{"},
+        {"counts": "[]"},
+        {"counts": '{"likes": -1}'},
         {"shown": "{"},
         {"shown": "[]"},
         {"visual": nan, "visual_type": "f4"},
@@ -267,7 +273,7 @@ def test_bad_messages_are_put_aside(client):
     add(client, "x", 1)
     drain(worker)
     require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
-    assert client.xlen(KEYS.rejected) == 11 and left(client) == [0] * PARTITIONS
+    assert client.xlen(KEYS.rejected) == 14 and left(client) == [0] * PARTITIONS
     reasons = [fields[b"reason"].decode() for _, fields in client.xrange(KEYS.rejected)]
     assert "'index'" in reasons[0] and all(reasons)
 
@@ -275,7 +281,7 @@ def test_bad_messages_are_put_aside(client):
 def test_a_message_that_kills_its_workers_is_put_aside(client):
     class Killer:
         def __init__(self):
-            self.engine = make_engine(max_rooms=64)
+            self.engine = make_engine(max_rooms=64, sizes=COUNTED)
 
         def __getattr__(self, name):
             return getattr(self.engine, name)
@@ -362,7 +368,7 @@ def test_the_service_over_redis(client, server):
 
     import httpx
 
-    engine = make_engine()
+    engine = make_engine(sizes=COUNTED)
     stopped = []
     worker = make_worker(connect(server.url), poll_s=0.01)
     backend = RedisBackend(connect(server.url), horizon=0, partitions=PARTITIONS, wait_s=3.0)
@@ -372,14 +378,13 @@ def test_the_service_over_redis(client, server):
         wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
         thread.start()
         try:
-            plain = make_engine()
+            plain = make_engine(sizes=COUNTED)
             for index in range(3):
-                body = make_post("x", index, title="X")
+                one = segment("x", index)
+                body = make_post("x", index, title="X", counts=one.counts)
                 answer = http.post(f"{url}/v1/segments", json=body).json()
                 values = {k: np.array(body[k], np.float32) for k in ("visual", "text")}
-                [taken] = plain.score(
-                    [dataclasses.replace(segment("x", index), **values, has_comments=False)]
-                )
+                [taken] = plain.score([dataclasses.replace(one, **values, has_comments=False)])
                 assert answer["status"] == "scored"
                 assert abs(answer["score"] - taken.scored.score) <= 1e-6
                 assert [p["index"] for p in answer["curve"]] == list(range(index + 1))

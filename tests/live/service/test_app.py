@@ -1,6 +1,7 @@
 """The service over HTTP: scores, ranking, events, limits, and how it says no."""
 
 import asyncio
+import dataclasses
 import gc
 import json
 import re
@@ -24,6 +25,7 @@ from contentctr.live.service.routes import EventStream
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import segment_shares
 from live_service import (
+    COUNTED,
     SPEC,
     N,
     b64,
@@ -80,6 +82,18 @@ def test_scores_are_the_scorers_and_base64_says_the_same(service):
     assert marks[int(np.argmax(scores))] and sum(marks) == 3  # ceil(11 / 5)
 
 
+def test_posted_counts_are_read_in_later_scores():
+    scorer = make_engine(sizes=COUNTED).scorer
+    with running(make_engine(sizes=COUNTED)) as (client, _):
+        assert client.get("/v1/info").json()["reads_counts"] is True
+        for index in range(4):
+            counts = {"viewers": 10, "clickers": index, "likes": 5} if index % 2 else None
+            found = client.post("/v1/segments", json=make_post("c", index, counts=counts)).json()
+            [expected] = scorer.score([dataclasses.replace(live("c", index), counts=counts)])
+            assert abs(found["score"] - expected.score) <= 1e-6
+            assert abs(sum(found["shares"]["last"].values()) - 1) < 1e-6
+
+
 def test_repeated_and_late_segments(service):
     client, _ = service
     first = post(client, "again", 3).json()
@@ -121,6 +135,11 @@ def test_models_without_a_perceiver_have_no_shares(service):
     client, _ = service
     shares = post(client, "shares", 0).json()["shares"]
     assert set(shares) == {"first", "last"} and abs(sum(shares["first"].values()) - 1) < 1e-6
+    engine = make_engine(sizes=COUNTED)
+    told = [dataclasses.replace(live(index=k), counts={"likes": k}) for k in range(3)]
+    for taken in engine.score(told):
+        parts = dataclasses.asdict(taken.shares.last)
+        assert abs(sum(parts.values()) - 1) < 1e-6 and parts["statistics"] > 0 == parts["sound"]
     assert not make_engine("without_text").has_shares
     assert make_engine("without_text").score([live()])[0].shares is None
 
@@ -229,6 +248,11 @@ BAD = {
     "no encoder": (make_post(visual=None, text=None, has_speech=False, speech="hi"), "encode"),
     "nan time": (make_post(ended_at=float("nan")), "ended_at"),
     "comments": (make_post(comments=["x" * 501]), "comments"),
+    "unknown count": (make_post(counts={"coins": 1}), "counts.coins"),
+    "negative count": (make_post(counts={"likes": -1}), "counts.likes"),
+    "count in parts": (make_post(counts={"likes": 0.5}), "counts.likes"),
+    "count beyond": (make_post(counts={"likes": 2**32}), "counts.likes"),
+    "more clickers": (make_post(counts={"clickers": 2, "viewers": 1}), "counts.clickers"),
 }
 
 

@@ -25,7 +25,8 @@ from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
 from contentctr.rooms.media import frame_times, frames_at
 from contentctr.rooms.room import Media
-from live_service import b64, half, make_engine, make_picture, make_post, running
+from contentctr.store.statistics import COLUMNS
+from live_service import COUNTED, b64, half, make_engine, make_picture, make_post, running
 from recordings import join, record
 from tiny_models import make_tiny_bert, make_tiny_swin
 from videos import make_video
@@ -54,7 +55,7 @@ def offline_scores(models, path, spec=SPEC, **logs):
         comment_lag=spec.comment_lag,
         frames=spec.frames,
     )
-    engine = make_engine(spec=spec)
+    engine = make_engine(spec=spec, sizes=COUNTED)
     scores = []
     for k in range(table.height):
         segment = LiveSegment(
@@ -67,6 +68,7 @@ def offline_scores(models, path, spec=SPEC, **logs):
             else None,
             has_speech=bool(found.has_speech[k]),
             has_comments=bool(found.has_comments[k]),
+            counts={n: v for n in COLUMNS if (v := table[n][k]) is not None},
         )
         scores.append(engine.score([segment])[0].scored.score)
     return scores
@@ -137,7 +139,7 @@ def test_live_is_offline_to_the_bit(models, tmp_path, name, lag, frames):
     logs, found, segments = write_logs(tmp_path), [], []
     watcher = Watcher(
         LiveEncoder(*models, spec),
-        LocalScorer(make_engine(spec=spec), found.append),
+        LocalScorer(make_engine(spec=spec, sizes=COUNTED), found.append),
         room_id="x",
         streamer_id="a",
     )
@@ -151,6 +153,7 @@ def test_live_is_offline_to_the_bit(models, tmp_path, name, lag, frames):
     expected = offline_scores(models, path, spec, **logs)
     if frames == "keyframe":  # the same pictures at other times would tell nothing
         assert expected != offline_scores(models, path, **logs)
+    assert [s.counts["comment_count"] for s in segments] == [4, 1, 4, 1]
     assert len(expected) == 4 and np.ptp(expected) > 1e-4
     assert [f["score"] for f in found] == expected
     assert {f["status"] for f in found} == {"scored"}
@@ -246,7 +249,7 @@ def test_a_watched_room_shows_in_the_service(models, tmp_path):
     path = record(tmp_path / "v.ts", 19.0)
     logs, found = write_logs(tmp_path), []
     with (
-        running(make_engine(spec=SPEC)) as (client, _),
+        running(make_engine(spec=SPEC, sizes=COUNTED)) as (client, _),
         closing(Client(str(client.base_url))) as poster,
     ):
 
@@ -284,7 +287,7 @@ def test_a_service_that_encodes(models, tmp_path):
     speech, comments = ([s[n] for s in segments] for n in (3, 4))
     expected = offline_scores(models, path, **logs)
     encoder = LiveEncoder(*models, SPEC)
-    with running(make_engine(spec=SPEC), encoder=encoder) as (client, _):
+    with running(make_engine(spec=SPEC, sizes=COUNTED), encoder=encoder) as (client, _):
         assert client.get("/v1/info").json()["encodes"] is True
         for k in range(3):
             body = {
@@ -294,6 +297,7 @@ def test_a_service_that_encodes(models, tmp_path):
                 "frames": frames[3 * k : 3 * k + 3],
                 "speech": f" {speech[k]} ",
                 "comments": [f" {c}" for c in comments[k].split("\n") if c],
+                "counts": {"comment_count": (4, 1, 4)[k], "commenters": 1},
             }
             answer = client.post("/v1/segments", json=body).json()
             assert abs(answer["score"] - expected[k]) <= 1e-6

@@ -101,6 +101,7 @@ def oracle(source):
                 "ctr": len(clickers) / len(viewers) if viewers else None,
                 "likes": liked,
                 "comment_count": len(said),
+                "commenters": len({c["user_id"] for c in said}),
                 "comments": sorted(t for t in texts if t),
                 "entered": len(came),
                 "stayed": stayed,
@@ -142,7 +143,7 @@ def test_every_number_is_the_naive_loops(source, data):
         row["comments"] = sorted(row["comments"].split("\n")) if row["comments"] else []
         assert {name: row[name] for name in wanted} == wanted
         assert row["target"] == row["ctr"]
-    for name in ("ctr", "stayed", "likes", "highlight_score", "highlight_label", "comment_count"):
+    for name in ("ctr", "stayed", "likes", "highlight_score", "highlight_label", "commenters"):
         assert segments[name].n_unique() > 1, name
 
 

@@ -140,6 +140,7 @@ def test_missing_logs_leave_out_what_depends_on_them():
         "exposures",
         "likes",
         "comment_count",
+        "commenters",
         "comments",
         "engagement",
         "highlight_score",

@@ -101,9 +101,11 @@ export class Detail {
       setText(element.querySelector("h4"), name);
       const bars = element.querySelectorAll(".stack i");
       const numbers = element.querySelectorAll("li b");
-      [layer.visual, layer.text, layer.latent].forEach((share, part) => {
-        bars[part].style.width = `${(100 * share).toFixed(2)}%`;
-        setText(numbers[part], percent(share));
+      ["visual", "text", "statistics", "sound", "latent"].forEach((name, part) => {
+        bars[part].style.width = `${(100 * layer[name]).toFixed(2)}%`;
+        setText(numbers[part], percent(layer[name]));
+        // A model without such a part looks at it with exactly 0.
+        bars[part].hidden = numbers[part].parentElement.hidden = layer[name] === 0;
       });
     });
   }

@@ -144,6 +144,8 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
             half = values.dtype == np.float16
             fields[name] = values.astype("<f2" if half else "<f4").tobytes()
             fields[f"{name}_type"] = "f2" if half else "f4"
+    if segment.counts is not None:
+        fields["counts"] = json.dumps({k: int(v) for k, v in segment.counts.items()})
     if shown.thumbnail is not None:
         fields["thumbnail"] = shown.thumbnail
     return fields
@@ -185,6 +187,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         text=_values(fields, "text"),
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
+        counts=_counts(fields),
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
     return Message(id, room_id, segment, _shown(fields), request_id)
@@ -215,6 +218,18 @@ def _values(fields: Mapping[bytes, bytes], name: str) -> NDArray[np.floating] | 
         raise InputError(f"message: field {name!r} must be whole numbers of type f2 or f4")
     values: NDArray[np.floating] = np.frombuffer(data, f"<{kind}")
     return values
+
+
+def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
+    if b"counts" not in fields:
+        return None
+    try:
+        counts = json.loads(_text(fields, "counts"))
+    except (ValueError, RecursionError):
+        counts = None
+    if not isinstance(counts, dict):
+        raise InputError("message: field 'counts' must be a JSON object")
+    return counts  # RoomScorer checks what is in it
 
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:

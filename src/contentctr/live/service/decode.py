@@ -43,6 +43,7 @@ def to_segment(post: SegmentIn) -> LiveSegment:
         text=text,
         has_speech=post.has_speech,
         has_comments=post.has_comments,
+        counts=_counts(post),
     )
 
 
@@ -72,6 +73,7 @@ def to_raw(post: SegmentIn, preprocess: Callable[[Image.Image], NDArray[np.uint8
         pictures=tuple(pictures),
         speech=(post.speech or "").strip(),
         comments="\n".join(comment for comment in comments if comment),
+        counts=_counts(post),
     )
 
 
@@ -99,6 +101,10 @@ def picture_type(data: bytes) -> Literal["image/jpeg", "image/png"] | None:
     if data.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     return "image/png" if data.startswith(b"\x89PNG\r\n\x1a\n") else None
+
+
+def _counts(post: SegmentIn) -> dict[str, int] | None:
+    return None if post.counts is None else post.counts.model_dump(exclude_none=True)
 
 
 def _features(value: list[float] | str | None, name: str) -> NDArray[np.float32] | None:

@@ -12,6 +12,7 @@ from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
 from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX
 from contentctr.live.shares import SegmentShares
+from contentctr.store.statistics import MAX_COUNT
 
 MAX_CANDIDATES = 5000
 MAX_TERMS = 50
@@ -33,10 +34,27 @@ Floats = Annotated[list[Feature], Field(min_length=1, max_length=16_384)]
 Base64 = Annotated[str, Field(min_length=4, max_length=_base64_length(2 * 16_384))]
 Moment = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e11)]
 Line = Annotated[str, Field(max_length=500)]
+Count = Annotated[int | None, Field(ge=0, le=MAX_COUNT)]
 
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class CountsIn(_Request):
+    """What was counted in a segment, as far as it is known; as the columns of segments.parquet."""
+
+    exposures: Count = None
+    clicks: Count = None
+    comment_count: Count = None
+    likes: Count = None
+    gifts: Count = None
+    follows: Count = None
+    enters: Count = None
+    exits: Count = None
+    viewers: Count = Field(None, description="Distinct users who were shown the room.")
+    clickers: Count = Field(None, description="Distinct users who clicked; at most the viewers.")
+    commenters: Count = Field(None, description="Distinct users who commented.")
 
 
 class SegmentIn(_Request):
@@ -63,6 +81,7 @@ class SegmentIn(_Request):
                     "frames": ["/9j/4AAQSkZJRgABAQ=="],
                     "speech": "welcome everyone",
                     "comments": ["hello", "nice song"],
+                    "counts": {"comment_count": 2, "commenters": 2, "viewers": 40, "clickers": 3},
                 },
             ]
         },
@@ -87,6 +106,11 @@ class SegmentIn(_Request):
     )
     comments: Annotated[list[Line], Field(max_length=200)] | None = Field(
         None, description="Shown; and encoded, where the server encodes."
+    )
+    counts: CountsIn | None = Field(
+        None,
+        description="What was counted in the segment, for a model with statistics: it reads them "
+        "in later scores.",
     )
     title: str = Field("", max_length=200, description="Only shown.")
     thumbnail: str | None = Field(
@@ -145,6 +169,8 @@ class SharesOut(BaseModel):
     visual: float
     text: float
     latent: float
+    statistics: float = 0.0
+    sound: float = 0.0
 
 
 class SegmentSharesOut(BaseModel):
@@ -241,6 +267,7 @@ class InfoOut(BaseModel):
     )
     encodes: bool
     has_shares: bool
+    reads_counts: bool = Field(description="Whether scores depend on the `counts` of segments.")
     max_rooms: int
     full_age: float
     gone_age: float

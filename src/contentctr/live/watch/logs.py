@@ -18,7 +18,7 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.rooms.chat.log import ChatLog
-from contentctr.rooms.comments import chat_rows, distinct_comments, read_chat
+from contentctr.rooms.comments import chat_events, chat_rows, distinct_comments, read_chat
 from contentctr.rooms.document import GZIP, MAX_TEXT_BYTES, Document, document_of
 from contentctr.rooms.lines import Part
 from contentctr.rooms.moments import TimeAxis
@@ -39,6 +39,7 @@ class _Sealed:
     """The part of a chat that is not read again."""
 
     rows: list[pl.DataFrame] = field(default_factory=list)
+    events: list[tuple[str, float, str]] = field(default_factory=list)
     end: int = 0
     """Bytes of it."""
     bad: int = 0
@@ -124,6 +125,13 @@ class GrowingLog:
         self._given_s = end_s
         return rows
 
+    def gifts_between(self, start_s: float, end_s: float) -> pl.DataFrame | None:
+        """Gifts of [start_s, end_s) that a chat tells of; None if it has told of none till then."""
+        events, t = self._part.events, pl.col("t")
+        if events is None or not (gifts := events.filter((t >= 0) & (t < end_s))).height:
+            return None
+        return gifts.filter(t >= start_s)
+
     def reaches(self, moment_s: float) -> bool:
         """Whether it has a row of then, or of later."""
         table = self._part.table
@@ -192,6 +200,7 @@ class GrowingLog:
             warnings=[*([] if head else warnings), *log.warnings],
             form=log.form,
             left_out=dict(sealed.left_out + _left_out(log)),
+            events=chat_events([*sealed.events, *log.events]),
         )
         if len(data) > PIECE_BYTES:
             self._seal(log, head, data)
@@ -210,6 +219,7 @@ class GrowingLog:
             return  # its beginning alone does not tell its form: it is read as a whole
         sealed = self._sealed
         sealed.rows.append(chat_rows(log))
+        sealed.events += log.events
         sealed.end += cut
         sealed.bad += log.bad.count
         sealed.left_out += _left_out(log)

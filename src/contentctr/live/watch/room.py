@@ -1,5 +1,7 @@
 """A watched room: its pictures, its chat and its speech, put together segment by segment.
 
+Speech is from a transcript that is written beside it, or from its sound.
+
 Comments and speech belong to a segment by their times alone, as in `prepare`, which also cuts the
 texts here. Lines are written a little later than the picture that they are about: a segment that
 has just ended waits for them, until there is one of `delay_s` after its end, at most `delay_s`.
@@ -13,11 +15,13 @@ from dataclasses import replace
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
+from contentctr.live.watch.listener import Listener
 from contentctr.live.watch.logs import GrowingLog
 from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.room import Room
+from contentctr.store.statistics import COLUMNS
 
 DELAY_S = 2.0
 
@@ -32,6 +36,7 @@ class WatchedRoom:
         comments: its chat.
         speech: its transcript.
         delay_s: how long a segment waits for lines of the two.
+        listener: hears it, where it has no transcript.
     """
 
     def __init__(
@@ -43,10 +48,13 @@ class WatchedRoom:
         comments: GrowingLog | None = None,
         speech: GrowingLog | None = None,
         delay_s: float = DELAY_S,
+        listener: Listener | None = None,
     ) -> None:
         self.count = 0
         """Segments given out."""
-        self._video = WatchedVideo(source, spec, waiting)
+        assert speech is None or listener is None
+        self._video = WatchedVideo(source, spec, waiting, listen=listener is not None)
+        self._listener = listener
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech
         self._logs = [log for log in (comments, speech) if log is not None]
@@ -55,6 +63,11 @@ class WatchedRoom:
     def duration_s(self) -> float:
         """How long the room has lasted."""
         return self._video.duration_s
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound has come."""
+        return self._video.has_sound
 
     def watch(self, take: Callable[[WatchedSegment], None]) -> None:
         """Give each segment out as it ends, with its texts, until the room or the user ends it.
@@ -83,11 +96,14 @@ class WatchedRoom:
 
     def _watch(self, take: Callable[[WatchedSegment], None]) -> None:
         for segment in self._video.segments():
-            if not self._video.has_pictures and not self._logs:
+            if not self._video.has_pictures and not self._logs and self._listener is None:
                 raise InputError(
                     f"{self._source}: has sound alone: with no pictures, comments or speech there "
                     "is nothing to score by; give its --comments or --speech"
                 )
+            if self._listener is not None:
+                # Before its chat is waited for: that may be written meanwhile.
+                segment = replace(segment, speech=self._listener.hear(segment), sound=None)
             self._await_lines(segment.end_s)
             take(self._with_texts(segment))
             self.count += 1
@@ -115,8 +131,15 @@ class WatchedRoom:
             started_at=None,
             duration_s=end_s,
             comments=None if self._comments is None else self._comments.between(start_s, end_s),
+            gifts=None if self._comments is None else self._comments.gifts_between(start_s, end_s),
             speech=None if self._speech is None else self._speech.between(start_s, end_s),
         )
         table = segment_rooms([room], segment_seconds=self._spec.segment_seconds)
-        speech, comments = table.select("speech", "comments").row(segment.index)
-        return replace(segment, speech=(speech or "").strip(), comments=(comments or "").strip())
+        row = table.row(segment.index, named=True)
+        speech = row["speech"] if self._listener is None else segment.speech
+        return replace(
+            segment,
+            speech=(speech or "").strip(),
+            comments=(row["comments"] or "").strip(),
+            counts={name: row[name] for name in COLUMNS if row[name] is not None},
+        )

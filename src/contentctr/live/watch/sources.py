@@ -58,8 +58,7 @@ def open_source(source: str, waiting: Waiting) -> Containers:
         raise InputError(f"{source}: no such file (what is watched must be there already)")
     if path.is_dir():
         raise InputError(
-            f"{source}: is a folder; watch takes a recording, a pipe, a playlist or a URL, with "
-            "--comments and --speech beside it"
+            f"{source}: is a folder, and must be a recording, a pipe, a playlist or a URL"
         )
     if not path.is_file():
         waiting.report(f"{source}: waiting for its writer")

@@ -8,20 +8,24 @@ decoded than its frames take.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
 
 from contentctr.batch import DataSpec
 from contentctr.live.watch.sources import open_source
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
-from contentctr.prepare.segments import Grid
 from contentctr.rooms.clock import SETTLE_S
 from contentctr.rooms.frames import FrameReader
+from contentctr.rooms.grid import Grid
 from contentctr.rooms.media import frame_times
-from contentctr.rooms.video import Video
+from contentctr.rooms.sound import SoundReader
+from contentctr.rooms.video import TimedPacket, Video
+from contentctr.transcribe.recording import sound_warnings
+from contentctr.transcribe.segments import CONTEXT_S, Samples
 
 _HELD_BYTES = 128 << 20
 """Packets that wait take no more memory: beyond it, a segment is taken for a whole one."""
@@ -39,9 +43,13 @@ class WatchedSegment:
     """Of a room's last one, where the room ends."""
     pictures: tuple[Image.Image, ...]
     """Of its frames' times; those for which there is none are left out."""
+    sound: Samples | None = None
+    """Of CONTEXT_S before it and of itself, where it is listened to."""
     speech: str = ""
     comments: str = ""
     """A line each, as prepared rooms have them."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the chat tells of it: comments, and who wrote them; empty without one."""
 
 
 class WatchedVideo:
@@ -55,14 +63,21 @@ class WatchedVideo:
         source: of `open_source`.
         spec: length of a segment, and its frames.
         waiting: how the source is waited for.
+        listen: whether its sound is wanted.
     """
 
-    def __init__(self, source: str, spec: DataSpec, waiting: Waiting) -> None:
+    def __init__(
+        self, source: str, spec: DataSpec, waiting: Waiting, *, listen: bool = False
+    ) -> None:
         self.duration_s = 0.0
         """How long the room has lasted."""
         self.has_pictures = False
         """Whether a stream of pictures has been met."""
+        self.has_sound = False
+        """Whether sound has come."""
         self._source, self._waiting, self._frames = source, waiting, spec.frames
+        self._listen = listen
+        self._sound: SoundReader | None = None
         self._grid, self._per_segment = Grid(spec.segment_seconds), spec.frames_per_segment
         self._asked: deque[tuple[int, float, float]] = deque()
         """Segments whose pictures were asked for: number, start and end."""
@@ -81,8 +96,11 @@ class WatchedVideo:
         """
         with Video(self._source, open_source(self._source, self._waiting)) as video:
             reader = FrameReader(video, (), frames=self._frames, more=True)
+            self._sound = SoundReader(video) if self._listen else None
             held, quiet_s, before_s = 0, 0.0, 0.0
-            for timed in video.packets():
+            for timed in self._packets(video):
+                if self._sound is not None:
+                    self._sound.add(timed)
                 quiet_s += min(video.now_s - before_s, _STEP_S)
                 before_s = video.now_s
                 if timed.is_picture:
@@ -96,15 +114,27 @@ class WatchedVideo:
                     held = 0
                 yield from self._whole_segments()
             self._note(video)
+            if self._sound is not None:
+                self._sound.finish()
             if not self._waiting.stopped:
                 self._ask_rest(reader)
             self._images += reader.finish()
             yield from self._whole_segments()
             self._finish(video, reader)
 
+    def _packets(self, video: Video) -> Iterator[TimedPacket]:
+        """Its packets; FFmpeg's own waiting for a stream of the network counts as waiting."""
+        is_url, before = "://" in self._source, time.monotonic()
+        for timed in video.packets():
+            if is_url and time.monotonic() - before > self._waiting.poll_s:
+                self._waiting.note()
+            yield timed
+            before = time.monotonic()
+
     def _note(self, video: Video) -> None:
         """Take over how far the video is, and tell what its clock did."""
         self.duration_s, self.has_pictures = video.duration_s, video.has_pictures
+        self.has_sound = video.heard is not None
         for each in video.clock.breaks[self._told :]:
             self._waiting.report(f"{self._source}: {each}")
         self._told = len(video.clock.breaks)
@@ -129,7 +159,7 @@ class WatchedVideo:
     def _whole_segments(self) -> Iterator[WatchedSegment]:
         while self._asked and len(self._images) >= self._per_segment:
             number, start_s, end_s = self._asked[0]
-            if end_s > self.duration_s:
+            if end_s > self.duration_s or (self._sound is not None and end_s > self._sound.known_s):
                 break
             self._asked.popleft()
             images = self._images[: self._per_segment]
@@ -139,12 +169,23 @@ class WatchedVideo:
                 start_s=start_s,
                 end_s=end_s,
                 pictures=tuple(image for image in images if image is not None),
+                sound=self._take_sound(start_s, end_s),
             )
+
+    def _take_sound(self, start_s: float, end_s: float) -> Samples | None:
+        if self._sound is None:
+            return None
+        samples = self._sound.take(start_s - CONTEXT_S, end_s)
+        self._sound.drop_before(end_s - CONTEXT_S)
+        return samples
 
     def _finish(self, video: Video, reader: FrameReader) -> None:
         bad = video.bad + reader.decoder.bad
         if bad:
             self._waiting.report(f"{self._source}: {bad} packets could not be read or decoded")
+        if self._sound is not None:
+            for line in sound_warnings(self._source, self._sound):
+                self._waiting.report(line)
         if reader.missing and video.has_pictures:
             self._waiting.report(
                 f"{self._source}: {reader.missing} frames asked for are missing: there are no "

@@ -59,6 +59,7 @@ class Watcher:
             pictures=tuple(self._encoder.preprocess(image) for image in seen.pictures),
             speech=seen.speech,
             comments=seen.comments,
+            counts=seen.counts,
         )
         [segment] = self._encoder.encode([raw])
         self._scorer.score(segment, seen)
@@ -110,6 +111,7 @@ class ServiceScorer:
             "text": base64_of(segment.text),
             "has_speech": segment.has_speech,
             "has_comments": segment.has_comments,
+            "counts": segment.counts or None,
             "title": self._title,
             "comments": [comment[:500] for comment in comments[-_SHOWN:]],
             "thumbnail": _thumbnail(seen.pictures[-1]) if seen.pictures else None,

@@ -321,6 +321,7 @@ def _likes_and_comments(grid: RoomGrid, logs: Logs, counts: Counter[str]) -> dic
     found: dict[str, Any] = {
         "likes": nothing,
         "comment_count": nothing,
+        "commenters": nothing,
         "comments": nothing.cast(pl.String),
     }
     if logs.likes is not None:
@@ -333,6 +334,9 @@ def _likes_and_comments(grid: RoomGrid, logs: Logs, counts: Counter[str]) -> dic
         at_E = grid.place(comments["live_id"].to_numpy(), comments["t"].to_numpy())
         counts["comments_outside"] += int((at_E < 0).sum())
         found["comment_count"] = _tally(at_E, grid)
+        inside_E = at_E >= 0
+        writers = _people(at_E[inside_E], comments["user_id"].filter(inside_E))
+        found["commenters"] = _tally(writers // _USERS, grid)
         found["comments"] = _texts(comments.with_columns(at=pl.Series(at_E)), grid)
     return found
 

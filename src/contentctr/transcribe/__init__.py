@@ -1,0 +1,1 @@
+"""Speech of rooms that have sound and no transcript, recognised segment by segment."""
