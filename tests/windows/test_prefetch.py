@@ -11,7 +11,7 @@ from make import make_batch
 
 
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("prefetch")]
+    return [t.name for t in threading.enumerate() if t.name.startswith("ahead")]
 
 
 def counted(made: list[int], count: int = 10, fails_at: int = -1):

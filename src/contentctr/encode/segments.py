@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from contentctr.ahead import made_ahead
 from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.comments import encoder_pair
@@ -32,6 +33,8 @@ from contentctr.store.vectors import SegmentFeatures, to_half
 
 TEXTS_KEPT = 20_000
 """Distinct texts whose features are remembered during a run."""
+AHEAD = 16
+"""Pictures that are decoded and resized while the encoder works on those before them."""
 PICTURES_KEPT = 8_000
 """Distinct pictures whose features are remembered: 41 MB of the embedded encoder's."""
 Pair = tuple[str, str]
@@ -159,15 +162,18 @@ def encode_frames(
     found = segment_frames(
         media, spans, frames_per_segment, warnings, frames=frames, listener=listener
     )
-    for number, frame in enumerate(found):
-        if frame is not None:
-            pictures.append(visual.preprocess(frame))
-            owners.append(number // frames_per_segment)
-        if len(pictures) == batch_size:
-            flush()
-        if progress is not None and (number + 1) % frames_per_segment == 0:
-            progress.advance()
-    flush()
+    inputs = (None if frame is None else visual.preprocess(frame) for frame in found)
+    # Where one thread is wanted it is one for both, as of many workers on a machine.
+    with made_ahead(inputs, AHEAD if torch.get_num_threads() > 1 else 0) as made:
+        for number, picture in enumerate(made):
+            if picture is not None:
+                pictures.append(picture)
+                owners.append(number // frames_per_segment)
+            if len(pictures) == batch_size:
+                flush()
+            if progress is not None and (number + 1) % frames_per_segment == 0:
+                progress.advance()
+        flush()
     sum_SV /= np.maximum(count_S, 1)[:, None]
     return sum_SV, count_S > 0
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from contentctr.ahead import made_ahead
 
 AHEAD = 2
 """Steps that are ready or under way: one hides an even wait, a second an uneven one."""
@@ -37,31 +37,10 @@ def prefetched(
         The iterator.
     """
     device = torch.device(device)
-    if not ahead:
-        yield ([moved(p, device) for p in pieces] for pieces in steps)
-        return
-    pinned = device.type == "cuda"
-
-    def make() -> list[Any] | None:
-        pieces = next(steps, None)
-        return [_pinned(p) for p in pieces] if pinned and pieces is not None else pieces
-
-    pool = ThreadPoolExecutor(1, "prefetch")
-    try:
-        waiting = deque(pool.submit(make) for _ in range(ahead))
-        yield _taken(waiting, lambda: pool.submit(make), device)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _taken(
-    waiting: deque[Future[list[Any] | None]],
-    submit: Callable[[], Future[list[Any] | None]],
-    device: torch.device,
-) -> Iterator[list[Any]]:
-    while (pieces := waiting.popleft().result()) is not None:
-        waiting.append(submit())
-        yield [moved(p, device) for p in pieces]
+    if ahead and device.type == "cuda":
+        steps = ([_pinned(p) for p in pieces] for pieces in steps)
+    with made_ahead(steps, ahead) as made:
+        yield ([moved(p, device) for p in pieces] for pieces in made)
 
 
 def moved(batch: Any, device: torch.device) -> Any:
