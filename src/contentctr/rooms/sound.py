@@ -8,6 +8,7 @@ samples of its recording, to the bit. The rules:
 - Where there was no sound, there is silence. Sound that lies before the end of what came already is
   left out, as is all before the room begins.
 - Where no sound has come for LATE_S, there was none: it would come too late for a live room, too.
+  Where the recording has no stream of sound, that is known at once.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class SoundReader:
                 self._drain()
             self._last = timed.packet
             self._decode(timed.packet)
-        gone = math.floor((self._video.now_s - LATE_S) * RATE)
+        # Where there is no stream of sound at all, a live room has nothing to wait for.
+        late_s = 0.0 if self._video.heard is None else LATE_S
+        gone = math.floor((self._video.now_s - late_s) * RATE)
         if gone > self._end:
             self._end_run()
             self._end = max(self._end, gone)
