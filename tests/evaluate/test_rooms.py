@@ -374,3 +374,35 @@ def test_a_segments_own_comments_do_not_reach_its_score(tmp_path: Path) -> None:
         assert np.array_equal(a[: CHANGED + 1], b[: CHANGED + 1])
         assert np.abs(a[CHANGED + 1 :] - b[CHANGED + 1 :]).max() > 1e-5
     write_report(tmp_path / "out")
+
+
+def test_scores_are_measured_against_every_class_of_a_table_of_labels(
+    run: Path, tmp_path: Path
+) -> None:
+    """Whatever the model was trained on."""
+    data = write_data(tmp_path / "data")
+    rng, path = np.random.default_rng(0), data.root / "segments.parquet"
+    classes = {f"label:{name}": rng.integers(0, 2, data.segments().height) for name in "ab"}
+    never = {"label:never": np.zeros(data.segments().height)}
+    columns = {**classes, **never, "label": np.ones(data.segments().height)}
+    table = data.segments().with_columns(pl.Series(k, v) for k, v in columns.items())
+    table.write_parquet(path)
+    manifest = json.loads((data.root / "manifest.json").read_text())
+    manifest["labels"] = {"classes": [*classes, *never]}
+    (data.root / "manifest.json").write_text(json.dumps(manifest | {"hashes": {}}))
+    data = PreparedRooms(data.root)
+    metrics = evaluate_model(run, data, tmp_path / "out", show_progress=False)
+    rows = pl.read_parquet(tmp_path / "out" / "predictions.parquet").filter("is_sample")
+    rows = rows.join(data.segments(), on=["room_id", "segment"])
+    found = metrics["labels"]["classes"]
+    for name in classes:
+        wanted = average_precision_score(rows[name], rows["score"])
+        assert found[name]["average_precision"] == pytest.approx(wanted)
+        assert found[name]["positives"] == rows[name].sum()
+    assert found["label:never"]["average_precision"] is None
+    assert found["label"]["base_rate"] == 1
+    both = np.mean([found[name]["average_precision"] for name in classes])
+    assert metrics["labels"]["mean_average_precision"] == pytest.approx(both)
+    page = write_report(tmp_path / "out").read_text()
+    assert "any label" in page and "Base rate, which is chance" in page
+    assert metrics["floors"]["metric"] == "kendall_tau"  # the target is CTR all the same

@@ -20,7 +20,7 @@ from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.room import Room
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.highlights import find_highlights, highlight_mask
+from contentctr.score.highlights import find_highlights, highlight_mask, is_flat
 from contentctr.score.rooms import score_segments
 from contentctr.transcribe.recogniser import Choice, choice_for, source_of
 from contentctr.transcribe.rooms import hear_room
@@ -245,6 +245,10 @@ def _write(
 ) -> Prediction:
     starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
     highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
+    if highlights and is_flat(scores_S):
+        warnings.append(
+            "the curve is flat (its odds differ by less than a tenth): the highlights mean little"
+        )
     curve = table.select("segment", "start_s", "end_s").with_columns(
         pl.Series("score", scores_S).fill_nan(None),
         pl.Series("highlight", highlight_mask(scores_S)),
