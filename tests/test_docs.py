@@ -19,6 +19,7 @@ SUBJECTS = (
     "training",
     "evaluation",
     "live",
+    "speech",
     "highlights",
     "klm3",
     "reproducing",

@@ -94,6 +94,10 @@ class ModelConfig:
     feature_dropout: float = 0.0
     """Dropout of the encoders' features, before their projections; against learning frozen
     features by heart where rooms are few."""
+    prior: float | None = None
+    """The output layer's bias starts at the log-odds of this mean target; 0: of the training
+    segments' own mean; none: as it is drawn, near the log-odds of a half, where a rare label's
+    first epochs go into nothing but learning that it is rare."""
     rotary: bool = False
     """Rotary positions in the decoder; the paper mentions no positions."""
     decoder_lookback: str = ""
@@ -147,6 +151,8 @@ class ModelConfig:
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
             require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
+        if self.prior is not None:
+            require(0 <= self.prior < 1, "model.prior", "in [0, 1), or none", self.prior)
 
     @property
     def lookbacks(self) -> tuple[int, ...]:
@@ -225,6 +231,11 @@ class LossConfig:
     """lambda_2, of L_align (Eq. 9); 0 turns it off."""
     pair_weight: float = 0.20
     """lambda_3, of L_pair (Eq. 10-13); 0 turns it off."""
+    positive_weight: float = 1.0
+    """How much more the positive part of a target counts in Eq. 6; 0: the square root of what
+    would make both parts even over the training segments (7 where 2 % are positive). The losses
+    then see log-odds with the weight's logarithm added: so scores stay what they are, shares, and
+    the pairwise loss, which sees differences of scores, is not blind where all are small."""
     pair: PairKind = "L1"
     """Which pairs are active: L0 all, L1 inside the boundary, L2 part 1, L3 part 2, or none."""
     sigma: float = 10.0
@@ -239,6 +250,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("point_weight", "align_weight", "pair_weight"):
             require(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
+        weight = self.positive_weight
+        require(0 <= weight <= 1000, "loss.positive_weight", "in [0, 1000]", weight)
         require(self.sigma > 0, "loss.sigma", "above 0", self.sigma)
         require(self.temperature > 0, "loss.temperature", "above 0", self.temperature)
         require(self.num_negatives >= 1, "loss.num_negatives", "at least 1", self.num_negatives)

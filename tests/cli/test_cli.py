@@ -1,5 +1,6 @@
 """The command: exit codes, one-line errors, and every step from rooms to a prediction."""
 
+import json
 import re
 import shutil
 import sys
@@ -14,6 +15,9 @@ from contentctr import __version__, cli
 from contentctr.errors import InputError
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
+from contentctr.transcribe import recogniser
+from contentctr.transcribe.recogniser import source_of
+from ears import FakeEars, speaking
 from tiny_models import make_tiny_bert, make_tiny_swin
 
 Command = Callable[..., tuple[int, str, str]]
@@ -202,6 +206,49 @@ def test_room_folders_to_a_prediction(
     alone = shutil.copy(folders[0] / "video.mp4", work / "alone.mp4")
     code, _, err = command("predict", run, alone, "-o", work / "p", "--streamer", "nobody")
     assert code == 0 and "warning: no comments: taken as missing" in err
+    monkeypatch.setattr(recogniser, "load_recogniser", lambda name, **_: FakeEars())
+    live = speaking(tmp_path / "live.ts", [(1.0, 1), (20.0, 2)], 40.0)
+    code, out, err = command("watch", live, run, "--idle", 0.1, "--asr", "tones")
+    assert code == 0 and out.count("scored") == 1, err
+    told = err.splitlines()
+    assert told[0] == f"speech: {source_of(FakeEars())}"
+    assert told[1].endswith("the model was trained on speech from files")
+    assert "ended after 00:40: 1 segment (1 scored)" in told
+    code, _, err = command("watch", live, run, "--idle", 0.1)
+    assert code == 0 and err.splitlines()[-1] == "its sound was not heard: in tests"
+
+
+def test_transcribe_and_prepare_say_what_hears(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "rooms" / "one"
+    folder.mkdir(parents=True)
+    head = {"room_id": "r", "streamer_id": "s", "started_at": "2024-05-01T20:00:00Z"}
+    (folder / "room.json").write_text(json.dumps(head))
+    speaking(folder / "video.ts", [(1.0, 1), (35.0, 2)], 60.0)
+    asked = []
+
+    def load(name: str, **options: object) -> FakeEars:
+        asked.append((name, options["language"], options["device"]))
+        return FakeEars()
+
+    monkeypatch.setattr(recogniser, "load_recogniser", load)
+    words = ["--asr", "tones", "--language", "en"]
+    source = source_of(FakeEars())
+    shown = ok(command("prepare", tmp_path / "rooms", tmp_path / "heard", *words))
+    assert f"speech: {source}" in shown and "rooms_heard" in shown
+    shown = ok(command("transcribe", tmp_path / "rooms", *words, "--device", "cpu"))
+    assert re.search(r"rooms_transcribed\s*│\s*1", shown) and source in shown
+    assert asked == [("tones", "en", "auto"), ("tones", "en", "cpu")]
+    shown = ok(command("prepare", tmp_path / "rooms", tmp_path / "read", "--asr", "none"))
+    assert f"speech: {source}" in shown
+    texts = [
+        pl.read_parquet(tmp_path / name / "segments.parquet")["speech"].to_list()
+        for name in ("heard", "read")
+    ]
+    assert texts == [["1", "2"]] * 2
+    code, _, err = command("transcribe", tmp_path / "rooms", "--asr", "none")
+    assert code == 2 and "--asr none" in err
 
 
 def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None:

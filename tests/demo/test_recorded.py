@@ -1,5 +1,6 @@
 """The demo's recording, and what the demo says of its metrics."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 from contentctr.demo import recorded as module
 from contentctr.demo.recorded import SCENES, demo, make_recording
 from contentctr.errors import InputError
+from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
+from contentctr.transcribe.recogniser import load_recogniser
+from contentctr.transcribe.rooms import hear_room
+from voices import samples
 
 SHORT = (("bikes", 4), ("bigbuckbunny", 11), ("bikes", 6))
 
@@ -27,22 +32,12 @@ def changes(path: Path) -> list[float]:
 def test_a_recording_of_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SCENES", SHORT)
     make_recording(tmp_path / "r")
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {
-        "video.mp4",
-        "comments.jsonl",
-        "speech.srt",
-    }
-    room = room_from_video(
-        tmp_path / "r" / "video.mp4",
-        comments=tmp_path / "r" / "comments.jsonl",
-        speech=tmp_path / "r" / "speech.srt",
-    )
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"video.mp4", "comments.jsonl"}
+    room = room_from_video(tmp_path / "r" / "video.mp4", comments=tmp_path / "r" / "comments.jsonl")
     assert room.duration_s == pytest.approx(21, abs=0.2) and room.warnings == []
-    assert room.comments is not None and room.speech is not None
+    assert room.comments is not None
     assert room.comments["t"].to_list() == [8.5, 13.5, 19.5]
     assert room.comments["text"].to_list()[:2] == ["so cute", "the bunny!!"]
-    assert room.speech["start"].to_list() == [0.0, 4.0, 15.0]
-    assert room.speech["end"].to_list() == [4.0, 15.0, 21.0]
     found = changes(tmp_path / "r" / "video.mp4")
     assert len(found) == 20
     assert min(found[3], found[14]) > 20  # the scene changes there
@@ -53,16 +48,38 @@ def test_a_recording_of_real_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_the_whole_recording(tmp_path: Path) -> None:
+def test_the_whole_recording_hears_itself(tmp_path: Path) -> None:
+    """No subtitle is ours: what is said stands in the recordings of speech under the clips."""
+    samples("beckett")  # or skip
+    pytest.importorskip("faster_whisper")
     make_recording(tmp_path / "r")
-    room = room_from_video(
-        tmp_path / "r" / "video.mp4",
-        comments=tmp_path / "r" / "comments.jsonl",
-        speech=tmp_path / "r" / "speech.srt",
-    )
+    room = room_from_video(tmp_path / "r" / "video.mp4", comments=tmp_path / "r" / "comments.jsonl")
     assert room.duration_s == pytest.approx(sum(s for _, s in SCENES), abs=0.2)
-    assert room.warnings == [] and room.speech is not None and room.comments is not None
-    assert room.speech.height == len(SCENES) and room.comments.height > 40
+    assert room.warnings == [] and room.comments is not None and room.comments.height > 40
+    heard = hear_room(
+        room,
+        load_recogniser("embedded"),
+        language=None,
+        segment_seconds=30.0,
+        warnings=[],
+        show_progress=False,
+    )
+    texts = segment_rooms([heard])["speech"].to_list()
+    assert "best of times" in texts[0] and "superlative" in " ".join(texts[1:3])
+    assert "story" in texts[4] + texts[5] and "fail" in texts[8].lower()
+    assert [bool(text) for text in texts] == [*[1] * 3, 0, *[1] * 2, 0, 0, 1, 0]
+
+
+def test_without_the_package_of_voices_it_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if "moonshine" in name else find(name)
+    )
+    monkeypatch.setattr(module, "SCENES", SHORT[:1])
+    make_recording(tmp_path / "r")
+    assert room_from_video(tmp_path / "r" / "video.mp4").sound is None
 
 
 def test_the_clips_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,3 +241,32 @@ def test_a_weight_of_zero_leaves_its_loss_out():
     output = Output(logits_BN=torch.zeros(3, 5))
     sums = loss_sums(output, batch, LossConfig(align_weight=0, pair_weight=0))
     assert sums[1] == 0 and sums[2] == 0 and sums[0] > 0
+
+
+def test_positives_weigh_more_and_scores_stay_what_they_are():
+    """By hand, and: whatever the weight, log-odds of the targets' mean have no gradient."""
+    logits, target = torch.tensor([[0.3, -1.0]]), torch.tensor([[1.0, 0.25]])
+    known = torch.ones(1, 2, dtype=torch.bool)
+    s = logits.sigmoid()
+    wanted = -(7 * target * s.log() + (1 - target) * (1 - s).log()).sum()
+    torch.testing.assert_close(point_sum(logits, target, known, 7.0), wanted)
+
+    rare = torch.zeros(1, 50, dtype=torch.float64)
+    rare[0, 7] = 1.0
+    for weight in (1.0, 7.0, 49.0):
+        odds = torch.full((1, 50), math.log(0.02 / 0.98), dtype=torch.float64, requires_grad=True)
+        there = torch.ones(1, 50, dtype=torch.bool)
+        point_sum(odds + math.log(weight), rare, there, weight).backward()
+        assert odds.grad is not None
+        assert abs(float(odds.grad.sum())) < 1e-9 < float(odds.grad.abs().sum())
+
+
+def test_a_weight_shows_the_pairwise_loss_scores_near_a_half():
+    batch = make_batch(missing=False)
+    config = LossConfig(positive_weight=49.0, align_weight=0)
+    low = Output(logits_BN=torch.full_like(batch.target_BN, math.log(1 / 49)))
+    half = Output(logits_BN=torch.zeros_like(batch.target_BN))
+    plain = LossConfig(align_weight=0)
+    torch.testing.assert_close(
+        loss_sums(low, batch, config)[1], loss_sums(half, batch, plain)[1], rtol=1e-5, atol=1e-5
+    )

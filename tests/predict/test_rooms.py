@@ -16,6 +16,8 @@ from contentctr.predict.rooms import predict_recording
 from contentctr.score import checkpoint as checkpoints
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
+from contentctr.transcribe.recogniser import source_of
+from ears import FakeEars, speaking
 from tiny_models import make_tiny_swin
 from training import with_train
 from videos import make_video
@@ -180,6 +182,46 @@ def test_frames_are_chosen_as_the_model_was_trained(
     ]
     np.testing.assert_array_equal(found[0], found[1])
     assert np.abs(found[2] - found[0]).max() > 1e-4  # the keyframes are 2 s apart
+
+
+def test_a_recording_hears_itself(world: World, tmp_path: Path) -> None:
+    """As with a transcript of what is said in it; the user is told where its speech is from."""
+    words = [(3.0 * n, n) for n in range(1, 25)]
+    path, ears = speaking(tmp_path / "v.mp4", words, 90.0), FakeEars()
+    found = predict_recording(
+        world.run, path, tmp_path / "p", asr=ears, language="en", show_progress=False
+    )
+    check(found, tmp_path / "p")
+    source = source_of(ears)
+    assert found.speech == source and "no speech: taken as missing" not in found.warnings
+    told = f"speech is from {source}; the model was trained on speech from files"
+    assert told in found.warnings
+    facts = json.loads((tmp_path / "p" / "prediction.json").read_text())
+    assert facts["speech_source"] == source
+    subtitles = tmp_path / "said.jsonl"
+    subtitles.write_text(
+        "".join(
+            json.dumps({"start": 3.0 * n, "end": 3.0 * n, "text": str(n)}) + "\n"
+            for n in range(1, 25)
+        )
+    )
+    given = predict_recording(
+        world.run, path, tmp_path / "q", speech=subtitles, asr=ears, show_progress=False
+    )
+    assert given.speech == "files" and len(ears.windows) == 3
+    same = given.curve["score"].to_numpy()
+    np.testing.assert_array_equal(found.curve["score"].to_numpy(), same)
+    deaf = predict_recording(world.run, path, tmp_path / "r", show_progress=False)
+    assert f"{path}: its sound is not heard: in tests" in deaf.warnings and deaf.speech == "none"
+    assert np.abs(deaf.curve["score"].to_numpy() - same).max() > 1e-4
+
+
+def test_sound_alone_can_be_heard(world: World, tmp_path: Path) -> None:
+    path = speaking(tmp_path / "v.m4a", [(1.0, 1), (35.0, 2)], 60.0, pictures=False)
+    found = predict_recording(world.run, path, tmp_path / "p", asr=FakeEars(), show_progress=False)
+    assert check(found, tmp_path / "p").height == 2
+    with pytest.raises(InputError, match=r"as it is not heard \(--asr none\)"):
+        predict_recording(world.run, path, tmp_path / "q", asr="none", show_progress=False)
 
 
 def test_clips_play(world: World, video: Path, tmp_path: Path) -> None:

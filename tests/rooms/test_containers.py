@@ -180,8 +180,9 @@ def test_entries_whose_streams_have_other_pids(hls: Path) -> None:
     assert not [note for note in info.warnings if "hole" in note or "faults" in note]
     # An entry that is not there between them, and one that is no recording.
     (hls / "bad.ts").write_bytes(b"nothing " * 100)
-    path = playlist(hls / "w.m3u8", "0.ts", "gone.ts", "ad1.ts", "bad.ts", "2.ts", end=False)
+    path = playlist(hls / "w.m3u8", "0.ts", "ad1.ts", "gone.ts", "bad.ts", "2.ts", end=False)
     assert is_in_step(path, [0.5, 9.5, 10.5, 19.5, 20.5, 29.5])
+    assert f"{path}: 1 of its entries are not in its folder, as gone.ts" in probe(path).warnings
 
 
 def test_entries_that_are_not_there(hls: Path) -> None:

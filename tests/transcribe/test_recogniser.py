@@ -120,8 +120,10 @@ def test_a_folder_does_as_well(whisper, tmp_path):
 
 
 def test_what_cannot_be_had(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="no model of speech in CTranslate2's form"):
-        load_recogniser(str(tmp_path))
+    for name in ("model.bin", "config.json", "tokenizer.json"):
+        with pytest.raises(InputError, match=f"CTranslate2's form .it has no {name}"):
+            load_recogniser(str(tmp_path))
+        (tmp_path / name).touch()
     with pytest.raises(InputError, match="no such folder"):
         load_recogniser("./none")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

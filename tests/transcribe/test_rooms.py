@@ -10,6 +10,8 @@ from contentctr import transcribe_rooms
 from contentctr.errors import InputError
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import read_room
+from contentctr.transcribe import recogniser
+from contentctr.transcribe import rooms as module
 from contentctr.transcribe.recogniser import source_of
 from contentctr.transcribe.transcript import made_from
 from ears import FakeEars, speaking
@@ -108,3 +110,32 @@ def test_without_a_recogniser_there_is_nothing_to_do(tmp_path, recording):
     make(tmp_path, "one", recording)
     with pytest.raises(InputError, match="--asr none"):
         transcribe_rooms(tmp_path, asr="none")
+
+
+def test_on_a_cluster_every_machine_has_the_same_recogniser(tmp_path, recording, monkeypatch):
+    folders = [make(tmp_path, name, recording) for name in ("a", "b")]
+    given = []
+
+    def elsewhere(tasks, make, *, ray, cpus, gpus):
+        given.append((ray, cpus, gpus))
+        return [make()(task) for task in tasks]
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(module, "run_over", elsewhere)
+    loaded = []
+    monkeypatch.setattr(
+        recogniser,
+        "load_recogniser",
+        lambda name, **options: loaded.append(options["threads"]) or FakeEars(version=len(name)),
+    )
+    found = transcribe_rooms(
+        tmp_path, asr="x", segment_seconds=6.0, ray="auto", show_progress=False
+    )
+    assert found["rooms_transcribed"] == 2 and given == [("auto", 2, 0)] and loaded == [None, 2, 2]
+    assert (folders[0] / "speech.jsonl").read_text() == (folders[1] / "speech.jsonl").read_text()
+    versions = iter(range(9))
+    monkeypatch.setattr(
+        recogniser, "load_recogniser", lambda name, **_: FakeEars(version=next(versions))
+    )
+    with pytest.raises(InputError, match="must be the same on every machine"):
+        transcribe_rooms(tmp_path, asr="x", segment_seconds=6.0, ray="auto", show_progress=False)

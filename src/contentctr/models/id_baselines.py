@@ -46,6 +46,11 @@ class IdBaseline(nn.Module):
         self.vectors_width = self.num_fields * config.ids.embedding_dim
         self.deep_width = self.vectors_width + self.fields.dense_width
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """What `model.prior` sets."""
+        return self.linear.bias
+
     def logits(self, values: FieldValues) -> Tensor:
         """Log-odds of each segment, [R]."""
         raise NotImplementedError

@@ -9,6 +9,8 @@ Shape suffixes as in batch.py.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,19 +23,25 @@ NAMES = ("point", "pair", "align")
 """The losses, in the order of `loss_counts` and `loss_sums`."""
 
 
-def point_sum(logits_BN: Tensor, target_BN: Tensor, has_target_BN: Tensor) -> Tensor:
+def point_sum(
+    logits_BN: Tensor, target_BN: Tensor, has_target_BN: Tensor, positive_weight: float = 1.0
+) -> Tensor:
     """Pointwise log loss with soft labels, Eq. 6, summed over the segments that have a target.
 
     Args:
         logits_BN: log-odds of the predicted CTR.
         target_BN: CTR in [0, 1]; anything where there is none.
         has_target_BN: bool.
+        positive_weight: w in -(w y log s + (1 - y) log(1 - s)).
 
     Returns:
         Scalar; L_point is this over the number of true entries of `has_target_BN`.
     """
     target_BN = torch.where(has_target_BN, target_BN, 0.0)
-    loss_BN = F.binary_cross_entropy_with_logits(logits_BN, target_BN, reduction="none")
+    weight = None if positive_weight == 1 else logits_BN.new_tensor(positive_weight)
+    loss_BN = F.binary_cross_entropy_with_logits(
+        logits_BN, target_BN, reduction="none", pos_weight=weight
+    )
     return torch.where(has_target_BN, loss_BN, 0.0).sum()
 
 
@@ -160,9 +168,17 @@ def loss_sums(output: Output, batch: Batch, config: LossConfig) -> Tensor:
     """Each loss's sum over its terms: float32 [3], as NAMES; a weight of 0 leaves its loss out.
 
     A model's own pairwise loss (`Output.pair`) stands in place of Eq. 10-13.
+
+    With a positive weight w the losses are those of log-odds + log w, which are w times the odds:
+    where w weighs, odds that are w times the true ones are the best, so the model's own end as
+    the true ones (docs/decisions.md, "Rare labels").
     """
     has_target_BN, target_BN = batch.has_target_BN, batch.target_BN
     logits_BN = output.logits_BN.float()
+    weight = config.positive_weight
+    assert weight > 0, "the data decides what 0 stands for"
+    if weight != 1:
+        logits_BN = logits_BN + math.log(weight)
     zero = logits_BN.sum() * 0.0
     pair = align = zero
     if config.pair_weight > 0 and output.pair is not None:
@@ -173,7 +189,8 @@ def loss_sums(output: Output, batch: Batch, config: LossConfig) -> Tensor:
         )
     if config.align_weight > 0:
         align = align_sum(output, batch, reading=config.align, temperature=config.temperature)
-    return torch.stack((point_sum(logits_BN, target_BN, has_target_BN), pair, align))
+    point = point_sum(logits_BN, target_BN, has_target_BN, weight)
+    return torch.stack((point, pair, align))
 
 
 def total_loss(sums: Tensor, counts: Tensor, config: LossConfig) -> Tensor:

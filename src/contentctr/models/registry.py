@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
@@ -99,7 +101,8 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """The model that `config.model.kind` names, with fresh weights.
 
     Raises:
-        InputError: no model of that name, or it cannot take an extra token that is asked for.
+        InputError: no model of that name, it cannot take an extra token that is asked for, or it
+            has no output bias for `model.prior` to set.
     """
     sizes = config.model
     kind = model_type(sizes.kind)
@@ -108,4 +111,16 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         if getattr(sizes, name) and not takes:
             raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     model: nn.Module = kind(config, spec, vocabulary)
+    if sizes.prior is not None:
+        _start_at(model, sizes.prior, sizes.kind)
     return model
+
+
+def _start_at(model: nn.Module, prior: float, kind: str) -> None:
+    """The output layer's bias at a mean target's log-odds."""
+    bias = getattr(model, "output_bias", None)
+    if bias is None:
+        raise InputError(f"model.prior must be none with model.kind={kind}, which has no bias")
+    assert 0 < prior < 1, "the data decides what 0 stands for"
+    with torch.no_grad():
+        bias.fill_(math.log(prior / (1 - prior)))

@@ -77,8 +77,6 @@ class RoomSpeech:
             )
         elif self.sounds:
             recogniser = choice.load()
-            if not ray:
-                choice = Choice(asr=recogniser, language=choice.language)
             tasks = [
                 Task(
                     sound=Sound(path=sound.path, spans=sound.spans, language=choice.language),
@@ -86,7 +84,7 @@ class RoomSpeech:
                 )
                 for room_id, sound in self.sounds.items()
             ]
-            found = hear_rooms(tasks, choice, ray=ray, show_progress=show_progress)
+            found = hear_rooms(tasks, recogniser, choice, ray=ray, show_progress=show_progress)
             for room_id, (heard, notes) in zip(self.sounds, found, strict=True):
                 texts += [(room_id, each.segment, each.text) for each in heard]
                 warnings += notes

@@ -181,13 +181,18 @@ class _Entries:
                 if target.samefile(self._path):
                     return self.text()
                 return _read_playlist(target.read_bytes(), self._growing)
+            if self._end is not None:
+                return io.BytesIO()
             self._count(url)
             file = target.open("rb")
         except OSError:
             self.missing.append(url)
             return io.BytesIO()
         self._files.append(file)
-        return io.BytesIO() if self._is_beyond(file) else file
+        if self._names and self._is_new(file):
+            self._end = self._last
+            return io.BytesIO()
+        return file
 
     def close(self) -> None:
         """Close all files."""
@@ -199,15 +204,12 @@ class _Entries:
         later = self._names[begin - self._first :]
         self._last = begin + (later.index(url) if url in later else 0)
 
-    def _is_beyond(self, file: BinaryIO) -> bool:
-        """Whether the entry that was counted last is of the next file."""
-        if self._end is None and self._names:
-            streams = ts_streams(file.read(_TABLES))
-            file.seek(0)
-            if self._streams and streams and streams != self._streams:
-                self._end = self._last
-            self._streams = self._streams or streams
-        return self._end is not None
+    def _is_new(self, file: BinaryIO) -> bool:
+        """Whether an entry's streams are others than those of the entries before it."""
+        streams = ts_streams(file.read(_TABLES))
+        file.seek(0)
+        before, self._streams = self._streams, self._streams or streams
+        return bool(before and streams and streams != before)
 
 
 def _files(joined: Joined) -> Iterator[Joined]:

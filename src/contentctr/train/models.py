@@ -102,7 +102,7 @@ class ModelTraining(ModelObjective):
         if saved is None:
             config, self.vocabulary = task.vocabulary(config)
         else:  # an imported table of streamers is in the checkpoint, its file may be gone
-            config = dataclasses.replace(config, model=saved.config.model)
+            config = dataclasses.replace(config, model=saved.config.model, loss=saved.config.loss)
             self.vocabulary = saved.vocabulary
         super().__init__(config)
         train = config.train

@@ -91,6 +91,12 @@ class Validation:
 
 def _require_settings(config: Config) -> None:
     """Stop at a setting that asks for what frames of videos cannot have."""
+    for name, taken in (
+        ("loss.positive_weight", config.loss.positive_weight == 0),
+        ("model.prior", config.model.prior == 0),
+    ):
+        if taken:
+            raise InputError(f"{name}=0 is for rooms: give a number for personalized highlights")
     for name, value, wanted in (
         ("data.horizon", config.data.horizon, 0),
         ("data.stride", config.data.stride, 1),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from torch import nn
 
@@ -56,10 +57,13 @@ class RoomsTask:
     def vocabulary(self, config: Config) -> tuple[Config, Vocabulary]:
         """Of the training rooms; an imported table of streamers brings its own, and its width.
 
+        What the settings leave to the data (`model.prior`, `loss.positive_weight`) is decided.
+
         Raises:
             InputError: the table knows none of the streamers.
         """
-        vocabulary = known_ids(self.data.segments(texts=False))
+        segments = self.data.segments(texts=False)
+        vocabulary, config = known_ids(segments), _decided(config, segments)
         table = config.model.streamer_table
         if not (table and model_type(config.model.kind).imports_streamers):
             return config, vocabulary
@@ -128,6 +132,22 @@ class Validation:
             # Defined where tau is: the targets are not all 0, nor the scores all one.
             found["average_precision"] = average_precision(targets > 0, scores)
         return found
+
+
+def _decided(config: Config, segments: pl.DataFrame) -> Config:
+    """The settings with the training segments' mean target where they ask for it."""
+    if config.model.prior != 0 and config.loss.positive_weight != 0:
+        return config
+    known = segments.filter(pl.col("split") == "train")["target"].drop_nulls()
+    # Targets that are all alike have no odds; so little of the other kind is not told from none.
+    mean = min(max(float(known.to_numpy().mean()) if len(known) else 0.5, 1e-4), 1 - 1e-4)
+    model, loss = config.model, config.loss
+    if model.prior == 0:
+        model = dataclasses.replace(model, prior=mean)
+    if loss.positive_weight == 0:
+        # Even parts make a handful of segments all that counts, which are learned by heart.
+        loss = dataclasses.replace(loss, positive_weight=math.sqrt((1 - mean) / mean))
+    return dataclasses.replace(config, model=model, loss=loss)
 
 
 def _imported(config: Config, known: Vocabulary, table: Path) -> tuple[Config, Vocabulary]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import os
 import socket
 import urllib.parse
 import urllib.request
@@ -24,8 +22,6 @@ from contentctr.transcribe.source import recogniser_name
 
 EMBEDDED, NONE = "embedded", "none"
 _FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*")
-_MAX_THREADS = 8
-"""With more, Whisper base gains nothing."""
 _MAX_COMPRESSION, _MIN_LOGPROB = 2.4, -1.0
 """Whisper's own bounds: of text that repeats itself, and of text that is a guess."""
 _MAX_SILENCE, _SURE_LOGPROB = 0.6, -0.5
@@ -51,6 +47,8 @@ class Choice:
     """What is spoken, as Whisper abbreviates it: en, zh, ...; None: detected for each room."""
     device: str = "cpu"
     """cpu, cuda or auto."""
+    threads: int | None = None
+    """Of `load_recogniser`."""
 
     @property
     def lacks(self) -> str:
@@ -67,7 +65,9 @@ class Choice:
         """
         if self.asr is None or isinstance(self.asr, str):
             name = self.asr or EMBEDDED
-            return load_recogniser(name, language=self.language, device=self.device)
+            return load_recogniser(
+                name, language=self.language, device=self.device, threads=self.threads
+            )
         return self.asr
 
 
@@ -112,7 +112,7 @@ def load_recogniser(
             faster-whisper's, such as small or Systran/faster-whisper-small, from the model hub.
         language: what will be spoken, to be checked; None: any.
         device: cpu, cuda or auto.
-        threads: on the CPU; None: OMP_NUM_THREADS, or as many as there are.
+        threads: on the CPU; None: OMP_NUM_THREADS, or the engine's own choice, 4 at most.
 
     Raises:
         InputError: it cannot be had, or does not know the language.
@@ -141,21 +141,23 @@ class Whisper:
     def __init__(
         self, library: Any, name: str, *, language: str | None, device: str, threads: int | None
     ) -> None:
-        self.name, self._library = name, library
+        self.name = name
         self._vad = importlib.import_module("faster_whisper.vad")
         self._voice = self._vad.VadOptions(**_VOICE)
-        options = _engine(device, threads)
+        place, files = name, None
         if name == EMBEDDED:
             files = embedded.read_model()
-            weights = hashlib.sha256(files["model.bin"]).hexdigest()
-            self._model = library.WhisperModel(name, files=files, **options)
+            weights = embedded.MODEL_SHA256
         else:
             folder = _folder(library, name)
             if Path(name).exists():
                 self.name = str(folder.resolve())
-            weights = _weights(folder)
-            self._model = self._load(folder, options)
+            place, weights = str(folder), _weights(folder)
         self.revision = digest("whisper", RULES, weights)
+        try:
+            self._model = library.WhisperModel(place, files=files, **_engine(device, threads))
+        except (RuntimeError, ValueError, OSError) as error:
+            raise _unloadable(name, error) from None
         self._pipeline = library.BatchedInferencePipeline(self._model)
         known = self._model.supported_languages
         if language is not None and language not in known:
@@ -163,12 +165,6 @@ class Whisper:
                 f"--language must be one of {', '.join(sorted(known))} for the recogniser "
                 f"{name!r}, not {language!r}"
             )
-
-    def _load(self, folder: Path, options: dict[str, Any]) -> Any:
-        try:
-            return self._library.WhisperModel(str(folder), local_files_only=True, **options)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise _unloadable(self.name, error) from None
 
     def voiced(self, samples: Samples) -> list[tuple[int, int]]:
         """See Recogniser."""
@@ -236,20 +232,21 @@ def _engine(device: str, threads: int | None) -> dict[str, Any]:
     kind, _, number = device.partition(":")
     if kind == "cuda":
         return {"device": kind, "device_index": int(number or 0), "compute_type": "float16"}
-    if threads is None:
-        threads = int(os.environ.get("OMP_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
-    return {"device": "cpu", "compute_type": "int8", "cpu_threads": min(threads, _MAX_THREADS)}
+    return {"device": "cpu", "compute_type": "int8", "cpu_threads": threads or 0}
 
 
 def _folder(library: Any, name: str) -> Path:
     """Where a model lies; fetched from the hub where the user gave one of its names."""
     folder = Path(name)
     if folder.exists():
-        if not (folder / "model.bin").is_file():
-            raise InputError(
-                f"{name}: no model of speech in CTranslate2's form (it has no model.bin); "
-                "ct2-transformers-converter makes one"
-            )
+        # Without its tokenizer, faster-whisper would fetch one from the hub.
+        for file in ("model.bin", "config.json", "tokenizer.json"):
+            if not (folder / file).is_file():
+                raise InputError(
+                    f"{name}: no model of speech in CTranslate2's form (it has no {file}); "
+                    "ct2-transformers-converter makes one, with --copy_files tokenizer.json "
+                    "preprocessor_config.json"
+                )
         return folder
     if len(folder.parts) > 2 or name.startswith((".", "~")):
         raise _unloadable(name, OSError("no such folder"))

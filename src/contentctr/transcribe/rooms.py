@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.progress import Progress, progress_bar
+from contentctr.progress import progress_bar
 from contentctr.rooms.folder import find_rooms
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.media import probe
@@ -39,6 +40,7 @@ class Task:
 
 def hear_rooms(
     tasks: Sequence[Task],
+    recogniser: Recogniser,
     choice: Choice,
     *,
     ray: str | None = None,
@@ -48,36 +50,55 @@ def hear_rooms(
 
     Args:
         tasks: the recordings.
-        choice: what hears them.
+        recogniser: hears them here.
+        choice: what it was loaded by, and is on a cluster's machines.
         ray: the Ray cluster whose machines do, as `run_over` takes it; None: here.
         show_progress: show a bar of segments.
 
     Raises:
-        InputError: the recogniser cannot be had, or a recording not be read.
+        InputError: a recording cannot be read, or a machine has another recogniser.
     """
     total = sum(len(task.sound.spans) for task in tasks)
+    # A worker on a cluster takes the threads that it is counted for, not its machine's.
+    threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    remote = replace(choice, threads=threads)
+    on_gpu = choice.device.startswith("cuda")
     with progress_bar("Recognising speech", total, show=show_progress) as bar:
-        make = partial(_worker, choice, None if ray else bar)
-        for task, found in zip(tasks, run_over(tasks, make, ray=ray), strict=True):
+        make = (
+            partial(_remote_worker, remote, recogniser.revision)
+            if ray
+            else partial(_worker, recogniser, bar.advance)
+        )
+        cpus, gpus = 1 if on_gpu else threads, int(on_gpu)
+        results = run_over(tasks, make, ray=ray, cpus=cpus, gpus=gpus)
+        for task, found in zip(tasks, results, strict=True):
             if ray:
                 bar.advance(len(task.sound.spans))
             yield found
 
 
-def _worker(
-    choice: Choice, bar: Progress | None
-) -> Callable[[Task], tuple[list[Heard], list[str]]]:
-    recogniser = choice.load()
+Hear = Callable[[Task], tuple[list[Heard], list[str]]]
 
+
+def _worker(recogniser: Recogniser, advance: Callable[[int], None]) -> Hear:
     def hear(task: Task) -> tuple[list[Heard], list[str]]:
         warnings: list[str] = []
-        advance = (lambda segments: None) if bar is None else bar.advance
         heard = hear_recording(
             recogniser, task.sound, store=task.store, advance=advance, warnings=warnings
         )
         return heard, warnings
 
     return hear
+
+
+def _remote_worker(choice: Choice, revision: str) -> Hear:
+    recogniser = choice.load()
+    if recogniser.revision != revision:
+        raise InputError(
+            f"the recogniser {recogniser.name!r} must be the same on every machine, and one has "
+            "another under this name"
+        )
+    return _worker(recogniser, lambda segments: None)
 
 
 def hear_room(
@@ -148,8 +169,7 @@ def transcribe_rooms(
                 tasks.append(Task(sound=sound, store=folder / _GROWING))
             bar.advance()
     warnings: list[str] = []
-    chosen = choice if ray else Choice(asr=recogniser, language=language)
-    found = hear_rooms(tasks, chosen, ray=ray, show_progress=show_progress)
+    found = hear_rooms(tasks, recogniser, choice, ray=ray, show_progress=show_progress)
     for task, (heard, notes) in zip(tasks, found, strict=True):
         write_speech(task.store.parent / SPEECH_FILE, heard, source_of(recogniser))
         task.store.unlink()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contentctr.errors import InputError
 from contentctr.files import digest, write_text
 from contentctr.transcribe.segments import Heard, RoomLanguage, Utterance
 
@@ -114,16 +113,6 @@ def made_from(path: Path) -> str | None:
         return source if mark == _mark(source, rows) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def require_free(path: Path) -> None:
-    """Stop where a file of this name is not one that we wrote.
-
-    Raises:
-        InputError: it is not.
-    """
-    if path.exists() and made_from(path) is None:
-        raise InputError(f"{path}: is there already, and was not written or was mended since")
 
 
 def _mark(source: str, rows: Sequence[dict[str, Any]]) -> str:
