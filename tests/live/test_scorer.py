@@ -70,7 +70,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
     heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
     data = dataclasses.replace(data, extra=heard)
-    data = with_extra(data, table, MORE, horizon=horizon, target="ctr")
+    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", ranked=False)
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()

@@ -1,6 +1,7 @@
 """Further content tokens and the residual form: off they change nothing, on they are read."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -38,9 +39,9 @@ def with_extra(batch: Batch, seed=3) -> Batch:
         )
         for name, width in WIDTHS.items()
     }
-    prior = torch.randn(shape, generator=g)
-    prior[:, 0] = torch.nan
-    return dataclasses.replace(batch, extra=extra, prior_BN=prior)
+    known = torch.randn(shape, generator=g)
+    known[:, 0] = torch.nan
+    return dataclasses.replace(batch, extra=extra, mean_logit_BN=known)
 
 
 @pytest.mark.parametrize("kind", TAKES)
@@ -94,15 +95,21 @@ def test_the_residual_form_adds_the_means_log_odds():
     batch = with_extra(make_batch())
     plain, residual = make_model(), make_model(residual=True)
     added = residual(batch).logits_BN - plain(batch).logits_BN
-    known = ~batch.prior_BN.isnan()
-    assert torch.allclose(added[known], batch.prior_BN[known], atol=1e-5)
+    known = ~batch.mean_logit_BN.isnan()
+    assert torch.allclose(added[known], batch.mean_logit_BN[known], atol=1e-5)
     assert torch.equal(added[~known], torch.zeros_like(added[~known]))
     with torch.no_grad():
         residual.residual.scale.fill_(2.0)
         residual.residual.unknown.fill_(-1.0)
     added = residual(batch).logits_BN - plain(batch).logits_BN
-    assert torch.allclose(added[known], 2 * batch.prior_BN[known], atol=1e-5)
+    assert torch.allclose(added[known], 2 * batch.mean_logit_BN[known], atol=1e-5)
     assert torch.allclose(added[~known], torch.full_like(added[~known], -1.0), atol=1e-5)
+
+
+def test_a_prior_stands_where_no_mean_is_known():
+    model = make_model(residual=True, prior=0.1)
+    assert model.residual.unknown.item() == pytest.approx(math.log(0.1 / 0.9))
+    assert torch.equal(model.head.bias, make_model(residual=True).head.bias)
 
 
 @pytest.mark.parametrize("kind", TAKES)

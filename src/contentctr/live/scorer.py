@@ -156,7 +156,9 @@ class RoomScorer:
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
-            LiveStatistics(max_rooms, self.horizon, spec.target) if reads_counts else None
+            LiveStatistics(max_rooms, self.horizon, spec.target, ranked=spec.target_is_ranked)
+            if reads_counts
+            else None
         )
         self._has_token, self._has_sound = config.model.statistics, config.model.sound
         self._rooms: dict[str, _Room] = {}
@@ -311,8 +313,8 @@ class RoomScorer:
         )
         logits = self._decoder.step(step, x_RD[row_R.to(to)])
         if self._model.residual is not None:
-            prior = [followed[task.row].prior for task in tasks if task.place is not None]
-            logits = self._model.residual(logits, torch.tensor(prior, device=to))
+            known = [followed[task.row].mean_logit for task in tasks if task.place is not None]
+            logits = self._model.residual(logits, torch.tensor(known, device=to))
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"

@@ -34,7 +34,7 @@ class Followed:
 
     values_X: NDArray[np.float32] | None
     """What the token is made of; None where nothing is known."""
-    prior: float
+    mean_logit: float
     """Log-odds of the target's exponential mean; NaN where it is not known."""
     state_AC: Floats
 
@@ -59,11 +59,12 @@ class LiveStatistics:
         slots: rooms at once.
         horizon: 1: a segment's own counts are known when the next one is predicted.
         target: what is predicted.
+        ranked: whether that is mapped to [0, 1] inside each room.
     """
 
-    def __init__(self, slots: int, horizon: int, target: str) -> None:
+    def __init__(self, slots: int, horizon: int, target: str, *, ranked: bool) -> None:
         self.ring = Ring(slots, 1, STATE_SHAPE, dtype=torch.float64)
-        self._horizon, self._target = horizon, target
+        self._horizon, self._target, self._ranked = horizon, target, ranked
 
     def state(self, slot: int) -> Floats:
         """A room's state; a copy, so that nothing changes before `keep`."""
@@ -86,11 +87,12 @@ class LiveStatistics:
             after_RAC if self._horizon else before_RAC,
             np.array([room.index + self._horizon for room in rooms]),
             self._target,
+            ranked=self._ranked,
         )
         return [
             Followed(
                 values_X=found.values_RX[row] if found.has_R[row] else None,
-                prior=float(found.prior_R[row]),
+                mean_logit=float(found.mean_logit_R[row]),
                 state_AC=after_RAC[row],
             )
             for row in range(len(rooms))

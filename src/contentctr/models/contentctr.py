@@ -244,5 +244,5 @@ class ContentCTR(nn.Module):
         assert x_BND is not None
         logits_BN = self.decode(x_BND, self.masks(batch))
         if self.residual is not None:
-            logits_BN = self.residual(logits_BN, batch.prior_BN)
+            logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

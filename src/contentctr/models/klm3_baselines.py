@@ -52,7 +52,8 @@ class SequenceModel(nn.Module):
     @property
     def output_bias(self) -> nn.Parameter:
         """What `model.prior` sets."""
-        return self.head.bias
+        # The residual form has the level already, where anything is known.
+        return self.head.bias if self.residual is None else self.residual.unknown
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
@@ -61,7 +62,7 @@ class SequenceModel(nn.Module):
         x_BND = self.sequence(sum(tokens[1:], tokens[0]) / len(tokens))
         logits_BN: Tensor = self.head(self.norm(x_BND))[..., 0]
         if self.residual is not None:
-            logits_BN = self.residual(logits_BN, batch.prior_BN)
+            logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)
 
     def _tokens(self, batch: Batch) -> tuple[Tensor | None, ...]:

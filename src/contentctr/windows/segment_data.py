@@ -73,7 +73,7 @@ class SegmentData:
     texts: they are the encoder's, and would fill the memory."""
     extra: Mapping[str, ExtraRows] = field(default_factory=dict)
     """What the extra tokens of the model are made of, by their names."""
-    prior_S: Tensor | None = None
+    mean_logit_S: Tensor | None = None
     """float32 log-odds of the target's exponential mean before the predicted segment; NaN where it
     is not known. None: the model does not ask."""
     inputs: InputStore | None = None
@@ -137,15 +137,28 @@ def load_segments(
     )
     if split != "all":
         table = table.filter(pl.col("split") == split)
-    sizes, target = model or ModelConfig(), data.manifest()["target"]
+    sizes, manifest = model or ModelConfig(), data.manifest()
     # Sound is stored beside the others, in the same files.
     stored = content or sizes.sound
     found = _found(table, data, vocabulary, horizon, inputs=inputs, content=stored)
-    return with_extra(found, table, sizes, horizon=horizon, target=target)
+    return with_extra(
+        found,
+        table,
+        sizes,
+        horizon=horizon,
+        target=manifest["target"],
+        ranked=manifest.get("target_scale", "none") != "none",
+    )
 
 
 def with_extra(
-    data: SegmentData, table: pl.DataFrame, model: ModelConfig, *, horizon: int, target: str
+    data: SegmentData,
+    table: pl.DataFrame,
+    model: ModelConfig,
+    *,
+    horizon: int,
+    target: str,
+    ranked: bool,
 ) -> SegmentData:
     """The segments with what the model's extra tokens and its residual form need, and no more.
 
@@ -155,6 +168,7 @@ def with_extra(
         model: its settings.
         horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
         target: DataSpec.target.
+        ranked: whether that is mapped to [0, 1] inside each room.
 
     Raises:
         InputError: the residual form is asked for, and the target is not known when a segment ends.
@@ -167,12 +181,12 @@ def with_extra(
     extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
         return dataclasses.replace(data, extra=extra)
-    found = table_statistics(table, horizon=horizon, target=target)
+    found = table_statistics(table, horizon=horizon, target=target, ranked=ranked)
     if model.statistics:
         values_SX, has_S = torch.from_numpy(found.values_RX), torch.from_numpy(found.has_R)
         extra["statistics"] = ExtraRows(values_SX=values_SX, has_S=has_S)
-    prior_S = torch.from_numpy(found.prior_R) if model.residual else None
-    return dataclasses.replace(data, extra=extra, prior_S=prior_S)
+    mean_logit_S = torch.from_numpy(found.mean_logit_R) if model.residual else None
+    return dataclasses.replace(data, extra=extra, mean_logit_S=mean_logit_S)
 
 
 def _found(
