@@ -172,7 +172,8 @@ def _known(segments: pl.DataFrame, what: Measured) -> Floats:
         pl.col("raw").shift(1).over("room_id").alias("before"),
         *(earlier_mean(pl.col("raw"), life).alias(f"mean_{life}") for life in HALF_LIVES),
     )
-    counted_SX = table_statistics(segments, horizon=0, target=what.target).values_RX
+    ranked = what.scale != "none"
+    counted_SX = table_statistics(segments, horizon=0, target=what.target, ranked=ranked).values_RX
     return np.concatenate([counted_SX, means.to_numpy()], axis=1)
 
 
