@@ -67,8 +67,8 @@ def _table(block: Mapping[str, Any]) -> Grid:
     for found in block["comparisons"].values():
         cell = _cell({"value": found["difference"], "interval": found["interval"]}, sign="+")
         number, limits = cell
-        than = f"than the {FLOORS[found['best']][0]}" if found["best"] else ""
-        differences.append((number, f"{limits} {than}".strip()))
+        against = f"against the {FLOORS[found['best']][0]}" if found["best"] else ""
+        differences.append((number, f"{limits} {against}".strip()))
     rows.append(["Model less best floor", *differences])
     head = ["", *(_title(METRIC_NAMES[name]) for name in names)]
     return Grid(name="Floors", head=head, rows=rows, numbers=range(1, len(head)))
