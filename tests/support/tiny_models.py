@@ -5,7 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer, SwinConfig, SwinModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    ConvNextConfig,
+    ConvNextModel,
+    DistilBertConfig,
+    DistilBertModel,
+    SwinConfig,
+    SwinModel,
+    ViTConfig,
+    ViTModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 from transformers.utils import logging
 
@@ -56,3 +71,49 @@ def make_tiny_bert(folder: Path, *, seed: int = 0) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def make_tiny_image_models(root: Path) -> dict[str, Path]:
+    """Of pictures of 32 x 32: a folder of each class, by its name."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    models = {
+        "vit": ViTModel(ViTConfig(**sizes, intermediate_size=24, image_size=32, patch_size=8)),
+        "convnext": ConvNextModel(
+            ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 2, 1], image_size=32)
+        ),
+    }
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+        ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(root / name)
+    return {"swin": make_tiny_swin(root / "swin")} | {name: root / name for name in models}
+
+
+def make_tiny_text_models(root: Path) -> dict[str, Path]:
+    """With the tokenizer of `make_tiny_bert`: a folder of each class, by its name."""
+    bert = make_tiny_bert(root / "bert")
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    torch.manual_seed(0)
+    count, padding = len(tokenizer), tokenizer.pad_token_id
+    models = {
+        # It takes no token types, and its positions begin after the padding's number.
+        "xlm-roberta": XLMRobertaModel(
+            XLMRobertaConfig(
+                vocab_size=count,
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=24,
+                max_position_embeddings=140,
+                pad_token_id=padding,
+                type_vocab_size=2,
+            )
+        ),
+        "distilbert": DistilBertModel(
+            DistilBertConfig(vocab_size=count, dim=16, n_layers=2, n_heads=2, hidden_dim=24)
+        ),
+    }
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {"bert": bert} | {name: root / name for name in models}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,12 +54,20 @@ def default_batch_size(device: str | torch.device) -> int:
     return 4 if torch.device(device).type == "cpu" else 128
 
 
+@dataclass(frozen=True)
+class NoTexts:
+    """In a text encoder's place where there are no texts: loading one takes seconds."""
+
+    name: str
+    dim: int
+
+
 def encode_segments(
     media: Media | None,
     segments: pl.DataFrame,
     *,
     visual: VisualEncoder,
-    text: TextEncoder,
+    text: TextEncoder | NoTexts,
     frames_per_segment: int,
     comment_lag: int,
     frames: FrameChoice = "exact",
@@ -74,7 +83,7 @@ def encode_segments(
         media: the room's pictures; None if it has none.
         segments: the room's rows of SEGMENTS_SCHEMA, in order.
         visual: f; put into evaluation mode.
-        text: g; put into evaluation mode.
+        text: g; put into evaluation mode. NoTexts will do where no segment has a text.
         frames_per_segment: frames averaged in a segment.
         comment_lag: see `encoder_texts`.
         frames: which picture of a video stands for a frame.
@@ -205,7 +214,7 @@ def encode_pictures(
 
 def encode_texts(
     pairs: Sequence[Pair],
-    text: TextEncoder,
+    text: TextEncoder | NoTexts,
     *,
     batch_size: int = 4,
     cache: TextCache | None = None,
@@ -218,15 +227,18 @@ def encode_texts(
         batch_size: texts encoded at once.
         cache: features of pairs met before; added to, oldest dropped.
     """
-    text = encoders.for_inference(text)
+    out_ST = np.zeros((len(pairs), text.dim), np.float32)
+    if not any(any(pair) for pair in pairs):
+        return out_ST
+    assert not isinstance(text, NoTexts)
+    encoder = encoders.for_inference(text)
     # Texts of a length together: less padding to compute.
     distinct = sorted({p for p in pairs if any(p)}, key=lambda p: (len(p[0] + p[1]), p))
 
     def encode(batch: Sequence[Pair]) -> NDArray[np.float32]:
-        return _run(text, *text.tokenize([s for s, _ in batch], [c for _, c in batch]))
+        return _run(encoder, *encoder.tokenize([s for s, _ in batch], [c for _, c in batch]))
 
     known = _once(distinct, encode, batch_size=batch_size, cache=cache, most=TEXTS_KEPT)
-    out_ST = np.zeros((len(pairs), text.dim), np.float32)
     for row, pair in enumerate(pairs):
         if pair in known:
             out_ST[row] = known[pair]

@@ -94,7 +94,7 @@ class LiveEncoder:
             engine: what runs them there, as `encode_rooms` takes it.
             notes: what the user should know of the engines is added to it.
         """
-        found = checkpoint.load_frozen_encoders(device, engine=engine, notes=notes)
+        found = checkpoint.load_encoders(device, engine=engine, notes=notes)
         return cls(*found, checkpoint.spec, checkpoint.load_sound())
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:

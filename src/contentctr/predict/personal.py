@@ -315,7 +315,8 @@ def _load_encoders(
         max_tokens=spec.max_text_tokens,
         device=device,
     )
-    checkpoint.require_revisions(visual.revision, text.revision)
+    checkpoint.require_revision("visual", visual.revision)
+    checkpoint.require_revision("text", text.revision)
     return (
         for_inference(visual, engine=engine, like=runtime_in(spec, "visual"), notes=notes),
         for_inference(text, engine=engine, like=runtime_in(spec, "text"), notes=notes),

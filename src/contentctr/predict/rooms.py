@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from contentctr.encode.segments import default_batch_size, encode_segments
+from contentctr.encode.encoders import TextEncoder
+from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
 from contentctr.predict.files import Prediction, require_choice, write_prediction
 from contentctr.prepare.segments import segment_rooms
@@ -202,7 +203,11 @@ def _score(
     show_progress: bool,
 ) -> npt.NDArray[np.float64]:
     """Scores of the room's segments, [S]; NaN where the horizon leaves none."""
-    visual, text = checkpoint.load_frozen_encoders(device, engine=engine, notes=warnings)
+    spec = checkpoint.spec
+    visual = checkpoint.load_visual(device, engine=engine, notes=warnings)
+    text: TextEncoder | NoTexts = NoTexts(spec.text_encoder, spec.text_dim)
+    if any(any(pair) for pair in text_pairs(table, spec.comment_lag)):
+        text = checkpoint.load_text(device, engine=engine, notes=warnings)
     model = checkpoint.load_model(device)
     with progress_bar("encode", table.height, show=show_progress) as bar:
         found = encode_segments(
@@ -210,9 +215,9 @@ def _score(
             table,
             visual=visual,
             text=text,
-            frames_per_segment=checkpoint.spec.frames_per_segment,
-            frames=checkpoint.spec.frames,
-            comment_lag=checkpoint.spec.comment_lag,
+            frames_per_segment=spec.frames_per_segment,
+            frames=spec.frames,
+            comment_lag=spec.comment_lag,
             sound=checkpoint.load_sound(),
             recording=room.sound,
             batch_size=default_batch_size(device),

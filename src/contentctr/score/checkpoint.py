@@ -121,26 +121,6 @@ class Checkpoint:
         load_weights(model, self.folder / "model.safetensors")
         return model.to(device).eval()
 
-    def load_encoders(
-        self, device: torch.device | str = "cpu"
-    ) -> tuple[encoders.ImageEncoder, encoders.TextPairEncoder]:
-        """Both encoders the model was trained with.
-
-        Raises:
-            InputError: an encoder cannot be had, or is not the one the model was trained with.
-        """
-        spec = self.spec
-        visual = encoders.load_visual(self.encoder_source("visual"), device=device)
-        text = encoders.load_text(
-            self.encoder_source("text"),
-            pooling=spec.text_pooling,
-            prefix=spec.text_prefix,
-            max_tokens=spec.max_text_tokens,
-            device=device,
-        )
-        self.require_revisions(visual.revision, text.revision)
-        return visual, text
-
     def load_sound(self) -> SoundEncoder | None:
         """What makes the sound's features that the model reads; None if it reads none.
 
@@ -154,52 +134,84 @@ class Checkpoint:
         except InputError as error:
             raise InputError(f"{self.folder}: {error}") from None
 
-    def load_frozen_encoders(
+    def load_visual(
         self,
         device: torch.device | str = "cpu",
         *,
-        engine: str = "auto",
+        engine: str | None = None,
         notes: list[str] | None = None,
-    ) -> tuple[encoders.VisualEncoder, encoders.TextEncoder]:
-        """Both, run by an inference engine, in the precision of the features that were learned.
+    ) -> encoders.ImageEncoder:
+        """The visual encoder the model was trained with.
 
         Args:
-            device: where they are put.
-            engine: as `encoders.for_inference` takes it.
-            notes: what the user should know of the engines is added to it.
+            device: where it is put.
+            engine: what runs it, frozen then and in the precision of the features that the model
+                learned from, as `encoders.for_inference` has it; None: torch, to be trained too.
+            notes: what the user should know of the engine is added to it.
 
         Raises:
-            InputError: as `load_encoders`, or the engine cannot be had.
+            InputError: it cannot be had, is not the one the model was trained with, or the engine
+                cannot be had.
         """
-        visual, text = self.load_encoders(device)
+        visual = encoders.load_visual(self.encoder_source("visual"), device=device)
+        self.require_revision("visual", visual.revision)
+        return self._run_by(visual, "visual", engine, notes)
+
+    def load_text(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        engine: str | None = None,
+        notes: list[str] | None = None,
+    ) -> encoders.TextPairEncoder:
+        """The text encoder the model was trained with; as `load_visual`."""
+        text = encoders.load_text(
+            self.encoder_source("text"),
+            pooling=self.spec.text_pooling,
+            prefix=self.spec.text_prefix,
+            max_tokens=self.spec.max_text_tokens,
+            device=device,
+        )
+        self.require_revision("text", text.revision)
+        return self._run_by(text, "text", engine, notes)
+
+    def _run_by(
+        self, encoder: encoders.E, part: str, engine: str | None, notes: list[str] | None
+    ) -> encoders.E:
+        if engine is None:
+            return encoder
+        like = runtime_in(self.spec, part)
+        return encoders.for_inference(encoder, engine=engine, like=like, notes=notes)
+
+    def load_encoders(
+        self,
+        device: torch.device | str = "cpu",
+        *,
+        engine: str | None = None,
+        notes: list[str] | None = None,
+    ) -> tuple[encoders.ImageEncoder, encoders.TextPairEncoder]:
+        """Both encoders; as `load_visual`."""
         return (
-            encoders.for_inference(
-                visual, engine=engine, like=runtime_in(self.spec, "visual"), notes=notes
-            ),
-            encoders.for_inference(
-                text, engine=engine, like=runtime_in(self.spec, "text"), notes=notes
-            ),
+            self.load_visual(device, engine=engine, notes=notes),
+            self.load_text(device, engine=engine, notes=notes),
         )
 
-    def require_revisions(self, visual: str, text: str) -> None:
-        """Stop where the encoders at hand are not the very ones that the model was trained with.
+    def require_revision(self, part: str, found: str) -> None:
+        """Stop where an encoder at hand is not the very one that the model was trained with.
 
         Args:
-            visual: revision of the visual encoder.
-            text: revision of the text encoder.
+            part: visual or text.
+            found: the encoder's revision.
 
         Raises:
             InputError: names the encoder and both revisions.
         """
-        for part, got, wanted in (
-            ("visual", visual, self.spec.visual_revision),
-            ("text", text, self.spec.text_revision),
-        ):
-            if got != wanted:
-                raise InputError(
-                    f"{self.folder}: the {part} encoder {self.encoder_source(part)!r} must have "
-                    f"revision {wanted}, which the model was trained with, not {got}"
-                )
+        wanted = getattr(self.spec, f"{part}_revision")
+        if found != wanted:
+            raise InputError(
+                f"{self.folder}: the {part} encoder {self.encoder_source(part)!r} must have "
+                f"revision {wanted}, which the model was trained with, not {found}"
+            )
 
     def load_end_to_end(self, device: torch.device | str = "cpu") -> nn.Module:
         """The model with its fine-tuned encoders in front, in evaluation mode."""

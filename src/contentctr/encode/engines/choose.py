@@ -116,10 +116,9 @@ def _first_equal(
             note = f"encoder {encoder.name!r}: {runtime.engine} {result.problem}"
             if note not in notes:
                 notes.append(note)
-        elif result.encoder is not None and (
-            may_be_slow or runtime == like or result.slowness < _SLOWER
-        ):
-            return result.encoder
+        elif result.encoder is not None:
+            if may_be_slow or runtime == like or trial.slowness(result.encoder) < _SLOWER:
+                return result.encoder
     raise AssertionError("torch is always among the options")
 
 
@@ -129,8 +128,6 @@ class _Result:
 
     encoder: EngineEncoder | None = None
     problem: str = ""
-    slowness: float = 0.0
-    """Its time in shares of torch's."""
 
 
 class _Trial:
@@ -159,8 +156,11 @@ class _Trial:
             agreement = f"within {difference:.0e} of torch"
             if not difference <= MOST_DIFFERENCE:
                 return _Result(problem=f"computes something else ({difference:.0e} off)")
-        found = EngineEncoder(self.encoder, run, runtime, agreement).eval()
-        return _Result(found, slowness=self._seconds(run) / self._seconds(self.encoder))
+        return _Result(EngineEncoder(self.encoder, run, runtime, agreement).eval())
+
+    def slowness(self, found: EngineEncoder) -> float:
+        """An engine's time in shares of torch's."""
+        return self._seconds(found) / self._seconds(self.encoder)
 
     def _runner(self, runtime: Runtime) -> Callable[..., Tensor]:
         if runtime.engine == "torch":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import tempfile
 import threading
 import warnings
@@ -139,12 +140,17 @@ def _shape(argument: Tensor) -> list[int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what tracing warns of: whether it went well is tried afterwards."""
-    logging = importlib.import_module("transformers").utils.logging
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Not imported for this: it takes half a second.
+        library: Any = sys.modules.get("transformers")
+        if library is None:
             yield
-    finally:
-        logging.set_verbosity(before)
+            return
+        logging = library.utils.logging
+        before = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(before)

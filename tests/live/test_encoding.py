@@ -1,0 +1,103 @@
+"""Live features are the stored ones; with an engine that takes rows by themselves, to the bit."""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from contentctr.batch import DataSpec
+from contentctr.encode import segments
+from contentctr.encode.encoders import for_inference, load_text, load_visual
+from contentctr.encode.rooms import encode_rooms
+from contentctr.encode.segments import segment_frames, segment_spans
+from contentctr.live.encoding import LiveEncoder, RawSegment
+from contentctr.rooms.room import Media
+from contentctr.store.vectors import FeatureStore
+from encoded_rooms import TEXTS, make_data
+from tiny_models import make_tiny_bert, make_tiny_swin
+
+SPEC = DataSpec(segment_seconds=6.0, frames_per_segment=3, visual_dim=16, text_dim=16)
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),
+    reason="the extra `fast` is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return make_tiny_swin(folder / "swin"), make_tiny_bert(folder / "bert")
+
+
+@needs_onnx
+def test_features_of_an_engine_are_the_stored_ones_to_the_bit(
+    tmp_path: Path, models: tuple[Path, Path]
+) -> None:
+    visual, text = map(str, models)
+    data = make_data(tmp_path)
+    encode_rooms(data, visual=visual, text=text, engine="onnx", show_progress=False)
+    stored = FeatureStore(data.features_dir).load({"video": 3})
+    encoder = LiveEncoder(
+        for_inference(load_visual(visual), engine="onnx"),
+        for_inference(load_text(text), engine="onnx"),
+        SPEC,
+    )
+    table = data.segments().filter(pl.col("room_id") == "video")
+    media = Media(path=tmp_path / "v.mp4", kind="video")
+    frames = list(segment_frames(media, segment_spans(table), 3, None))
+    speech, comments = TEXTS["video"]
+    raws = [
+        RawSegment(
+            room_id="video",
+            streamer_id="s",
+            index=k,
+            pictures=tuple(encoder.preprocess(f) for f in frames[3 * k : 3 * k + 3] if f),
+            speech=speech[k] or "",
+            comments=comments[k] or "",
+        )
+        for k in range(3)
+    ]
+    # Live they come one by one, or beside those of other rooms.
+    other = dataclasses.replace(raws[1], room_id="other", speech="hello " * 40)
+    found = encoder.encode(raws[:1]) + encoder.encode([other, *raws[1:]])[1:]
+    for k, segment in enumerate(found):
+        assert segment.visual is not None and segment.text is not None
+        assert np.array_equal(segment.visual, stored.visual[k].astype(np.float32))
+        assert np.array_equal(segment.text, stored.text[k].astype(np.float32))
+
+
+def test_a_still_is_encoded_once(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    run = segments._run
+
+    def counted(encoder: Any, *arguments: torch.Tensor) -> Any:
+        sizes.append(len(arguments[0]))
+        return run(encoder, *arguments)
+
+    monkeypatch.setattr(segments, "_run", counted)
+    encoder = LiveEncoder(load_visual(str(models[0])), load_text(str(models[1])), SPEC)
+    still = encoder.preprocess(Image.new("RGB", (64, 48), (200, 30, 30)))
+
+    def show(room: str, index: int) -> np.ndarray | None:
+        raw = RawSegment(
+            room_id=room,
+            streamer_id="s",
+            index=index,
+            pictures=(still,) * 3,
+            speech="",
+            comments="",
+        )
+        return encoder.encode([raw])[0].visual
+
+    first = show("a", 0)
+    assert sizes == [1]
+    assert np.array_equal(show("a", 1), first) and np.array_equal(show("b", 0), first)
+    assert sizes == [1]
