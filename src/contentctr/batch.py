@@ -118,7 +118,7 @@ class Batch(_Movable):
     """int64 number of the window in its data set, for messages and predictions."""
     extra: Mapping[str, ExtraInput] = field(default_factory=dict)
     """What the extra tokens are made of, by their names; those that the model takes."""
-    prior_BN: Tensor | None = None
+    mean_logit_BN: Tensor | None = None
     """float32 log-odds of the target's exponential mean in earlier segments, for the residual
     form; NaN where it is not known."""
     shuffles_BKN: Tensor | None = None
@@ -260,6 +260,11 @@ class DataSpec:
     """Hash of what makes them."""
     speech_source: str = ""
     """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
+
+    @property
+    def target_is_ranked(self) -> bool:
+        """Whether the target was mapped to [0, 1] inside each room."""
+        return self.target_scale != "none"
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)

@@ -110,6 +110,9 @@ class ModelConfig:
     sound: bool = False
     """A content token of a segment's sound: loudness, log-mel bands, shares of speech, singing and
     music; needs `encode --sound`. Beyond the paper."""
+    content: bool = True
+    """Whether pictures and texts are read; without, extra tokens alone: with `statistics`, what the
+    rooms' counts tell by themselves (KuaiLive-M3's `stats`)."""
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
@@ -139,6 +142,12 @@ class ModelConfig:
                 "between",
                 self.decoder_lookback,
             )
+        require(
+            self.content or bool(self.extra_tokens),
+            "model.content",
+            f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
+            self.content,
+        )
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
             require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)

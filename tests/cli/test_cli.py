@@ -166,8 +166,17 @@ def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> Non
     code, _, err = command("train", "small", *TINY, "-d", data, "-o", run)
     assert code == 2 and "new or empty folder" in err
     ok(command("train", "small", *TINY, "train.epochs=2", "-d", data, "-o", run, "--resume"))
+    again = ["-d", data, "-o", tmp_path / "again"]
+    code, _, err = command("train", "small", *TINY, *again, "--init-from", run, "--new-head")
+    assert code == 0 and "output layer new; 3 streamers known, 0 new" in err
+    code, _, err = command("train", "small", *TINY, *again, "--keep-head")
+    assert code == 2 and "go with --init-from RUN" in err
     shown = ok(command("evaluate", run, data, "-o", out))
     assert "simulated rooms" in shown and "kendall_tau of oracle" in shown
+    assert "kendall_tau of exponential_mean" in shown
+    assert re.search(
+        r"^(Better|Worse|Not told|Too few).* the best floor, the ", shown, re.MULTILINE
+    )
     page = (out / "report.html").read_text()
     (out / "report.html").unlink()
     assert str(out / "report.html") in ok(command("report", out, "--max-rooms", 1))
@@ -265,6 +274,11 @@ def test_prepare_tells_what_is_missing(command: Command, tmp_path: Path) -> None
     (tmp_path / "rooms" / "r1" / "comments.csv").write_text("t,user_id\n")
     code, _, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data")
     assert code == 2 and "r1/comments.csv: no reader of chat knows this form" in err
+    (tmp_path / "rooms" / "labels.csv").write_text("room_id,t,label\nr0,3,Goal\nr9,3,Goal\n")
+    labels = ["--target", "label:goal", "--skip-bad-rooms"]
+    code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "l", *labels)
+    assert code == 0 and "left out 1 of 2 rows, of rooms that are not here, such as 'r9'" in err
+    assert re.search(r"labels_of_unknown_rooms\s*│\s*1", out)
     words = ["--target", "comment_rate", "--skip-bad-rooms"]
     code, out, err = command("prepare", "rooms", tmp_path / "rooms", tmp_path / "data", *words)
     assert code == 0 and "left out" in err and re.search(r"rooms\s*│\s*2", out)

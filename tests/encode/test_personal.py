@@ -14,8 +14,9 @@ from contentctr.encode import encoders, items, job
 from contentctr.encode.personal import encode_personal, frame_texts
 from contentctr.errors import InputError
 from contentctr.prepare.personal import prepare_phd
+from contentctr.store.inputs import InputStore
 from contentctr.store.personal import wanted_frames
-from contentctr.store.vectors import InputStore, read_entry, read_index
+from contentctr.store.vectors import read_entry, read_index
 from contentctr.windows.personal import UserSamples
 from phd_csv import write_csv
 from phd_videos import (

@@ -16,13 +16,8 @@ from contentctr.encode.rooms import encode_rooms
 from contentctr.encode.segments import encode_frames, encode_segments, encode_texts
 from contentctr.errors import InputError
 from contentctr.rooms.room import Media
-from contentctr.store.vectors import (
-    FeatureStore,
-    InputStore,
-    data_spec,
-    read_entry,
-    read_index,
-)
+from contentctr.store.inputs import InputStore
+from contentctr.store.vectors import FeatureStore, data_spec, read_entry, read_index
 from encoded_rooms import TEXTS, make_data
 from tiny_models import make_tiny_bert, make_tiny_swin
 

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from contentctr.config import COUNT_COLUMNS
+from contentctr.evaluate import floors
 from contentctr.evaluate.comparison import compare_with_floors
-from contentctr.evaluate.floors import Measured, floor_scores
+from contentctr.evaluate.floors import Measured, earlier_mean, floor_scores
 from contentctr.metrics.ctr import kendall_tau, mean_over_groups
 from make import make_table
 
@@ -26,16 +27,27 @@ def by_hand():
 
 
 def test_floors_worked_by_hand():
-    floors = floor_scores(by_hand(), CTR)
-    assert list(floors) == ["segment_before", "exponential_mean", "streamer_mean"]  # no trees of 2
+    found = floor_scores(by_hand(), CTR)
+    assert list(found) == ["segment_before", "exponential_mean", "streamer_mean"]  # no trees of 2
     mean = pytest.approx(0.3)
-    assert rows(floors["streamer_mean"], "room001") == [mean] * 4
-    assert rows(floors["streamer_mean"], "room002") == [mean] * 3  # the mean of all
+    assert rows(found["streamer_mean"], "room001") == [mean] * 4
+    assert rows(found["streamer_mean"], "room002") == [mean] * 3  # the mean of all
     # Nothing before: the streamer's mean. No target before: the last one there was.
-    assert rows(floors["segment_before"], "room001") == [mean, 0.1, 0.1, 0.7]
+    assert rows(found["segment_before"], "room001") == [mean, 0.1, 0.1, 0.7]
     near, far = 1, 2 ** (-2 / 3)
     third = (0.7 * near + 0.1 * far) / (near + far)
-    assert rows(floors["exponential_mean"], "room001") == [mean, 0.1, 0.1, pytest.approx(third)]
+    assert rows(found["exponential_mean"], "room001") == [mean, 0.1, 0.1, pytest.approx(third)]
+
+
+def test_means_worked_by_hand():
+    table = pl.DataFrame(
+        {"room_id": ["a"] * 5 + ["b"] * 2, "v": [1.0, None, 3.0, None, 2.0, 7.0, 1.0]}
+    )
+    found = table.select(earlier_mean(pl.col("v"), 3)).to_series().to_list()
+    weight = [2 ** (-k / 3) for k in range(4)]
+    after_gap = (3 * weight[0] + 1 * weight[2]) / (weight[0] + weight[2])
+    # A segment without a value passes the mean on: all weights have shrunk alike.
+    assert found == [None, 1, 1, pytest.approx(after_gap), pytest.approx(after_gap), None, 7]
 
 
 def many_rooms(rooms=16, length=30, seed=0):
@@ -71,6 +83,31 @@ def test_no_floor_knows_its_segment_or_what_follows():
             assert moved.min() == 21, name
 
 
+def test_trees_answer_some_rooms_at_a_time_and_only_those_asked_for(monkeypatch):
+    """A user's columns may have any name, such as those of ours on the way."""
+    table = many_rooms().with_columns(mean=pl.lit(7.0), raw=pl.lit(7.0), before=pl.lit(7.0))
+    whole = floor_scores(table, CTR)
+    some = floor_scores(table, CTR, pl.Series(["room012", "room012", "room015"]))
+    for name, floor in some.items():
+        assert floor["room_id"].unique().sort().to_list() == ["room012", "room015"]
+        for room in ("room012", "room015"):
+            assert rows(floor, room) == rows(whole[name], room)
+    raw = table.with_columns(raw=pl.col("ctr"))
+    trees = floors.fit_trees(raw.filter(pl.col("split") == "train"), CTR)
+    at_once = trees(raw)
+    monkeypatch.setattr(floors, "_MOST_ROWS", 70)
+    np.testing.assert_array_equal(trees(raw), at_once)
+    assert floors.fit_trees(raw.filter(pl.col("split") == "train"), CTR) is not None  # of 60 rows
+
+
+def test_trees_need_something_to_learn():
+    table = many_rooms().filter(pl.col("split") == "train").with_columns(raw=pl.lit(0.5))
+    assert floors.fit_trees(table.with_columns(target=pl.lit(0.5)), CTR) is None
+    label = Measured(target="goal", scale="none", is_label=True, min_viewers=1)
+    share = table.with_columns(target=0.2 + 0.5 * pl.col("target"))  # positive everywhere
+    assert floors.fit_trees(share, label) is None
+
+
 def test_ranks_inside_rooms_are_foretold_from_the_values_before_ranking():
     """A room's ranks are known at its end: a floor of them would know what is to come."""
     table = many_rooms().with_columns(
@@ -79,15 +116,15 @@ def test_ranks_inside_rooms_are_foretold_from_the_values_before_ranking():
     ranked = pl.col("comment_count").rank("average").over("room_id")
     table = table.with_columns(target=(ranked - 1) / (pl.len().over("room_id") - 1))
     what = Measured(target="comment_rate", scale="rank", is_label=False, min_viewers=1)
-    floors = floor_scores(table, what)
+    found = floor_scores(table, what)
     rate = table.filter(pl.col("room_id") == "room012")["comment_count"] / 30
-    assert rows(floors["segment_before"], "room012")[1:] == pytest.approx(rate.to_list()[:-1])
+    assert rows(found["segment_before"], "room012")[1:] == pytest.approx(rate.to_list()[:-1])
     assert what.metrics[0] == "kendall_tau_in_rooms"
     tested = table.filter(pl.col("split") == "test")
-    scores = tested.join(floors["trees"], on=["room_id", "segment"])
+    scores = tested.join(found["trees"], on=["room_id", "segment"])
     trees, before = (
         mean_over_groups(kendall_tau, scored["floor"], scored["target"], scored["room_id"]).mean
-        for scored in (scores, tested.join(floors["segment_before"], on=["room_id", "segment"]))
+        for scored in (scores, tested.join(found["segment_before"], on=["room_id", "segment"]))
     )
     assert before > 0.4 and trees > 0.4
 
@@ -105,8 +142,8 @@ def test_a_verdict_needs_an_interval_that_leaves_the_best_floor_out():
     table = many_rooms()
     good = compare_with_floors(predictions(table, 0.05), table, CTR)
     best = good["comparisons"]["kendall_tau"]
-    floors = {name: of["kendall_tau"]["value"] for name, of in good["floors"].items()}
-    assert best["best"] == max(floors, key=lambda name: floors[name])
+    taus = {name: of["kendall_tau"]["value"] for name, of in good["floors"].items()}
+    assert best["best"] == max(taus, key=lambda name: taus[name])
     assert best["verdict"] == "better" and best["interval"][0] > 0
     low, high = good["model"]["kendall_tau"]["interval"]
     assert low < good["model"]["kendall_tau"]["value"] < high

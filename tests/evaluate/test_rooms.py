@@ -169,6 +169,28 @@ def test_metrics_come_from_the_predictions(simulated: tuple[PreparedRooms, Path]
     assert "imulated" in page and f"{found['kendall_tau']:.3f}" in page
 
 
+def test_speech_from_elsewhere_is_told_and_no_error(tmp_path: Path) -> None:
+    data, found = write_data(tmp_path / "data"), {}
+    manifest = data.features_dir / "manifest.json"
+    whole = json.loads(manifest.read_text())
+
+    def heard_from(source: str) -> None:
+        whole["spec"]["speech_source"] = source
+        manifest.write_text(json.dumps(whole))
+
+    heard_from("files")
+    train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    for source in ("files", "embedded@1", "none"):
+        heard_from(source)
+        out = tmp_path / source
+        metrics = evaluate_model(tmp_path / "run", data.root, out, show_progress=False)
+        found[source] = metrics["warnings"]
+    assert found.pop("embedded@1") == [
+        "speech is from embedded@1; the model was trained on speech from files"
+    ]
+    assert found == {"files": [], "none": []}
+
+
 def test_the_batch_size_changes_nothing(
     simulated: tuple[PreparedRooms, Path], tmp_path: Path
 ) -> None:
@@ -352,3 +374,35 @@ def test_a_segments_own_comments_do_not_reach_its_score(tmp_path: Path) -> None:
         assert np.array_equal(a[: CHANGED + 1], b[: CHANGED + 1])
         assert np.abs(a[CHANGED + 1 :] - b[CHANGED + 1 :]).max() > 1e-5
     write_report(tmp_path / "out")
+
+
+def test_scores_are_measured_against_every_class_of_a_table_of_labels(
+    run: Path, tmp_path: Path
+) -> None:
+    """Whatever the model was trained on."""
+    data = write_data(tmp_path / "data")
+    rng, path = np.random.default_rng(0), data.root / "segments.parquet"
+    classes = {f"label:{name}": rng.integers(0, 2, data.segments().height) for name in "ab"}
+    never = {"label:never": np.zeros(data.segments().height)}
+    columns = {**classes, **never, "label": np.ones(data.segments().height)}
+    table = data.segments().with_columns(pl.Series(k, v) for k, v in columns.items())
+    table.write_parquet(path)
+    manifest = json.loads((data.root / "manifest.json").read_text())
+    manifest["labels"] = {"classes": [*classes, *never]}
+    (data.root / "manifest.json").write_text(json.dumps(manifest | {"hashes": {}}))
+    data = PreparedRooms(data.root)
+    metrics = evaluate_model(run, data, tmp_path / "out", show_progress=False)
+    rows = pl.read_parquet(tmp_path / "out" / "predictions.parquet").filter("is_sample")
+    rows = rows.join(data.segments(), on=["room_id", "segment"])
+    found = metrics["labels"]["classes"]
+    for name in classes:
+        wanted = average_precision_score(rows[name], rows["score"])
+        assert found[name]["average_precision"] == pytest.approx(wanted)
+        assert found[name]["positives"] == rows[name].sum()
+    assert found["label:never"]["average_precision"] is None
+    assert found["label"]["base_rate"] == 1
+    both = np.mean([found[name]["average_precision"] for name in classes])
+    assert metrics["labels"]["mean_average_precision"] == pytest.approx(both)
+    page = write_report(tmp_path / "out").read_text()
+    assert "any label" in page and "Base rate, which is chance" in page
+    assert metrics["floors"]["metric"] == "kendall_tau"  # the target is CTR all the same

@@ -18,14 +18,14 @@ from contentctr.models.registry import MODELS, build_model
 from contentctr.score import checkpoint
 from contentctr.score.rooms import score_segments
 from contentctr.store.statistics import COLUMNS, WIDTH
-from contentctr.windows.segment_data import from_arrays, with_extra
+from contentctr.windows.segment_data import ExtraRows, from_arrays, with_extra
 from make import make_table
 
-V, T, N = 6, 4, 8
-SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH)
+V, T, X, N = 6, 4, 5, 8
+SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH, sound_dim=X)
 KNOWN = Vocabulary(streamers=["a", "b"])
 STREAMERS = ("a", "b", "new")
-COUNTED = ModelConfig(statistics=True, residual=True)
+MORE = ModelConfig(statistics=True, residual=True, sound=True)
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
@@ -66,7 +66,11 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
         visual_SV=torch.from_numpy(rng.normal(size=(count, V)).astype(np.float16)),
         text_ST=torch.from_numpy(rng.normal(size=(count, T)).astype(np.float16)),
     )
-    data = with_extra(data, table, COUNTED, horizon=horizon, target="ctr")
+    sound_SX = torch.from_numpy(rng.normal(size=(count, X)).astype(np.float16))
+    has_sound_S = torch.from_numpy(rng.random(count) > gone)
+    heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
+    data = dataclasses.replace(data, extra=heard)
+    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", ranked=False)
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -80,6 +84,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
                 text=data.text_ST[s].numpy() if flags[1, s] or flags[2, s] else None,
                 has_speech=bool(flags[1, s]),
                 has_comments=bool(flags[2, s]),
+                sound=sound_SX[s].numpy() if has_sound_S[s] else None,
                 counts={n: v for n in COLUMNS if (v := table[n][s]) is not None},
             )
         )
@@ -145,11 +150,16 @@ def test_every_score_is_the_offline_windows(kind, rotary, lookback):
 @pytest.mark.parametrize("horizon", [0, 1])
 @pytest.mark.parametrize(
     "settings",
-    [{"statistics": True}, {"residual": True}, {"statistics": True, "residual": True}],
-    ids=["statistics", "residual", "both"],
+    [
+        {"statistics": True},
+        {"residual": True},
+        {"sound": True},
+        {"statistics": True, "residual": True, "sound": True},
+    ],
+    ids=["statistics", "residual", "sound", "all"],
 )
 @pytest.mark.parametrize("lookback", ["", "2,1,3"])
-def test_statistics_are_the_offline_ones(settings, lookback, horizon):
+def test_further_parts_are_the_offline_ones(settings, lookback, horizon):
     config = make_config(horizon=horizon, decoder_lookback=lookback, **settings)
     scorer = make_scorer(config)
     data, rooms = make_rooms([30, 1, 7, 8, 9, 2], horizon=horizon)
@@ -160,12 +170,11 @@ def test_statistics_are_the_offline_ones(settings, lookback, horizon):
         kept = scores[: len(scores) - horizon]
         aligned = expected[at[room_id] + horizon : at[room_id] + len(scores)]
         assert np.abs(np.array(kept) - aligned).max(initial=0) <= 1e-6
-    known, unknown = (play(make_scorer(config), r) for r in (rooms, without_counts(rooms)))
+    bare = [changed(s, counts=None, sound=None) for s in rooms["room000"]]
+    known, unknown = (
+        play(make_scorer(config), {"room000": room}) for room in (rooms["room000"], bare)
+    )
     assert known["room000"][9] != unknown["room000"][9]
-
-
-def without_counts(rooms):
-    return {name: [changed(s, counts=None) for s in room] for name, room in rooms.items()}
 
 
 @pytest.mark.parametrize("horizon", [0, 1])
@@ -400,6 +409,8 @@ BAD = {
     r"visual\[0\] must be finite.* not -?inf": {"visual": np.full(6, -np.inf, np.float32)},
     r"visual\[1\] must be finite.* not 70000": {"visual": np.array([0, 7e4, 0, 0, 0, 0])},
     "text must be there, as the segment has speech": {"text": None},
+    "sound must be 5 numbers, of shape .5,., not .4,.": {"sound": np.zeros(4, np.float32)},
+    r"sound\[0\] must be finite": {"sound": np.full(5, np.nan, np.float32)},
     "index must be a whole number from 0 to 2147483647, not -1": {"index": -1},
     "index must be a whole number from 0 to 2147483647, not 2147483648": {"index": 2**31},
     "index must be a whole number from 0 to 2147483647, not 1.5": {"index": 1.5},

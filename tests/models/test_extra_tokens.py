@@ -1,6 +1,7 @@
 """Further content tokens and the residual form: off they change nothing, on they are read."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -38,9 +39,9 @@ def with_extra(batch: Batch, seed=3) -> Batch:
         )
         for name, width in WIDTHS.items()
     }
-    prior = torch.randn(shape, generator=g)
-    prior[:, 0] = torch.nan
-    return dataclasses.replace(batch, extra=extra, prior_BN=prior)
+    known = torch.randn(shape, generator=g)
+    known[:, 0] = torch.nan
+    return dataclasses.replace(batch, extra=extra, mean_logit_BN=known)
 
 
 @pytest.mark.parametrize("kind", TAKES)
@@ -94,15 +95,21 @@ def test_the_residual_form_adds_the_means_log_odds():
     batch = with_extra(make_batch())
     plain, residual = make_model(), make_model(residual=True)
     added = residual(batch).logits_BN - plain(batch).logits_BN
-    known = ~batch.prior_BN.isnan()
-    assert torch.allclose(added[known], batch.prior_BN[known], atol=1e-5)
+    known = ~batch.mean_logit_BN.isnan()
+    assert torch.allclose(added[known], batch.mean_logit_BN[known], atol=1e-5)
     assert torch.equal(added[~known], torch.zeros_like(added[~known]))
     with torch.no_grad():
         residual.residual.scale.fill_(2.0)
         residual.residual.unknown.fill_(-1.0)
     added = residual(batch).logits_BN - plain(batch).logits_BN
-    assert torch.allclose(added[known], 2 * batch.prior_BN[known], atol=1e-5)
+    assert torch.allclose(added[known], 2 * batch.mean_logit_BN[known], atol=1e-5)
     assert torch.allclose(added[~known], torch.full_like(added[~known], -1.0), atol=1e-5)
+
+
+def test_a_prior_stands_where_no_mean_is_known():
+    model = make_model(residual=True, prior=0.1)
+    assert model.residual.unknown.item() == pytest.approx(math.log(0.1 / 0.9))
+    assert torch.equal(model.head.bias, make_model(residual=True).head.bias)
 
 
 @pytest.mark.parametrize("kind", TAKES)
@@ -110,6 +117,25 @@ def test_windows_do_not_read_one_another(kind):
     model, batch = make_model(kind, **ON).eval(), with_extra(make_batch())
     alone = model(cut(batch, slice(0, 1))).logits_BN
     assert torch.allclose(model(batch).logits_BN[:1], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TAKES)
+def test_without_content_only_the_extra_tokens_are_read(kind):
+    model, batch = make_model(kind, content=False, **ON), with_extra(make_batch())
+    output = model(batch)
+    assert output.visual_BND is None and output.text_BND is None
+    other = dataclasses.replace(
+        batch,
+        visual_BNV=batch.visual_BNV[..., :0],
+        text_BNT=batch.text_BNT[..., :0],
+        has_visual_BN=~batch.has_visual_BN,
+        has_speech_BN=~batch.has_speech_BN,
+    )
+    assert torch.equal(model(other).logits_BN, output.logits_BN)
+    names = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert {"extra", "residual"} <= names and "fusion" not in names
+    with pytest.raises(InputError, match=r"model\.content must be true, unless one of"):
+        make_model(kind, content=False)
 
 
 @pytest.mark.parametrize("setting", sorted(ON))

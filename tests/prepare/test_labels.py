@@ -85,9 +85,9 @@ def test_rows_of_nowhere_are_counted_and_said() -> None:
     found, warnings = add_labels(ROOMS, table, "label", counts)
     assert found["label"].sum() == 1
     assert counts["labels_of_unknown_rooms"] == counts["labels_outside"] == 2
-    assert "left out 2 rows of 2 rooms that are not here, such as 'zz', 'yy'" in warnings[0]
+    assert "left out 2 of 5 rows, of rooms that are not here, such as 'zz', 'yy'" in warnings[0]
     assert "left out 2 rows outside their room's segments" in warnings[1]
-    with pytest.raises(InputError, match="all of its 1 rows are of 1 rooms that are not here"):
+    with pytest.raises(InputError, match="every row is of rooms that are not here, such as 'zz'"):
         add_labels(ROOMS, moments(("zz", 1, "x")), "label", Counter())
 
 

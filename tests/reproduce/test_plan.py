@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contentctr.batch import DataSpec
 from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
 from contentctr.files import file_sha256, read_json, write_json
@@ -12,7 +13,7 @@ from contentctr.models.registry import model_type, require_task
 from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce import plan
 from contentctr.reproduce import study as studies
-from contentctr.reproduce.study import Study, open_study, require_same_defaults
+from contentctr.reproduce.study import Study, fitting, open_study, require_same_defaults
 from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.store.rooms import PreparedRooms
 from make import write_data
@@ -73,6 +74,9 @@ def test_every_run_on_rooms_resolves_to_what_its_row_says(name):
         assert resolved[kind].model.kind == kind
         assert losses[kind][0] == 1 and losses[kind][2:] == (0, 0)
         assert resolved[kind].train.learning_rate == 1e-3
+    assert resolved["with_statistics"].model.extra_tokens == ("statistics",)
+    assert resolved["with_sound"].model.extra_tokens == ("sound",)
+    assert resolved["with_statistics_residual"].model.residual
     for kind in ("self_attention_plain", "cross_attention_qkv", "without_visual"):
         assert resolved[kind] == with_kind(recipe(name), kind)
 
@@ -182,7 +186,7 @@ def test_a_tables_own_model_and_floors_are_among_its_rows(table):
 
 def test_tables_share_their_runs_and_begin_with_the_first_seed():
     jobs = study().jobs()
-    assert [job.config.train.seed for job in jobs] == [0] * 19 + [1] * 19
+    assert [job.config.train.seed for job in jobs] == [0] * 23 + [1] * 23
     ours = [job for job in jobs if "/contentctr-" in str(job.folder)]
     assert len(ours) == 2 and ours[0].folder.parent == ours[1].folder.parent
     assert len(study(items=plan.choose("fig5", plan.ROOMS)).jobs()) == 4
@@ -239,6 +243,25 @@ def test_wrong_wishes_are_refused(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
         open_study(wishes.pop("what"), data.root, tmp_path / "out", **wishes)
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_that_the_data_cannot_have_are_left_out(tmp_path):
+    def labels(study):
+        return [row.label for row in study.items[0].rows]
+
+    data = write_data(tmp_path / "data")
+    wishes = {"recipe_name": "small", "settings": ("statistics=true",), "seeds": 1}
+    found = open_study("beyond", data.root, tmp_path / "out", **wishes)
+    every = [row.label for row in plan.BEYOND.rows]
+    assert labels(found) == every[:4] and every[4] == "with sound"
+    assert fitting(plan.BEYOND, DataSpec(sound_dim=4)) == plan.BEYOND
+    less = fitting(plan.BEYOND, DataSpec(sound_dim=4, target="mine"))
+    assert [row.label for row in less.rows] == [every[0], every[1], *every[3:]]
+    assert fitting(plan.TABLE_3, DataSpec()) is plan.TABLE_3
+    # Whatever the user wants of the others, ID baselines cannot take it.
+    table = open_study("table1", data.root, tmp_path / "out", **wishes).items[0]
+    configs = {row.run.name: found.config(row.run).model.statistics for row in table.rows}
+    assert configs["contentctr"] is True and configs["wide_deep"] is False
 
 
 def test_out_belongs_to_its_data(tmp_path):

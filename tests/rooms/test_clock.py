@@ -133,17 +133,34 @@ def test_a_stray_stamp_moves_nothing() -> None:
         assert clock.end_s(PICTURE) == pytest.approx(40, abs=0.6)
 
 
-@pytest.mark.parametrize("ahead", [11.0, 30.0, 59.0])
+@pytest.mark.parametrize("by", [3.0, 8.0, 11.0, 59.0, 5_000.0, -4.0, -15.0])
 @pytest.mark.parametrize("count", [1, 4])
-def test_pictures_alone_that_stray_ahead_hold_nothing(ahead: float, count: int) -> None:
-    """A jump ahead and back is told from a pause by the stamps that follow on it."""
-    astray = [20 + 0.25 * i for i in range(count)]
+@pytest.mark.parametrize("whose", ["pictures", "both", "pictures alone"])
+def test_stamps_that_are_astray_for_a_moment_move_nothing(
+    by: float, count: int, whose: str
+) -> None:
+    """A jump and back is told from a pause, or a restart, by the stamps that follow on it."""
+    plain = steady(0, 90, sound=whose != "pictures alone")
     clock = Clock()
-    stamps = [(s, t + ahead if t in astray else t) for s, t in steady(0, 90, sound=False)]
-    found = [time for _, time in times(clock, stamps)]
-    assert found == pytest.approx(sorted(found)) and clock.end_s(PICTURE) == found[-1] + 0.25
-    assert found[-1] == pytest.approx(89.75, abs=0.3) and max(np.diff(found)) < 1
-    assert [broken.jump_s > 0 for broken in clock.breaks] == [True, False]
+    stamps = [
+        (s, t + by * (20 <= t < 20 + count / 4 and (s == PICTURE or whose == "both")))
+        for s, t in plain
+    ]
+    assert times(clock, stamps) == [(s, pytest.approx(t)) for s, t in plain]
+    assert (clock.end_s(PICTURE), clock.holes) == (90, [])
+    way = "back" if by < 0 else "ahead"
+    assert len(clock.breaks) == 1 and f"s {way} for a moment: stamps" in str(clock.breaks[0])
+
+
+@pytest.mark.parametrize("pauses", [(3.0,), (9.0, 9.0, 2.5), (5.0, 30.0)])
+def test_pauses_are_no_breaks(pauses: tuple[float, ...]) -> None:
+    stamps, begin = list[Stamp](), 0.0
+    for pause in (*pauses, 0.0):  # the last one is short: it has not lasted when the next comes
+        stamps += steady(begin, begin + 1.5, sound=max(pauses) < HOLE_S)
+        begin += 1.5 + pause
+    clock = Clock()
+    assert times(clock, stamps) == stamps
+    assert clock.breaks == [] and clock.holes == []
 
 
 def test_a_pause_of_pictures_alone_is_told_from_a_stray_stamp() -> None:

@@ -172,6 +172,14 @@ def test_a_recording_without_sound_is_silent(tmp_path):
     assert not found.any() and reader.bad == 0
 
 
+def test_a_recording_without_sound_is_not_waited_for(tmp_path):
+    with Video(record(tmp_path / "v.mp4", 8.0, sound=None)) as video:
+        reader = SoundReader(video)
+        for timed in video.packets():
+            reader.add(timed)
+            assert reader.known_s == pytest.approx(video.now_s, abs=1 / RATE)
+
+
 def test_damage_is_counted_and_the_rest_stays_in_its_place(tmp_path):
     path = record(tmp_path / "v.flv", 12.0)
     whole, _, _ = read(path, 12.0)

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from contentctr.score.highlights import Highlight, clock, find_highlights, highlight_mask
+from contentctr.score.highlights import (
+    Highlight,
+    clock,
+    find_highlights,
+    highlight_mask,
+    is_flat,
+)
 
 
 def curve(*scores, length=30.0):
@@ -121,3 +127,23 @@ def test_clock():
         "1:00:00",
         "10:01:01",
     ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "flat"),
+    [
+        ([0.5, 0.52, math.nan], True),  # odds 1 and 1.08
+        ([0.5, 0.53], False),  # odds 1 and 1.13
+        ([0.01, 0.0107], True),
+        ([0.01, 0.012], False),  # small, and a fifth more
+        ([0.99, 0.9907], True),
+        ([0.0, 0.001], False),
+        ([0.999, 1.0], False),
+        ([0.3] * 30 + [0.9], True),  # one segment makes no curve
+        ([0.3] * 30 + [0.9] * 4, False),
+        ([0.3], True),
+        ([], True),
+    ],
+)
+def test_a_flat_curve_by_hand(scores, flat):
+    assert is_flat(scores) is flat

@@ -32,6 +32,10 @@ def make_counts(lengths, **columns):
     return table.with_columns(**{**nothing, **given})
 
 
+def found_in(table, horizon=0, target="ctr", ranked=False):
+    return table_statistics(table, horizon=horizon, target=target, ranked=ranked)
+
+
 def of_column(row_X, column):
     """The segment before's, whether it is missing, the means, and whether they are."""
     before = row_X[: 2 * len(COLUMNS)].reshape(-1, 2)[column]
@@ -47,7 +51,7 @@ def mean_of(counts, half_life):
 
 def test_counts_of_the_segment_before_and_their_means_by_hand():
     counts = [4, 0, 9, None, 2, 7]
-    found = table_statistics(make_counts([6], comment_count=counts), horizon=0, target="ctr")
+    found = found_in(make_counts([6], comment_count=counts), horizon=0, target="ctr", ranked=False)
     assert found.values_RX.shape == (6, WIDTH) and found.values_RX.dtype == np.float32
     assert found.has_R.tolist() == [False, True, True, True, True, True]
     assert not found.values_RX[0].any()  # the model has a learned token there
@@ -65,9 +69,7 @@ def test_counts_of_the_segment_before_and_their_means_by_hand():
 
 def test_the_ctr_is_that_of_all_clickers_and_viewers_as_they_weigh():
     viewers, clickers = [20, 0, 30, 10], [5, 0, 3, 9]
-    found = table_statistics(
-        make_counts([4], viewers=viewers, clickers=clickers), horizon=0, target="ctr"
-    )
+    found = found_in(make_counts([4], viewers=viewers, clickers=clickers), horizon=0, target="ctr")
     rates = found.values_RX[:, -2 - MEANS - 1 : -1]
     assert rates[1, :2].tolist() == [0.25, 0.0]
     assert rates[2, :2].tolist() == [0.0, 1.0]  # nobody watched the segment before
@@ -75,25 +77,32 @@ def test_the_ctr_is_that_of_all_clickers_and_viewers_as_they_weigh():
         for place, h in enumerate(HALF_LIVES):
             mean = mean_of(clickers[:j], h) / mean_of(viewers[:j], h)
             assert rates[j, 2 + place] == pytest.approx(mean, rel=1e-6)
+    ranked = found_in(make_counts([4], viewers=viewers, clickers=clickers), ranked=True)
+    assert np.array_equal(ranked.values_RX, found.values_RX)
     weights = 2 ** (-np.arange(2, -1, -1) / 3)
     inside, outside = weights @ clickers[:3], weights @ (np.array(viewers) - clickers)[:3]
-    assert np.isnan(found.prior_R[0])
-    assert found.prior_R[3] == pytest.approx(math.log((inside + 0.5) / (outside + 0.5)), rel=1e-6)
+    assert np.isnan(found.mean_logit_R[0])
+    assert found.mean_logit_R[3] == pytest.approx(
+        math.log((inside + 0.5) / (outside + 0.5)), rel=1e-6
+    )
+    now = (inside + 0.5) / (inside + outside + 1)
+    ever = (sum(clickers[:3]) + 0.5) / (sum(viewers[:3]) + 1)
+    assert ranked.mean_logit_R[3] == pytest.approx(math.log(now / ever), rel=1e-6)
 
 
 @pytest.mark.parametrize("target", ["comment_rate", "comment_count"])
 def test_a_rank_starts_from_the_mean_over_that_of_all_segments_so_far(target):
     counts = [2, 2, 8, 1]
-    found = table_statistics(make_counts([4], comment_count=counts), horizon=0, target=target)
-    assert np.isnan(found.prior_R[0]) and found.prior_R[1] == found.prior_R[2] == 0
+    found = found_in(make_counts([4], comment_count=counts), horizon=0, target=target, ranked=True)
+    assert np.isnan(found.mean_logit_R[0]) and found.mean_logit_R[1] == found.mean_logit_R[2] == 0
     expected = math.log((mean_of(counts[:3], 3) + 0.5) / (4 + 0.5))
-    assert found.prior_R[3] == pytest.approx(expected, rel=1e-6)
+    assert found.mean_logit_R[3] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_target_that_is_known_only_later_has_no_mean():
     table = make_counts([3], comment_count=[1, 2, 3])
-    found = table_statistics(table, horizon=0, target="highlight_score")
-    assert np.isnan(found.prior_R).all() and found.has_R.tolist() == [False, True, True]
+    found = found_in(table, target="highlight_score")
+    assert np.isnan(found.mean_logit_R).all() and found.has_R.tolist() == [False, True, True]
     assert known_target("ctr") and known_target("likes") and not known_target("highlight_score")
 
 
@@ -111,7 +120,7 @@ def rooms_with_gaps(seed=0):
 @pytest.mark.parametrize("horizon", [0, 1])
 def test_no_bit_of_a_segment_or_of_what_follows_is_in_its_statistics(horizon):
     table = rooms_with_gaps()
-    before = table_statistics(table, horizon=horizon, target="ctr")
+    before = found_in(table, horizon)
     for changed in (0, 4, 7, 8, 13, 19, 24):
         row = table.row(changed, named=True)
         here = (pl.col("room_id") == row["room_id"]) & (pl.col("segment") == row["segment"])
@@ -119,9 +128,11 @@ def test_no_bit_of_a_segment_or_of_what_follows_is_in_its_statistics(horizon):
             pl.when(here).then(pl.col(n).fill_null(0) + 3).otherwise(pl.col(n)).alias(n)
             for n in COLUMNS
         )
-        after = table_statistics(other, horizon=horizon, target="ctr")
+        after = found_in(other, horizon)
         moved = (before.values_RX != after.values_RX).any(1) | (before.has_R != after.has_R)
-        moved |= ~np.isclose(before.prior_R, after.prior_R, rtol=0, atol=0, equal_nan=True)
+        moved |= ~np.isclose(
+            before.mean_logit_R, after.mean_logit_R, rtol=0, atol=0, equal_nan=True
+        )
         room = table["room_id"] == row["room_id"]
         last = int(np.flatnonzero(room.to_numpy())[-1])
         # A row with horizon 1 predicts the next segment, so it may know its own.
@@ -131,18 +142,18 @@ def test_no_bit_of_a_segment_or_of_what_follows_is_in_its_statistics(horizon):
 @pytest.mark.parametrize("horizon", [0, 1])
 def test_a_cut_room_has_the_same_statistics(horizon):
     table = rooms_with_gaps()
-    whole = table_statistics(table, horizon=horizon, target="ctr")
+    whole = found_in(table, horizon)
     cut = table.filter(pl.col("segment") < 4)
-    short = table_statistics(cut, horizon=horizon, target="ctr")
+    short = found_in(cut, horizon)
     kept = (table["segment"] < 4).to_numpy()
     assert np.array_equal(whole.values_RX[kept], short.values_RX)
-    assert np.array_equal(whole.prior_R[kept], short.prior_R, equal_nan=True)
+    assert np.array_equal(whole.mean_logit_R[kept], short.mean_logit_R, equal_nan=True)
 
 
 @pytest.mark.parametrize("horizon", [0, 1])
 def test_segment_by_segment_is_the_table(horizon):
     table = rooms_with_gaps()
-    expected = table_statistics(table, horizon=horizon, target="ctr")
+    expected = found_in(table, horizon)
     state_RAC = first_state(1)
     for k, row in enumerate(table.iter_rows(named=True)):
         if row["segment"] == 0:
@@ -150,7 +161,7 @@ def test_segment_by_segment_is_the_table(horizon):
         told = {name: row[name] for name in COLUMNS if row[name] is not None}
         after_RAC = advance(state_RAC, counts_row(told)[None])
         seen_RAC = after_RAC if horizon else state_RAC
-        found = statistics(seen_RAC, np.array([row["segment"] + horizon]), "ctr")
+        found = statistics(seen_RAC, np.array([row["segment"] + horizon]), "ctr", ranked=False)
         assert found.values_RX[0] == pytest.approx(expected.values_RX[k], rel=1e-6)
         assert found.has_R[0] == expected.has_R[k]
         state_RAC = after_RAC
@@ -170,7 +181,7 @@ def test_that_a_gift_will_come_is_not_known_before():
     # The column is null where the chat has no gift at all, else 0 up to the first.
     without = make_counts([5], comment_count=[1] * 5)
     gifts = make_counts([5], comment_count=[1] * 5, gifts=[0, 0, 0, 2, 0])
-    before, after = (table_statistics(t, horizon=0, target="ctr") for t in (without, gifts))
+    before, after = (found_in(t) for t in (without, gifts))
     assert np.array_equal(before.values_RX[:4], after.values_RX[:4])
     last, missing, means, none = of_column(after.values_RX[4], COLUMNS.index("gifts"))
     assert (missing, none) == (0.0, 0.0) and last == pytest.approx(math.log1p(2))

@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.store import rooms as prepared
+from contentctr.store.inputs import InputStore
 from contentctr.store.vectors import (
     FeatureStore,
-    InputStore,
     SegmentFeatures,
     StoredRoom,
     data_spec,
@@ -119,7 +119,8 @@ def test_damaged_shards_are_named(store: Path) -> None:
     with pytest.raises(InputError, match="does not say which rooms"):
         FeatureStore(store)
     rooms = [
-        {"room_id": "a", "start": 0, "stop": 9, "visual_fingerprint": "", "text_fingerprint": ""}
+        {"room_id": "a", "start": 0, "stop": 9}
+        | {f"{part}_fingerprint": "" for part in ("visual", "text", "sound")}
     ]
     save_file(feature_tensors(made(4)), path, {"rooms": json.dumps(rooms)})
     with pytest.raises(InputError, match="has 4 rows, not 9"):

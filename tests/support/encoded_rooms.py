@@ -39,6 +39,7 @@ def make_data(root: Path, texts: dict = TEXTS, *, lag: int = 0) -> PreparedRooms
             "split": "train",
             "media": [media.get(r, (None, None))[0] for r in texts],
             "media_kind": [media.get(r, (None, None))[1] for r in texts],
+            "sound": None,
         }
     )
     segments = pl.concat(

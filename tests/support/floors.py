@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from contentctr.config import COUNT_COLUMNS
 from contentctr.evaluate.comparison import compare_with_floors
 from contentctr.evaluate.floors import Measured
+from contentctr.store.statistics import COLUMNS
 
 
 def floors_of(predictions, **changes):
@@ -12,7 +12,7 @@ def floors_of(predictions, **changes):
     own = predictions.with_columns(
         pl.lit("train").alias("split"),
         pl.col("target").alias("ctr"),
-        *(pl.lit(None, pl.UInt32).alias(name) for name in COUNT_COLUMNS),
+        *(pl.lit(None, pl.UInt32).alias(name) for name in COLUMNS if name != "viewers"),
     )
     what = {"target": "ctr", "scale": "none", "is_label": False, "min_viewers": 1, **changes}
     return compare_with_floors(predictions, own, Measured(**what))

@@ -20,12 +20,17 @@ from contentctr.live.service.server import make_server, serving
 from contentctr.models.registry import build_model
 from contentctr.store.statistics import WIDTH
 
-V, T, N = 6, 4, 8
+V, T, X, N = 6, 4, 5, 8
 SPEC = DataSpec(
-    visual_dim=V, text_dim=T, segment_seconds=30.0, simulated=True, statistics_dim=WIDTH
+    visual_dim=V,
+    text_dim=T,
+    segment_seconds=30.0,
+    simulated=True,
+    statistics_dim=WIDTH,
+    sound_dim=X,
 )
-COUNTED = {"statistics": True, "residual": True}
-"""Settings of a model that reads counts."""
+MORE = {"statistics": True, "residual": True, "sound": True}
+"""Settings of a model that reads counts and sound."""
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 

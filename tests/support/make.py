@@ -153,7 +153,9 @@ def make_segments(
         has_comments_S=there,
         horizon=horizon,
     )
-    return with_extra(data, table, model or ModelConfig(), horizon=horizon, target="ctr")
+    return with_extra(
+        data, table, model or ModelConfig(), horizon=horizon, target="ctr", ranked=False
+    )
 
 
 def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
@@ -178,6 +180,7 @@ def write_data(root, *, rooms=12, length=8, v=6, t=5, seed=0, learnable=True):
             "split": splits,
             "media": [None] * rooms,
             "media_kind": [None] * rooms,
+            "sound": [None] * rooms,
         },
         schema=ROOMS_SCHEMA,
     )

@@ -65,6 +65,7 @@ def write_tiny_rooms(
                 "split": split,
                 "media": str(folder) if frames else None,
                 "media_kind": "frames" if frames else None,
+                "sound": None,
             }
         )
     return prepared.write(

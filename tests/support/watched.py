@@ -10,6 +10,7 @@ import numpy as np
 
 from contentctr.batch import DataSpec
 from contentctr.encode.segments import segment_spans
+from contentctr.encode.sound import DIM, SoundEncoder
 from contentctr.live.watch.waiting import Waiting
 from contentctr.prepare.segments import segment_rooms
 from contentctr.rooms.folder import room_from_video
@@ -25,6 +26,8 @@ SPEC = DataSpec(
     simulated=True,
     target="comment_rate",
     statistics_dim=WIDTH,
+    sound_dim=DIM,
+    sound_revision=SoundEncoder().revision,
 )
 
 

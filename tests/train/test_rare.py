@@ -12,6 +12,7 @@ from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model, headline, verdict
 from contentctr.models.registry import MODELS, build_model
 from contentctr.score import checkpoint as checkpoints
+from contentctr.store.statistics import WIDTH
 from contentctr.train.loop import train_model
 from contentctr.train.rooms import RoomsTask
 from contentctr.train.run_folder import read_log
@@ -105,6 +106,15 @@ def test_every_model_of_rooms_starts_at_the_prior(kind):
     torch.manual_seed(0)
     other = build_model(config, DataSpec(visual_dim=3, text_dim=2), known).state_dict()
     assert sum(not torch.equal(one[k], other[k]) for k in one) == 1
+
+
+def test_in_the_residual_form_the_prior_stands_where_no_mean_is_known():
+    words = ["d_model=16", "num_heads=2", "prior=0.02", "statistics=true", "residual=true"]
+    config, known = override(Config(), words), Vocabulary(streamers=["a"], rooms=["r"])
+    spec = DataSpec(visual_dim=3, text_dim=2, statistics_dim=WIDTH)
+    model = build_model(config, spec, known)
+    assert float(model.residual.unknown.detach()) == pytest.approx(math.log(0.02 / 0.98))
+    assert abs(float(model.head.bias.detach())) < 1
 
 
 def test_settings_out_of_range():

@@ -40,6 +40,20 @@ def train(
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Encoded folder.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder.")] = None,
     resume: Resume = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from", metavar="RUN", help="Start from another run's weights, where they fit."
+        ),
+    ] = None,
+    new_head: Annotated[
+        bool | None,
+        typer.Option(
+            "--new-head/--keep-head",
+            help="With --init-from: a new output layer, or the run's. \\[default: new for another "
+            "target]",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how big it is; no more.")] = False,
 ) -> None:
     """Train a recipe. On several devices: accelerate launch -m contentctr train ..."""
@@ -49,11 +63,13 @@ def train(
         return
     if data is None or out is None:
         raise InputError("train needs --data FOLDER and --out FOLDER (or --dry-run)")
+    if new_head is not None and init_from is None:
+        raise InputError("--new-head and --keep-head go with --init-from RUN")
     from contentctr.score.checkpoint import load
     from contentctr.train.loop import train_model as run
 
     with training_exits():
-        best = run(config, data, out, resume=resume)
+        best = run(config, data, out, resume=resume, init_from=init_from, new_head=new_head)
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
     print(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside")
     print(f"best checkpoint: {best}")

@@ -20,6 +20,7 @@ from contentctr.cli.common import (
     print_table,
     print_warnings,
 )
+from contentctr.errors import InputError
 
 Target = Annotated[
     str,
@@ -213,6 +214,10 @@ def encode(
         bool,
         typer.Option("--inputs", help="Store the encoders' inputs, to train the encoders too."),
     ] = False,
+    sound: Annotated[
+        bool,
+        typer.Option("--sound", help="Store features of the rooms' sound too, for model.sound."),
+    ] = False,
     device: Device = "auto",
     engine: Engine = "auto",
     ray: Ray = None,
@@ -238,10 +243,12 @@ def encode(
     if isinstance(found, PreparedPersonal):
         from contentctr.encode.personal import encode_personal
 
+        if sound:
+            raise InputError("encode --sound is for live rooms, not for users' videos")
         counts = encode_personal(found, **settings)
     else:
         from contentctr.encode.rooms import encode_rooms
 
-        counts = encode_rooms(found, **settings)
+        counts = encode_rooms(found, sound=sound, **settings)
     print_warnings(counts.pop("warnings", []))
     print_table(f"Encoded in {data}", counts)

@@ -134,6 +134,7 @@ def watch(
             speech=words,
             delay_s=delay,
             listener=listener,
+            sound=found.config.model.sound,
         )
         notes: list[str] = []
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)

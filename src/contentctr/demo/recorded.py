@@ -21,7 +21,7 @@ from PIL import Image
 
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
-from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.evaluate.evaluate import evaluate_model, verdict
 from contentctr.files import atomic, write_text
 from contentctr.outputs import require_new
 from contentctr.predict.rooms import predict_recording
@@ -125,6 +125,7 @@ Held-out rooms (simulated, {metrics["counts"]["samples"]} samples), Kendall's ta
   each streamer's mean CTR       {mean:.3f}   the model is {model - mean:+.3f} (promised: +0.100)
   the true click probability     {oracle:.3f}   the model reaches {model / oracle:.2f} of it """
         f"""(promised: 0.75)
+{verdict(metrics)}
 
 Made in {seconds:.0f} s, in {out}:
   rooms/                   simulated live rooms, as you would hand in your own

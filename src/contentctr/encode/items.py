@@ -27,9 +27,11 @@ from contentctr.encode.segments import (
     encode_texts,
     segment_frames,
 )
+from contentctr.encode.sound import SoundEncoder, SoundRows
 from contentctr.encode.spec import runtime_of
 from contentctr.errors import InputError, require
 from contentctr.files import digest, read_json
+from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.media import list_images
 from contentctr.rooms.room import Media
 from contentctr.store.folder import PreparedFolder
@@ -50,6 +52,8 @@ VISUAL_PART = {False: ("visual", "has_visual"), True: ("frames", "has_frame", "h
 """Tensors made of pictures, of features and of inputs."""
 TEXT_PART = {False: ("text",), True: ("token_ids", "token_types", "token_mask")}
 """Tensors made of texts, of features and of inputs; the source's flags are beside them."""
+SOUND_PART = ("sound", "has_sound")
+"""Tensors made of sound, where it is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,8 @@ class EncodeSettings:
     device: torch.device
     engine: str | None
     """As `for_inference` takes it."""
+    sound: bool = False
+    """Whether features of the sound are stored too."""
     threads: int = field(default_factory=torch.get_num_threads)
     """Of a worker as of this process: with another number sums of floats have other bits."""
 
@@ -112,16 +118,21 @@ class Item:
     """Texts of each row, [S]; None where no texts are stored."""
     visual_fingerprint: str
     text_fingerprint: str
+    recording: Path | None = None
+    """Where its sound is; None if it has none, or is not wanted."""
+    sound_fingerprint: str = ""
+    """"" where no sound is stored."""
     own: Tensors = field(default_factory=dict)
     """What else is stored of each row."""
 
-    def done(self, entry: Entry | None) -> tuple[bool, bool]:
-        """Whether the pictures, and whether the texts, are stored as they should be."""
+    def done(self, entry: Entry | None) -> tuple[bool, bool, bool]:
+        """Whether the pictures, the texts, and the sound are stored as they should be."""
         if entry is None or entry.stop - entry.start != len(self.spans):
-            return False, False
+            return False, False, False
         return (
             entry.visual_fingerprint == self.visual_fingerprint,
             entry.text_fingerprint == self.text_fingerprint,
+            entry.sound_fingerprint == self.sound_fingerprint,
         )
 
 
@@ -169,7 +180,7 @@ class Source(ABC):
             max_tokens=self.settings.max_text_tokens,
             device=device,
         )
-        return ItemEncoder(self, visual, text)
+        return ItemEncoder(self, visual, text, SoundEncoder() if self.settings.sound else None)
 
     def stored_runtime(self, part: str) -> Runtime | None:
         """What computed the features of `visual` or `text` that are there; None if none are.
@@ -205,11 +216,18 @@ class ItemEncoder:
     """Encodes items and stores them: what a worker does."""
 
     def __init__(
-        self, source: Source, visual: VisualEncoder | StoredVectors, text: TextPairEncoder
+        self,
+        source: Source,
+        visual: VisualEncoder | StoredVectors,
+        text: TextPairEncoder,
+        sound: SoundEncoder | None = None,
     ) -> None:
         self.source, self.settings = source, source.settings
-        self.visual, self.text = visual, text.eval()
-        self.spec = source.spec(visual, text)
+        self.visual, self.text, self.sound = visual, text.eval(), sound
+        spec = source.spec(visual, text)
+        if sound is not None:
+            spec = replace(spec, sound_dim=sound.dim, sound_revision=sound.revision)
+        self.spec = spec
         self.notes: list[str] = []
         """What the user should know of the engines."""
         self._chosen = False
@@ -279,13 +297,18 @@ class ItemEncoder:
         rows: Sequence[object],
         pictures: Sequence[object],
         own: Tensors | None = None,
+        recording: Path | None = None,
     ) -> Item:
         """An item with the hashes of what these encoders would make of it.
 
         The arguments are Item's, and: `rows`, what tells which moments the rows show, and
         `pictures`, what changes when the pictures do.
         """
-        spec = self.spec
+        spec, sound = self.spec, ""
+        if self.sound is not None:
+            heard = None if recording is None else Media(path=recording, kind="video")
+            state = media_state(f"{self.source.item} {name!r}", heard)
+            sound = digest(self.sound.revision, spans, state)
         # Images in a folder are the same by either choice.
         choice = [spec.frames] if media is not None and media.kind == "video" else []
         return Item(
@@ -300,6 +323,8 @@ class ItemEncoder:
             text_fingerprint=digest(
                 spec.text_revision, spec.text_precision, spec.max_text_tokens, pairs
             ),
+            recording=None if self.sound is None else recording,
+            sound_fingerprint=sound,
             own=own or {},
         )
 
@@ -314,15 +339,25 @@ class ItemEncoder:
         path = store / f"{name}.safetensors"
         # A worker that died after it had written the item left it whole.
         entry = shard_index(path).get(item.name) if path.exists() else None
-        has_visual, has_text = item.done(entry)
-        if has_visual and has_text:
+        has_visual, has_text, has_sound = item.done(entry)
+        if has_visual and has_text and has_sound:
             return warnings
         tensors = dict(item.own)
+        heard, listener = None, None
+        if self.sound is not None and has_sound and entry is not None:
+            tensors |= read_entry(entry, SOUND_PART)
+        elif self.sound is not None:
+            heard = SoundRows(self.sound, item.spans)
+            listener = heard.beside(item.media, item.recording)
         if has_visual and entry is not None:
             tensors |= read_entry(entry, VISUAL_PART[self.settings.inputs])
         else:
             make = self._frames if self.settings.inputs else self._visual
-            tensors |= make(item, warnings)
+            tensors |= make(item, warnings, listener)
+        if heard is not None:
+            heard.finish(item.recording, warnings)
+            values_SX, has_S = heard.features(f"{self.source.item} {item.name!r}, sound")
+            tensors |= {"sound": values_SX, "has_sound": has_S.astype(np.uint8)}
         if item.pairs is not None:
             flags = self.source.text_flags(item.pairs)
             if has_text and entry is not None:
@@ -334,11 +369,12 @@ class ItemEncoder:
             tensors=tensors,
             visual_fingerprint=item.visual_fingerprint,
             text_fingerprint=item.text_fingerprint,
+            sound_fingerprint=item.sound_fingerprint,
         )
         write_shard(store, name, [room])
         return warnings
 
-    def _visual(self, item: Item, warnings: list[str]) -> Tensors:
+    def _visual(self, item: Item, warnings: list[str], listener: SoundListener | None) -> Tensors:
         if isinstance(self.visual, StoredVectors):
             return self.visual.read(item.name, len(item.spans))
         visual_SV, has_visual_S = encode_frames(
@@ -349,6 +385,7 @@ class ItemEncoder:
             frames=self.spec.frames,
             batch_size=self.settings.batch_size,
             warnings=warnings,
+            listener=listener,
         )
         what = f"{self.source.item} {item.name!r}, visual encoder {self.visual.name!r}"
         return {"visual": to_half(visual_SV, what), "has_visual": has_visual_S.astype(np.uint8)}
@@ -360,12 +397,19 @@ class ItemEncoder:
         what = f"{self.source.item} {item.name!r}, text encoder {self.text.name!r}"
         return {"text": to_half(text_ST, what)}
 
-    def _frames(self, item: Item, warnings: list[str]) -> Tensors:
+    def _frames(self, item: Item, warnings: list[str], listener: SoundListener | None) -> Tensors:
         assert not isinstance(self.visual, StoredVectors)
         per_row, count = self.spec.frames_per_segment, len(item.spans)
         frames_SFHWC = np.zeros((count, per_row, *self.visual.size, 3), np.uint8)
         has_frame_SF = np.zeros((count, per_row), np.uint8)
-        found = segment_frames(item.media, item.spans, per_row, warnings, frames=self.spec.frames)
+        found = segment_frames(
+            item.media,
+            item.spans,
+            per_row,
+            warnings,
+            frames=self.spec.frames,
+            listener=listener,
+        )
         for number, frame in enumerate(found):
             row, place = divmod(number, per_row)
             if frame is not None:

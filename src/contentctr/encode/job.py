@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from contentctr.encode.items import Item, ItemEncoder, Source
+from contentctr.encode.sound import EXTRA
 from contentctr.errors import InputError
 from contentctr.files import read_json, remove_leftovers
 from contentctr.outputs import require_new
@@ -87,6 +88,12 @@ class _Job:
             for item, warnings in zip(todo, self._encode(todo, ray), strict=True):
                 self.warnings += warnings
                 bar.advance(len(item.spans))
+        sound = self.encoder.sound
+        if sound is not None and not sound.has_shares:
+            self.warnings.append(
+                "sound: shares of speech, singing and music are stored as missing; for them, "
+                f"{EXTRA} and encode again"
+            )
         counts |= self._flags(items)
         self._manifest(counts, complete=True)
         self.warnings[:0] = self.encoder.notes
@@ -100,11 +107,12 @@ class _Job:
 
     def _flags(self, items: Sequence[Item]) -> dict[str, int]:
         """How many rows have pictures, and texts of each kind."""
-        total = dict.fromkeys(("has_visual", *self.source.text_flags(())), 0)
+        stored = ("has_visual",) if self.encoder.sound is None else ("has_visual", "has_sound")
+        total = dict.fromkeys((*stored, *self.source.text_flags(())), 0)
         for item in items:
             path = self.store / f"{room_file(item.name)}.safetensors"
             # What decoded is known from the store alone, where the item was kept.
-            found = read_entry(shard_index(path)[item.name], ("has_visual",))
+            found = read_entry(shard_index(path)[item.name], stored)
             for name, values in (found | self.source.text_flags(item.pairs or ())).items():
                 total[name] += int(values.sum())
         row = f"{self.source.row}s"

@@ -43,6 +43,7 @@ def encode_rooms(
     frames: FrameChoice = "exact",
     batch_size: int | None = None,
     inputs: bool = False,
+    sound: bool = False,
     device: str | torch.device = "cpu",
     engine: str = "auto",
     ray: str | None = None,
@@ -65,6 +66,7 @@ def encode_rooms(
         frames: which picture of a video stands for a frame: see `frames_at`.
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
+        sound: store features of the sound too (encode/sound.py).
         device: where the encoders run.
         engine: what runs them there: auto (the fastest that is installed and gives the same),
             torch, onnx or openvino.
@@ -90,12 +92,15 @@ def encode_rooms(
         inputs=inputs,
         device=torch.device(device),
         engine=checked_engine(engine, device, inputs=inputs, ray=ray),
+        sound=sound,
     )
     if data.manifest().get("source") == "simulate":
         raise InputError(
             f"{data.root}: its features are made by `contentctr simulate features`, without "
             "pictures: there is nothing to encode"
         )
+    if sound and not data.rooms()["sound"].count():
+        raise InputError(f"{data.root}: no room has a recording with sound; encode without --sound")
     return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
 
 
@@ -168,6 +173,7 @@ class RoomsSource(Source):
                 own_pairs,
                 rows=(per_segment, own_spans),
                 pictures=pictures,
+                recording=None if room["sound"] is None else Path(room["sound"]),
             )
 
 

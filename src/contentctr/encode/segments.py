@@ -10,6 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,9 @@ from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
+from contentctr.encode.sound import SoundEncoder, SoundRows
 from contentctr.progress import Progress
+from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.media import frame_times, frames_at
 from contentctr.rooms.room import Media
 from contentctr.store.rooms import encoder_texts
@@ -68,6 +71,8 @@ def encode_segments(
     frames_per_segment: int,
     comment_lag: int,
     frames: FrameChoice = "exact",
+    sound: SoundEncoder | None = None,
+    recording: Path | None = None,
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
@@ -82,6 +87,8 @@ def encode_segments(
         frames_per_segment: frames averaged in a segment.
         comment_lag: see `encoder_texts`.
         frames: which picture of a video stands for a frame.
+        sound: encodes the sound; None: it is not wanted.
+        recording: where that is; None if the room has none.
         batch_size: pictures, or texts, encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
@@ -89,25 +96,34 @@ def encode_segments(
     Raises:
         InputError: the media cannot be read, or an encoder gives numbers float16 cannot hold.
     """
-    pairs = text_pairs(segments, comment_lag)
+    pairs, spans = text_pairs(segments, comment_lag), segment_spans(segments)
+    notes = [] if warnings is None else warnings
+    heard = None if sound is None else SoundRows(sound, spans)
     visual_SV, has_visual_S = encode_frames(
         media,
-        segment_spans(segments),
+        spans,
         visual,
         frames_per_segment=frames_per_segment,
         frames=frames,
         batch_size=batch_size,
-        warnings=warnings,
+        warnings=notes,
         progress=progress,
+        listener=None if heard is None else heard.beside(media, recording),
     )
     text_ST = encode_texts(pairs, text, batch_size=batch_size)
     where = f"room {segments['room_id'][0]!r}" if segments.height else "room"
+    sound_SX = has_sound_S = None
+    if heard is not None:
+        heard.finish(recording, notes)
+        sound_SX, has_sound_S = heard.features(f"{where}, sound")
     return SegmentFeatures(
         visual=to_half(visual_SV, f"{where}, visual encoder {visual.name!r}"),
         text=to_half(text_ST, f"{where}, text encoder {text.name!r}"),
         has_visual=has_visual_S,
         has_speech=np.array([bool(speech) for speech, _ in pairs], dtype=bool),
         has_comments=np.array([bool(comments) for _, comments in pairs], dtype=bool),
+        sound=sound_SX,
+        has_sound=has_sound_S,
     )
 
 
@@ -121,6 +137,7 @@ def encode_frames(
     batch_size: int = 4,
     warnings: list[str] | None = None,
     progress: Progress | None = None,
+    listener: SoundListener | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mean feature of each segment's frames [S, V], and whether it has any [S].
 
@@ -133,6 +150,7 @@ def encode_frames(
         batch_size: pictures encoded at once.
         warnings: messages about the media are added to it.
         progress: advanced by one a segment.
+        listener: of `segment_frames`.
     """
     visual = encoders.for_inference(visual)
     sum_SV = np.zeros((len(spans), visual.dim), np.float32)
@@ -150,7 +168,9 @@ def encode_frames(
         pictures.clear()
         owners.clear()
 
-    found = segment_frames(media, spans, frames_per_segment, warnings, frames=frames)
+    found = segment_frames(
+        media, spans, frames_per_segment, warnings, frames=frames, listener=listener
+    )
     inputs = (None if frame is None else visual.preprocess(frame) for frame in found)
     # Where one thread is wanted it is one for both, as of many workers on a machine.
     with made_ahead(inputs, AHEAD if torch.get_num_threads() > 1 else 0) as made:
@@ -272,13 +292,30 @@ def segment_frames(
     warnings: list[str] | None,
     *,
     frames: FrameChoice = "exact",
+    listener: SoundListener | None = None,
 ) -> Iterator[Image.Image | None]:
-    """The frames of all segments, in order."""
+    """The frames of all segments, in order.
+
+    Args:
+        media: the pictures; None if there are none.
+        spans: start and end of each segment in seconds.
+        frames_per_segment: F.
+        warnings: messages about the media are added to it.
+        frames: which picture of a video stands for a time.
+        listener: is given the sound of a video, in the same pass.
+    """
     times = [time for a, b in spans for time in frame_times(a, b, frames_per_segment)]
     if media is None or not times:
         return iter([None] * len(times))
     share = max(b - a for a, b in spans) / frames_per_segment
-    return frames_at(media, times, frames=frames, tolerance_s=share / 2, warnings=warnings)
+    return frames_at(
+        media,
+        times,
+        frames=frames,
+        tolerance_s=share / 2,
+        warnings=warnings,
+        listener=listener,
+    )
 
 
 def segment_spans(segments: pl.DataFrame) -> list[tuple[float, float]]:

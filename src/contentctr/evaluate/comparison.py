@@ -36,7 +36,7 @@ def compare_with_floors(table: pl.DataFrame, own: pl.DataFrame, what: Measured) 
     samples = table.filter("is_sample")
     floors = {
         name: samples.join(scores, on=KEYS, how="left", maintain_order="left")["floor"]
-        for name, scores in floor_scores(own, what).items()
+        for name, scores in floor_scores(own, what, samples["room_id"]).items()
     }
     rooms, targets = samples["room_id"].to_numpy(), samples["target"].to_numpy()
     scorers = {"model": samples["score"], **floors}

@@ -16,15 +16,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.prepare.targets import raw_target
-from contentctr.windows.statistics import earlier_mean, earlier_statistics
+from contentctr.store.statistics import COLUMNS, HALF_LIVES, table_statistics
 
 HALF_LIFE = 3
 """Of the exponential mean, in segments."""
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 KEYS = ("room_id", "segment")
+_READ = (*KEYS, "streamer_id", "split", "target", "ctr", *COLUMNS)
 _MOST_ROWS = 200_000
-"""Training segments that trees are fitted on; of more, every k-th."""
+"""Training segments that trees are fitted on, of whole rooms; of more rooms, every k-th."""
 _LEAST_ROWS = 50
 _TREES: dict[str, Any] = {
     # Slower and smaller than scikit-learn's own, which learn some thousand segments by heart.
@@ -60,7 +61,9 @@ class Measured:
         return inside if self.scale != "none" else inside[::-1]
 
 
-def floor_scores(own: pl.DataFrame, what: Measured) -> dict[str, pl.DataFrame]:
+def floor_scores(
+    own: pl.DataFrame, what: Measured, rooms: pl.Series | None = None
+) -> dict[str, pl.DataFrame]:
     """Each floor's score of every segment: room_id, segment, floor. By the keys of FLOORS.
 
     Trees are missing where there is nothing to fit them on.
@@ -68,74 +71,129 @@ def floor_scores(own: pl.DataFrame, what: Measured) -> dict[str, pl.DataFrame]:
     Args:
         own: all rooms' segments; floors that learn do so from the split train.
         what: the target.
+        rooms: ids of those that are wanted; None: all.
     """
-    raw = own.with_columns(raw=raw_target(own, what.target))
+    # Only these: a column of the user's may have any name.
+    raw = own.select(*_READ, raw=raw_target(own, what.target))
+    train = raw.filter((pl.col("split") == "train") & pl.col("raw").is_not_null())
+    wanted = raw if rooms is None else raw.filter(pl.col("room_id").is_in(rooms.unique().implode()))
     # A room's first segments have nothing before them, and a new streamer no rooms.
-    means = _streamer_means(raw)
+    means = _streamer_means(train, wanted)
     scores = {
-        "segment_before": raw.select(pl.col("raw").forward_fill().shift(1).over("room_id")),
-        "exponential_mean": raw.select(earlier_mean(pl.col("raw"), HALF_LIFE)),
+        "segment_before": wanted.select(pl.col("raw").forward_fill().shift(1).over("room_id")),
+        "exponential_mean": wanted.select(earlier_mean(pl.col("raw"), HALF_LIFE)),
         "streamer_mean": means.to_frame(),
     }
-    trees = _trees(raw, what)
+    trees = fit_trees(raw.filter(pl.col("split") == "train"), what)
     if trees is not None:
-        scores["trees"] = trees.to_frame()
+        scores["trees"] = pl.DataFrame({"trees": trees(wanted)})
     return {
-        name: own.select(*KEYS, floor=scored.to_series().fill_null(means))
+        name: wanted.select(*KEYS, floor=scored.to_series().fill_null(means))
         for name, scored in scores.items()
     }
 
 
-def _streamer_means(raw: pl.DataFrame) -> pl.Series:
+def earlier_mean(values: pl.Expr, half_life: float) -> pl.Expr:
+    """Exponential mean of the values of all earlier segments of the room.
+
+    The segment k before counts for 2^(-(k - 1) / half_life), and for nothing where its value is
+    null; the weights sum to one.
+    """
+    mean = values.ewm_mean(half_life=half_life, adjust=True, ignore_nulls=False)
+    # Polars gives none at a null itself, where the mean of the values before it still stands.
+    return mean.forward_fill().shift(1).over("room_id")
+
+
+def _streamer_means(train: pl.DataFrame, wanted: pl.DataFrame) -> pl.Series:
     """The mean of each segment's streamer in the training rooms, else the mean of all."""
-    known = raw.filter((pl.col("split") == "train") & pl.col("raw").is_not_null())
-    means = known.group_by("streamer_id").agg(mean=pl.col("raw").mean())
-    joined = raw.join(means, on="streamer_id", how="left", maintain_order="left")
+    means = train.group_by("streamer_id").agg(mean=pl.col("raw").mean())
+    joined = wanted.join(means, on="streamer_id", how="left", maintain_order="left")
     # Without any training target nothing tells, and a constant has no order either way.
-    overall = known["raw"].mean() if known.height else 0.5
+    overall = train["raw"].mean() if train.height else 0.5
     return joined["mean"].fill_null(overall)
 
 
-def _trees(raw: pl.DataFrame, what: Measured) -> pl.Series | None:
-    """Gradient-boosted trees on `earlier_statistics` and the earlier values of the target."""
-    statistics = earlier_statistics(raw, {"raw": pl.col("raw")})
-    fit = (raw["split"] == "train") & raw["target"].is_not_null()
-    if what.target == "ctr":
-        fit &= (raw["viewers"] >= what.min_viewers).fill_null(False)
-    rows = np.flatnonzero(fit.to_numpy())
-    rows = rows[:: -(-len(rows) // _MOST_ROWS) or 1]
-    if len(rows) < _LEAST_ROWS:
-        return None
-    targets = raw["target"].to_numpy()[rows]
-    if what.scale != "none":
-        # Of ranks inside rooms trees learn little, since another room has another scale; the value
-        # itself tells what its segment will rank, and in logs its few peaks do not drown the rest.
-        targets = _in_logs(raw["raw"].to_numpy()[rows])
-    # A number that is never known, or always the same, splits nothing, and scikit-learn fails.
-    telling = [one.name for one in statistics if one.gather(rows).drop_nulls().n_unique() > 1]
-    if not telling or targets.min() == targets.max():
-        return None
-    known_SK = statistics.select(telling).to_numpy()
-    return pl.Series(_fit_and_predict(known_SK, rows, targets, what.is_label))
+class Trees:
+    """Gradient-boosted trees on what a model's statistics token says, and on earlier targets.
+
+    Args:
+        model: of scikit-learn, fitted.
+        telling_K: which numbers it was fitted on.
+        what: the target.
+    """
+
+    def __init__(self, model: Any, telling_K: Bools, what: Measured) -> None:
+        self.model, self.telling_K, self.what = model, telling_K, what
+
+    def __call__(self, segments: pl.DataFrame) -> Floats:
+        """What they say of each segment; some rooms at a time, for the memory."""
+        first_R = np.flatnonzero(
+            np.diff(segments["room_id"].rle_id().to_numpy().astype(int), prepend=-1)
+        )
+        _, at_P = np.unique(first_R // _MOST_ROWS, return_index=True)
+        parts = zip(first_R[at_P], np.append(first_R[at_P][1:], segments.height), strict=True)
+        return np.concatenate([np.empty(0), *(self._of(segments[a:b]) for a, b in parts)])
+
+    def _of(self, segments: pl.DataFrame) -> Floats:
+        known_SK = _known(segments, self.what)[:, self.telling_K]
+        with _one_thread():
+            if self.what.is_label:
+                return np.asarray(self.model.predict_proba(known_SK)[:, 1])
+            return np.asarray(self.model.predict(known_SK))
 
 
-def _fit_and_predict(known_SK: Floats, rows: Ints, targets: Floats, is_label: bool) -> Floats:
-    """Trees fitted on some rows, and what they say of all."""
+def fit_trees(train: pl.DataFrame, what: Measured) -> Trees | None:
+    """Trees fitted on training rooms; None where there is too little to fit them on."""
     # In here: nothing but an evaluation pays for its import.
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    every = -(-train.height // _MOST_ROWS) or 1
+    train = train.filter(pl.col("room_id").rle_id() % every == 0)
+    fit = train["target"].is_not_null()
+    if what.target == "ctr":
+        fit &= (train["viewers"] >= what.min_viewers).fill_null(False)
+    known_RK = _known(train, what)[fit.to_numpy()]
+    targets = _learned(train.filter(fit), what)
+    if len(targets) < _LEAST_ROWS or targets.min() == targets.max():
+        return None
+    # A number that is never known, or always the same, splits nothing, and scikit-learn fails.
+    telling_K = np.fmax.reduce(known_RK) > np.fmin.reduce(known_RK)
+    if not telling_K.any():
+        return None
+    kind = HistGradientBoostingClassifier if what.is_label else HistGradientBoostingRegressor
+    with _one_thread():
+        model = kind(**_TREES).fit(known_RK[:, telling_K], targets)
+    return Trees(model, telling_K, what)
+
+
+def _known(segments: pl.DataFrame, what: Measured) -> Floats:
+    """What trees look at, a row a segment; NaN where there is nothing."""
+    means = segments.select(
+        pl.col("raw").shift(1).over("room_id").alias("before"),
+        *(earlier_mean(pl.col("raw"), life).alias(f"mean_{life}") for life in HALF_LIVES),
+    )
+    ranked = what.scale != "none"
+    counted_SX = table_statistics(segments, horizon=0, target=what.target, ranked=ranked).values_RX
+    return np.concatenate([counted_SX, means.to_numpy()], axis=1)
+
+
+def _learned(segments: pl.DataFrame, what: Measured) -> Floats:
+    """What trees are fitted to.
+
+    Of ranks inside rooms they learn little, since another room has another scale; the value itself
+    tells what its segment will rank, and in logs its few peaks do not drown the rest.
+    """
+    if what.is_label:
+        return (segments["target"] > 0).cast(pl.Float64).to_numpy()
+    if what.scale == "none":
+        return segments["target"].to_numpy()
+    sizes = segments["raw"].abs()
+    typical = sizes.filter(sizes > 0).median()
+    return (segments["raw"].sign() * (sizes / (typical or 1.0)).log1p()).to_numpy()
+
+
+def _one_thread() -> Any:
+    """Beside another busy process, two were 11 times slower (docs/log.md)."""
     from threadpoolctl import threadpool_limits
 
-    # One thread: beside another busy process two were 11 times slower (docs/log.md).
-    with threadpool_limits(1, user_api="openmp"):
-        if is_label:
-            chances = HistGradientBoostingClassifier(**_TREES).fit(known_SK[rows], targets > 0)
-            return np.asarray(chances.predict_proba(known_SK)[:, 1])
-        means = HistGradientBoostingRegressor(**_TREES).fit(known_SK[rows], targets)
-        return np.asarray(means.predict(known_SK))
-
-
-def _in_logs(values: Floats) -> Floats:
-    """log(1 + |value| / typical value), with the value's sign."""
-    sizes = np.abs(values)
-    typical = np.median(sizes[sizes > 0]) if sizes.any() else 1.0
-    return np.sign(values) * np.log1p(sizes / typical)
+    return threadpool_limits(1, user_api="openmp")

@@ -21,7 +21,9 @@ from contentctr.encode.segments import (
     encode_pictures,
     encode_texts,
 )
+from contentctr.encode.sound import SoundEncoder
 from contentctr.live.scorer_segments import LiveSegment
+from contentctr.rooms.listening import Samples
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
 
@@ -44,6 +46,8 @@ class RawSegment:
     """The segment's own, a line each; "" where there are none."""
     counts: Mapping[str, int] | None = None
     """As of LiveSegment."""
+    sound: NDArray[np.floating] | None = None
+    """As of LiveSegment: its features, which `hear` makes."""
 
 
 class LiveEncoder:
@@ -56,9 +60,17 @@ class LiveEncoder:
         visual: f.
         text: g.
         spec: of the model's features.
+        sound: what hears; None for a model that reads no sound.
     """
 
-    def __init__(self, visual: VisualEncoder, text: TextEncoder, spec: DataSpec) -> None:
+    def __init__(
+        self,
+        visual: VisualEncoder,
+        text: TextEncoder,
+        spec: DataSpec,
+        sound: SoundEncoder | None = None,
+    ) -> None:
+        self._sound = sound
         self._visual, self._text, self._spec = for_inference(visual), for_inference(text), spec
         self._device = next(iter(self._visual.parameters())).device
         self._cache: TextCache = OrderedDict()
@@ -83,11 +95,17 @@ class LiveEncoder:
             notes: what the user should know of the engines is added to it.
         """
         found = checkpoint.load_encoders(device, engine=engine, notes=notes)
-        return cls(*found, checkpoint.spec)
+        return cls(*found, checkpoint.spec, checkpoint.load_sound())
 
     def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
         """A picture as `encode` takes it; may be called by several threads."""
         return self._visual.preprocess(image)
+
+    def hear(self, samples: Samples | None) -> NDArray[np.float32] | None:
+        """Features of a segment's samples, as float16 holds them; None without sound."""
+        if self._sound is None or samples is None or not samples.any():
+            return None
+        return to_half(self._sound(samples), "sound").astype(np.float32)
 
     def encode(self, raws: Sequence[RawSegment]) -> list[LiveSegment]:
         """Segments with their features, as float16 holds them.
@@ -113,6 +131,7 @@ class LiveEncoder:
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
+                sound=raw.sound,
             )
             for row, raw in enumerate(raws)
         ]

@@ -165,6 +165,7 @@ class Engine:
                     rows,
                     self.spec,
                     read if self.config.model.statistics else [],
+                    sound=self.config.model.sound,
                 )
                 found = segment_shares(self._model, batch.to(self._device))
                 shares.update(zip(part, found, strict=True))

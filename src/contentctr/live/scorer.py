@@ -36,7 +36,7 @@ from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
-from contentctr.live.scorer_statistics import Followed, LiveStatistics
+from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
 from contentctr.models.contentctr import ContentCTR
 
 T = TypeVar("T")
@@ -156,9 +156,11 @@ class RoomScorer:
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
-            LiveStatistics(max_rooms, self.horizon, spec.target) if reads_counts else None
+            LiveStatistics(max_rooms, self.horizon, spec.target, ranked=spec.target_is_ranked)
+            if reads_counts
+            else None
         )
-        self._has_token = config.model.statistics
+        self._has_token, self._has_sound = config.model.statistics, config.model.sound
         self._rooms: dict[str, _Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
@@ -268,7 +270,9 @@ class RoomScorer:
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
             read = [row.values_X for row in plan.followed[part]] if self._has_token else []
-            batch = as_batch(plan.contents[part], plan.streamers[part], self._spec, read)
+            batch = as_batch(
+                plan.contents[part], plan.streamers[part], self._spec, read, sound=self._has_sound
+            )
             found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
         return torch.cat(found) if found else torch.empty(0)
 
@@ -277,14 +281,19 @@ class RoomScorer:
         if self._statistics is None:
             return
         found: dict[int, Followed] = {}
-        ahead: dict[int, tuple[int, Floats | None]] = {}
-        for task in (task for tasks in plan.rounds for task in tasks):
-            room = task.room
-            begun = self._statistics.state(room.slot) if room.last >= room.first else None
-            last, state_AC = ahead.get(room.slot, (room.last, begun))
-            content = plan.contents[task.row]
-            found[task.row] = row = self._statistics.follow(state_AC, task.index, last, content)
-            ahead[room.slot] = task.index, row.state_AC
+        ahead: dict[int, tuple[int, Floats]] = {}  # each room's last number so far, its state
+        for tasks in plan.rounds:  # no room is twice in one
+            rooms = []
+            for task in tasks:
+                slot, last, state_AC = task.room.slot, task.room.last, None
+                if slot in ahead:
+                    last, state_AC = ahead[slot]
+                elif last >= task.room.first:
+                    state_AC = self._statistics.state(slot)
+                rooms.append(Next(state_AC, last, task.index, plan.contents[task.row]))
+            for task, row in zip(tasks, self._statistics.follow(rooms), strict=True):
+                found[task.row] = row
+                ahead[task.room.slot] = task.index, row.state_AC
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
     def _take(
@@ -304,8 +313,8 @@ class RoomScorer:
         )
         logits = self._decoder.step(step, x_RD[row_R.to(to)])
         if self._model.residual is not None:
-            prior = [followed[task.row].prior for task in tasks if task.place is not None]
-            logits = self._model.residual(logits, torch.tensor(prior, device=to))
+            known = [followed[task.row].mean_logit for task in tasks if task.place is not None]
+            logits = self._model.residual(logits, torch.tensor(known, device=to))
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"

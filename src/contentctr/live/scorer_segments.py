@@ -38,6 +38,8 @@ class LiveSegment:
     """Whether the streamer said anything."""
     has_comments: bool
     """Whether anybody commented."""
+    sound: NDArray[np.floating] | None = None
+    """Features of its sound, [X]; None where it has none, or the model reads none."""
     counts: Mapping[str, int] | None = None
     """What was counted in it, by the columns of store/statistics.py; those not told are unknown.
     A model with statistics reads them from the next score on, never in the segment's own."""
@@ -71,7 +73,10 @@ def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
         _check_counts(segment)
         _check_width(segment, "visual", spec.visual_dim)
         _check_width(segment, "text", spec.text_dim)
-    for name in ("visual", "text"):
+        if segment.sound is not None and not spec.sound_dim:
+            raise _refuse(segment, "sound", "left out, as the model's data has none", "there")
+        _check_width(segment, "sound", spec.sound_dim)
+    for name in ("visual", "text", "sound"):
         _check_values([s for s in segments if getattr(s, name) is not None], name)
 
 
@@ -138,6 +143,8 @@ def as_batch(
     streamer_R: Sequence[int],
     spec: DataSpec,
     statistics: Sequence[NDArray[np.float32] | None] = (),
+    *,
+    sound: bool = False,
 ) -> Batch:
     """R windows of one segment each; None is a segment of which nothing is there.
 
@@ -146,6 +153,7 @@ def as_batch(
         streamer_R: row of each one's streamer in the model's table.
         spec: widths of the features.
         statistics: what each one's token is made of; none for a model without.
+        sound: whether the model reads sound.
     """
     count = len(segments)
     visual_RV = np.zeros((count, 1, spec.visual_dim), np.float32)
@@ -159,6 +167,10 @@ def as_batch(
             visual_RV[row, 0] = segment.visual
         if segment.text is not None:
             text_RT[row, 0] = segment.text
+    extra = {"statistics": _extra(statistics, spec.statistics_dim)} if statistics else {}
+    if sound:
+        heard = [None if segment is None else segment.sound for segment in segments]
+        extra["sound"] = _extra(heard, spec.sound_dim)
     visual, speech, comments = torch.from_numpy(flags_R3).unbind(1)
     return Batch(
         visual_BNV=torch.from_numpy(visual_RV),
@@ -170,7 +182,7 @@ def as_batch(
         valid_BN=torch.ones(count, 1, dtype=torch.bool),
         target_BN=torch.full((count, 1), torch.nan),
         window_B=torch.arange(count),
-        extra={"statistics": _extra(statistics, spec.statistics_dim)} if statistics else {},
+        extra=extra,
     )
 
 

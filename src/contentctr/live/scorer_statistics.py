@@ -34,9 +34,22 @@ class Followed:
 
     values_X: NDArray[np.float32] | None
     """What the token is made of; None where nothing is known."""
-    prior: float
+    mean_logit: float
     """Log-odds of the target's exponential mean; NaN where it is not known."""
     state_AC: Floats
+
+
+@dataclass(frozen=True)
+class Next:
+    """A room's next segment."""
+
+    state_AC: Floats | None
+    """The room's; None: it begins with this segment."""
+    last: int
+    """Number of the segment before, whatever lies between."""
+    index: int
+    segment: LiveSegment | None
+    """With its counts; None: it is missing."""
 
 
 class LiveStatistics:
@@ -46,41 +59,44 @@ class LiveStatistics:
         slots: rooms at once.
         horizon: 1: a segment's own counts are known when the next one is predicted.
         target: what is predicted.
+        ranked: whether that is mapped to [0, 1] inside each room.
     """
 
-    def __init__(self, slots: int, horizon: int, target: str) -> None:
+    def __init__(self, slots: int, horizon: int, target: str, *, ranked: bool) -> None:
         self.ring = Ring(slots, 1, STATE_SHAPE, dtype=torch.float64)
-        self._horizon, self._target = horizon, target
+        self._horizon, self._target, self._ranked = horizon, target, ranked
 
     def state(self, slot: int) -> Floats:
-        """A room's state; read anew, so that nothing is changed before `keep`."""
+        """A room's state; a copy, so that nothing changes before `keep`."""
         state_AC: Floats = self.ring.entries[slot].numpy().copy()
         return state_AC
 
-    def follow(
-        self, state_AC: Floats | None, index: int, last: int, segment: LiveSegment | None
-    ) -> Followed:
-        """What a room's next segment reads.
-
-        Args:
-            state_AC: the room's; None: it begins with this segment.
-            index: the segment's number.
-            last: number of the segment before, whatever lies between.
-            segment: with its counts; None: it is missing.
-        """
-        before_RAC = first_state(1) if state_AC is None else skip(state_AC[None], index - last - 1)
-        counts_A = counts_row(None if segment is None else segment.counts)
-        after_RAC = advance(before_RAC, counts_A[None])
+    def follow(self, rooms: Sequence[Next]) -> list[Followed]:
+        """What the next segments of some rooms read, and the rooms' states after them."""
+        before_RAC = first_state(len(rooms))
+        for row, room in enumerate(rooms):
+            if room.state_AC is not None:
+                before_RAC[row] = room.state_AC
+                if (gap := room.index - room.last - 1) > 0:
+                    before_RAC[row] = skip(before_RAC[row], gap)
+        counts_RA = np.stack(
+            [counts_row(None if r.segment is None else r.segment.counts) for r in rooms]
+        )
+        after_RAC = advance(before_RAC, counts_RA)
         found = statistics(
             after_RAC if self._horizon else before_RAC,
-            np.array([index + self._horizon]),
+            np.array([room.index + self._horizon for room in rooms]),
             self._target,
+            ranked=self._ranked,
         )
-        return Followed(
-            values_X=found.values_RX[0] if found.has_R[0] else None,
-            prior=float(found.prior_R[0]),
-            state_AC=after_RAC[0],
-        )
+        return [
+            Followed(
+                values_X=found.values_RX[row] if found.has_R[row] else None,
+                mean_logit=float(found.mean_logit_R[row]),
+                state_AC=after_RAC[row],
+            )
+            for row in range(len(rooms))
+        ]
 
     def keep(self, slot_R: Tensor, states: Sequence[Floats]) -> None:
         """The states of some rooms after their last segments."""

@@ -180,7 +180,7 @@ class ContentCTR(nn.Module):
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
         sizes = config.model
-        self.fusion = FeatureFusion(spec, sizes, self.modalities)
+        self.fusion = FeatureFusion(spec, sizes, self.modalities if sizes.content else ())
         self.streamer = self.make_streamer(config, vocabulary)
         self.block = self.block_type(sizes)
         self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_layers))
@@ -193,8 +193,8 @@ class ContentCTR(nn.Module):
 
     @property
     def output_bias(self) -> nn.Parameter:
-        """What `model.prior` sets."""
-        return self.head.bias
+        """What `model.prior` sets; in the residual form it stands where no mean is known yet."""
+        return self.head.bias if self.residual is None else self.residual.unknown
 
     @staticmethod
     def make_streamer(config: Config, vocabulary: Vocabulary) -> nn.Module:
@@ -244,5 +244,5 @@ class ContentCTR(nn.Module):
         assert x_BND is not None
         logits_BN = self.decode(x_BND, self.masks(batch))
         if self.residual is not None:
-            logits_BN = self.residual(logits_BN, batch.prior_BN)
+            logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

@@ -67,9 +67,10 @@ class Residual(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
         self.unknown = nn.Parameter(torch.zeros(()))
 
-    def forward(self, logits_BN: Tensor, prior_BN: Tensor | None) -> Tensor:
+    def forward(self, logits_BN: Tensor, mean_logit_BN: Tensor | None) -> Tensor:
         """The sum, [B, N]."""
-        assert prior_BN is not None, "the residual form needs Batch.prior_BN"
-        known_BN = ~prior_BN.isnan()
-        prior_BN = self.scale * prior_BN.nan_to_num(0.0)  # a NaN times 0 is a NaN in gradients
-        return logits_BN + torch.where(known_BN, prior_BN, self.unknown)
+        assert mean_logit_BN is not None, "the residual form needs Batch.mean_logit_BN"
+        known_BN = ~mean_logit_BN.isnan()
+        # A NaN that is not taken would still be a NaN in the gradient.
+        mean_BN = self.scale * mean_logit_BN.nan_to_num(0.0)
+        return logits_BN + torch.where(known_BN, mean_BN, self.unknown)

@@ -41,7 +41,7 @@ class SequenceModel(nn.Module):
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
         sizes = config.model
-        self.fusion = FeatureFusion(spec, sizes, ("visual", "text"))
+        self.fusion = FeatureFusion(spec, sizes, ("visual", "text") if sizes.content else ())
         self.sequence = self.sequence_type(sizes)
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)
@@ -52,20 +52,17 @@ class SequenceModel(nn.Module):
     @property
     def output_bias(self) -> nn.Parameter:
         """What `model.prior` sets."""
-        return self.head.bias
+        # The residual form has the level already, where anything is known.
+        return self.head.bias if self.residual is None else self.residual.unknown
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
         visual_BND, text_BND, *extra = batch.each_segment(self._tokens)
-        assert visual_BND is not None and text_BND is not None
-        mean_BND = visual_BND + text_BND
-        for token_BND in extra:
-            assert token_BND is not None
-            mean_BND = mean_BND + token_BND
-        x_BND = self.sequence(mean_BND / (2 + len(extra)))
+        tokens = [token for token in (visual_BND, text_BND, *extra) if token is not None]
+        x_BND = self.sequence(sum(tokens[1:], tokens[0]) / len(tokens))
         logits_BN: Tensor = self.head(self.norm(x_BND))[..., 0]
         if self.residual is not None:
-            logits_BN = self.residual(logits_BN, batch.prior_BN)
+            logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)
 
     def _tokens(self, batch: Batch) -> tuple[Tensor | None, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
-from contentctr.config import Config
+from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
 from contentctr.errors import InputError
 from contentctr.models import (
     contentctr,
@@ -80,6 +80,11 @@ def model_type(name: str) -> ModelType:
     return MODELS[name]
 
 
+def reads_content(config: ModelConfig) -> bool:
+    """Whether the model that the settings make needs the encoders' features."""
+    return config.content and model_type(config.kind).reads_content
+
+
 def require_task(name: str, task: str) -> None:
     """Refuse a model that predicts something else than `task`.
 
@@ -101,9 +106,9 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """
     sizes = config.model
     kind = model_type(sizes.kind)
-    wanted = (*sizes.extra_tokens, *(["residual"] if sizes.residual else []))
-    for name in wanted:
-        if name not in kind.extra_tokens and not (name == "residual" and kind.extra_tokens):
+    for name in (*EXTRA_TOKENS, "residual"):
+        takes = bool(kind.extra_tokens) if name == "residual" else name in kind.extra_tokens
+        if getattr(sizes, name) and not takes:
             raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     model: nn.Module = kind(config, spec, vocabulary)
     if sizes.prior is not None:

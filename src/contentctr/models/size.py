@@ -56,7 +56,7 @@ def _blank_window(window_len: int, spec: DataSpec) -> Batch:
         target_BN=torch.zeros(1, window_len),
         window_B=torch.zeros(1, dtype=torch.long),
         extra=extra,
-        prior_BN=torch.zeros(1, window_len),
+        mean_logit_BN=torch.zeros(1, window_len),
         ids=IdFeatures(
             room_B=torch.zeros(1, dtype=torch.long),
             hour_BN=torch.zeros(1, window_len, dtype=torch.long),

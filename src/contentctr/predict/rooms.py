@@ -21,7 +21,7 @@ from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.room import Room
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.highlights import find_highlights, highlight_mask
+from contentctr.score.highlights import find_highlights, highlight_mask, is_flat
 from contentctr.score.rooms import score_segments
 from contentctr.transcribe.recogniser import Choice, choice_for, source_of
 from contentctr.transcribe.rooms import hear_room
@@ -83,9 +83,8 @@ def predict_recording(
     checkpoint = load_for(checkpoint, "rooms")
     choice = Choice(asr=asr, language=language, device=torch.device(device).type)
     choice = choice_for(checkpoint.spec.speech_source, choice)
-    room = _read_recording(
-        Path(source), comments, speech, events, streamer_id, started_at, names, choice
-    )
+    room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
+    _require_parts(room, Path(source), choice, checkpoint)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
     warnings = list(room.warnings)
@@ -110,7 +109,6 @@ def _read_recording(
     streamer_id: str,
     started_at: datetime | None,
     names: Mapping[str, str] | None,
-    choice: Choice,
 ) -> Room:
     if source.is_dir():
         given = {
@@ -128,7 +126,7 @@ def _read_recording(
         return read_room(source, names=names)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    room = room_from_video(
+    return room_from_video(
         source,
         comments=comments,
         speech=speech,
@@ -137,12 +135,16 @@ def _read_recording(
         started_at=started_at,
         names=names,
     )
-    if room.media is None and comments is None and speech is None and choice.lacks:
+
+
+def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpoint) -> None:
+    """Stop at a recording of which the model reads nothing."""
+    nothing = room.media is None and room.comments is None and room.speech is None
+    if source.is_file() and nothing and choice.lacks and not checkpoint.config.model.sound:
         raise InputError(
             f"{source}: has sound alone: with no pictures, comments or speech there is nothing to "
             f"score by, as it is not heard ({choice.lacks}); give its --comments or --speech"
         )
-    return room
 
 
 def _with_speech(
@@ -178,6 +180,8 @@ def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
     """What the recording does not have, or has and the model does not know."""
     parts = {"pictures": room.media, "speech": room.speech, "comments": room.comments}
     notes = [f"no {name}: taken as missing" for name, part in parts.items() if part is None]
+    if checkpoint.config.model.sound and room.sound is None:
+        notes.append("no sound: taken as missing")
     if checkpoint.config.model.reads_counts and room.events is None:
         notes.append(
             "no events: the model reads counts of earlier segments, and here knows "
@@ -214,6 +218,8 @@ def _score(
             frames_per_segment=spec.frames_per_segment,
             frames=spec.frames,
             comment_lag=spec.comment_lag,
+            sound=checkpoint.load_sound(),
+            recording=room.sound,
             batch_size=default_batch_size(device),
             warnings=warnings,
             progress=bar,
@@ -225,6 +231,7 @@ def _score(
         checkpoint.config.model,
         horizon=config.horizon,
         target=checkpoint.spec.target,
+        ranked=checkpoint.spec.target_is_ranked,
     )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
@@ -244,6 +251,10 @@ def _write(
 ) -> Prediction:
     starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
     highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
+    if highlights and is_flat(scores_S):
+        warnings.append(
+            "the curve is flat (its odds differ by less than a tenth): the highlights mean little"
+        )
     curve = table.select("segment", "start_s", "end_s").with_columns(
         pl.Series("score", scores_S).fill_nan(None),
         pl.Series("highlight", highlight_mask(scores_S)),

@@ -75,14 +75,16 @@ def _known_rows(
     lasts = segments.group_by("room_id").agg(stop=pl.col("end_s").max())
     known = labels.table.join(lasts, on="room_id")
     unknown = labels.table.join(lasts, on="room_id", how="anti")
-    where = f"{unknown['room_id'].n_unique()} rooms that are not here, such as " + ", ".join(
+    where = "rooms that are not here, such as " + ", ".join(
         map(repr, unknown["room_id"].unique(maintain_order=True).head(_SHOWN))
     )
     if not known.height:
-        raise InputError(f"{labels.path}: all of its {unknown.height} rows are of {where}")
+        raise InputError(f"{labels.path}: every row is of {where}")
     warnings = []
     if unknown.height:
-        warnings.append(f"{labels.path}: left out {unknown.height} rows of {where}")
+        warnings.append(
+            f"{labels.path}: left out {unknown.height} of {labels.table.height} rows, of {where}"
+        )
     ends = pl.col("end_s") > 0 if labels.are_spans else pl.col("end_s") >= 0
     inside = known.filter(ends & (pl.col("start_s") < pl.col("stop")))
     if inside.height < known.height:

@@ -364,6 +364,7 @@ def _room_row(room: Room, num_segments: int) -> dict[str, Any]:
         "split": None,
         "media": None if room.media is None else str(room.media.path.resolve()),
         "media_kind": None if room.media is None else room.media.kind,
+        "sound": None if room.sound is None else str(room.sound.resolve()),
     }
 
 

@@ -93,7 +93,7 @@ def default_scale(segments: pl.DataFrame, target: str) -> TargetScale:
     """
     if target in SHARES:
         return "none"
-    if target in ("comment_rate", "viewers", "clickers", *COUNT_COLUMNS):
+    if target in ("comment_rate", "viewers", "clickers", "commenters", *COUNT_COLUMNS):
         return "rank"
     value = segments.select(raw_target(segments, target)).to_series().drop_nulls()
     return "none" if value.is_between(0, 1).all() else "rank"

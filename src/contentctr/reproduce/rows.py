@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Need = Literal["", "sound", "known target"]
+"""Stored features of sound; a target that is known when its segment has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ class Row:
     has no such row."""
     group: str = ""
     """Heading that the row stands under."""
+    needs: Need = ""
+    """What the data must have; the row is left out where it has not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,8 +38,8 @@ def reproduce(
     A finished run is never repeated; one that was stopped or killed goes on where it was.
 
     Args:
-        what: of live rooms table1, table3, table4, fig4, fig5 or fig6, of personalized highlights
-            table2 or table5, or all of them.
+        what: of live rooms table1, table3, table4, beyond, fig4, fig5 or fig6, of personalized
+            highlights table2 or table5, or all of them.
         data: a prepared and encoded folder of either, with training and test data.
         out: folder of the runs and the page; may have been begun with the same data.
         recipe: name of a recipe, the same for all rows; None: the paper's for this data.

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contentctr.batch import DataSpec
 from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError
 from contentctr.files import digest, file_sha256, read_json, write_json
@@ -26,9 +27,10 @@ from contentctr.models.registry import model_type
 from contentctr.outputs import require_new
 from contentctr.recipes import RECIPES, recipe
 from contentctr.reproduce.plan import TASKS, choose
-from contentctr.reproduce.rows import Picture, Run, Table, TaskPlan
+from contentctr.reproduce.rows import Picture, Reference, Run, Table, TaskPlan
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
+from contentctr.store.statistics import known_target
 from contentctr.train.opened import open_task
 
 
@@ -164,7 +166,7 @@ def open_study(
     spec, tables = found.spec(common), found.data_hash()
     _begin(out, found.root, tables)
     return Study(
-        items=items,
+        items=tuple(fitting(item, spec) for item in items),
         data=found.data,
         out=out,
         recipe=recipe_name,
@@ -172,6 +174,15 @@ def open_study(
         seeds=tuple(range(seeds)),
         data_key=digest(tables, to_dict(spec)),
     )
+
+
+def fitting(item: Table | Picture, spec: DataSpec) -> Table | Picture:
+    """The item without rows that need what the data has not."""
+    if isinstance(item, Picture) or not any(row.needs for row in item.trained):
+        return item
+    has = {"": True, "sound": spec.sound_dim > 0, "known target": known_target(spec.target)}
+    rows = [row for row in item.rows if isinstance(row, Reference) or has[row.needs]]
+    return dataclasses.replace(item, rows=tuple(rows))
 
 
 def _require_recipe(name: str, task: TaskPlan) -> None:

@@ -8,9 +8,9 @@ cut out, a broken stamp), in all streams or in one. The room's runs on, by these
 2. A packet begins a *session*, a stretch of unbroken clock, where its decoding time lies more than
    JITTER_S before the last of its stream, or more than HOLE_S after everything that came. Other
    streams join the session with their first packet within HOLE_S of it.
-3. Where no sound runs, pictures may be as rare as one in PAUSE_S: a session that begins so much
-   later keeps its time, unless the next packets go back to where the clock was before it. Then its
-   stamps were astray.
+3. Up to HOLE_S, time just passed; up to PAUSE_S too where no sound runs, since pictures alone may
+   be as rare as that. Where a stream goes back to where the clock was within SETTLE_S, the stamps
+   between were astray: they are shown in their stream's order, and move nothing.
 4. A session to which all running streams jumped ahead, by at most KEPT_S, keeps its time: that
    much was not recorded, and is a hole. Any other goes on where what was before it ended, as
    players and ffmpeg do it, and none of its packets comes before the end of its own stream.
@@ -57,8 +57,13 @@ class Break:
     """Whether the time between passed in the room too, as a hole."""
     alone: int | None
     """The stream that did so, if others did not."""
+    back: bool = False
+    """Whether it went back at once: a few stamps were astray."""
 
     def __str__(self) -> str:
+        if self.back:
+            way = f"{abs(self.jump_s):.1f} s {'ahead' if self.jump_s > 0 else 'back'}"
+            return f"at {self.at_s:.1f} s its clock goes {way} for a moment: stamps that are astray"
         whose = "its clock"
         if self.alone is not None:
             whose = f"the clock of its {'pictures' if self.alone == PICTURE else 'sound'} alone"
@@ -107,12 +112,14 @@ class _Session:
     """The room's time less the file's; None while it is not known."""
     jump_s: float = 0.0
     """How far it lies from what was before."""
-    before: int = 0
-    """The session that the opener was in, or else the one before."""
+    before: int = -1
+    """The session that the opener was in, or else the one before; -1: it is the first."""
     from_s: float = 0.0
     """What that session's clock was."""
     is_pause: bool = False
-    """Whether what was before it may just have lasted until it."""
+    """Whether time may just have passed before it; then it is one with `before` once it settles."""
+    is_over: bool = False
+    """No stream goes on in it: it was merged into the one before, or its stamps were astray."""
     left: dict[int, float] = field(default_factory=dict)
     """The last decoding time of every other stream then."""
 
@@ -164,7 +171,8 @@ class Clock:
                 self._new.add(stream)
         else:
             number, step_s = track.session, decode_s - track.last_s
-            if step_s < -jitter_s or decode_s > self._sessions[number].now_s + HOLE_S:
+            ahead_s = decode_s - self._sessions[number].now_s
+            if step_s < -jitter_s or (ahead_s > SETTLE_S and self._jumps(number, decode_s)):
                 number = self._session_after(stream, track, decode_s)
             elif step_s > 0:
                 track.step_s = min(step_s, HOLE_S)
@@ -215,6 +223,8 @@ class Clock:
     def _session_of_new(self, stream: int, decode_s: float) -> int:
         """The session of the first packet of a stream in a file."""
         newest = len(self._sessions) - 1
+        while newest >= 0 and self._sessions[newest].is_over:
+            newest -= 1
         if newest >= self._oldest and self._is_near(newest, decode_s):
             return newest
         if newest >= 0:
@@ -224,18 +234,54 @@ class Clock:
                 return newest
         return self._open(stream, decode_s, before=newest)
 
+    def _jumps(self, number: int, decode_s: float) -> bool:
+        """Whether what is ahead of all in a session may be more than time that passed."""
+        session = self._sessions[number]
+        if decode_s > session.now_s + HOLE_S or self._is_back(session, decode_s):
+            return True
+        # Where a stream is alone, the others are no help to tell stray stamps.
+        tracks = (self._sessions[track.session] for track in self._tracks.values())
+        return all(s is session or (s.offset_s is None and s.before == number) for s in tracks)
+
     def _session_after(self, stream: int, track: _Track, decode_s: float) -> int:
         """The session of a packet that does not follow on its stream's last."""
+        session = self._sessions[track.session]
+        if self._is_back(session, decode_s):
+            if session.offset_s is None:
+                self._leave_astray(session, stream)
+            return session.before
         for number in range(len(self._sessions) - 1, track.session, -1):
             if self._is_near(number, decode_s):
                 return number
-        now_s = self._sessions[track.session].now_s
-        is_pause = now_s <= decode_s <= now_s + PAUSE_S and not self._sound_runs(track.session)
+        now_s = session.now_s
+        longest_s = HOLE_S if self._sound_runs(track.session) else PAUSE_S
+        is_pause = now_s <= decode_s <= now_s + longest_s
         return self._open(stream, decode_s, before=track.session, is_pause=is_pause)
 
     def _is_near(self, number: int, decode_s: float) -> bool:
         session = self._sessions[number]
-        return session.begin_s - HOLE_S <= decode_s <= session.now_s + HOLE_S
+        is_near = session.begin_s - HOLE_S <= decode_s <= session.now_s + HOLE_S
+        return is_near and not session.is_over
+
+    def _is_back(self, session: _Session, decode_s: float) -> bool:
+        """Whether a stream left a session that was none for where the clock was before it."""
+        if session.before < 0 or not (session.is_over or session.offset_s is None):
+            return False
+        is_away = decode_s < session.begin_s - JITTER_S or decode_s > session.now_s + SETTLE_S
+        return is_away and session.from_s - JITTER_S <= decode_s <= session.from_s + HOLE_S
+
+    def _leave_astray(self, session: _Session, stream: int) -> None:
+        """Give the newest session, whose stamps were astray, its place in its stream's order."""
+        begin_s = session.first_s.get(stream, session.begin_s)
+        before_s = self._sessions[session.before].offset_s
+        assert before_s is not None
+        at_s = self._ends.get(stream, before_s + session.from_s)
+        session.offset_s, session.is_over = at_s - begin_s, True
+        for other in session.first_s:
+            self._place(session, other, session.offset_s)
+        self.breaks.append(
+            Break(at_s=at_s, jump_s=session.jump_s, kept=False, alone=None, back=True)
+        )
 
     def _sound_runs(self, number: int) -> bool:
         session = self._sessions[number]
@@ -245,10 +291,9 @@ class Clock:
     def _open(self, stream: int, decode_s: float, *, before: int, is_pause: bool = False) -> int:
         new = _Session(begin_s=decode_s, now_s=decode_s, opener=stream, is_pause=is_pause)
         if self._sessions:
-            newest = self._sessions[-1]
-            if newest.from_s - JITTER_S <= decode_s < newest.begin_s - JITTER_S:
-                newest.is_pause = False
             self._settle_newest()
+            if self._sessions[before].is_over:
+                before = self._sessions[before].before
             now_s, track = self._sessions[before].now_s, self._tracks.get(stream)
             new.before, new.from_s, new.jump_s = before, now_s, decode_s - now_s
             if track is not None:
@@ -299,6 +344,19 @@ class Clock:
             session.offset_s = self._continued(session, begin_s, whole)
         for stream in session.first_s:
             self._place(session, stream, session.offset_s)
+        if session.is_pause:
+            self._merge(session)
+
+    def _merge(self, session: _Session) -> None:
+        """Go on in the session before the newest, which a pause alone parts from it."""
+        whole, session.is_over = self._sessions[session.before], True
+        whole.now_s = max(whole.now_s, session.now_s)
+        for kept, new in ((whole.end_s, session.end_s), (whole.last_s, session.last_s)):
+            kept.update({s: max(end_s, kept.get(s, -math.inf)) for s, end_s in new.items()})
+        whole.first_s = {**session.first_s, **whole.first_s}
+        for track in self._tracks.values():
+            if self._sessions[track.session] is session:
+                track.session = session.before
 
     def _continued(self, session: _Session, begin_s: float, whole: bool) -> float:
         """The offset by which a session goes on after what was before it; notes the break."""

@@ -18,6 +18,7 @@ from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.rooms.clock import PICTURE
 from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader
+from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.room import Media
 from contentctr.rooms.video import TimedPacket, Video, picture
 
@@ -164,6 +165,7 @@ def frames_at(
     frames: FrameChoice = "exact",
     tolerance_s: float = 5.0,
     warnings: list[str] | None = None,
+    listener: SoundListener | None = None,
 ) -> Iterator[Image.Image | None]:
     """The picture shown at each time: RGB and upright, or None where there is none.
 
@@ -179,6 +181,7 @@ def frames_at(
         frames: "exact", or "keyframe" for the nearest earlier keyframe, which decodes less.
         tolerance_s: half the time that one image stands for; for folders alone.
         warnings: messages are added to it.
+        listener: is given the sound of a video, in the same pass.
 
     Raises:
         InputError: there is no such file, it has no video stream, or the folder has no images.
@@ -187,7 +190,7 @@ def frames_at(
     notes = [] if warnings is None else warnings
     if media.kind == "frames":
         return _images_at(media.path, times, tolerance_s, notes)
-    return _video_at(media.path, times, frames, notes)
+    return _video_at(media.path, times, frames, notes, listener)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -246,19 +249,29 @@ def _read_image(path: Path, warnings: list[str]) -> Image.Image | None:
 
 
 def _video_at(
-    path: Path, times: Sequence[float], frames: FrameChoice, warnings: list[str]
+    path: Path,
+    times: Sequence[float],
+    frames: FrameChoice,
+    warnings: list[str],
+    listener: SoundListener | None,
 ) -> Iterator[Image.Image | None]:
     with Video(path) as video:
         reader = FrameReader(video, times, frames=frames)
+        if listener is not None:
+            listener.begin(video)
         try:
             for timed in video.packets():
+                if listener is not None:
+                    listener.add(timed)
                 yield from reader.add(timed)
-                if reader.done:
+                if reader.done and (listener is None or listener.done):
                     break
             else:
                 if not video.has_pictures:
                     raise InputError(f"{path}: {_NO_PICTURES}")
                 yield from reader.finish()
+            if listener is not None:
+                listener.finish(path, warnings)
         finally:
             if bad := video.bad + reader.decoder.bad:
                 warnings.append(f"{path}: {bad} packets could not be read or decoded")

@@ -8,12 +8,14 @@ samples of its recording, to the bit. The rules:
 - Where there was no sound, there is silence. Sound that lies before the end of what came already is
   left out, as is all before the room begins.
 - Where no sound has come for LATE_S, there was none: it would come too late for a live room, too.
+  Where the recording has no stream of sound, that is known at once.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import av
@@ -31,6 +33,8 @@ JUMP_S = 0.1
 """ffmpeg has the same bound."""
 LATE_S = 5.0
 """Muxers put sound this far behind its pictures at most."""
+_TOLD_S = 1.0
+"""Less sound than this left out is rounding of stamps."""
 _RATES = (1000, 768_000)
 _LONGEST_S = 30.0
 """Frames of other rates, or longer ones, are damage: made into 16 kHz, they would fill memory."""
@@ -77,7 +81,9 @@ class SoundReader:
                 self._drain()
             self._last = timed.packet
             self._decode(timed.packet)
-        gone = math.floor((self._video.now_s - LATE_S) * RATE)
+        # Where there is no stream of sound at all, a live room has nothing to wait for.
+        late_s = 0.0 if self._video.heard is None else LATE_S
+        gone = math.floor((self._video.now_s - late_s) * RATE)
         if gone > self._end:
             self._end_run()
             self._end = max(self._end, gone)
@@ -170,6 +176,24 @@ class SoundReader:
             # A copy: the frame's memory is FFmpeg's.
             self._samples.append((at + cut, samples[cut:].copy()))
             self._end = self._next
+
+
+def own_length(start_s: float, end_s: float) -> int:
+    """How many samples `SoundReader.take` gives."""
+    return round(end_s * RATE) - round(start_s * RATE)
+
+
+def sound_warnings(name: Path | str, reader: SoundReader) -> list[str]:
+    """What a user should know of a recording's sound, all of which was read."""
+    notes = []
+    if reader.bad:
+        notes.append(f"{name}: {reader.bad} packets of its sound could not be decoded")
+    if reader.left_out_s > _TOLD_S:
+        notes.append(
+            f"{name}: {reader.left_out_s:.1f} s of its sound are left out: they lie before the end "
+            "of what had come"
+        )
+    return notes
 
 
 def _is_sound(frame: AudioFrame) -> bool:

@@ -29,10 +29,11 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
 from contentctr.encode import encoders
 from contentctr.encode.engines.runtime import runtime_in
+from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, model_type, reads_content
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
@@ -64,7 +65,7 @@ class Checkpoint:
     @property
     def reads_content(self) -> bool:
         """Whether the model needs the encoders' features."""
-        return model_type(self.config.model.kind).reads_content
+        return reads_content(self.config.model)
 
     @property
     def trained_on(self) -> DataSpec:
@@ -119,6 +120,19 @@ class Checkpoint:
         model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, self.folder / "model.safetensors")
         return model.to(device).eval()
+
+    def load_sound(self) -> SoundEncoder | None:
+        """What makes the sound's features that the model reads; None if it reads none.
+
+        Raises:
+            InputError: it is not what the model was trained with.
+        """
+        if not self.config.model.sound:
+            return None
+        try:
+            return sound_of_revision(self.spec.sound_revision)
+        except InputError as error:
+            raise InputError(f"{self.folder}: {error}") from None
 
     def load_visual(
         self,

@@ -201,6 +201,7 @@ def _room_row(room: SimulatedRoom) -> dict[str, Any]:
         "split": None,
         "media": None,
         "media_kind": None,
+        "sound": None,
     }
 
 

@@ -125,6 +125,9 @@ class MappedFeatures:
     has_visual: NDArray[np.bool_]
     has_speech: NDArray[np.bool_]
     has_comments: NDArray[np.bool_]
+    sound: MappedRows | None = None
+    """[S, X]; None: none is stored."""
+    has_sound: NDArray[np.bool_] | None = None
 
 
 def matrix_offsets(path: Path, widths: Mapping[str, int], rows: int) -> dict[str, int]:

@@ -38,6 +38,7 @@ ROOMS_SCHEMA: dict[str, Any] = {
     "split": pl.String,
     "media": pl.String,
     "media_kind": pl.String,
+    "sound": pl.String,
 }
 SEGMENTS_SCHEMA: dict[str, Any] = {
     "room_id": pl.String,

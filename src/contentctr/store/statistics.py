@@ -30,6 +30,7 @@ MEAN_HALF_LIFE = 3
 MAX_COUNT = 2**32 - 1
 """Of a segment: what a table's column holds."""
 _A = len(COLUMNS)
+_PLACE = {name: place for place, name in enumerate(COLUMNS)}
 _DECAY_K = np.array([*(2.0 ** (-1 / h) for h in HALF_LIVES), 1.0])
 """Of a segment's weight with every later one; the last, 1, makes the mean of all."""
 _K = len(_DECAY_K)
@@ -54,7 +55,7 @@ class Statistics:
     """X = WIDTH; zeros where nothing is known."""
     has_R: NDArray[np.bool_]
     """Whether anything is."""
-    prior_R: NDArray[np.float32]
+    mean_logit_R: NDArray[np.float32]
     """Log-odds of the target's exponential mean; NaN where it is not known."""
 
 
@@ -93,13 +94,16 @@ def skip(state_RAC: Floats, segments: int) -> Floats:
     return after_RAC
 
 
-def statistics(state_RAC: Floats, number_R: NDArray[np.int64], target: str) -> Statistics:
+def statistics(
+    state_RAC: Floats, number_R: NDArray[np.int64], target: str, *, ranked: bool
+) -> Statistics:
     """What a state says of the segment that follows it.
 
     Args:
         state_RAC: of the segments before the predicted one.
         number_R: of the predicted segment in its room.
         target: what is predicted (DataSpec.target).
+        ranked: whether that is mapped to [0, 1] inside each room.
     """
     last_RA1 = state_RAC[..., -1:]
     sum_RAK, weight_RAK = state_RAC[..., :_MEANS], state_RAC[..., _K : _K + _MEANS]
@@ -118,7 +122,7 @@ def statistics(state_RAC: Floats, number_R: NDArray[np.int64], target: str) -> S
     return Statistics(
         values_RX=np.where(has_R[:, None], values_RX, 0).astype(np.float32),
         has_R=has_R,
-        prior_R=_prior(state_RAC, target).astype(np.float32),
+        mean_logit_R=_mean_logit(state_RAC, target, ranked).astype(np.float32),
     )
 
 
@@ -127,13 +131,14 @@ def known_target(target: str) -> bool:
     return target in ("ctr", "comment_rate", *COLUMNS)
 
 
-def table_statistics(table: pl.DataFrame, *, horizon: int, target: str) -> Statistics:
+def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, ranked: bool) -> Statistics:
     """Statistics of every segment of a table, each from its own room's earlier rows alone.
 
     Args:
         table: of SEGMENTS_SCHEMA; rooms stand together, their segments in order.
         horizon: which segment a row predicts, 0 its own or 1 the next one.
         target: what is predicted.
+        ranked: whether that is mapped to [0, 1] inside each room.
     """
     counts_SA = counts_of(table)
     number_S = table["segment"].to_numpy().astype(np.int64)
@@ -142,7 +147,7 @@ def table_statistics(table: pl.DataFrame, *, horizon: int, target: str) -> Stati
     found = Statistics(
         values_RX=np.zeros((len(number_S), WIDTH), np.float32),
         has_R=np.zeros(len(number_S), np.bool_),
-        prior_R=np.zeros(len(number_S), np.float32),
+        mean_logit_R=np.zeros(len(number_S), np.float32),
     )
     order = np.argsort(-length_R, kind="stable")  # rooms that have ended stand last
     starts_R, length_R = starts_R[order], length_R[order]
@@ -153,10 +158,10 @@ def table_statistics(table: pl.DataFrame, *, horizon: int, target: str) -> Stati
         before_RAC = state_RAC[:alive]
         state_RAC = advance(before_RAC, counts_SA[row_R])
         seen_RAC = state_RAC if horizon else before_RAC
-        here = statistics(seen_RAC, number_S[row_R] + horizon, target)
+        here = statistics(seen_RAC, number_S[row_R] + horizon, target, ranked=ranked)
         found.values_RX[row_R] = here.values_RX
         found.has_R[row_R] = here.has_R
-        found.prior_R[row_R] = here.prior_R
+        found.mean_logit_R[row_R] = here.mean_logit_R
     return found
 
 
@@ -168,8 +173,10 @@ def counts_of(table: pl.DataFrame) -> Floats:
 
 def counts_row(counts: Mapping[str, float] | None) -> Floats:
     """COLUMNS of one segment of a live room, [A]; NaN where they are not told."""
-    counts = counts or {}
-    return np.array([counts.get(name, np.nan) for name in COLUMNS], np.float64)
+    counts_A = np.full(_A, np.nan)
+    for name, count in (counts or {}).items():
+        counts_A[_PLACE[name]] = count
+    return counts_A
 
 
 def _with_missing(value_RM: Floats, known_RM: NDArray[np.bool_]) -> Floats:
@@ -183,22 +190,28 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return out
 
 
-def _prior(state_RAC: Floats, target: str) -> Floats:
+def _mean_logit(state_RAC: Floats, target: str, ranked: bool) -> Floats:
     """Log-odds of the target's exponential mean, [R]; NaN where it is not known.
 
-    The CTR's is that of all clickers and viewers, as they weigh now. A target that is a rank
-    inside the room cannot be known before the room has ended: there it is the logarithm of the
-    exponential mean over the mean of all segments so far, which is 0 in the middle as a rank's is.
+    The CTR's is that of all clickers and viewers, as they weigh now. A target that is mapped to
+    [0, 1] inside its room cannot be known before the room has ended: there it is the logarithm of
+    the exponential mean over the mean of all segments so far, which is 0 in the middle as a rank's
+    is.
     """
     nothing_R = np.full(len(state_RAC), np.nan)
     if not known_target(target):
         return nothing_R
     if target == "ctr":
-        viewers_R = state_RAC[:, _VIEWERS, _RESIDUAL_K]
-        clickers_R = state_RAC[:, _CLICKERS, _RESIDUAL_K]
-        odds_R = (clickers_R + _HALF) / (np.maximum(viewers_R - clickers_R, 0) + _HALF)
-        return np.where(viewers_R > 0, np.log(odds_R), nothing_R)
-    column_RC = state_RAC[:, COLUMNS.index("comment_count" if target == "comment_rate" else target)]
-    means_RK = _ratio(column_RC[:, :_K], column_RC[:, _K:-1]) + _HALF
-    prior_R: Floats = np.log(means_RK[:, _RESIDUAL_K] / means_RK[:, -1])
-    return np.where(column_RC[:, 2 * _K - 1] > 0, prior_R, nothing_R)
+        viewers_RK, clickers_RK = state_RAC[:, _VIEWERS, :_K], state_RAC[:, _CLICKERS, :_K]
+        others_RK = np.maximum(viewers_RK - clickers_RK, 0)
+        if not ranked:
+            odds_RK = (clickers_RK + _HALF) / (others_RK + _HALF)
+            return np.where(viewers_RK[:, -1] > 0, np.log(odds_RK[:, _RESIDUAL_K]), nothing_R)
+        means_RK, seen_R = (clickers_RK + _HALF) / (viewers_RK + 2 * _HALF), viewers_RK[:, -1]
+    else:
+        name = "comment_count" if target == "comment_rate" else target
+        column_RC = state_RAC[:, _PLACE[name]]
+        means_RK = _ratio(column_RC[:, :_K], column_RC[:, _K:-1]) + _HALF
+        seen_R = column_RC[:, 2 * _K - 1]
+    logit_R: Floats = np.log(means_RK[:, _RESIDUAL_K] / means_RK[:, -1])
+    return np.where(seen_R > 0, logit_R, nothing_R)

@@ -3,8 +3,9 @@
     DATA/features/manifest.json       the encoders and settings they come from, counts
     DATA/features/NAME.safetensors    a shard, of one room or of many: `visual` float16 [S, V],
                                       `text` float16 [S, T], `has_visual`, `has_speech`,
-                                      `has_comments` uint8 [S]; which rows are which room's
-                                      stands in its metadata
+                                      `has_comments` uint8 [S], with `encode --sound` also
+                                      `sound` float16 [S, X] and `has_sound`; which rows are which
+                                      room's stands in its metadata
     DATA/visual/                      the same, without texts, where `prepare` wrote features that
                                       came with the data: `visual`, `has_visual`
     DATA/inputs/                      the same for frames and tokens, for training the encoders
@@ -20,8 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
 
 from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
@@ -45,8 +44,6 @@ from contentctr.store.rooms import PreparedRooms
 
 SCHEMA_VERSION = 1
 FLAGS = ("has_visual", "has_speech", "has_comments")
-_OPEN_FILES = 64
-"""Input files held open at once."""
 _SEGMENT_FIELDS = ("segment_seconds", "frames_per_segment", "comment_lag")
 
 
@@ -61,6 +58,9 @@ class SegmentFeatures:
     has_visual: NDArray[np.bool_]
     has_speech: NDArray[np.bool_]
     has_comments: NDArray[np.bool_]
+    sound: NDArray[np.float16] | None = None
+    """[S, X]; zeros where there is none. None: it was not asked for."""
+    has_sound: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.has_visual)
@@ -76,6 +76,8 @@ class StoredRoom:
     visual_fingerprint: str = ""
     """Hash of everything that the visual part depends on; "" if never encoded again."""
     text_fingerprint: str = ""
+    sound_fingerprint: str = ""
+    """"" where no sound is stored."""
 
 
 @dataclass(frozen=True)
@@ -87,28 +89,15 @@ class Entry:
     stop: int
     visual_fingerprint: str
     text_fingerprint: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredInputs:
-    """Encoder inputs of R segments, padded to the longest text among them."""
-
-    frames: Tensor
-    """uint8 [R, F, H, W, 3]; a missing one is all zero."""
-    has_frame: Tensor
-    """bool [R, F]."""
-    token_ids: Tensor
-    """int64 [R, L]."""
-    token_types: Tensor
-    """int64 [R, L]."""
-    token_mask: Tensor
-    """bool [R, L]."""
+    sound_fingerprint: str
 
 
 def feature_tensors(found: SegmentFeatures) -> dict[str, NDArray[Any]]:
     """The tensors of a feature shard."""
-    flags = {name: getattr(found, name).astype(np.uint8) for name in FLAGS}
-    return {"visual": found.visual, "text": found.text, **flags}
+    tensors = {name: getattr(found, name).astype(np.uint8) for name in FLAGS}
+    if found.sound is not None and found.has_sound is not None:
+        tensors |= {"sound": found.sound, "has_sound": found.has_sound.astype(np.uint8)}
+    return {"visual": found.visual, "text": found.text, **tensors}
 
 
 def to_half(values: NDArray[np.floating[Any]], what: str) -> NDArray[np.float16]:
@@ -137,6 +126,7 @@ def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
             "stop": stop,
             "visual_fingerprint": room.visual_fingerprint,
             "text_fingerprint": room.text_fingerprint,
+            "sound_fingerprint": room.sound_fingerprint,
         }
         for room, stop, length in zip(rooms, stops, lengths, strict=True)
     ]
@@ -265,12 +255,15 @@ def shard_index(path: Path) -> dict[str, Entry]:
     Raises:
         InputError: the file is damaged.
     """
-    with _opened(path) as file:
+    with open_shard(path) as file:
         try:
             rooms = json.loads((file.metadata() or {})["rooms"])
             return {
                 r["room_id"]: Entry(
-                    path, r["start"], r["stop"], r["visual_fingerprint"], r["text_fingerprint"]
+                    path,
+                    r["start"],
+                    r["stop"],
+                    *(r[f"{part}_fingerprint"] for part in ("visual", "text", "sound")),
                 )
                 for r in rooms
             }
@@ -284,9 +277,9 @@ def read_entry(entry: Entry, names: Sequence[str] | None = None) -> dict[str, ND
     Raises:
         InputError: the file is damaged, or lacks one of them.
     """
-    with _opened(entry.path) as file:
+    with open_shard(entry.path) as file:
         return {
-            name: _rows(file, entry.path, name, entry.start, entry.stop)
+            name: shard_rows(file, entry.path, name, entry.start, entry.stop)
             for name in (names if names is not None else file.keys())
         }
 
@@ -315,24 +308,33 @@ class FeatureStore:
         """
         require_rooms(self.folder, self.index, rooms)
         entries = [self.index[room_id] for room_id in rooms]
-        flags = {name: np.zeros(sum(rooms.values()), np.bool_) for name in FLAGS}
+        widths = {"visual": self.spec.visual_dim, "text": self.spec.text_dim}
+        names: tuple[str, ...] = FLAGS
+        if self.spec.sound_dim:
+            widths["sound"], names = self.spec.sound_dim, (*FLAGS, "has_sound")
+        flags = {name: np.zeros(sum(rooms.values()), np.bool_) for name in names}
         by_path: dict[Path, list[tuple[Entry, int]]] = {}
         for entry, stop in zip(entries, np.cumsum(list(rooms.values())).tolist(), strict=True):
             by_path.setdefault(entry.path, []).append((entry, stop))
-        widths = {"visual": self.spec.visual_dim, "text": self.spec.text_dim}
         offsets: dict[Path, dict[str, int]] = {}
         for path, found in by_path.items():
             offsets[path] = matrix_offsets(path, widths, max(entry.stop for entry, _ in found))
             _read_flags(path, found, flags)
-        visual, text = (
-            MappedRows(
+        rows = {
+            name: MappedRows(
                 name,
                 [FileRows(e.path, offsets[e.path][name], e.start, e.stop) for e in entries],
                 width,
             )
             for name, width in widths.items()
+        }
+        return MappedFeatures(
+            visual=rows["visual"],
+            text=rows["text"],
+            sound=rows.get("sound"),
+            has_sound=flags.get("has_sound"),
+            **{name: flags[name] for name in FLAGS},
         )
-        return MappedFeatures(visual=visual, text=text, **flags)
 
     def load(self, rooms: Mapping[str, int]) -> SegmentFeatures:
         """The same in memory.
@@ -342,92 +344,33 @@ class FeatureStore:
         """
         found = self.map(rooms)
         rows = torch.arange(len(found.visual))
-        visual, text = found.visual[rows].numpy(), found.text[rows].numpy()
         return SegmentFeatures(
-            visual=visual, text=text, **{name: getattr(found, name) for name in FLAGS}
+            visual=found.visual[rows].numpy(),
+            text=found.text[rows].numpy(),
+            sound=None if found.sound is None else found.sound[rows].numpy(),
+            has_sound=found.has_sound,
+            **{name: getattr(found, name) for name in FLAGS},
         )
 
 
-class InputStore:
-    """Reads rows of stored encoder inputs; a row is a segment of `rooms`, one after the other.
-
-    Args:
-        folder: the store.
-        rooms: room id to its number of segments, in the order wanted.
+def open_shard(path: Path) -> Any:
+    """One file of a store, to be read in parts.
 
     Raises:
-        InputError: as FeatureStore and its `load`.
+        InputError: the file is damaged.
     """
-
-    def __init__(self, folder: Path, rooms: Mapping[str, int]) -> None:
-        self.folder = folder
-        self.spec, _ = read_manifest(folder)
-        self.visual_dim, self.text_dim = self.spec.visual_dim, self.spec.text_dim
-        index = read_index(folder)
-        require_rooms(folder, index, rooms)
-        self._entries = [index[room_id] for room_id in rooms]
-        self._stops = np.cumsum(list(rooms.values()), dtype=np.int64)
-        flags = [read_entry(entry, FLAGS) for entry in self._entries]
-        self.has_visual, self.has_speech, self.has_comments = (
-            torch.from_numpy(np.concatenate([np.zeros(0), *(f[name] for f in flags)]).astype(bool))
-            for name in FLAGS
-        )
-        self._open: OrderedDict[Path, Any] = OrderedDict()
-
-    def __len__(self) -> int:
-        return int(self._stops[-1])
-
-    def read(self, rows: NDArray[np.int64]) -> StoredInputs:
-        """The inputs of some rows, in their order.
-
-        Raises:
-            InputError: a file is damaged.
-        """
-        names = ("frames", "has_frame", "token_ids", "token_types", "token_mask")
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-        for entry, start, stop in self._runs(rows):
-            file = self._file(entry.path)
-            for name in names:
-                parts[name].append(_rows(file, entry.path, name, start, stop))
-        longest = max(p.any(0).sum() for p in parts["token_mask"])
-        for name in ("token_ids", "token_types", "token_mask"):
-            parts[name] = [_pad(p, int(longest)) for p in parts[name]]
-        found = {name: torch.from_numpy(np.concatenate(parts[name])) for name in names}
-        return StoredInputs(
-            frames=found["frames"],
-            has_frame=found["has_frame"].bool(),
-            token_ids=found["token_ids"].long(),
-            token_types=found["token_types"].long(),
-            token_mask=found["token_mask"].bool(),
-        )
-
-    def _runs(self, rows: NDArray[np.int64]) -> Iterator[tuple[Entry, int, int]]:
-        """Neighbouring rows of one room: where it is, and its first and past row."""
-        room_R = np.searchsorted(self._stops, rows, side="right")
-        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(room_R) != 0)) + 1
-        for run in np.split(np.arange(len(rows)), breaks):
-            room = int(room_R[run[0]])
-            entry = self._entries[room]
-            shift = entry.stop - int(self._stops[room])
-            yield entry, int(rows[run[0]]) + shift, int(rows[run[-1]]) + shift + 1
-
-    def _file(self, path: Path) -> Any:
-        if path not in self._open:
-            if len(self._open) >= _OPEN_FILES:
-                self._open.popitem(last=False)
-            self._open[path] = _opened(path)
-        self._open.move_to_end(path)
-        return self._open[path]
-
-
-def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from None
 
 
-def _rows(file: Any, path: Path, name: str, start: int, stop: int) -> NDArray[Any]:
+def shard_rows(file: Any, path: Path, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Some rows of a tensor of an open file.
+
+    Raises:
+        InputError: the file is damaged, or lacks them.
+    """
     try:
         part = file.get_slice(name)
         if stop > part.get_shape()[0]:
@@ -443,10 +386,10 @@ def _read_flags(
     path: Path, found: Sequence[tuple[Entry, int]], flags: Mapping[str, NDArray[np.bool_]]
 ) -> None:
     """Put flags of a shard's rooms at their places, each of which ends before a row."""
-    with _opened(path) as file:
+    with open_shard(path) as file:
         for entry, stop in found:
             for name, target in flags.items():
-                rows = _rows(file, path, name, entry.start, entry.stop)
+                rows = shard_rows(file, path, name, entry.start, entry.stop)
                 target[stop - len(rows) : stop] = rows
 
 
@@ -474,9 +417,3 @@ def require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, 
                 f"{index[room_id].path}: room {room_id!r} must have {count} segments, not "
                 f"{stored}; encode again"
             )
-
-
-def _pad(tokens_RL: NDArray[Any], length: int) -> NDArray[Any]:
-    """Padding alone is cut off or added, so that rows of several rooms fit together."""
-    have = tokens_RL[:, :length]
-    return np.pad(have, ((0, 0), (0, length - have.shape[1])))

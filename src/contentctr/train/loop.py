@@ -8,6 +8,7 @@ the loop never asks which.
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from torch import nn
 
 from contentctr.config import Config, to_dict
 from contentctr.errors import NonFiniteLossError
+from contentctr.files import read_json
 from contentctr.models.registry import require_task
 from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score.checkpoint import load_optimizer
 from contentctr.store.opened import Data
+from contentctr.train.init_from import InitFrom, open_init, told
 from contentctr.train.models import MAY_CHANGE, ModelTraining
 from contentctr.train.opened import open_task
 from contentctr.train.run_folder import RunFolder, begin_run, check_run, read_position
@@ -37,6 +40,8 @@ def train_model(
     out: Path | str,
     *,
     resume: bool = False,
+    init_from: Path | str | None = None,
+    new_head: bool | None = None,
     show_progress: bool = True,
 ) -> Path:
     """Train a model and return the folder of its best checkpoint (Section 4.3.2).
@@ -48,6 +53,10 @@ def train_model(
         out: the run's folder; must be new, unless `resume`.
         resume: go on from RUN/last with the same settings, to the bit; a run that was killed
             before its first checkpoint begins anew.
+        init_from: a run, or a checkpoint, whose weights the new run starts from (`take_over`); a
+            resumed run remembers its own.
+        new_head: with `init_from`, start with a new output layer; None: where the target is
+            another.
         show_progress: show bars.
 
     Raises:
@@ -58,20 +67,43 @@ def train_model(
     task, out = open_task(data), Path(out)
     require_task(config.model.kind, task.name)
     spec = task.spec(config)
+    init, remembered = _init(init_from, new_head, out if resume else None, task.name)
     described = {
         **to_dict(config),
         "data_spec": to_dict(spec),
         "data_hash": task.data_hash(),
+        **({"init_from": remembered} if remembered else {}),
     }
     last = check_run(out, described, resume=resume, may_change=MAY_CHANGE)
     # A piece without any frame, or without any text, leaves an encoder unused.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=config.train.finetune_encoders)
     accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
     process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
-    training = ModelTraining(config, task, spec, last, process)
+    training = ModelTraining(config, task, spec, last, process, init)
+    if training.started_from and last is None and show_progress and process.rank == 0:
+        print(told(training.started_from), file=sys.stderr)
     begin_run(out, described, accelerator)
     run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
     return (out / "best").resolve()
+
+
+def _init(
+    init_from: Path | str | None, new_head: bool | None, resumed: Path | None, task: str
+) -> tuple[InitFrom | None, dict[str, Any] | None]:
+    """The run to start from, and how a run's config.json has it.
+
+    Of a resumed run it is the one that the config.json names; the weights themselves may be gone
+    once the run has a checkpoint of its own.
+    """
+    if init_from is None and resumed is not None and (resumed / "config.json").is_file():
+        remembered = read_json(resumed / "config.json").get("init_from")
+        if remembered is None or (resumed / "last").exists():
+            return None, remembered
+        init_from, new_head = remembered["checkpoint"], remembered["new_head"]
+    if init_from is None:
+        return None, None
+    init = open_init(init_from, task, new_head=new_head)
+    return init, init.described()
 
 
 @dataclass(kw_only=True)

@@ -19,8 +19,9 @@ from contentctr.encode import encoders
 from contentctr.errors import InputError
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
-from contentctr.models.registry import build_model, model_type
+from contentctr.models.registry import build_model, reads_content
 from contentctr.score import checkpoint as checkpoints
+from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
 
@@ -87,6 +88,7 @@ class ModelTraining(ModelObjective):
         spec: what `task` says of its data.
         last: the checkpoint that a run goes on from; None: new weights.
         process: whose share of each batch is wanted.
+        init: the run whose weights new ones start from.
 
     Raises:
         InputError: there is nothing to train on, or a setting does not fit the data.
@@ -96,7 +98,13 @@ class ModelTraining(ModelObjective):
     higher_is_better = True
 
     def __init__(
-        self, config: Config, task: Task, spec: DataSpec, last: Path | None, process: Process
+        self,
+        config: Config,
+        task: Task,
+        spec: DataSpec,
+        last: Path | None,
+        process: Process,
+        init: InitFrom | None = None,
     ) -> None:
         saved = None if last is None else checkpoints.load(last)
         if saved is None:
@@ -108,7 +116,7 @@ class ModelTraining(ModelObjective):
         train = config.train
         self.epochs, self.save_every, self.patience = train.epochs, train.save_every, train.patience
         self.score, self.spec = task.score, spec
-        self.model = _model(config, spec, self.vocabulary, saved)
+        self.model, self.started_from = _model(config, spec, self.vocabulary, saved, init)
         self.optimizer = make_optimizer(self.model, train)
         self._loader, self._validation = task.load(config, self.vocabulary, process)
         self.steps = self._loader.steps
@@ -129,7 +137,10 @@ class ModelTraining(ModelObjective):
             config=self.config,
             spec=self.spec,
             vocabulary=self.vocabulary,
-            info={"position": dataclasses.asdict(position)},
+            info={
+                "position": dataclasses.asdict(position),
+                **({"init_from": self.started_from} if self.started_from else {}),
+            },
         )
 
     def export(self, folder: Path) -> None:
@@ -161,20 +172,35 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def _model(
-    config: Config, spec: DataSpec, vocabulary: Vocabulary, saved: checkpoints.Checkpoint | None
-) -> nn.Module:
-    """The saved model, or a fresh one; with its encoders where they are trained too."""
+    config: Config,
+    spec: DataSpec,
+    vocabulary: Vocabulary,
+    saved: checkpoints.Checkpoint | None,
+    init: InitFrom | None,
+) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The saved model, or a fresh one; with its encoders where they are trained too.
+
+    Returns:
+        The model, and what was taken over from another run, if anything was.
+    """
     finetune = config.train.finetune_encoders
-    if finetune and not model_type(config.model.kind).reads_content:
+    if finetune and not reads_content(config.model):
         raise InputError(
-            f"train.finetune_encoders must be false with model.kind={config.model.kind}, which "
-            "reads no encoder's features"
+            f"train.finetune_encoders must be false with model.kind={config.model.kind} and "
+            f"model.content={str(config.model.content).lower()}, which read no encoder's features"
         )
     if saved is not None:
-        return saved.load_end_to_end() if finetune else saved.load_model()
+        model = saved.load_end_to_end() if finetune else saved.load_model()
+        return model, saved.info.get("init_from")
     torch.manual_seed(config.train.seed)
     model = build_model(config, spec, vocabulary)
-    return _with_encoders(model, spec) if finetune else model
+    taken = None if init is None else take_over(model, init, config, spec, vocabulary)
+    if not finetune:
+        return model, taken
+    if init is not None and init.checkpoint.finetuned:
+        visual, text = init.checkpoint.load_encoders()
+        return EndToEnd(model, visual, text), taken
+    return _with_encoders(model, spec), taken
 
 
 def _with_encoders(model: nn.Module, spec: DataSpec) -> nn.Module:

@@ -19,7 +19,7 @@ from contentctr.errors import InputError
 from contentctr.files import file_sha256
 from contentctr.metrics.average_precision import average_precision
 from contentctr.metrics.ctr import kendall_tau, log_loss
-from contentctr.models.registry import model_type
+from contentctr.models.registry import model_type, reads_content
 from contentctr.score.rooms import score_segments
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.streamer_table import read_streamer_table
@@ -74,7 +74,7 @@ class RoomsTask:
     ) -> tuple[WindowLoader, Validation]:
         """As Task has it."""
         finetune = config.train.finetune_encoders
-        content = model_type(config.model.kind).reads_content
+        content = reads_content(config.model)
         train_data, held_out = (
             load_segments(
                 self.data,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.files import digest
-from contentctr.rooms.sound import SoundReader
+from contentctr.rooms.sound import SoundReader, sound_warnings
 from contentctr.rooms.video import Video
 from contentctr.transcribe.segments import (
     CONTEXT_S,
@@ -22,8 +22,6 @@ from contentctr.transcribe.segments import (
 from contentctr.transcribe.transcript import Growing
 
 Spans = Sequence[tuple[float, float]]
-_TOLD_S = 1.0
-"""Less sound than this left out is rounding of stamps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,19 +107,6 @@ def _segment_sounds(
             yield from known()
         if warnings is not None:
             warnings += sound_warnings(sound.path, reader)
-
-
-def sound_warnings(name: Path | str, reader: SoundReader) -> list[str]:
-    """What a user should know of a recording's sound, all of which was read."""
-    notes = []
-    if reader.bad:
-        notes.append(f"{name}: {reader.bad} packets of its sound could not be decoded")
-    if reader.left_out_s > _TOLD_S:
-        notes.append(
-            f"{name}: {reader.left_out_s:.1f} s of its sound are left out: they lie before the end "
-            "of what had come"
-        )
-    return notes
 
 
 def _key(recogniser: Recogniser, sound: Sound) -> dict[str, object]:

@@ -106,7 +106,10 @@ def made_from(path: Path) -> str | None:
     if path.name != SPEECH_FILE:
         return None
     try:
-        rows = [json.loads(line) for line in _lines(path)]
+        lines = _lines(path)
+        if not lines or f'"{_MARK}"' not in lines[0]:  # many rooms have transcripts of others
+            return None
+        rows = [json.loads(line) for line in lines]
         marks = {str(row.pop(_MARK)) for row in rows}
         [mark] = marks
         source = mark.removeprefix(f"{_MAKER}: ").rpartition(" ")[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 from contentctr.batch import Batch, EncoderInputs, ExtraInput, IdFeatures
 from contentctr.config import DataConfig
 from contentctr.errors import InputError
-from contentctr.store.vectors import InputStore
+from contentctr.store.inputs import InputStore
 from contentctr.windows.loader import EpochLoader, uniform
 from contentctr.windows.segment_data import IntArray, SegmentData
 
@@ -127,7 +127,7 @@ def gather(
         has_comments_BN=data.has_comments_S[rows] & valid,
         valid_BN=valid,
         target_BN=torch.where(valid, data.target_S[rows], torch.nan),
-        prior_BN=None if data.prior_S is None else data.prior_S[rows],
+        mean_logit_BN=None if data.mean_logit_S is None else data.mean_logit_S[rows],
         window_B=torch.from_numpy(which.astype(np.int64)),
     )
 

@@ -18,10 +18,11 @@ from torch import Tensor
 from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
 from contentctr.errors import InputError
+from contentctr.store.inputs import InputStore
 from contentctr.store.mapped import MappedFeatures, MappedRows
 from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
 from contentctr.store.statistics import known_target, table_statistics
-from contentctr.store.vectors import FeatureStore, InputStore, SegmentFeatures
+from contentctr.store.vectors import FeatureStore, SegmentFeatures
 
 IntArray = npt.NDArray[np.int64]
 _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "target")
@@ -72,7 +73,7 @@ class SegmentData:
     texts: they are the encoder's, and would fill the memory."""
     extra: Mapping[str, ExtraRows] = field(default_factory=dict)
     """What the extra tokens of the model are made of, by their names."""
-    prior_S: Tensor | None = None
+    mean_logit_S: Tensor | None = None
     """float32 log-odds of the target's exponential mean before the predicted segment; NaN where it
     is not known. None: the model does not ask."""
     inputs: InputStore | None = None
@@ -136,16 +137,30 @@ def load_segments(
     )
     if split != "all":
         table = table.filter(pl.col("split") == split)
-    found = _found(table, data, vocabulary, horizon, inputs=inputs, content=content)
-    if model is None:
-        return found
-    return with_extra(found, table, model, horizon=horizon, target=data.manifest()["target"])
+    sizes, manifest = model or ModelConfig(), data.manifest()
+    # Sound is stored beside the others, in the same files.
+    stored = content or sizes.sound
+    found = _found(table, data, vocabulary, horizon, inputs=inputs, content=stored)
+    return with_extra(
+        found,
+        table,
+        sizes,
+        horizon=horizon,
+        target=manifest["target"],
+        ranked=manifest.get("target_scale", "none") != "none",
+    )
 
 
 def with_extra(
-    data: SegmentData, table: pl.DataFrame, model: ModelConfig, *, horizon: int, target: str
+    data: SegmentData,
+    table: pl.DataFrame,
+    model: ModelConfig,
+    *,
+    horizon: int,
+    target: str,
+    ranked: bool,
 ) -> SegmentData:
-    """The segments with what the model's extra tokens and its residual form need.
+    """The segments with what the model's extra tokens and its residual form need, and no more.
 
     Args:
         data: the segments.
@@ -153,6 +168,7 @@ def with_extra(
         model: its settings.
         horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
         target: DataSpec.target.
+        ranked: whether that is mapped to [0, 1] inside each room.
 
     Raises:
         InputError: the residual form is asked for, and the target is not known when a segment ends.
@@ -162,15 +178,15 @@ def with_extra(
             f"model.residual must be false with target {target!r}: only the CTR and what is "
             "counted in a segment are known when it has ended"
         )
+    extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
-        return data
-    found = table_statistics(table, horizon=horizon, target=target)
-    extra = dict(data.extra)
+        return dataclasses.replace(data, extra=extra)
+    found = table_statistics(table, horizon=horizon, target=target, ranked=ranked)
     if model.statistics:
         values_SX, has_S = torch.from_numpy(found.values_RX), torch.from_numpy(found.has_R)
         extra["statistics"] = ExtraRows(values_SX=values_SX, has_S=has_S)
-    prior_S = torch.from_numpy(found.prior_R) if model.residual else None
-    return dataclasses.replace(data, extra=extra, prior_S=prior_S)
+    mean_logit_S = torch.from_numpy(found.mean_logit_R) if model.residual else None
+    return dataclasses.replace(data, extra=extra, mean_logit_S=mean_logit_S)
 
 
 def _found(
@@ -204,7 +220,7 @@ def from_features(
         torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows
         for rows in (found.visual, found.text)
     )
-    return from_arrays(
+    data = from_arrays(
         table,
         vocabulary,
         visual_SV=visual_SV,
@@ -214,6 +230,19 @@ def from_features(
         has_comments_S=torch.from_numpy(found.has_comments),
         horizon=horizon,
     )
+    return _with_sound(data, found.sound, found.has_sound)
+
+
+def _with_sound(
+    data: SegmentData,
+    sound_SX: npt.NDArray[np.float16] | MappedRows | Tensor | None,
+    has_sound_S: npt.NDArray[np.bool_] | Tensor | None,
+) -> SegmentData:
+    if sound_SX is None or has_sound_S is None:
+        return data
+    values_SX = torch.from_numpy(sound_SX) if isinstance(sound_SX, np.ndarray) else sound_SX
+    rows = ExtraRows(values_SX=values_SX, has_S=torch.as_tensor(has_sound_S))
+    return dataclasses.replace(data, extra={**data.extra, "sound": rows})
 
 
 def from_arrays(
@@ -307,7 +336,7 @@ def _with_inputs(
     """Segments whose features the model's own encoders will make."""
     rooms = table.group_by("room_id", maintain_order=True).len()
     store = InputStore(data.inputs_dir, dict(rooms.iter_rows()))
-    return from_arrays(
+    found = from_arrays(
         table,
         vocabulary,
         visual_SV=_zeros(len(table), store.visual_dim),
@@ -318,6 +347,7 @@ def _with_inputs(
         horizon=horizon,
         inputs=store,
     )
+    return _with_sound(found, store.sound, store.has_sound)
 
 
 def _zeros(rows: int, width: int) -> Tensor:

@@ -28,7 +28,7 @@ from contentctr.live.redis.worker import MAX_DELIVERIES, Worker
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
-from live_service import COUNTED, N, T, V, make_engine, make_post
+from live_service import MORE, N, T, V, X, make_engine, make_post
 from redis_server import RedisServer
 
 KEYS, PARTITIONS = Keys(), 4
@@ -51,7 +51,7 @@ def client(server):
 
 def make_worker(client, **options):
     engine = options.pop("engine", None) or make_engine(
-        max_rooms=options.pop("max_rooms", 64), sizes=COUNTED
+        max_rooms=options.pop("max_rooms", 64), sizes=MORE
     )
     options = {"partitions": PARTITIONS, "lease_s": 5.0, "report": lambda line: None, **options}
     return Worker(client, engine, **options)
@@ -68,13 +68,14 @@ def segment(room, index, streamer="a"):
         text=values[V:],
         has_speech=True,
         has_comments=index % 2 == 0,
+        sound=rng.normal(size=X).astype(np.float16) if index % 3 else None,
         counts={"viewers": 20, "clickers": index % 5, "likes": len(room) + index},
     )
 
 
 def offline(rooms):
     """Scores of rooms {id: indices} by one scorer, each room alone."""
-    scorer = make_engine(max_rooms=64, sizes=COUNTED).scorer
+    scorer = make_engine(max_rooms=64, sizes=MORE).scorer
     return {
         room: [(index, scorer.score([segment(room, index)])[0].score) for index in indices]
         for room, indices in rooms.items()
@@ -114,6 +115,7 @@ def test_a_message_is_the_segment():
             one,
             visual=one.visual.astype(values) / values(3),
             text=None,
+            sound=one.sound.astype(values),
             has_speech=False,
             has_comments=False,
         )
@@ -126,7 +128,7 @@ def test_a_message_is_the_segment():
         assert message.shown == shown and message.request_id == "q"
         for field in dataclasses.fields(LiveSegment):
             got, expected = getattr(message.segment, field.name), getattr(one, field.name)
-            if field.name == "visual":
+            if field.name in ("visual", "sound"):
                 assert got.dtype == values and (got == expected).all()
             else:
                 assert got == expected, field.name
@@ -281,7 +283,7 @@ def test_bad_messages_are_put_aside(client):
 def test_a_message_that_kills_its_workers_is_put_aside(client):
     class Killer:
         def __init__(self):
-            self.engine = make_engine(max_rooms=64, sizes=COUNTED)
+            self.engine = make_engine(max_rooms=64, sizes=MORE)
 
         def __getattr__(self, name):
             return getattr(self.engine, name)
@@ -368,7 +370,7 @@ def test_the_service_over_redis(client, server):
 
     import httpx
 
-    engine = make_engine(sizes=COUNTED)
+    engine = make_engine(sizes=MORE)
     stopped = []
     worker = make_worker(connect(server.url), poll_s=0.01)
     backend = RedisBackend(connect(server.url), horizon=0, partitions=PARTITIONS, wait_s=3.0)
@@ -378,10 +380,11 @@ def test_the_service_over_redis(client, server):
         wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
         thread.start()
         try:
-            plain = make_engine(sizes=COUNTED)
+            plain = make_engine(sizes=MORE)
             for index in range(3):
                 one = segment("x", index)
-                body = make_post("x", index, title="X", counts=one.counts)
+                heard = None if one.sound is None else one.sound.astype(float).tolist()
+                body = make_post("x", index, title="X", counts=one.counts, sound=heard)
                 answer = http.post(f"{url}/v1/segments", json=body).json()
                 values = {k: np.array(body[k], np.float32) for k in ("visual", "text")}
                 [taken] = plain.score([dataclasses.replace(one, **values, has_comments=False)])

@@ -25,9 +25,10 @@ from contentctr.live.service.routes import EventStream
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import segment_shares
 from live_service import (
-    COUNTED,
+    MORE,
     SPEC,
     N,
+    X,
     b64,
     half,
     make_engine,
@@ -82,14 +83,19 @@ def test_scores_are_the_scorers_and_base64_says_the_same(service):
     assert marks[int(np.argmax(scores))] and sum(marks) == 3  # ceil(11 / 5)
 
 
-def test_posted_counts_are_read_in_later_scores():
-    scorer = make_engine(sizes=COUNTED).scorer
-    with running(make_engine(sizes=COUNTED)) as (client, _):
-        assert client.get("/v1/info").json()["reads_counts"] is True
+def test_posted_counts_and_sound_are_read():
+    scorer = make_engine(sizes=MORE).scorer
+    with running(make_engine(sizes=MORE)) as (client, _):
+        info = client.get("/v1/info").json()
+        assert (info["reads_counts"], info["sound_dim"]) == (True, X)
         for index in range(4):
             counts = {"viewers": 10, "clickers": index, "likes": 5} if index % 2 else None
-            found = client.post("/v1/segments", json=make_post("c", index, counts=counts)).json()
-            [expected] = scorer.score([dataclasses.replace(live("c", index), counts=counts)])
+            heard = np.full(X, index / 4, np.float32) if index != 2 else None
+            sound = None if heard is None else half(heard) if index else heard.tolist()
+            body = make_post("c", index, counts=counts, sound=sound)
+            found = client.post("/v1/segments", json=body).json()
+            one = dataclasses.replace(live("c", index), counts=counts, sound=heard)
+            [expected] = scorer.score([one])
             assert abs(found["score"] - expected.score) <= 1e-6
             assert abs(sum(found["shares"]["last"].values()) - 1) < 1e-6
 
@@ -135,11 +141,14 @@ def test_models_without_a_perceiver_have_no_shares(service):
     client, _ = service
     shares = post(client, "shares", 0).json()["shares"]
     assert set(shares) == {"first", "last"} and abs(sum(shares["first"].values()) - 1) < 1e-6
-    engine = make_engine(sizes=COUNTED)
-    told = [dataclasses.replace(live(index=k), counts={"likes": k}) for k in range(3)]
+    engine = make_engine(sizes=MORE)
+    told = [
+        dataclasses.replace(live(index=k), counts={"likes": k}, sound=np.full(X, k, np.float32))
+        for k in range(3)
+    ]
     for taken in engine.score(told):
         parts = dataclasses.asdict(taken.shares.last)
-        assert abs(sum(parts.values()) - 1) < 1e-6 and parts["statistics"] > 0 == parts["sound"]
+        assert abs(sum(parts.values()) - 1) < 1e-6 and min(parts.values()) > 0
     assert not make_engine("without_text").has_shares
     assert make_engine("without_text").score([live()])[0].shares is None
 
@@ -252,6 +261,8 @@ BAD = {
     "negative count": (make_post(counts={"likes": -1}), "counts.likes"),
     "count in parts": (make_post(counts={"likes": 0.5}), "counts.likes"),
     "count beyond": (make_post(counts={"likes": 2**32}), "counts.likes"),
+    "sound's width": (make_post(sound=[0.5] * 4), "5 numbers"),
+    "sound's base64": (make_post(sound="ab!c"), "sound"),
     "more clickers": (make_post(counts={"clickers": 2, "viewers": 1}), "counts.clickers"),
 }
 

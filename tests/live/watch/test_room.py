@@ -12,6 +12,7 @@ import pytest
 
 from contentctr.encode import encoders
 from contentctr.encode.segments import encode_segments
+from contentctr.encode.sound import SoundEncoder
 from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.scorer_segments import LiveSegment
@@ -26,7 +27,7 @@ from contentctr.rooms.folder import room_from_video
 from contentctr.rooms.media import frame_times, frames_at
 from contentctr.rooms.room import Media
 from contentctr.store.statistics import COLUMNS
-from live_service import COUNTED, b64, half, make_engine, make_picture, make_post, running
+from live_service import MORE, b64, half, make_engine, make_picture, make_post, running
 from recordings import join, record
 from tiny_models import make_tiny_bert, make_tiny_swin
 from videos import make_video
@@ -53,9 +54,11 @@ def offline_scores(models, path, spec=SPEC, **logs):
         text=text,
         frames_per_segment=spec.frames_per_segment,
         comment_lag=spec.comment_lag,
+        sound=SoundEncoder(),
+        recording=room.sound,
         frames=spec.frames,
     )
-    engine = make_engine(spec=spec, sizes=COUNTED)
+    engine = make_engine(spec=spec, sizes=MORE)
     scores = []
     for k in range(table.height):
         segment = LiveSegment(
@@ -68,6 +71,7 @@ def offline_scores(models, path, spec=SPEC, **logs):
             else None,
             has_speech=bool(found.has_speech[k]),
             has_comments=bool(found.has_comments[k]),
+            sound=found.sound[k].astype(np.float32) if found.has_sound[k] else None,
             counts={n: v for n in COLUMNS if (v := table[n][k]) is not None},
         )
         scores.append(engine.score([segment])[0].scored.score)
@@ -102,11 +106,11 @@ def write_logs(folder):
     return {"comments": chat, "speech": speech}
 
 
-def watched_room(path, spec=SPEC, logs=None, delay_s=0.0, lines=None, **options):
+def watched_room(path, spec=SPEC, logs=None, delay_s=0.0, lines=None, sound=False, **options):
     report = (lambda line: None) if lines is None else lines.append
     opened = {part: GrowingLog(log, part, report=report) for part, log in (logs or {}).items()}
     return WatchedRoom(
-        str(path), spec, waiting(report=report, **options), delay_s=delay_s, **opened
+        str(path), spec, waiting(report=report, **options), delay_s=delay_s, sound=sound, **opened
     )
 
 
@@ -138,8 +142,8 @@ def test_live_is_offline_to_the_bit(models, tmp_path, name, lag, frames):
         join(path, one, other)
     logs, found, segments = write_logs(tmp_path), [], []
     watcher = Watcher(
-        LiveEncoder(*models, spec),
-        LocalScorer(make_engine(spec=spec, sizes=COUNTED), found.append),
+        LiveEncoder(*models, spec, SoundEncoder()),
+        LocalScorer(make_engine(spec=spec, sizes=MORE), found.append),
         room_id="x",
         streamer_id="a",
     )
@@ -148,12 +152,13 @@ def test_live_is_offline_to_the_bit(models, tmp_path, name, lag, frames):
         segments.append(segment)
         watcher.take(segment)
 
-    watched_room(path, spec, logs).watch(take)
+    watched_room(path, spec, logs, sound=True).watch(take)
     require_equal(as_offline(segments), offline(path, spec, **logs))
     expected = offline_scores(models, path, spec, **logs)
     if frames == "keyframe":  # the same pictures at other times would tell nothing
         assert expected != offline_scores(models, path, **logs)
     assert [s.counts["comment_count"] for s in segments] == [4, 1, 4, 1]
+    assert any(s.sound.any() for s in segments) is (name != "silent.ts")
     assert len(expected) == 4 and np.ptp(expected) > 1e-4
     assert [f["score"] for f in found] == expected
     assert {f["status"] for f in found} == {"scored"}
@@ -249,7 +254,7 @@ def test_a_watched_room_shows_in_the_service(models, tmp_path):
     path = record(tmp_path / "v.ts", 19.0)
     logs, found = write_logs(tmp_path), []
     with (
-        running(make_engine(spec=SPEC, sizes=COUNTED)) as (client, _),
+        running(make_engine(spec=SPEC, sizes=MORE)) as (client, _),
         closing(Client(str(client.base_url))) as poster,
     ):
 
@@ -257,9 +262,12 @@ def test_a_watched_room_shows_in_the_service(models, tmp_path):
             outbox = Outbox(poster, window_len=8, report=found.append)
             scorer = ServiceScorer(outbox, found.append, title="Songs")
             watcher = Watcher(
-                LiveEncoder(*models, SPEC), scorer, room_id="x", streamer_id=streamer_id
+                LiveEncoder(*models, SPEC, SoundEncoder()),
+                scorer,
+                room_id="x",
+                streamer_id=streamer_id,
             )
-            watched_room(path, logs=logs).watch(watcher.take)
+            watched_room(path, logs=logs, sound=True).watch(watcher.take)
             scorer.close()
 
         watch_it("a")
@@ -287,7 +295,7 @@ def test_a_service_that_encodes(models, tmp_path):
     speech, comments = ([s[n] for s in segments] for n in (3, 4))
     expected = offline_scores(models, path, **logs)
     encoder = LiveEncoder(*models, SPEC)
-    with running(make_engine(spec=SPEC, sizes=COUNTED), encoder=encoder) as (client, _):
+    with running(make_engine(spec=SPEC, sizes=MORE), encoder=encoder) as (client, _):
         assert client.get("/v1/info").json()["encodes"] is True
         for k in range(3):
             body = {

@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 from contentctr.errors import InputError
 from contentctr.outputs import MARKER
 from contentctr.prepare.klm3 import buckets, settings
-from contentctr.prepare.klm3.prepare import prepare_klm3
+from contentctr.prepare.klm3.prepare import benchmark_splits, prepare_klm3
 from contentctr.prepare.klm3.segments import OWN_SCHEMA
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
@@ -306,7 +306,7 @@ def test_killed_at_every_step_it_goes_on_to_the_same_bytes(tmp_path, monkeypatch
 RUN = """
 import sys
 from contentctr.prepare.klm3 import buckets
-from contentctr.prepare.klm3.prepare import prepare_klm3
+from contentctr.prepare.klm3.prepare import benchmark_splits, prepare_klm3
 buckets._BUCKET_BYTES = 40_000
 print("ready", flush=True)
 prepare_klm3(sys.argv[1], sys.argv[2], show_progress=False)
@@ -381,6 +381,8 @@ def test_the_benchmarks_rooms(source, data, tmp_path, monkeypatch):
     order = sorted((r for r in sizes if sizes[r] >= 5), key=lambda r: (-counts[r], int(r)))
     assert chosen.rooms()["room_id"].to_list() == sorted(order[:20])
     assert chosen.manifest()["counts"]["rooms_by_split"] == {"train": 14, "val": 2, "test": 4}
+    starts = chosen.rooms().sort("started_at")["split"].to_list()
+    assert starts == ["train"] * 14 + ["val"] * 2 + ["test"] * 4
     ids = chosen.rooms()["room_id"].to_list()
     wanted = data.segments().filter(pl.col("room_id").is_in(ids)).drop("split")
     assert_frame_equal(chosen.segments().drop("split"), wanted, check_exact=True)
@@ -388,6 +390,22 @@ def test_the_benchmarks_rooms(source, data, tmp_path, monkeypatch):
     write_klm3(tmp_path / "few", rooms=5, sessions=0.1, shards=1)
     with pytest.raises(InputError, match="no room has 5 segments and 5 sessions"):
         prepare(tmp_path / "few", tmp_path / "out2", rooms="benchmark")
+
+
+@pytest.mark.parametrize(
+    ("rooms", "wanted"), [(27, (18, 2, 7)), (10, (7, 1, 2)), (9, (6, 0, 3)), (1, (0, 0, 1))]
+)
+def test_the_published_split_rounds_down(rooms, wanted):
+    """int(n x 0.7), int(n x 0.1), the rest; rooms of one start part by their id."""
+    table = pl.DataFrame(
+        {"live_id": range(rooms), "started_at": [n // 3 for n in range(rooms)][::-1]}
+    )
+    found = benchmark_splits(table)
+    assert found["live_id"].to_list() == table["live_id"].to_list()
+    order = found.sort("started_at", "live_id")["split"].to_list()
+    assert order == [
+        s for s, n in zip(("train", "val", "test"), wanted, strict=True) for _ in range(n)
+    ]
 
 
 def test_missing_tables_are_said_and_leave_out_what_depends_on_them(tmp_path):

@@ -138,7 +138,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
         "shown": json.dumps(shown_json),
         "request_id": request_id,
     }
-    for name in ("visual", "text"):
+    for name in ("visual", "text", "sound"):
         values = getattr(segment, name)
         if values is not None:
             half = values.dtype == np.float16
@@ -185,6 +185,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         index=_whole(fields, "index"),
         visual=_values(fields, "visual"),
         text=_values(fields, "text"),
+        sound=_values(fields, "sound"),
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),

@@ -40,6 +40,7 @@ def to_segment(post: SegmentIn) -> LiveSegment:
         streamer_id=post.streamer_id,
         index=post.index,
         visual=_features(post.visual, "visual"),
+        sound=_features(post.sound, "sound"),
         text=text,
         has_speech=post.has_speech,
         has_comments=post.has_comments,
@@ -73,6 +74,7 @@ def to_raw(post: SegmentIn, preprocess: Callable[[Image.Image], NDArray[np.uint8
         pictures=tuple(pictures),
         speech=(post.speech or "").strip(),
         comments="\n".join(comment for comment in comments if comment),
+        sound=_features(post.sound, "sound"),
         counts=_counts(post),
     )
 

@@ -99,6 +99,7 @@ async def get_info(service: TheService) -> Response:
             "frames": spec.frames,
             "encodes": service.encoder is not None,
             "has_shares": service.engine.has_shares,
+            "sound_dim": spec.sound_dim if service.engine.config.model.sound else 0,
             "reads_counts": service.engine.config.model.reads_counts,
             "max_rooms": service.engine.scorer.max_rooms,
             "full_age": ranking.full_age,

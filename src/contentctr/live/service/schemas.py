@@ -96,6 +96,9 @@ class SegmentIn(_Request):
     text: Floats | Base64 | None = Field(
         None, description="Feature of speech and comments, as `visual`."
     )
+    sound: Floats | Base64 | None = Field(
+        None, description="Feature of the sound, as `visual`, for a model that reads it."
+    )
     has_speech: bool = Field(False, description="With `text`: whether anything was said.")
     has_comments: bool = Field(False, description="With `text`: whether anybody commented.")
     frames: Annotated[list[str], Field(max_length=16)] | None = Field(
@@ -267,6 +270,7 @@ class InfoOut(BaseModel):
     )
     encodes: bool
     has_shares: bool
+    sound_dim: int = Field(description="Numbers of `sound`; 0: the model reads none.")
     reads_counts: bool = Field(description="Whether scores depend on the `counts` of segments.")
     max_rooms: int
     full_age: float

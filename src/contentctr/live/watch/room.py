@@ -20,7 +20,9 @@ from contentctr.live.watch.logs import GrowingLog
 from contentctr.live.watch.video import WatchedSegment, WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.prepare.segments import segment_rooms
+from contentctr.rooms.listening import Samples
 from contentctr.rooms.room import Room
+from contentctr.rooms.sound import own_length
 from contentctr.store.statistics import COLUMNS
 
 DELAY_S = 2.0
@@ -37,6 +39,7 @@ class WatchedRoom:
         speech: its transcript.
         delay_s: how long a segment waits for lines of the two.
         listener: hears it, where it has no transcript.
+        sound: whether segments are given out with their sound.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class WatchedRoom:
         speech: GrowingLog | None = None,
         delay_s: float = DELAY_S,
         listener: Listener | None = None,
+        sound: bool = False,
     ) -> None:
         self.count = 0
         """Segments given out."""
         assert speech is None or listener is None
-        self._video = WatchedVideo(source, spec, waiting, listen=listener is not None)
+        self._has_sound, listen = sound, sound or listener is not None
+        self._video = WatchedVideo(source, spec, waiting, listen=listen)
         self._listener = listener
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech
@@ -96,19 +101,27 @@ class WatchedRoom:
 
     def _watch(self, take: Callable[[WatchedSegment], None]) -> None:
         for segment in self._video.segments():
-            if not self._video.has_pictures and not self._logs and self._listener is None:
+            listens = self._listener is not None or self._has_sound
+            if not self._video.has_pictures and not self._logs and not listens:
                 raise InputError(
                     f"{self._source}: has sound alone: with no pictures, comments or speech there "
                     "is nothing to score by; give its --comments or --speech"
                 )
             if self._listener is not None:
                 # Before its chat is waited for: that may be written meanwhile.
-                segment = replace(segment, speech=self._listener.hear(segment), sound=None)
+                segment = replace(segment, speech=self._listener.hear(segment))
+            segment = replace(segment, sound=self._own_sound(segment))
             self._await_lines(segment.end_s)
             take(self._with_texts(segment))
             self.count += 1
             if self._waiting.stopped:
                 break
+
+    def _own_sound(self, segment: WatchedSegment) -> Samples | None:
+        """The segment's sound without what lies before it."""
+        if segment.sound is None or not self._has_sound:
+            return None
+        return segment.sound[-own_length(segment.start_s, segment.end_s) :]
 
     def _await_lines(self, end_s: float) -> None:
         """Read the logs; wait for lines of the segment, if its pictures have come only now."""

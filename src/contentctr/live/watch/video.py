@@ -22,9 +22,8 @@ from contentctr.rooms.clock import SETTLE_S
 from contentctr.rooms.frames import FrameReader
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.media import frame_times
-from contentctr.rooms.sound import SoundReader
+from contentctr.rooms.sound import SoundReader, sound_warnings
 from contentctr.rooms.video import TimedPacket, Video
-from contentctr.transcribe.recording import sound_warnings
 from contentctr.transcribe.segments import CONTEXT_S, Samples
 
 _HELD_BYTES = 128 << 20
@@ -44,7 +43,7 @@ class WatchedSegment:
     pictures: tuple[Image.Image, ...]
     """Of its frames' times; those for which there is none are left out."""
     sound: Samples | None = None
-    """Of CONTEXT_S before it and of itself, where it is listened to."""
+    """Of itself, where it is listened to; from WatchedVideo with CONTEXT_S before it."""
     speech: str = ""
     comments: str = ""
     """A line each, as prepared rooms have them."""

@@ -59,6 +59,7 @@ class Watcher:
             pictures=tuple(self._encoder.preprocess(image) for image in seen.pictures),
             speech=seen.speech,
             comments=seen.comments,
+            sound=self._encoder.hear(seen.sound),
             counts=seen.counts,
         )
         [segment] = self._encoder.encode([raw])
@@ -109,6 +110,7 @@ class ServiceScorer:
             "index": segment.index,
             "visual": base64_of(segment.visual),
             "text": base64_of(segment.text),
+            "sound": base64_of(segment.sound),
             "has_speech": segment.has_speech,
             "has_comments": segment.has_comments,
             "counts": segment.counts or None,

@@ -107,7 +107,8 @@ def prepare_klm3(
         rooms: "all", or "benchmark": the 10,000 with most sessions, of those with at least 5
             segments and 5 sessions begun by the start of the last one (ties: the lower id).
         val: share of validation rooms; None: 0.1.
-        test: share of test rooms; None: 0.1, and 0.2 for the benchmark's rooms.
+        test: share of test rooms; None: 0.1. Without both, the benchmark's rooms are split as
+            published (`benchmark_splits`).
         zone: time zone of datetimes that name none.
         ray: the Ray cluster whose machines work on the buckets of rooms, as `run_over` takes it;
             None: here. The files are read, and dealt into buckets, here.
@@ -264,9 +265,11 @@ class _Job:
             .dt.replace_time_zone("UTC")
             .cast(ROOMS_SCHEMA["started_at"])
         )
-        return assign_splits(
-            stats.with_columns(started_at=started), val=self.settings.val, test=self.settings.test
-        )
+        stats = stats.with_columns(started_at=started)
+        shares = self.settings.val, self.settings.test
+        if self.settings.rooms == "benchmark" and shares == BENCHMARK_SHARES:
+            return benchmark_splits(stats)
+        return assign_splits(stats, val=shares[0], test=shares[1])
 
     def _require_overlap(self, stats: pl.DataFrame) -> None:
         if stats["overlapping"].sum():
@@ -376,6 +379,17 @@ def _finished(table: pl.DataFrame, chosen: pl.DataFrame, settings: Settings) -> 
         .select(pl.col(name).cast(kind) for name, kind in columns.items())
         .sort("room_id", "segment")
     )
+
+
+def benchmark_splits(rooms: pl.DataFrame) -> pl.DataFrame:
+    """`rooms` with the published split: by start the first 70 %, then 10 %, each rounded down.
+
+    Rooms that start together may part, as they do there; the lower id comes first.
+    """
+    train, val = int(rooms.height * 0.7), int(rooms.height * 0.1)
+    names = ["train"] * train + ["val"] * val + ["test"] * (rooms.height - train - val)
+    by_start = rooms.sort("started_at", "live_id").select("live_id", split=pl.Series(names))
+    return rooms.join(by_start, on="live_id", how="left", maintain_order="left")
 
 
 def _table(name: str) -> str:

@@ -150,5 +150,6 @@ def _room_table(rooms: pl.DataFrame) -> pl.DataFrame:
         split="split",
         media=pl.lit(None),
         media_kind=pl.lit(None),
+        sound=pl.lit(None),
     )
     return table.select(pl.col(k).cast(v) for k, v in ROOMS_SCHEMA.items()).sort("room_id")
