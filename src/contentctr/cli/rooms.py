@@ -208,7 +208,7 @@ def encode(
     ] = Frames.exact,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Pictures or texts encoded at once. \\[default: 4 on a CPU, else 64]"),
+        typer.Option(help="Pictures or texts encoded at once. \\[default: 4 on a CPU, else 128]"),
     ] = None,
     inputs: Annotated[
         bool,
