@@ -20,12 +20,20 @@ class SoundListener:
     Args:
         spans: start and end of each segment in seconds, ascending.
         take: given the samples of each, in order.
+        before_s: seconds of sound before each span that are given with it.
+        first: the spans before this one are not wanted.
     """
 
     def __init__(
-        self, spans: Sequence[tuple[float, float]], take: Callable[[Samples], None]
+        self,
+        spans: Sequence[tuple[float, float]],
+        take: Callable[[Samples], None],
+        *,
+        before_s: float = 0.0,
+        first: int = 0,
     ) -> None:
-        self._spans, self._take, self._given = spans, take, 0
+        self._spans, self._take, self._given = spans, take, first
+        self._before_s = before_s
         self._reader: SoundReader | None = None
 
     @property
@@ -59,11 +67,13 @@ class SoundListener:
 
     def _give(self) -> None:
         assert self._reader is not None
-        while not self.done and self._spans[self._given][1] <= self._reader.known_s:
+        while not self.done:
             start_s, end_s = self._spans[self._given]
+            self._reader.drop_before(start_s - self._before_s)
+            if end_s > self._reader.known_s:
+                break
             self._given += 1
-            self._take(self._reader.take(start_s, end_s))
-            self._reader.drop_before(end_s)
+            self._take(self._reader.take(start_s - self._before_s, end_s))
 
 
 def listen(path: Path, listener: SoundListener, warnings: list[str]) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.files import digest
-from contentctr.rooms.sound import SoundReader, sound_warnings
-from contentctr.rooms.video import Video
+from contentctr.rooms.listening import SoundListener, listen
 from contentctr.transcribe.segments import (
     CONTEXT_S,
     Heard,
@@ -59,54 +57,27 @@ def hear_recording(
     kept = None if store is None else Growing(store, _key(recogniser, sound), language)
     heard = [] if kept is None else kept.heard
     advance(len(heard))
-    with closing(_segment_sounds(sound, len(heard), warnings)) as sounds:
-        for number, samples in sounds:
-            start_s, end_s = sound.spans[number]
-            found = hear_segment(
-                recogniser,
-                samples,
-                segment=number,
-                start_s=start_s,
-                end_s=end_s,
-                language=language,
-            )
-            heard.append(found)
-            if kept is not None:
-                kept.write(found, language)
-            advance(1)
+
+    def hear(samples: Samples) -> None:
+        number = len(heard)
+        start_s, end_s = sound.spans[number]
+        found = hear_segment(
+            recogniser,
+            samples,
+            segment=number,
+            start_s=start_s,
+            end_s=end_s,
+            language=language,
+        )
+        heard.append(found)
+        if kept is not None:
+            kept.write(found, language)
+        advance(1)
+
+    listener = SoundListener(sound.spans, hear, before_s=CONTEXT_S, first=len(heard))
+    if not listener.done:
+        listen(sound.path, listener, [] if warnings is None else warnings)
     return heard
-
-
-def _segment_sounds(
-    sound: Sound, first: int, warnings: list[str] | None
-) -> Generator[tuple[int, Samples]]:
-    """Samples of each segment from number `first` on, and of CONTEXT_S before it."""
-    spans, number = sound.spans, first
-    if number == len(spans):
-        return
-    with Video(sound.path) as video:
-        reader = SoundReader(video)
-
-        def known() -> Generator[tuple[int, Samples]]:
-            nonlocal number
-            while number < len(spans) and spans[number][1] <= reader.known_s:
-                start_s, end_s = spans[number]
-                yield number, reader.take(start_s - CONTEXT_S, end_s)
-                number += 1
-                reader.drop_before(end_s - CONTEXT_S)
-
-        for timed in video.packets():
-            reader.add(timed)
-            if number == first:  # what comes before it was heard already
-                reader.drop_before(spans[first][0] - CONTEXT_S)
-            yield from known()
-            if number == len(spans):
-                break
-        else:
-            reader.finish()
-            yield from known()
-        if warnings is not None:
-            warnings += sound_warnings(sound.path, reader)
 
 
 def _key(recogniser: Recogniser, sound: Sound) -> dict[str, object]:
