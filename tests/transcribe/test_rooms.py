@@ -66,6 +66,21 @@ def test_rooms_with_sound_and_no_transcript_get_one(tmp_path, recording):
     assert table["speech"].to_list() == TEXTS
 
 
+def test_a_transcript_that_comes_while_the_room_is_heard_is_left_alone(tmp_path, recording):
+    folder = make(tmp_path, "one", recording)
+    path, row = folder / "speech.jsonl", '{"start": 1, "end": 2, "text": "mine"}\n'
+
+    class Slow(FakeEars):
+        def words(self, samples, language):
+            path.write_text(row)
+            return super().words(samples, language)
+
+    found = run(tmp_path, Slow())
+    assert path.read_text() == row and "rooms_transcribed" not in found
+    assert found["rooms_with_transcript"] == 1
+    assert any("is left alone" in line for line in found["warnings"])
+
+
 def test_what_was_made_is_kept_and_what_was_mended_is_left_alone(tmp_path, recording):
     folder = make(tmp_path, "one", recording)
     path = folder / "speech.jsonl"

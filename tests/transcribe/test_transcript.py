@@ -101,3 +101,9 @@ def test_only_our_own_name_is_ours(tmp_path):
     write_speech(tmp_path / "speech.jsonl", HEARD, "x@y")
     other = (tmp_path / "speech.jsonl").rename(tmp_path / "speech.en.jsonl")
     assert made_from(other) is None and made_from(tmp_path / "speech.jsonl") is None
+
+
+def test_a_line_nested_deeper_than_python_reads_is_somebody_elses(tmp_path):
+    path = tmp_path / "speech.jsonl"
+    path.write_text('{"made_by": ' + "[" * 100_000 + "\n")
+    assert made_from(path) is None

@@ -171,7 +171,13 @@ def transcribe_rooms(
     warnings: list[str] = []
     found = hear_rooms(tasks, recogniser, choice, ray=ray, show_progress=show_progress)
     for task, (heard, notes) in zip(tasks, found, strict=True):
-        write_speech(task.store.parent / SPEECH_FILE, heard, source_of(recogniser))
+        path = task.store.parent / SPEECH_FILE
+        # Hearing takes hours, in which somebody may have written or mended it.
+        if path.exists() and made_from(path) is None:
+            warnings.append(f"{path}: came while the room was heard, and is left alone")
+            counts["rooms_with_transcript"] += 1
+            continue
+        write_speech(path, heard, source_of(recogniser))
         task.store.unlink()
         counts["rooms_transcribed"] += 1
         counts["segments_with_speech"] += sum(bool(each.text) for each in heard)

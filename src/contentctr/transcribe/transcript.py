@@ -69,7 +69,7 @@ class Growing:
                 language=row["language"],
             )
             known = RoomLanguage(**row["room_language"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return False
         if heard.segment != len(self.heard):
             return False
@@ -114,7 +114,7 @@ def made_from(path: Path) -> str | None:
         [mark] = marks
         source = mark.removeprefix(f"{_MAKER}: ").rpartition(" ")[0]
         return source if mark == _mark(source, rows) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
