@@ -46,6 +46,7 @@ def main() -> None:
         parser.add_argument("kind")
         parser.add_argument("data", nargs="*")
         parser.add_argument("--text", nargs="+", default=["embedded-en", "embedded"])
+        parser.add_argument("--engines", nargs="+", default=[*ENGINES, "auto"])
         parser.add_argument("--before", type=Path)
         parser.add_argument("--minutes", type=int, default=60)
         parser.add_argument("--group", type=int, default=2, help="seconds between keyframes")
@@ -138,7 +139,7 @@ def rooms(chosen: argparse.Namespace) -> None:
     """Time to encode prepared folders; the first row is what the others are measured by."""
     ways: list[tuple[str, Path, str, str]] = []
     for text in chosen.text:
-        ways += [(f"{engine}, {text}", OWN, text, engine) for engine in (*ENGINES, "auto")]
+        ways += [(f"{engine}, {text}", OWN, text, engine) for engine in chosen.engines]
     if chosen.before:
         ways.insert(0, ("before", chosen.before, "embedded", ""))
     for both in chosen.data:
@@ -159,7 +160,7 @@ def hour(chosen: argparse.Namespace) -> None:
     ways = [
         (f"{frames}, {engine}", OWN, frames, engine)
         for frames in ("keyframe", "exact")
-        for engine in ("auto", "torch")
+        for engine in chosen.engines
     ]
     if chosen.before:
         ways.insert(0, ("before", chosen.before, "exact", ""))
