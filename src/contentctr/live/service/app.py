@@ -14,6 +14,7 @@ from contentctr import __version__
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service.backend import Backend
+from contentctr.live.service.keys import ApiKeys
 from contentctr.live.service.limits import Guard, TokenBuckets
 from contentctr.live.service.metrics import Measured
 from contentctr.live.service.refusals import Json, handle_errors
@@ -39,6 +40,9 @@ def create_app(
         settings: limits and key.
         encoder: the backend's; None: posts must hold features.
         clock: Unix seconds.
+
+    Raises:
+        InputError: a key is none.
     """
     settings = settings or ServiceSettings()
     app = FastAPI(
@@ -74,10 +78,9 @@ def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> N
     """Limits in front of the routes, and the count of requests in front of the limits."""
     app.add_middleware(
         Guard,
-        api_key=settings.api_key,
+        keys=ApiKeys(settings.api_key, settings.keys_file, rooms=settings.rooms_per_key),
         buckets=TokenBuckets(settings.rate, settings.burst) if settings.rate else None,
         busy=lambda: backend.busy,
-        max_body=settings.max_body,
-        body_timeout_s=settings.body_timeout_s,
+        settings=settings,
     )
     app.add_middleware(Measured, metrics=backend.metrics)

@@ -24,6 +24,7 @@ from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer, Backend
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.decode import picture_type, to_raw, to_segment, to_shown
+from contentctr.live.service.keys import Caller
 from contentctr.live.service.refusals import Json, refusal, retry_after
 from contentctr.live.service.schemas import (
     LIST_POINTS,
@@ -75,11 +76,23 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorOut} for code in codes}
 
 
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _client(request: Request) -> str:
+    client: str = request.state.client
+    return client
+
+
 router = APIRouter()
 TheService = Annotated[Service, Depends(_service)]
+TheCaller = Annotated[Caller, Depends(_caller)]
+TheClient = Annotated[str, Depends(_client)]
 RoomIdPath = Annotated[str, Path(pattern=ROOM_ID)]
-_POST_ERRORS = _errors(400, 401, 408, 413, 422, 429)
-_ROOM_ERRORS = _errors(401, 404, 422, 429)
+_POST_ERRORS = _errors(400, 401, 403, 408, 413, 422, 429, 503)
+_ROOM_ERRORS = _errors(401, 403, 404, 422, 429)
 
 
 @router.get("/v1/info", response_model=InfoOut, responses=_errors(401, 429))
@@ -111,13 +124,13 @@ async def get_info(service: TheService) -> Response:
 @router.post(
     "/v1/segments",
     response_model=ScoreOut,
-    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409, 503)},
+    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409)},
 )
-async def post_segment(service: TheService, post: SegmentIn) -> Response:
+async def post_segment(service: TheService, caller: TheCaller, post: SegmentIn) -> Response:
     """Score a segment: features, or frames and texts to be encoded here."""
     shown = to_shown(post, service.clock())
     segment = await _segment(service, post)
-    answer = await service.backend.submit(segment, shown)
+    answer = await service.backend.submit(segment, shown, caller)
     return Json(
         _score_out(post, answer, shown.ended_at),
         status_code=202 if answer.status == "queued" else 200,
@@ -185,9 +198,9 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
 
 
 @router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
-async def end_room(service: TheService, room_id: RoomIdPath) -> Response:
+async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
-    if not await service.backend.end(room_id):
+    if not await service.backend.end(room_id, caller):
         raise _no_room(room_id)
     return Response(status_code=204)
 
