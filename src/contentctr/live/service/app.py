@@ -14,6 +14,7 @@ from contentctr import __version__
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service.backend import Backend
+from contentctr.live.service.budget import Budget
 from contentctr.live.service.keys import ApiKeys
 from contentctr.live.service.limits import Guard, TokenBuckets
 from contentctr.live.service.metrics import Measured
@@ -57,6 +58,7 @@ def create_app(
     app.state.service = Service(
         backend=backend, engine=engine, settings=settings, encoder=encoder, clock=clock
     )
+    backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

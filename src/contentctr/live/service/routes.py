@@ -242,6 +242,7 @@ class EventStream(StreamingResponse):
 )
 async def stream_events(
     service: TheService,
+    client: TheClient,
     room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
     last_event_id: Annotated[str | None, Query(max_length=64)] = None,
     cursor: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
@@ -250,9 +251,7 @@ async def stream_events(
     log = service.backend.events
     if log.closed:
         raise BusyError("the service is ending")
-    if log.listeners >= service.settings.max_listeners:
-        raise BusyError(f"{log.listeners} listeners are here already")
-    stream = log.listen(cursor or last_event_id, room_id=room_id)
+    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 
