@@ -101,6 +101,7 @@ def serve(
         rate=rate,
         burst=max(1.0, 2 * rate),
         max_body=max_body,
+        max_encoding=min(queue_size or 64, 1000),
         max_listeners=max_listeners,
         access_log=access_log,
     )

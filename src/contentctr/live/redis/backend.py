@@ -30,6 +30,8 @@ from contentctr.live.shares import shares_from
 T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
+_ENCODE_S = 10.0
+"""Seconds that a post waits to be encoded."""
 
 
 class RedisBackend:
@@ -157,8 +159,15 @@ class RedisBackend:
         if isinstance(segment, LiveSegment):
             return segment
         assert self._encoder is not None
-        async with self._encoding:
+        try:
+            async with asyncio.timeout(_ENCODE_S):
+                await self._encoding.acquire()
+        except TimeoutError:
+            raise BusyError(f"it has waited for {_ENCODE_S:g} s in vain") from None
+        try:
             found = await asyncio.to_thread(self._encoder.encode, [segment])
+        finally:
+            self._encoding.release()
         return found[0]
 
     def _add(

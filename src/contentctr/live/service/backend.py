@@ -41,6 +41,11 @@ class _Item:
     shown: Shown
 
 
+def _weight(item: _Item) -> int:
+    """Pictures to encode: a batch of many of them would hold everybody else up."""
+    return max(1, len(item.segment.pictures)) if isinstance(item.segment, RawSegment) else 1
+
+
 class Backend(Protocol):
     """What the service asks of what is behind it."""
 
@@ -107,6 +112,7 @@ class LocalBackend:
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
+            weigh=_weight,
             wait_s=wait_s,
             queue_size=queue_size,
             deliver=self._deliver,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -16,14 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from contentctr import __version__
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder, RawSegment
+from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import rank_rooms
 from contentctr.live.ranking import Candidate, RankSettings, rank
-from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer, Backend
 from contentctr.live.service.batching import BusyError
-from contentctr.live.service.decode import picture_type, to_raw, to_segment, to_shown
+from contentctr.live.service.decode import picture_type, to_segment, to_shown
+from contentctr.live.service.decoding import Decoding
 from contentctr.live.service.keys import Caller
 from contentctr.live.service.refusals import Json, refusal, retry_after
 from contentctr.live.service.schemas import (
@@ -44,9 +42,6 @@ from contentctr.live.service.schemas import (
 )
 from contentctr.live.service.settings import ServiceSettings
 
-_DECODERS = 2
-"""Threads that read posted pictures: each may hold a large one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -57,9 +52,7 @@ class Service:
     settings: ServiceSettings
     encoder: LiveEncoder | None
     clock: Callable[[], float]
-    decoders: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
-    )
+    decoding: Decoding
 
     @property
     def ranking(self) -> RankSettings:
@@ -126,29 +119,27 @@ async def get_info(service: TheService) -> Response:
     response_model=ScoreOut,
     responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409)},
 )
-async def post_segment(service: TheService, caller: TheCaller, post: SegmentIn) -> Response:
+async def post_segment(
+    service: TheService, caller: TheCaller, client: TheClient, post: SegmentIn
+) -> Response:
     """Score a segment: features, or frames and texts to be encoded here."""
     shown = to_shown(post, service.clock())
-    segment = await _segment(service, post)
-    answer = await service.backend.submit(segment, shown, caller)
+    encoder = service.encoder
+    comments_alone = post.comments and post.visual is None and post.text is None
+    if not (post.to_encode or (encoder is not None and comments_alone)):
+        segment = to_segment(post)
+        service.engine.check(segment)
+        answer = await service.backend.submit(segment, shown, caller)
+    elif encoder is None:
+        raise InputError("frames, speech: this service does not encode; post features")
+    else:
+        with service.decoding.place(client):
+            raw = await service.decoding.read(post, encoder.preprocess, client)
+            answer = await service.backend.submit(raw, shown, caller)
     return Json(
         _score_out(post, answer, shown.ended_at),
         status_code=202 if answer.status == "queued" else 200,
     )
-
-
-async def _segment(service: Service, post: SegmentIn) -> LiveSegment | RawSegment:
-    encoder = service.encoder
-    comments_alone = post.comments and post.visual is None and post.text is None
-    if post.to_encode or (encoder is not None and comments_alone):
-        if encoder is None:
-            raise InputError("frames, speech: this service does not encode; post features")
-        # A large picture takes a while to read: other requests are answered meanwhile.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(service.decoders, to_raw, post, encoder.preprocess)
-    segment = to_segment(post)
-    service.engine.check(segment)
-    return segment
 
 
 def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, Any]:

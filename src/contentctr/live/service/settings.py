@@ -28,6 +28,8 @@ class ServiceSettings:
     """Bytes of all bodies that are being read or worked on; one client may have half of them."""
     body_timeout_s: float = 15.0
     """Seconds in which a body must have come."""
+    max_encoding: int = 64
+    """Posts with pictures or texts to be encoded that wait; one client may have half of them."""
     max_listeners: int = 256
     """Open event streams."""
     listeners_per_client: int | None = None
