@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +17,18 @@ if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.redis.backend import RedisBackend
+    from contentctr.live.service.settings import ServiceSettings
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
 _Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
-_Redis = Annotated[str, typer.Option("--redis", help="redis://HOST:PORT/DATABASE")]
+REDIS_VARIABLE = "CONTENTCTR_REDIS"
+_Redis = Annotated[
+    str | None,
+    typer.Option(help="redis://HOST:PORT/DATABASE; a password shows in the list of processes."),
+]
+_RedisFile = Annotated[
+    Path | None, typer.Option(help=f"Its text is the URL of Redis. \\[default: ${REDIS_VARIABLE}]")
+]
 _Partitions = Annotated[
     int | None, typer.Option(min=1, help="Of a new Redis: workers at once. \\[default: 16]")
 ]
@@ -34,13 +43,27 @@ def serve(
     encode: Annotated[
         bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
     ] = False,
-    redis: Annotated[
-        str | None, typer.Option(help="Rooms in Redis, scored by workers. \\[default: here]")
-    ] = None,
+    redis: _Redis = None,
+    redis_file: _RedisFile = None,
     partitions: _Partitions = None,
     prefix: _Prefix = "contentctr",
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"Its text is the API key. \\[default: ${KEY_VARIABLE}]")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Keys with roles: lines ROLE NAME KEY; may change.")
+    ] = None,
+    rooms_per_key: Annotated[
+        int | None, typer.Option(min=1, help="Rooms of a key of --keys. \\[default: a quarter]")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in without any key.")
+    ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address whose X-Forwarded-For is believed.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Names in the header Host. \\[default: any]")
     ] = None,
     max_rooms: Annotated[int, typer.Option(min=1, help="Live rooms at once.")] = 4096,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
@@ -50,7 +73,11 @@ def serve(
     ] = None,
     rate: Annotated[float, typer.Option(min=0, help="Requests/s of one address; 0: any.")] = 1000.0,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4 * 2**20,
+    max_connections: Annotated[int, typer.Option(min=2, help="Connections at once.")] = 2000,
     max_listeners: Annotated[int, typer.Option(min=1, help="Open event streams.")] = 256,
+    access_log: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests logged, as JSON, to stderr.")
+    ] = 0.0,
     forget_after: _Forget = 600.0,
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
@@ -61,10 +88,25 @@ def serve(
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
+    from contentctr.live.service.connections import ConnectionLimits
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
 
+    settings = ServiceSettings(
+        api_key=_api_key(api_key_file),
+        keys_file=keys,
+        rooms_per_key=rooms_per_key or max(1, max_rooms // 4),
+        allowed_hosts=tuple(allowed_host or ()),
+        rate=rate,
+        burst=max(1.0, 2 * rate),
+        max_body=max_body,
+        max_encoding=min(queue_size or 64, 1000),
+        max_listeners=max_listeners,
+        access_log=access_log,
+    )
+    _require_key(host, settings, insecure)
+    url = _redis_url(redis, redis_file)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
     # With Redis it only checks segments and describes the model.
@@ -74,7 +116,7 @@ def serve(
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
-    if redis is None:
+    if url is None:
         backend = LocalBackend(
             scorer,
             encoder=encoder,
@@ -83,26 +125,23 @@ def serve(
             forget_after_s=forget_after,
         )
     else:
-        backend = _redis_backend(redis, prefix, partitions, scorer, encoder, queue_size or 10_000)
-    settings = ServiceSettings(
-        api_key=_api_key(api_key_file),
-        rate=rate,
-        burst=max(1.0, 2 * rate),
-        max_body=max_body,
-        max_listeners=max_listeners,
-    )
+        queue = queue_size or 10_000
+        backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
     make_server(
         create_app(backend, scorer, settings, encoder=encoder),
         backend,
         host=host,
         port=port,
+        limits=ConnectionLimits(total=max_connections),
+        trusted_proxies=trusted_proxy or (),
         report=lambda url: print(f"serving {found.folder} on {url}", flush=True),
     ).run()
 
 
 def worker(
     checkpoint: _Checkpoint,
-    redis: _Redis,
+    redis: _Redis = None,
+    redis_file: _RedisFile = None,
     partitions: _Partitions = None,
     prefix: _Prefix = "contentctr",
     max_rooms: Annotated[int, typer.Option(min=1, help="Rooms kept in memory.")] = 4096,
@@ -118,17 +157,20 @@ def worker(
     from redis.exceptions import RedisError
 
     from contentctr.live.engine import Engine
-    from contentctr.live.redis.messages import Keys, connect
+    from contentctr.live.redis.messages import Keys, connect, without_secret
     from contentctr.live.redis.worker import Worker
     from contentctr.progress import stop_signals
 
+    url = _redis_url(redis, redis_file)
+    if url is None:
+        raise InputError(f"Redis: needs --redis, --redis-file or ${REDIS_VARIABLE}")
     engine = Engine.from_checkpoint(
         checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
     )
     with stop_signals() as caught:
         try:
             stream_worker = Worker(
-                connect(redis),
+                connect(url),
                 engine,
                 keys=Keys(prefix),
                 partitions=partitions,
@@ -136,7 +178,7 @@ def worker(
                 forget_after_s=forget_after,
             )
         except RedisError as error:
-            raise InputError(f"--redis {redis}: does not answer ({error})") from None
+            raise InputError(f"{without_secret(url)}: does not answer ({error})") from None
         stream_worker.run(lambda: caught)
 
 
@@ -147,12 +189,13 @@ def _redis_backend(
     engine: Engine,
     encoder: LiveEncoder | None,
     queue_size: int,
+    forget_after_s: float,
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from redis.exceptions import RedisError
 
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys, connect
+    from contentctr.live.redis.messages import Keys, connect, without_secret
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
@@ -168,21 +211,59 @@ def _redis_backend(
             encoder=encoder,
             queue_size=queue_size,
             max_rooms=engine.scorer.max_rooms,
+            forget_after_s=forget_after_s,
         )
     except RedisError as error:
-        raise InputError(f"--redis {url}: does not answer ({error})") from None
+        raise InputError(f"{without_secret(url)}: does not answer ({error})") from None
 
 
 def _api_key(path: Path | None) -> str | None:
+    from contentctr.live.service.keys import require_key
+
+    found = _secret(path, KEY_VARIABLE)
+    return None if found is None else require_key(*found)
+
+
+def _redis_url(given: str | None, path: Path | None) -> str | None:
+    if given is not None:
+        if path is not None:
+            raise InputError("--redis-file: must not be given beside --redis")
+        return given
+    found = _secret(path, REDIS_VARIABLE)
+    if found is None:
+        return None
+    text, name = found
+    if not text.strip():
+        raise InputError(f"{name}: must hold the URL of Redis, and is blank")
+    return text.strip()
+
+
+def _secret(path: Path | None, variable: str) -> tuple[str, str] | None:
+    """A secret and the name of its place: a file, or else a variable that is set, if to nothing."""
     if path is None:
-        return os.environ.get(KEY_VARIABLE) or None
+        # Set but empty is a mistake of a script, never the wish for a service without a key.
+        text = os.environ.get(variable)
+        return None if text is None else (text, f"${variable}")
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    if not key:
-        raise InputError(f"{path}: must hold the API key, and is empty")
-    return key
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(f"{path}: not a readable text file ({reason})") from None
+
+
+def _require_key(host: str, settings: ServiceSettings, insecure: bool) -> None:
+    """Stop before other machines could do anything that they like."""
+    if insecure or settings.api_key is not None or settings.keys_file is not None:
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise InputError(
+            f"--host {host}: other machines could do anything without a key: give --keys or "
+            f"--api-key-file (or ${KEY_VARIABLE}), or --insecure if that is wanted"
+        )
 
 
 def require_extra() -> None:
