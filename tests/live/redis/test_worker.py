@@ -341,7 +341,7 @@ def test_a_killed_worker_and_a_killed_redis(server, client):
     expected = offline(rooms)
     workers = [start(server) for _ in range(2)]
     try:
-        wait_for(lambda: client.zcard(KEYS.workers) == 2)
+        wait_for(lambda: client.hlen(KEYS.workers) == 2)
         for index in range(30):
             for room in rooms:
                 add(client, room, index)
@@ -358,7 +358,7 @@ def test_a_killed_worker_and_a_killed_redis(server, client):
         require_same(curves(client, rooms), expected)
         workers[1].send_signal(signal.SIGTERM)
         assert workers[1].wait(10) == 0
-        assert client.zcard(KEYS.workers) <= 1  # the killed one may not have lapsed
+        assert client.hlen(KEYS.workers) <= 1  # the killed one may not have lapsed
     finally:
         for worker in workers:
             worker.kill()
