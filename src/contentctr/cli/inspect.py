@@ -37,10 +37,11 @@ def inspect(
     ] = None,
 ) -> None:
     """What is understood of recordings, chats and logs: clock, parts, what is left out, shift."""
-    from contentctr.report.inspection import describe, visible
+    from contentctr.report.inspection import describe
     from contentctr.rooms.inspection.facts import as_json as facts
     from contentctr.rooms.inspection.inspect import Given, find_inputs
     from contentctr.rooms.inspection.inspect import inspect as run
+    from contentctr.visible import visible
 
     beside = {"comments": comments, "speech": speech, "events": events}
     given = Given(
