@@ -159,10 +159,10 @@ class Leases:
         Raises:
             PartitionsMovedError: there is another number of partitions.
         """
-        living = {worker.name for worker in self._say_alive()} | {self._name}
+        others = {worker.name for worker in self._say_alive()} - {self._name}
         for name, row in self.watch.dead().items():
             self._bury(keys=[self._keys.workers], args=[name, row])
-        share = math.ceil(self._partitions / len(living))
+        share = math.ceil(self._partitions / (1 + len(others)))
         holders = self._client.mget([self._keys.lease(p) for p in range(self._partitions)])
         gone = [p for p in self.owned if holders[p] != self._tokens[p].encode()]
         for partition in gone:
@@ -176,7 +176,8 @@ class Leases:
                 break
             if partition in self._tokens or partition in extra:
                 continue
-            if _name_of(holder) not in living and self._acquire(partition, holder):
+            # One in our own name is from before Redis failed: it could not be given up then.
+            if _name_of(holder) not in others and self._acquire(partition, holder):
                 got.append(partition)
         return got, gone + extra
 

@@ -372,8 +372,9 @@ def _kind_of(error: RedisError) -> str:
     """What is wrong with Redis, without numbers and places that change from time to time."""
     if isinstance(error, ConnectionError | TimeoutError):
         return f"Redis does not answer ({type(error).__name__})"
+    # The client takes the codes that it knows off the text, and has a class for each.
     word = str(error).split(" ")[0]
-    return f"Redis refuses commands ({word[:40] or type(error).__name__})"
+    return f"Redis refuses commands ({word[:40] if word.isupper() else type(error).__name__})"
 
 
 def _segment_index(pair: tuple[Message, object]) -> int:
