@@ -43,6 +43,7 @@ from live_redis import (
 from live_service import MORE, N, V, make_engine, make_post
 from redis_server import RedisServer
 
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     found = RedisServer(tmp_path_factory.mktemp("redis"))

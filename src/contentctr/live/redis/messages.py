@@ -148,8 +148,12 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-    except ValueError as error:
-        raise InputError(f"--redis must be a Redis URL, not {url!r} ({error})") from None
+    except ValueError:
+        # Neither the URL nor what was said of it: both may hold a password.
+        raise InputError(
+            "--redis must be a Redis URL, like redis://HOST:6379/0, and is not; in a password, "
+            "any of @ : / ? # must be written as %40 %3A %2F %3F %23"
+        ) from None
 
 
 def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int:

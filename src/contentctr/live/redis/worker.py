@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 import uuid
 from collections import OrderedDict
@@ -51,17 +50,13 @@ from contentctr.live.redis.store import (
     score_commands,
 )
 from contentctr.live.service.schemas import room_event, shares_out
-from contentctr.visible import visible
+from contentctr.printing import say
 
 CAREFUL_AFTER = 3
 """Messages that were given out more often are taken one by one: one may kill its worker."""
 MAX_DELIVERIES = 10
 """A message that was given out more often did so: it is put aside."""
 Report = Callable[[str], None]
-
-
-def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(kw_only=True)
@@ -103,7 +98,7 @@ class Worker:
         lease_s: float = 10.0,
         poll_s: float = 0.1,
         forget_after_s: float = 600.0,
-        report: Report = _print_line,
+        report: Report = say,
     ) -> None:
         self._client, self._engine, self._keys = client, engine, keys or Keys()
         self._lease_s, self._poll_s, self._forget_after_s = lease_s, poll_s, forget_after_s
@@ -304,7 +299,7 @@ class Worker:
         self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
     ) -> list[Command]:
         """What puts a message aside, with the reason."""
-        self._report(f"partition {partition}: message {id.decode()} put aside: {visible(reason)}")
+        self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
         commands = [rejected_command(self._keys, partition, id, fields, reason)]
         request_id = fields.get(b"request_id", b"").decode(errors="replace")
         if request_id:
