@@ -200,8 +200,9 @@ class RoomScorer:
             What became of each, in the order given.
 
         Raises:
-            InputError: a segment is not what the model takes, its streamer is not the room's, it lies
-                too far after the room's last, or there would be more than `max_rooms`. Then nothing has changed.
+            InputError: a segment is not what the model takes, its streamer is not the room's, it
+                lies too far after the room's last, or there would be more than `max_rooms`. Then
+                nothing has changed.
         """
         check_segments(segments, self._spec)
         plan = self._plan(segments)
