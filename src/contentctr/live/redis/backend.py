@@ -16,7 +16,12 @@ from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RoomScore
-from contentctr.live.redis.messages import Keys, add_segment, partition_of, settle_partitions
+from contentctr.live.redis.messages import (
+    Keys,
+    StreamFullError,
+    segment_fields,
+    settle_partitions,
+)
 from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
@@ -66,8 +71,8 @@ class RedisBackend:
         self._client, self._keys, self._encoder = client, keys or Keys(), encoder
         self._horizon, self._wait_s = horizon, wait_s
         self._queue_size, self._max_rooms = queue_size, max_rooms
-        self._partitions = settle_partitions(client, self._keys, partitions)
-        self._store = RedisStore(client, self._keys, self._partitions)
+        count = settle_partitions(client, self._keys, partitions)
+        self._store = RedisStore(client, self._keys, count)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -174,15 +179,16 @@ class RedisBackend:
         self, segment: LiveSegment, shown: Shown, request_id: str, caller: Caller = ANYONE
     ) -> None:
         client, keys = self._client, self._keys
-        waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
-        if waiting >= self._queue_size:
-            raise BusyError(f"{waiting} segments of the room's partition wait already")
         if client.zcard(keys.ranking) >= self._max_rooms:
             if client.zscore(keys.ranking, segment.room_id) is None:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
         if caller.name:  # without keys every room is everybody's
             self._owners.claim(segment.room_id, caller)
-        add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
+        fields = segment_fields(segment, shown, request_id=request_id)
+        try:
+            self._store.add(segment.room_id, fields, max_count=self._queue_size)
+        except StreamFullError as error:
+            raise BusyError(str(error)) from None
 
     async def _redis(self, work: Callable[..., T], *arguments: Any) -> T:
         try:
