@@ -1,6 +1,25 @@
 """The files of a prediction: the curve and its picture, the highlights and their clips.
 
-Recordings and users' videos share them, and what is asked and told of both.
+Recordings and users' videos share them, by a model or by the rule without one. What OUT holds:
+
+- `curve.csv`, a row a segment (5 s by the rule, else the model's; a frame of a user's video):
+  `segment` (or `frame`), `start_s`, `end_s`, `score` (empty where there is none), `highlight`,
+  `ctr` and `viewers` where the recording has events, and one column a part of the rule, 0 to 1:
+  `part_chat`, `part_words`, `part_laughter`, `part_loudness`, `part_scenes`, `part_speech`. A part
+  that the recording does not have is an empty column; users' videos have none of these columns.
+- `highlights.csv`, a row a highlight, best first: `rank`, `start`, `end` (clock), `start_s`,
+  `end_s`, `peak_s`, `score` (of the peak), `reasons` (plain words, "; " between them), `clip`,
+  `clip_start_s`, `clip_end_s`.
+- `prediction.json`: `kind` ("rule" or "model"), `run` (its folder; null by the rule), `recording`
+  (as it was given), `video` (the file that can be played; null where there is none), `duration_s`,
+  `label` (what must stand beside every number, "" if nothing must), `settings` (an object),
+  `verdict` (why there are few highlights or none; "" where all is well), `parts` (a list of
+  {part, column, title, text}: those that the recording has), `highlights` (a list of {rank,
+  start_s, end_s, peak_s, score, clip, reasons}, reasons being a list of {part, score, text},
+  strongest first), `warnings`, and facts of the recording and of the run.
+- `curve.png`, and with clips `clips/*`.
+
+All times are seconds from the recording's start.
 """
 
 from __future__ import annotations
