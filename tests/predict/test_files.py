@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -15,10 +16,11 @@ from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.outputs import MARKER
-from contentctr.predict import files
+from contentctr.predict import files, rooms
 from contentctr.predict.rooms import predict_recording
 from contentctr.report import write_report
 from contentctr.rooms.clips import Cut
+from contentctr.score.highlights import Highlight
 from videos import make_video
 from world import NAMES, World, check, make_world, sharpen
 
@@ -48,6 +50,25 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def predict(world: World, source: Path | str, out: Path | str, **options: object):  # type: ignore[no-untyped-def]
     return predict_recording(world.run, source, out, clips=True, show_progress=False, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def singles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the best segments is a highlight, whatever the curve of a tiny model looks like."""
+
+    def choose(scores, starts, ends, choice, **_):  # type: ignore[no-untyped-def]
+        best = np.argsort(-scores)[: choice.top_k].tolist()
+        return [
+            Highlight(
+                start_s=starts[i],
+                end_s=ends[i],
+                score=float(scores[i]),
+                peak_s=(starts[i] + ends[i]) / 2,
+            )
+            for i in best
+        ], ""
+
+    monkeypatch.setattr(rooms, "choose_highlights", choose)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -99,6 +120,7 @@ def test_a_room_folder_is_no_place_for_its_own_prediction(world: World, tmp_path
     assert inside == before
 
 
+@pytest.mark.usefixtures("singles")
 def test_what_a_user_adds_to_a_prediction_stays(world: World, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "p"
     made = [p for p in predict(world, video, out).files if p.parent.name == "clips"]
@@ -138,6 +160,7 @@ def test_an_evaluation_or_a_report_over_other_files_is_refused(
     }
 
 
+@pytest.mark.usefixtures("singles")
 def test_a_clip_that_cannot_be_cut_costs_that_clip(
     world: World, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +196,7 @@ def test_where_no_clip_can_be_cut_the_prediction_is_whole(world: World, tmp_path
 
 _KILLED = """
 import os, signal, sys
-from contentctr.predict import files
+from contentctr.predict import files, rooms
 from contentctr.predict.rooms import predict_recording
 
 def cut(video, cuts):

@@ -270,10 +270,10 @@ def test_a_horizon_leaves_the_first_segment_without_a_score(world: World, tmp_pa
     config = with_train(epochs=1)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, horizon=1))
     train_model(config, world.data, tmp_path / "run", show_progress=False)
-    found = predict_recording(tmp_path / "run", world.rooms[0], tmp_path / "p", show_progress=False)
+    predict_recording(tmp_path / "run", world.rooms[0], tmp_path / "p", show_progress=False)
     curve = pl.read_csv(tmp_path / "p" / "curve.csv")
     assert curve["score"][0] is None and curve["score"].null_count() == 1
-    assert not curve["highlight"][0] and found.highlights
+    assert not curve["highlight"][0]
 
 
 def test_statistics_of_a_recording_are_the_prepared_ones(world: World, tmp_path: Path) -> None:
