@@ -17,6 +17,7 @@ from rich.table import Table
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
+    from contentctr.predict.editing import Editing
     from contentctr.predict.files import Prediction
 
 EngineName = Literal["auto", "torch", "onnx", "openvino"]
@@ -72,6 +73,29 @@ Words = Annotated[
 ]
 
 
+Clips = Annotated[
+    bool, typer.Option("--clips", help="Cut the highlights out, without encoding them again.")
+]
+Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="Clips that begin and end to the frame: pictures encoded again."),
+]
+Vertical = Annotated[
+    bool, typer.Option("--vertical", help="Exact clips, cropped to 9:16 for phones.")
+]
+Reel = Annotated[bool, typer.Option("--reel", help="Join the clips into one file too.")]
+Pad = Annotated[
+    float, typer.Option(help="Seconds more on each side of a clip or of a cut for editors.")
+]
+Export = Annotated[
+    str | None,
+    typer.Option(
+        metavar="otio,edl,...",
+        help="Files for other programs: otio, edl, fcpxml, chapters, vtt, csv, json.",
+    ),
+]
+
+
 class Frames(StrEnum):
     """Which picture of a video stands for a time (config.FrameChoice)."""
 
@@ -112,6 +136,29 @@ def start_time(text: str | None) -> datetime | None:
         return None if text is None else parse_started_at(text, "--started-at")
     except BadLine as reason:
         raise InputError(str(reason)) from None
+
+
+def editing_of(
+    clips: bool, exact: bool, vertical: bool, reel: bool, pad: float, export: str | None
+) -> Editing:
+    """What the options for editing say.
+
+    Raises:
+        InputError: a setting is out of its range, or --export names an unknown format.
+    """
+    from contentctr.predict.editing import Editing
+    from contentctr.predict.export.write import parse_formats
+
+    editing = Editing(
+        clips=clips,
+        exact=exact,
+        vertical=vertical,
+        reel=reel,
+        pad_s=pad,
+        formats=() if export is None else parse_formats(export),
+    )
+    editing.require()
+    return editing
 
 
 def device_name(name: str) -> str:

@@ -16,7 +16,9 @@ from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
 from contentctr.predict.choose import HighlightChoice, choose_highlights
-from contentctr.predict.files import Found, Prediction, require_output, write_prediction
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
 from contentctr.rooms.folder import read_room, room_from_video
@@ -47,6 +49,7 @@ def predict_recording(
     top_k: int = 5,
     choice: HighlightChoice | None = None,
     clips: bool = False,
+    editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
     show_progress: bool = True,
@@ -73,6 +76,7 @@ def predict_recording(
         top_k: highlights to find at most, where there is no `choice`.
         choice: which highlights are wanted.
         clips: cut the highlights from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
@@ -83,6 +87,9 @@ def predict_recording(
     """
     choice = choice or HighlightChoice(top_k=top_k)
     choice.require()
+    editing = editing or Editing()
+    editing.require()
+    clips = clips or editing.wants_clips
     require_output(Path(out))
     checkpoint = load_for(checkpoint, "rooms")
     asked = Choice(asr=asr, language=language, device=torch.device(device).type)
@@ -105,7 +112,7 @@ def predict_recording(
     scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
     facts = {**_facts(room, checkpoint), "speech_source": heard_from}
     found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts)
-    return write_prediction(Path(out), found, clips=clips)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
 
 
 def _read_recording(
@@ -275,6 +282,8 @@ def _found(
         warnings=warnings,
         verdict=verdict,
         targets_S=_targets(table, checkpoint),
+        comments=room.comments,
+        speech=room.speech,
     )
 
 

@@ -23,6 +23,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic
 from contentctr.rooms.clips import CLIP_FORMATS, Cut, cut_clips
 from contentctr.rooms.containers import file_url
+from contentctr.rooms.video import Video
 
 EXACT_SUFFIX = ".mp4"
 """What every browser and editor opens."""
@@ -35,13 +36,23 @@ _MARGIN_S = 1.0
 _FAULTS = (av.error.FFmpegError, ValueError, OSError)
 
 
+def exact_suffix(video: Path) -> str:
+    """The suffix for exact clips of a recording: .mkv where an .mp4 cannot hold its sound.
+
+    Raises:
+        InputError: the recording cannot be opened.
+    """
+    with Video(video) as source:
+        fits = all(stream.codec_context.name in _SOUNDS for stream in source.sounds)
+    return EXACT_SUFFIX if fits else ".mkv"
+
+
 def cut_exactly(
     video: Path, cuts: Sequence[Cut], *, vertical: bool = False
 ) -> list[tuple[float, float] | InputError]:
-    """Cut parts of a video to the frame, into files of EXACT_SUFFIX or .mkv.
+    """Cut parts of a video to the frame, into files of `exact_suffix`.
 
-    Sound is copied, from its first packet in the part on; what an .mp4 cannot hold is left out of
-    one.
+    Sound is copied, from its first packet in the part on.
 
     Args:
         video: the recording.
@@ -117,7 +128,6 @@ class _Encoder:
         sounds = {
             stream.index: self.sink.add_stream_from_template(stream, opaque=True)
             for stream in self.source.streams.audio
-            if stream.codec.name in _SOUNDS or self.cut.out.suffix.lower() != EXACT_SUFFIX
         }
         frames = self._frames()
         first = next(frames, None)
@@ -174,13 +184,13 @@ class _Encoder:
 
     def _add(self, frame: VideoFrame) -> None:
         assert self.graph is not None and self.first is not None and frame.pts is not None
+        stamp = frame.pts - self.first
         if (frame.width, frame.height) != self.size or frame.format.name != self.format:
-            stamp, base = frame.pts, frame.time_base  # a recording may change its size
+            # A recording may change its size, and an encoder may not.
             frame = frame.reformat(*self.size, format=self.format)
-            frame.pts, frame.time_base = stamp, base
         self.graph.push(frame)
         shown: Any = self.graph.pull()
-        shown.pts = frame.pts - self.first
+        shown.pts = stamp
         shown.time_base = self.pictures.time_base
         shown.pict_type = 0  # x264 shall choose where its keyframes are
         self.sink.mux(self.track.encode(shown))

@@ -74,8 +74,8 @@ class _Reel:
                     continue
                 i = place[packet.stream_index]
                 shift = round(begin_s / packet.time_base)
-                # Matroska tells no decoding time of its first pictures; and those of one clip may be
-                # decoded before the last of the other is shown.
+                # Matroska tells no decoding time of its first pictures; and those of one clip may
+                # be decoded before the last of the other is shown.
                 earliest = self._last.get(i, -(2**62)) + 1
                 decode = packet.dts + shift if packet.dts is not None else earliest
                 packet.pts += shift

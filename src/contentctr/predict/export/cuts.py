@@ -22,6 +22,7 @@ class FrameCut:
 
     @property
     def length(self) -> int:
+        """In frames."""
         return self.stop - self.first
 
 
