@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,10 @@ from contentctr.outputs import check_output, output_folder
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
 from contentctr.rooms.clips import CLIP_FORMATS, Cut, cut_clips
-from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.highlights import Highlight, clock
+
+if TYPE_CHECKING:  # torch takes seconds to load, and the rule needs none
+    from contentctr.score.checkpoint import Checkpoint
 
 NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
 _KIND = "a prediction"
