@@ -23,6 +23,7 @@ ORDER = (
     {"report"},
     {"pretrain"},
     {"train"},
+    {"rule"},
     {"score"},
     {"simulate"},
     {"windows", "encode", "prepare"},

@@ -395,9 +395,9 @@ def test_the_command_takes_several_clips_after_history(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = typer.Typer()
-    app.command()(commands.pick)
+    app.command()(commands.highlights)
     long, whole, *_ = world.history
-    words = [str(world.checkpoint), str(world.target), "--history", long, whole, "-o"]
+    words = [str(world.target), "--run", str(world.checkpoint), "--history", long, whole, "-o"]
     done = CliRunner().invoke(app, [*words, str(tmp_path / "out"), "--top", "2", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     facts = json.loads((tmp_path / "out" / "prediction.json").read_text())
@@ -437,8 +437,8 @@ def test_names_with_colons_and_a_users_own_folder(
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "mine.mp4").touch()
     app = typer.Typer()
-    app.command()(commands.pick)
-    words = [str(world.checkpoint), "20:00 live.mp4", "--clips", "--device", "cpu"]
+    app.command()(commands.highlights)
+    words = ["20:00 live.mp4", "--run", str(world.checkpoint), "--clips", "--device", "cpu"]
     words += ["--history", "20:00 live.mp4@0:10-0:18", "-o"]
     refused = CliRunner().invoke(app, [*words, "."])
     assert isinstance(refused.exception, InputError) and "20:00 live.mp4" in str(refused.exception)

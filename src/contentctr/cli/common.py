@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from rich.table import Table
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
+    from contentctr.predict.choose import HighlightChoice
     from contentctr.predict.editing import Editing
     from contentctr.predict.files import Prediction
 
@@ -53,6 +54,20 @@ StartedAt = Annotated[
     str | None,
     typer.Option(
         metavar="ISO", help="When the video started, with a zone, for clock times in its logs."
+    ),
+]
+Top = Annotated[int, typer.Option(help="Highlights at most.")]
+MinLength = Annotated[
+    float | None, typer.Option(help="Shortest highlight, in seconds. \\[default: 10]")
+]
+MaxLength = Annotated[
+    float | None, typer.Option(help="Longest highlight, in seconds. \\[default: 90; personal 15]")
+]
+Length = Annotated[
+    str,
+    typer.Option(
+        metavar="90s|10%",
+        help="The best set of highlights for a reel of this length, in place of --top.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last save.")]
@@ -161,6 +176,29 @@ def editing_of(
     return editing
 
 
+def highlight_choice(
+    top: int,
+    share: float | None,
+    min_length: float | None,
+    max_length: float | None,
+    length: str,
+) -> HighlightChoice:
+    """What the options of highlights say; None: as usual.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+    from contentctr.predict.choose import HighlightChoice
+
+    given = {"share": share, "min_length_s": min_length, "max_length_s": max_length}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if max_length is not None and min_length is None:
+        named["min_length_s"] = min(HighlightChoice.min_length_s, max_length)
+    choice = HighlightChoice(top_k=top, length=length, **named)
+    choice.require()
+    return choice
+
+
 def device_name(name: str) -> str:
     """The device that `auto` stands for, or the name itself."""
     if name != "auto":
@@ -183,7 +221,7 @@ def print_table(title: str, rows: Mapping[str, object]) -> None:
 
 
 def print_prediction(found: Prediction, score: str) -> None:
-    """Warnings, the highlights in their order, and the files that were written.
+    """Warnings, the highlights in their order with their reasons, and the files that were written.
 
     Args:
         found: of a recording or of a user's video.
@@ -197,7 +235,15 @@ def print_prediction(found: Prediction, score: str) -> None:
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
         print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}")
+        if h.reasons:
+            print(f"   {encodable('; '.join(reason.text for reason in h.reasons))}")
     print("\n".join(str(path) for path in found.files))
+
+
+def encodable(line: str) -> str:
+    """The line with escapes for what standard output cannot take."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

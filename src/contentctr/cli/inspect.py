@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from contentctr.cli.common import Columns, StartedAt, column_names, start_time
+from contentctr.cli.common import Columns, StartedAt, column_names, encodable, start_time
 from contentctr.errors import InputError
 
 _LABELS = 26
@@ -59,7 +59,7 @@ def inspect(
         found.append(one)
         if not as_json:
             lines = describe(one, cells, unicode=_is_unicode())
-            print("\n".join(_encodable(line) for line in lines), end="\n\n", flush=True)
+            print("\n".join(encodable(line) for line in lines), end="\n\n", flush=True)
     if as_json:
         print(json.dumps({"inputs": [facts(one) for one in found]}, indent=2, allow_nan=False))
     if out is not None:
@@ -67,7 +67,7 @@ def inspect(
 
         drawn = draw_coverage(found, out)
         note = str(out) if drawn else "nothing has a time: no picture was drawn"
-        print(_encodable(visible(note)), file=sys.stderr if as_json else sys.stdout)
+        print(encodable(visible(note)), file=sys.stderr if as_json else sys.stdout)
     if not any(one.is_read for one in found):
         raise typer.Exit(2)
 
@@ -91,9 +91,3 @@ def _cells() -> int:
 
 def _is_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-
-
-def _encodable(line: str) -> str:
-    """The line with escapes for what standard output cannot take."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)

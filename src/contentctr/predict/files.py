@@ -49,6 +49,7 @@ from contentctr.predict.found import Found
 from contentctr.predict.page import PAGE, make_chapters, prediction_html, recording_name
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
+from contentctr.report.fonts import missing_fonts
 from contentctr.report.player.contents import Chapter
 from contentctr.score.highlights import Highlight, clock
 
@@ -123,6 +124,7 @@ def write_prediction(
         with atomic(out / "curve.csv") as temporary:
             _rounded(curve).write_csv(temporary)
         _draw(out, found)
+        found.warnings += filter(None, [missing_fonts(found.title)])
         made = files.write(out)
         _write_highlights(out / "highlights.csv", found.highlights, files.cut)
         write_json(out / "prediction.json", _facts(found, files.cut))
@@ -204,7 +206,12 @@ class _Files:
         others = [str(path.relative_to(out).as_posix()) for path in made]
         listed = [("curve.csv", "scores"), ("highlights.csv", "highlights")]
         listed += [(self.reel, "reel")] if self.reel in others else []
-        return listed + [(name, "for editors") for name in others if name.startswith("export/")]
+        folders = {"clips/": "clips", "export/": "for other programs"}
+        return listed + [
+            (folder, what)
+            for folder, what in folders.items()
+            if any(name.startswith(folder) for name in others)
+        ]
 
 
 def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFrame:

@@ -57,6 +57,7 @@ def prediction_html(
             score_name=name,
             percent=percent,
             curve=curve,
+            parts={part["part"]: (part["title"], part["text"]) for part in found.parts},
             chapters=chapters,
             comments=found.comments,
             speech=found.speech,
@@ -100,7 +101,9 @@ def _facts(found: Found, duration_s: float) -> list[str]:
         facts.append(counted(found.comments.height, "comment"))
     if found.checkpoint is not None:
         facts.append(f"model {found.checkpoint.folder.name}")
-    return [fact for i, fact in enumerate(facts) if fact not in facts[:i]]
+    # A room folder is mostly called as its room.
+    seen = [recording_name(found.recording), *facts]
+    return [fact for i, fact in enumerate(facts, 1) if fact not in seen[:i]]
 
 
 def _score_name(found: Found) -> tuple[str, bool]:

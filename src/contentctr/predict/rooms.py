@@ -15,14 +15,16 @@ import torch
 from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
+from contentctr.predict.by_rule import finish
 from contentctr.predict.choose import HighlightChoice, choose_highlights
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
+from contentctr.predict.recording import playable, read_recording
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
-from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.room import Room
+from contentctr.rule.curve import RuleCurve, read_curve
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.rooms import score_segments
 from contentctr.transcribe.recogniser import Choice, choice_for, source_of
@@ -94,7 +96,7 @@ def predict_recording(
     checkpoint = load_for(checkpoint, "rooms")
     asked = Choice(asr=asr, language=language, device=torch.device(device).type)
     hearing = choice_for(checkpoint.spec.speech_source, asked)
-    room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
+    room = read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
     _require_parts(room, Path(source), hearing, checkpoint)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
@@ -111,44 +113,10 @@ def predict_recording(
         )
     scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
     facts = {**_facts(room, checkpoint), "speech_source": heard_from}
-    found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts)
+    # What it warns of was told when the encoders read the recording.
+    rule = read_curve(room, show_progress=show_progress)
+    found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts, rule)
     return write_prediction(Path(out), found, clips=clips, editing=editing)
-
-
-def _read_recording(
-    source: Path,
-    comments: Path | None,
-    speech: Path | None,
-    events: Path | None,
-    streamer_id: str,
-    started_at: datetime | None,
-    names: Mapping[str, str] | None,
-) -> Room:
-    if source.is_dir():
-        given = {
-            "comments": comments,
-            "speech": speech,
-            "events": events,
-            "started-at": started_at,
-        }
-        extra = [name for name, path in given.items() if path is not None]
-        if extra or streamer_id:
-            raise InputError(
-                f"{source}: a room folder names its own parts; --{(extra or ['streamer'])[0]} is "
-                "for a video file"
-            )
-        return read_room(source, names=names)
-    if not source.is_file():
-        raise InputError(f"{source}: no such file or folder")
-    return room_from_video(
-        source,
-        comments=comments,
-        speech=speech,
-        events=events,
-        streamer_id=streamer_id,
-        started_at=started_at,
-        names=names,
-    )
 
 
 def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpoint) -> None:
@@ -261,13 +229,17 @@ def _found(
     warnings: list[str],
     checkpoint: Checkpoint,
     facts: dict[str, Any],
+    rule: RuleCurve,
 ) -> Found:
+    starts, ends = table["start_s"], table["end_s"]
     curve = table.select("segment", "start_s", "end_s").with_columns(
         pl.Series("score", scores_S).fill_nan(None)
     )
     if room.events is not None:
         curve = curve.with_columns(table["ctr"], table["viewers"])
-    highlights, verdict = choose_highlights(scores_S, table["start_s"], table["end_s"], choice)
+    curve = curve.with_columns(rule.part_columns(starts, ends))
+    highlights, verdict = choose_highlights(scores_S, starts, ends, choice)
+    highlights = finish(room, rule, highlights, choice, checkpoint.spec.segment_seconds)
     warnings += [verdict] if verdict else []
     return Found(
         checkpoint=checkpoint,
@@ -281,17 +253,11 @@ def _found(
         facts=facts,
         warnings=warnings,
         verdict=verdict,
+        parts=rule.parts(),
         targets_S=_targets(table, checkpoint),
         comments=room.comments,
         speech=room.speech,
     )
-
-
-def playable(room: Room) -> Path | None:
-    """What can be played of a room: its video, else a recording of its sound."""
-    if room.media is not None and room.media.kind == "video":
-        return room.media.path
-    return room.sound
 
 
 def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.float64] | None:

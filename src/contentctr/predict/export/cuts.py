@@ -28,7 +28,8 @@ class FrameCut:
 
 def chapter_title(chapter: Chapter) -> str:
     """A highlight's name in one line: its rank, and its reasons where it has them."""
-    reasons = ", ".join(reason.text for reason in chapter.reasons if reason.text)
+    # The strongest reasons come first; YouTube shows hardly more than two.
+    reasons = ", ".join([reason.text for reason in chapter.reasons if reason.text][:2])
     name = f"Highlight {chapter.rank}"
     return visible(f"{name}: {reasons}" if reasons else name, 100)
 

@@ -7,8 +7,8 @@ million lines those around the highlights are kept first, then lines spread even
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -95,6 +95,8 @@ class Contents:
     """Whether scores are shares, shown in percent."""
     curve: pl.DataFrame
     """start_s, end_s, score (null where there is none), and perhaps part_* in [0, 1]."""
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By a part's name in `part_*` its title, and how it is reckoned."""
     chapters: Sequence[Chapter] = ()
     """Best first."""
     comments: pl.DataFrame | None = None

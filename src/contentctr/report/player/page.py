@@ -94,6 +94,10 @@ def _data(contents: Contents) -> tuple[dict[str, Any], list[str]]:
         "duration": round(contents.duration_s, 3),
         "score": {"name": contents.score_name, "percent": contents.percent},
         "curve": _curve(thin_curve(contents.curve)),
+        "parts": {
+            visible(name, MAX_NAME): {"title": visible(title, MAX_NAME), "text": visible(text)}
+            for name, (title, text) in contents.parts.items()
+        },
         "highlights": [_chapter(chapter) for chapter in contents.chapters],
         "chat": chat,
         "speech": said,

@@ -101,11 +101,10 @@ function highlightRow(highlight) {
   }
   find(".reasons").replaceChildren(
     ...reasons.map(({ part, text }) => {
-      const reason = make("li");
-      if (part) reason.append(make("b", "", part), " ");
-      const words = make("span", "", text);
-      words.dir = "auto";
-      reason.append(words);
+      const reason = make("li", "", text || part);
+      reason.dir = "auto";
+      const colour = partColour(data, part);
+      if (colour) reason.dataset.colour = colour; // as its line on the curve
       return reason;
     }),
   );

@@ -19,6 +19,12 @@ function svgNode(name, attributes, text) {
   return made;
 }
 
+/** Name of the colour of a part of the score; undefined where the curve has no such part. */
+function partColour(data, part) {
+  const place = Object.keys(data.curve.parts).indexOf(part);
+  return place < 0 ? undefined : PART_COLOURS[place % PART_COLOURS.length];
+}
+
 class Curve {
   #slider = $("curve");
   #svg = this.#slider.querySelector("svg");
@@ -73,10 +79,11 @@ class Curve {
   #parts() {
     const names = Object.keys(this.#data.curve.parts);
     $("parts").replaceChildren(
-      ...names.map((name, k) => {
-        const button = make("button", "part", name);
+      ...names.map((name) => {
+        const button = make("button", "part", this.#data.parts[name]?.title ?? name);
         button.type = "button";
-        button.dataset.colour = PART_COLOURS[k % PART_COLOURS.length];
+        button.title = this.#data.parts[name]?.text ?? "";
+        button.dataset.colour = partColour(this.#data, name);
         button.setAttribute("aria-pressed", "false");
         button.addEventListener("click", () => {
           const shown = !this.#shown.delete(name) && this.#shown.add(name) && true;
@@ -116,10 +123,7 @@ class Curve {
       ...this.#line(score, (value) => y(value), true),
       ...names
         .filter((name) => this.#shown.has(name))
-        .flatMap((name) => {
-          const colour = PART_COLOURS[names.indexOf(name) % PART_COLOURS.length];
-          return this.#line(parts[name], (value) => y(value, 1), false, colour);
-        }),
+        .flatMap((name) => this.#line(parts[name], (value) => y(value, 1), false, partColour(this.#data, name))),
       this.#pointer,
       this.#playhead,
     );
@@ -155,14 +159,21 @@ class Curve {
   }
 
   #bands(height) {
+    const named = [];
     return this.#data.highlights.flatMap(({ rank, start, end }) => {
       const x = this.#x(start);
       const box = { x, width: Math.max(2, this.#x(end) - x) };
-      return [
+      const middle = x + box.width / 2;
+      const nodes = [
         svgNode("rect", { ...box, y: MARGIN.top, height, class: "band", "data-rank": rank }),
         svgNode("rect", { ...box, y: MARGIN.top - 3, height: 3, class: "cap" }),
-        svgNode("text", { x: x + box.width / 2, y: MARGIN.top - 8, class: "rank" }, String(rank)),
       ];
+      // Of ranks that would stand on each other the best one is shown.
+      if (named.every((other) => Math.abs(other - middle) > 13)) {
+        named.push(middle);
+        nodes.push(svgNode("text", { x: middle, y: MARGIN.top - 8, class: "rank" }, String(rank)));
+      }
+      return nodes;
     });
   }
 
