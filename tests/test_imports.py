@@ -35,6 +35,7 @@ ORDER = (
     {"report"},
     {"pretrain"},
     {"train"},
+    {"rule"},
     {"score"},
     {"simulate"},
     {"windows", "encode", "prepare"},
