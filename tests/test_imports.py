@@ -13,6 +13,7 @@ ROOT = {
     "config",
     "recipes",
     "settings",
+    "devices",
     "batch",
     "errors",
     "files",
