@@ -12,6 +12,8 @@ PACKAGE = Path(contentctr.__file__).parent
 ROOT = {
     "config",
     "recipes",
+    "settings",
+    "devices",
     "batch",
     "errors",
     "files",

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, near
 
 
 def paper() -> Config:
@@ -107,5 +107,7 @@ def recipe(name: str) -> Config:
         InputError: there is none of that name.
     """
     if name not in RECIPES:
-        raise InputError(f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}")
+        raise InputError(
+            f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}{near(name, RECIPES)}"
+        )
     return RECIPES[name]()

@@ -69,6 +69,7 @@ def test_version_and_help(command: Command) -> None:
             "prepare",
             "encode",
             "pretrain",
+            "settings",
             "train",
             "evaluate",
             "report",

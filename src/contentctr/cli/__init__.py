@@ -17,6 +17,7 @@ from contentctr.cli import (
     models,
     pretrain,
     rooms,
+    settings,
     simulate,
     watch,
     worker,
@@ -33,6 +34,7 @@ WAY = (
         "prepare",
         "encode",
         "pretrain",
+        "settings",
         "train",
         "evaluate",
         "report",
@@ -111,7 +113,8 @@ app.command()(rooms.encode)
 _pretrain.command()(pretrain.streamer)
 _pretrain.command()(pretrain.text)
 _pretrain.command()(pretrain.vision)
-app.command()(models.train)
+app.command()(settings.settings)
+app.command(cls=settings.WithSettings)(models.train)
 app.command()(models.evaluate)
 app.command()(models.report)
 app.command()(models.predict)

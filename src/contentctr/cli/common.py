@@ -201,12 +201,16 @@ def highlight_choice(
 
 
 def device_name(name: str) -> str:
-    """The device that `auto` stands for, or the name itself."""
-    if name != "auto":
-        return name
-    import torch
+    """The device that `auto` stands for, or the name itself.
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "cpu":  # without a look for others, which takes torch
+        return name
+    from contentctr.devices import find_device
+
+    return str(find_device(name))
 
 
 def print_table(title: str, rows: Mapping[str, object]) -> None:

@@ -142,7 +142,7 @@ def prepare_rooms(
     test: float = 0.1,
     skip_bad_rooms: bool = False,
     names: Mapping[str, str] | None = None,
-    asr: str | Recogniser | None = None,
+    asr: Path | str | Recogniser | None = None,
     language: str | None = None,
     device: str = "cpu",
     ray: str | None = None,

@@ -86,7 +86,7 @@ def find_rooms(root: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_room(folder: Path, *, names: Mapping[str, str] | None = None) -> Room:
+def read_room(folder: Path | str, *, names: Mapping[str, str] | None = None) -> Room:
     """Read one room folder, whose parts `find_parts` tells by name and their readers by content.
 
     The room lasts as long as room.json says (`duration_s`, else `ended_at` - `started_at`), else
@@ -100,6 +100,7 @@ def read_room(folder: Path, *, names: Mapping[str, str] | None = None) -> Room:
     Raises:
         InputError: names the file, the line or field, the rule and the value.
     """
+    folder = Path(folder)
     head = read_head(folder / "room.json")
     found = find_parts(folder)
     axis = TimeAxis(started_at=head.started_at)
