@@ -70,7 +70,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
     heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
     data = dataclasses.replace(data, extra=heard)
-    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", ranked=False)
+    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", scale="none")
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -237,7 +237,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
 
 
 BAD_COUNTS = {
-    "counts must be of exposures, .*, commenters, not 'coins'": {"coins": 1},
+    "counts must be of exposures, .*, commenters, .*, not 'coins'": {"coins": 1},
     "counts.likes must be a whole number from 0 to 4294967295, not -1": {"likes": -1},
     "counts.likes must be a whole number from 0 to 4294967295, not 0.5": {"likes": 0.5},
     "counts.likes must be a whole number from 0 to 4294967295, not True": {"likes": True},

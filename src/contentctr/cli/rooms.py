@@ -32,9 +32,10 @@ Target = Annotated[
 ]
 
 Scale = Annotated[
-    Literal["none", "rank", "minmax"] | None,
+    Literal["none", "rank", "minmax", "odds"] | None,
     typer.Option(
-        help="Bring the target to \\[0, 1] inside each room: by rank, by minmax, or not at all. "
+        help="Bring the target to \\[0, 1]: inside each room by rank or by minmax, for all rooms "
+        "alike as odds (counts and rates), or not at all. "
         "\\[default: none for what lies there, else rank]"
     ),
 ]

@@ -163,7 +163,7 @@ class RoomScorer:
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
-            LiveStatistics(max_rooms, self.horizon, spec.target, ranked=spec.target_is_ranked)
+            LiveStatistics(max_rooms, self.horizon, spec.target, spec.target_scale)
             if reads_counts
             else None
         )
