@@ -206,6 +206,7 @@ def _redis_backend(
         return RedisBackend(
             connect(url),
             horizon=engine.config.data.horizon,
+            segment_seconds=engine.spec.segment_seconds,
             keys=Keys(prefix),
             partitions=partitions,
             encoder=encoder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
-from contentctr.live.ranking import RoomScore
+from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.redis.messages import Keys, add_segment, partition_of, settle_partitions
 from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.store import RedisStore
@@ -26,10 +27,13 @@ from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import shares_from
+from contentctr.live.standing import Standing
 
 T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
+_STANDING_S = 0.2
+"""Seconds for which the ranking of all rooms is read once."""
 _ENCODE_S = 10.0
 """Seconds that a post waits to be encoded."""
 
@@ -40,6 +44,7 @@ class RedisBackend:
     Args:
         client: of `connect`; used by several threads.
         horizon: of the workers' model.
+        segment_seconds: likewise.
         keys: names of the keys.
         partitions: of a new installation; None: as it is.
         encoder: encodes posted frames and texts here.
@@ -54,6 +59,7 @@ class RedisBackend:
         client: Any,
         *,
         horizon: int,
+        segment_seconds: float = 30.0,
         keys: Keys | None = None,
         partitions: int | None = None,
         encoder: LiveEncoder | None = None,
@@ -71,7 +77,10 @@ class RedisBackend:
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self._encoding = asyncio.Lock()
+        self._encoding, self._reading = asyncio.Lock(), asyncio.Lock()
+        self._ranking = RankSettings(segment_seconds=segment_seconds)
+        self._standing: Standing | None = None
+        self._standing_until = 0.0
         self._up = False
         self.metrics.gauge("listeners", "Open event streams.", lambda: self.events.listeners)
         self.metrics.gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
@@ -133,9 +142,19 @@ class RedisBackend:
             room=None if outcome["status"] == "queued" else await self.room(live.room_id),
         )
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
         """See Backend."""
         return await self._redis(self._store.scores, room_ids)
+
+    async def standing(self) -> Standing:
+        """See Backend: of the last `_STANDING_S`, read once for all who ask."""
+        async with self._reading:
+            if self._standing is None or time.monotonic() >= self._standing_until:
+                self._standing = await self._redis(
+                    lambda: Standing(self._store.scores(), self._ranking)
+                )
+                self._standing_until = time.monotonic() + _STANDING_S
+            return self._standing
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
-from contentctr.live.ranking import RoomScore
+from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
@@ -21,6 +21,7 @@ from contentctr.live.service.metrics import Metrics
 from contentctr.live.service.owners import Owners
 from contentctr.live.service.schemas import room_event
 from contentctr.live.shares import SegmentShares
+from contentctr.live.standing import Standing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,11 @@ class Backend(Protocol):
     ) -> Answer:
         """Have a segment scored."""
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """Latest scores, of some rooms or of all."""
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
+        """Latest scores of some rooms."""
+
+    async def standing(self) -> Standing:
+        """Where all rooms stand."""
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """One room."""
@@ -109,6 +113,8 @@ class LocalBackend:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
         self._engine, self._encoder, self._owners = engine, encoder, Owners()
         self._forget_after_s, self._clock = forget_after_s, clock
+        self._ranking = RankSettings(segment_seconds=engine.spec.segment_seconds)
+        self._standing: Standing | None = None
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
@@ -181,9 +187,15 @@ class LocalBackend:
             room=self.store.room(segment.room_id),
         )
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
         """See Backend."""
         return self.store.scores(room_ids)
+
+    async def standing(self) -> Standing:
+        """See Backend."""
+        if self._standing is None:
+            self._standing = Standing(self.store.scores(), self._ranking)
+        return self._standing
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
@@ -240,6 +252,7 @@ class LocalBackend:
                 now,
             )
             self.events.append("score", room.room_id, room_event(room))
+            self._standing = None
 
     async def _end(self, room_id: str, reason: Literal["ended", "idle"]) -> bool:
         def forget() -> bool:
@@ -250,6 +263,7 @@ class LocalBackend:
         await self._batcher.run(forget)
         found = self.store.end(room_id)
         self._owners.release(room_id)
+        self._standing = None
         if found:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
         return found
