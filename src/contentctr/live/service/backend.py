@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError,
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
 from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
@@ -123,16 +123,20 @@ class LocalBackend:
             queue_size=queue_size,
             deliver=self._deliver,
         )
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper = Background("the sweep of silent rooms", self._sweep)
+        self._lag = Lag()
+        self._watch = Background("the watch of the event loop", self._lag.watch)
         gauge = self.metrics.gauge
         gauge("rooms", "Live rooms.", lambda: len(self.store))
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
+        gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
         gauge("listeners", "Open event streams.", lambda: self.events.listeners)
 
     @property
     def ready(self) -> bool:
         """See Backend."""
-        return self._batcher.running and not self.events.closed
+        whole = self._batcher.running and self._sweeper.healthy
+        return whole and not self.events.closed
 
     @property
     def busy(self) -> bool:
@@ -142,14 +146,13 @@ class LocalBackend:
     async def start(self) -> None:
         """See Backend."""
         self._batcher.start()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sweeper.start()
+        self._watch.start()
 
     async def stop(self) -> None:
         """See Backend."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await self._sweeper.stop()
+        await self._watch.stop()
         await self._batcher.stop()
         self.events.close()
 
