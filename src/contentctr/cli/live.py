@@ -1,7 +1,8 @@
-"""Live rooms: the service."""
+"""Live rooms: the service and the stream worker."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,13 +23,13 @@ from contentctr.cli.worker import (
     redis_url,
 )
 from contentctr.errors import InputError
-from contentctr.files import read_secret
 from contentctr.printing import say
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.redis.backend import RedisBackend
+    from contentctr.live.service.settings import ServiceSettings
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
 
@@ -47,6 +48,21 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"Its text is the API key. \\[default: ${KEY_VARIABLE}]")
     ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Keys with roles: lines ROLE NAME KEY; may change.")
+    ] = None,
+    rooms_per_key: Annotated[
+        int | None, typer.Option(min=1, help="Rooms of a key of --keys. \\[default: a quarter]")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in without any key.")
+    ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address whose X-Forwarded-For is believed.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Names in the header Host. \\[default: any]")
+    ] = None,
     max_rooms: Annotated[int, typer.Option(min=1, help="Live rooms at once.")] = 4096,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
     wait_ms: Annotated[float, typer.Option(min=0, help="A batch waits so long for more.")] = 2.0,
@@ -55,24 +71,40 @@ def serve(
     ] = None,
     rate: Annotated[float, typer.Option(min=0, help="Requests/s of one address; 0: any.")] = 1000.0,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4 * 2**20,
+    max_connections: Annotated[int, typer.Option(min=2, help="Connections at once.")] = 2000,
     max_listeners: Annotated[int, typer.Option(min=1, help="Open event streams.")] = 256,
+    access_log: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests logged, as JSON, to stderr.")
+    ] = 0.0,
     forget_after: Forget = 600.0,
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
 ) -> None:
-    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /.
-
-    With a Redis, rooms are there and workers score them; without one, all is done here.
-    """
+    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
+    from contentctr.live.service.connections import ConnectionLimits
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
 
+    settings = ServiceSettings(
+        api_key=_api_key(api_key_file),
+        keys_file=keys,
+        rooms_per_key=rooms_per_key or max(1, max_rooms // 4),
+        allowed_hosts=tuple(allowed_host or ()),
+        rate=rate,
+        burst=max(1.0, 2 * rate),
+        max_body=max_body,
+        max_encoding=min(queue_size or 64, 1000),
+        max_listeners=max_listeners,
+        access_log=access_log,
+    )
+    _require_key(host, settings, insecure)
+    url = redis_url(redis, redis_file)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
     # With Redis it only checks segments and describes the model.
@@ -82,7 +114,6 @@ def serve(
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
-    url = redis_url(redis, redis_file)
     if url is None:
         backend = LocalBackend(
             scorer,
@@ -92,19 +123,15 @@ def serve(
             forget_after_s=forget_after,
         )
     else:
-        backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue_size or 10_000)
-    settings = ServiceSettings(
-        api_key=_api_key(api_key_file),
-        rate=rate,
-        burst=max(1.0, 2 * rate),
-        max_body=max_body,
-        max_listeners=max_listeners,
-    )
+        queue = queue_size or 10_000
+        backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
     make_server(
         create_app(backend, scorer, settings, encoder=encoder),
         backend,
         host=host,
         port=port,
+        limits=ConnectionLimits(total=max_connections),
+        trusted_proxies=trusted_proxy or (),
         report=lambda url: say(f"serving {found.folder} on {url}", result=True),
     ).run()
 
@@ -116,6 +143,7 @@ def _redis_backend(
     engine: Engine,
     encoder: LiveEncoder | None,
     queue_size: int,
+    forget_after_s: float,
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from contentctr.live.redis.backend import RedisBackend
@@ -136,11 +164,41 @@ def _redis_backend(
             encoder=encoder,
             queue_size=queue_size,
             max_rooms=engine.scorer.max_rooms,
+            forget_after_s=forget_after_s,
         )
     )
 
 
 def _api_key(path: Path | None) -> str | None:
+    from contentctr.live.service.keys import require_key
+
+    found = _secret(path, KEY_VARIABLE)
+    return None if found is None else require_key(*found)
+
+
+def _secret(path: Path | None, variable: str) -> tuple[str, str] | None:
+    """A secret and the name of its place: a file, or else a variable that is set, if to nothing."""
     if path is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    return read_secret(path, "the API key")
+        # Set but empty is a mistake of a script, never the wish for a service without a key.
+        text = os.environ.get(variable)
+        return None if text is None else (text, f"${variable}")
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(f"{path}: not a readable text file ({reason})") from None
+
+
+def _require_key(host: str, settings: ServiceSettings, insecure: bool) -> None:
+    """Stop before other machines could do anything that they like."""
+    if insecure or settings.api_key is not None or settings.keys_file is not None:
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise InputError(
+            f"--host {host}: other machines could do anything without a key: give --keys or "
+            f"--api-key-file (or ${KEY_VARIABLE}), or --insecure if that is wanted"
+        )

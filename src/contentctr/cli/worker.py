@@ -148,10 +148,13 @@ def redis_url(url: str | None, path: Path | None) -> str | None:
         InputError: both options are given, or the file cannot be read.
     """
     if url is not None and path is not None:
-        raise InputError("--redis and --redis-file: give one of them")
+        raise InputError("--redis-file: must not be given beside --redis")
     if path is not None:
-        return read_secret(path, "Redis' URL")
-    return url or os.environ.get(REDIS_VARIABLE) or None
+        return read_secret(path, "the URL of Redis")
+    if url is None and (url := os.environ.get(REDIS_VARIABLE)) is not None and not url.strip():
+        # Set but empty is a mistake of a script, never the wish for a service without Redis.
+        raise InputError(f"${REDIS_VARIABLE}: must hold the URL of Redis, and is blank")
+    return url
 
 
 def redis_client(url: str | None) -> Any:
@@ -163,7 +166,7 @@ def redis_client(url: str | None) -> Any:
     from contentctr.live.redis.messages import connect
 
     if url is None:
-        raise InputError(f"no Redis: give --redis, --redis-file or ${REDIS_VARIABLE}")
+        raise InputError(f"Redis: needs --redis, --redis-file or ${REDIS_VARIABLE}")
     return connect(url)
 
 
