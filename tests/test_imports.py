@@ -19,6 +19,7 @@ ROOT = {
     "progress",
     "shards",
     "ahead",
+    "printing",
     "visible",
 }
 """Files of the package's root that every folder may use."""

@@ -74,7 +74,17 @@ def test_version_and_help(command: Command) -> None:
             "report",
             "predict",
         ),
-        *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
+        *(
+            "highlights",
+            "serve",
+            "worker",
+            "rejected",
+            "watch",
+            "abtest",
+            "abtest-replay",
+            "reproduce",
+            "demo",
+        ),
     ]
     for name in found:
         assert name in ok(command(name, "-h"))

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contentctr.cli.common import Device, device_name, print_warnings
+from contentctr.cli.common import Device, device_name, print_warnings, require_extra
 from contentctr.cli.common import Engine as InferenceEngine
+from contentctr.cli.worker import (
+    Checkpoint,
+    Forget,
+    Partitions,
+    Prefix,
+    Redis,
+    RedisFile,
+    answered,
+    redis_client,
+    redis_url,
+)
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
@@ -20,33 +32,19 @@ if TYPE_CHECKING:
     from contentctr.live.service.settings import ServiceSettings
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
-_Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
-REDIS_VARIABLE = "CONTENTCTR_REDIS"
-_Redis = Annotated[
-    str | None,
-    typer.Option(help="redis://HOST:PORT/DATABASE; a password shows in the list of processes."),
-]
-_RedisFile = Annotated[
-    Path | None, typer.Option(help=f"Its text is the URL of Redis. \\[default: ${REDIS_VARIABLE}]")
-]
-_Partitions = Annotated[
-    int | None, typer.Option(min=1, help="Of a new Redis: workers at once. \\[default: 16]")
-]
-_Prefix = Annotated[str, typer.Option(help="Of all keys in Redis.")]
-_Forget = Annotated[float, typer.Option(min=0.1, help="Seconds of silence that end a room.")]
 
 
 def serve(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     encode: Annotated[
         bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
     ] = False,
-    redis: _Redis = None,
-    redis_file: _RedisFile = None,
-    partitions: _Partitions = None,
-    prefix: _Prefix = "contentctr",
+    redis: Redis = None,
+    redis_file: RedisFile = None,
+    partitions: Partitions = None,
+    prefix: Prefix = "contentctr",
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"Its text is the API key. \\[default: ${KEY_VARIABLE}]")
     ] = None,
@@ -78,7 +76,7 @@ def serve(
     access_log: Annotated[
         float, typer.Option(min=0, max=1, help="Share of requests logged, as JSON, to stderr.")
     ] = 0.0,
-    forget_after: _Forget = 600.0,
+    forget_after: Forget = 600.0,
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
 ) -> None:
@@ -106,7 +104,7 @@ def serve(
         access_log=access_log,
     )
     _require_key(host, settings, insecure)
-    url = _redis_url(redis, redis_file)
+    url = redis_url(redis, redis_file)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
     # With Redis it only checks segments and describes the model.
@@ -134,52 +132,8 @@ def serve(
         port=port,
         limits=ConnectionLimits(total=max_connections),
         trusted_proxies=trusted_proxy or (),
-        report=lambda url: print(f"serving {found.folder} on {url}", flush=True),
+        report=lambda url: say(f"serving {found.folder} on {url}", result=True),
     ).run()
-
-
-def worker(
-    checkpoint: _Checkpoint,
-    redis: _Redis = None,
-    redis_file: _RedisFile = None,
-    partitions: _Partitions = None,
-    prefix: _Prefix = "contentctr",
-    max_rooms: Annotated[int, typer.Option(min=1, help="Rooms kept in memory.")] = 4096,
-    batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
-    lease: Annotated[
-        float, typer.Option(min=1, help="Seconds after which a silent worker is given up.")
-    ] = 10.0,
-    forget_after: _Forget = 600.0,
-    device: Device = "cpu",
-) -> None:
-    """Score segments from Redis streams; any number of workers share them."""
-    require_extra()
-    from redis.exceptions import RedisError
-
-    from contentctr.live.engine import Engine
-    from contentctr.live.redis.messages import Keys, connect, without_secret
-    from contentctr.live.redis.worker import Worker
-    from contentctr.progress import stop_signals
-
-    url = _redis_url(redis, redis_file)
-    if url is None:
-        raise InputError(f"Redis: needs --redis, --redis-file or ${REDIS_VARIABLE}")
-    engine = Engine.from_checkpoint(
-        checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
-    )
-    with stop_signals() as caught:
-        try:
-            stream_worker = Worker(
-                connect(url),
-                engine,
-                keys=Keys(prefix),
-                partitions=partitions,
-                lease_s=lease,
-                forget_after_s=forget_after,
-            )
-        except RedisError as error:
-            raise InputError(f"{without_secret(url)}: does not answer ({error})") from None
-        stream_worker.run(lambda: caught)
 
 
 def _redis_backend(
@@ -192,19 +146,18 @@ def _redis_backend(
     forget_after_s: float,
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
-    from redis.exceptions import RedisError
-
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys, connect, without_secret
+    from contentctr.live.redis.messages import Keys
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
             "--encode with --redis: the model reads earlier comments (comment_lag "
             f"{engine.spec.comment_lag}), which services do not share; post features"
         )
-    try:
-        return RedisBackend(
-            connect(url),
+    client = redis_client(url)
+    return answered(
+        lambda: RedisBackend(
+            client,
             horizon=engine.config.data.horizon,
             segment_seconds=engine.spec.segment_seconds,
             keys=Keys(prefix),
@@ -214,8 +167,7 @@ def _redis_backend(
             max_rooms=engine.scorer.max_rooms,
             forget_after_s=forget_after_s,
         )
-    except RedisError as error:
-        raise InputError(f"{without_secret(url)}: does not answer ({error})") from None
+    )
 
 
 def _api_key(path: Path | None) -> str | None:
@@ -223,20 +175,6 @@ def _api_key(path: Path | None) -> str | None:
 
     found = _secret(path, KEY_VARIABLE)
     return None if found is None else require_key(*found)
-
-
-def _redis_url(given: str | None, path: Path | None) -> str | None:
-    if given is not None:
-        if path is not None:
-            raise InputError("--redis-file: must not be given beside --redis")
-        return given
-    found = _secret(path, REDIS_VARIABLE)
-    if found is None:
-        return None
-    text, name = found
-    if not text.strip():
-        raise InputError(f"{name}: must hold the URL of Redis, and is blank")
-    return text.strip()
 
 
 def _secret(path: Path | None, variable: str) -> tuple[str, str] | None:
@@ -265,12 +203,3 @@ def _require_key(host: str, settings: ServiceSettings, insecure: bool) -> None:
             f"--host {host}: other machines could do anything without a key: give --keys or "
             f"--api-key-file (or ${KEY_VARIABLE}), or --insecure if that is wanted"
         )
-
-
-def require_extra() -> None:
-    """Raises InputError where the extra `live` is not installed."""
-    import importlib.util
-
-    for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")

@@ -21,6 +21,7 @@ from contentctr.cli.common import (
     print_warnings,
 )
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 Target = Annotated[
     str,
@@ -100,7 +101,7 @@ def prepare_rooms(
     )
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
-    print(f"speech: {manifest['speech_source']}")
+    say(f"speech: {manifest['speech_source']}", result=True)
     print_table(f"Prepared in {out}", manifest["counts"])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,11 +17,18 @@ from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RankSettings, RoomScore
-from contentctr.live.redis.messages import Keys, add_segment, partition_of, settle_partitions
+from contentctr.live.redis.beats import WorkerWatch
+from contentctr.live.redis.messages import (
+    Keys,
+    StreamFullError,
+    segment_fields,
+    settle_partitions,
+)
 from contentctr.live.redis.owners import RedisOwners
-from contentctr.live.redis.store import RedisStore
+from contentctr.live.redis.store import QueueFacts, RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer
+from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
@@ -29,9 +36,11 @@ from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import shares_from
 from contentctr.live.standing import Standing
 
+_LOG = logging.getLogger("contentctr.service")
 T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
+_LOOK_S = 1.0
 _STANDING_S = 0.2
 """Seconds for which the ranking of all rooms is read once."""
 _ENCODE_S = 10.0
@@ -68,44 +77,60 @@ class RedisBackend:
         max_rooms: int = 4096,
         forget_after_s: float = 600.0,
     ) -> None:
-        self.events, self.metrics = EventLog(), Metrics()
+        self.events, self.metrics, self._lag = EventLog(), Metrics(), Lag()
         self._client, self._keys, self._encoder = client, keys or Keys(), encoder
         self._horizon, self._wait_s = horizon, wait_s
         self._queue_size, self._max_rooms = queue_size, max_rooms
-        self._partitions = settle_partitions(client, self._keys, partitions)
-        self._store = RedisStore(client, self._keys, self._partitions)
+        count = settle_partitions(client, self._keys, partitions)
+        self._store = RedisStore(client, self._keys, count)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._reader: asyncio.Task[None] | None = None
+        self._reader = Background("the reader of events", self._read)
+        self._watcher = Background("the watch of the workers", self._watch)
+        self._loop_watch = Background("the watch of the event loop", self._lag.watch)
         self._encoding, self._reading = asyncio.Lock(), asyncio.Lock()
         self._ranking = RankSettings(segment_seconds=segment_seconds)
         self._standing: Standing | None = None
         self._standing_until = 0.0
         self._up = False
-        self.metrics.gauge("listeners", "Open event streams.", lambda: self.events.listeners)
-        self.metrics.gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
+        self._workers, self._queue = (
+            0,
+            QueueFacts(waiting=0, waiting_bytes=0, oldest_s=0.0, rejected=0),
+        )
+        self._add_gauges()
+
+    def _add_gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+        gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
+        gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
+        gauge("workers", "Live workers.", lambda: self._workers)
+        gauge("queued_messages", "Messages in the streams.", lambda: self._queue.waiting)
+        gauge("queued_bytes", "Bytes of these.", lambda: self._queue.waiting_bytes)
+        gauge("oldest_message_seconds", "Since the oldest came.", lambda: self._queue.oldest_s)
+        gauge("rejected_messages", "Messages put aside.", lambda: self._queue.rejected)
 
     @property
     def ready(self) -> bool:
-        """See Backend: Redis answers."""
-        return self._up and not self.events.closed
+        """See Backend: Redis answers, and there is a worker that will score."""
+        return not self.busy and self._workers > 0
 
     @property
     def busy(self) -> bool:
-        """See Backend."""
-        return not self.ready
+        """See Backend: what comes without a worker waits in Redis for one."""
+        whole = self._reader.healthy and self._watcher.healthy
+        return not (self._up and whole) or self.events.closed
 
     async def start(self) -> None:
         """See Backend."""
-        self._reader = asyncio.create_task(self._read())
+        for task in (self._reader, self._watcher, self._loop_watch):
+            task.start()
 
     async def stop(self) -> None:
         """See Backend: what was accepted is in Redis."""
         self.events.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+        for task in (self._reader, self._watcher, self._loop_watch):
+            await task.stop()
 
     async def submit(
         self, segment: LiveSegment | RawSegment, shown: Shown, caller: Caller = ANYONE
@@ -118,7 +143,7 @@ class RedisBackend:
             NotOwnerError: the room is another's.
             InputError: the worker refused it.
         """
-        if not self.ready:
+        if self.busy:
             raise BusyError("Redis does not answer, or the service ends")
         live = await self._encoded(segment)
         request_id = uuid.uuid4().hex
@@ -193,15 +218,16 @@ class RedisBackend:
         self, segment: LiveSegment, shown: Shown, request_id: str, caller: Caller = ANYONE
     ) -> None:
         client, keys = self._client, self._keys
-        waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
-        if waiting >= self._queue_size:
-            raise BusyError(f"{waiting} segments of the room's partition wait already")
         if client.zcard(keys.ranking) >= self._max_rooms:
             if client.zscore(keys.ranking, segment.room_id) is None:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
         if caller.name:  # without keys every room is everybody's
             self._owners.claim(segment.room_id, caller)
-        add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
+        fields = segment_fields(segment, shown, request_id=request_id)
+        try:
+            self._store.add(segment.room_id, fields, max_count=self._queue_size)
+        except StreamFullError as error:
+            raise BusyError(str(error)) from None
 
     async def _redis(self, work: Callable[..., T], *arguments: Any) -> T:
         try:
@@ -230,12 +256,36 @@ class RedisBackend:
                 continue
             for id, fields in found[0][1] if found else []:
                 last = id
-                self._pass_on(fields)
+                try:
+                    self._pass_on(fields)
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
+                    # One that is no event of ours, or is damaged, is not the others' fault.
+                    self.metrics.bad_events.inc()
+                    _LOG.warning("an event in Redis is passed over (%r)", error)
 
     def _pass_on(self, fields: dict[bytes, bytes]) -> None:
         kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
+        if not isinstance(data, dict):
+            raise ValueError("data must be a JSON object")
         if kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
         waiting = self._waiting.get(fields.get(b"request_id", b"").decode())
         if waiting is not None and not waiting.done():
+            if "status" not in data:
+                raise KeyError("status")
             waiting.set_result(data)
+
+    async def _watch(self) -> None:
+        """See which workers live, and what waits for them."""
+        watch = WorkerWatch()
+
+        def look() -> tuple[int, QueueFacts]:
+            return len(watch.look(self._client, self._keys)), self._store.queue()
+
+        while True:
+            try:
+                self._workers, self._queue = await asyncio.to_thread(look)
+            except RedisError:
+                self._workers = 0
+                watch.reset()
+            await asyncio.sleep(_LOOK_S)

@@ -12,7 +12,7 @@ _LONGEST_WAIT_S = 30.0
 
 
 class Background:
-    """A task without an end: one that dies is logged, tells that it is not healthy, and begins anew.
+    """A task without an end: one that dies is logged, makes this unhealthy, and begins anew.
 
     Args:
         name: of the work, for the log.
