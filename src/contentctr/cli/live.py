@@ -1,4 +1,4 @@
-"""Live rooms: the service."""
+"""Live rooms: the service and the stream worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from contentctr.cli.worker import (
     redis_url,
 )
 from contentctr.errors import InputError
-from contentctr.files import read_secret
 from contentctr.printing import say
 
 if TYPE_CHECKING:
@@ -81,10 +80,7 @@ def serve(
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
 ) -> None:
-    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /.
-
-    With a Redis, rooms are there and workers score them; without one, all is done here.
-    """
+    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
@@ -163,6 +159,7 @@ def _redis_backend(
         lambda: RedisBackend(
             client,
             horizon=engine.config.data.horizon,
+            segment_seconds=engine.spec.segment_seconds,
             keys=Keys(prefix),
             partitions=partitions,
             encoder=encoder,

@@ -148,12 +148,19 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-    except ValueError:
-        # Neither the URL nor what was said of it: both may hold a password.
+    except ValueError:  # its words may hold a part of the password
+        shown = without_secret(url)
         raise InputError(
-            "--redis must be a Redis URL, like redis://HOST:6379/0, and is not; in a password, "
+            f"--redis must be a Redis URL like redis://HOST:6379/0, not {shown!r}; in a password, "
             "any of @ : / ? # must be written as %40 %3A %2F %3F %23"
         ) from None
+
+
+def without_secret(url: str) -> str:
+    """A URL that may be shown: without its user, its password, and what stands behind `?`."""
+    scheme, there, rest = url.partition("://")
+    place = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://{place}" if there else "(no URL)"
 
 
 def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int:
