@@ -87,19 +87,24 @@ def watch(
     away: Annotated[
         float, typer.Option(min=0, help="At the end, wait so long for a service that is away.")
     ] = 600,
+    reconnect: Annotated[
+        float, typer.Option(min=0, help="A stream's URL that broke is tried again for so long.")
+    ] = 60,
     device: Device = "cpu",
     engine: Engine = "auto",
 ) -> None:
     """Score a room while it runs: a line every segment, here or published to a service.
 
     Exits with 0 when the room ends or is ended (Ctrl-C), 2 for wrong input, 3 where the source
-    broke off, 4 where segments were not delivered because the service stayed away.
+    broke off, 4 where segments were not delivered because the service stayed away. Started again,
+    a recording goes on where it was; a stream begins its room anew.
     """
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.watch.logs import GrowingLog
     from contentctr.live.watch.outbox import ServiceAwayError
     from contentctr.live.watch.room import WatchedRoom
+    from contentctr.live.watch.sources import run_id
     from contentctr.live.watch.waiting import SourceBrokenError, Waiting
     from contentctr.live.watch.watcher import Watcher
     from contentctr.progress import stop_signals
@@ -136,13 +141,20 @@ def watch(
             delay_s=delay,
             listener=listener,
             sound=found.config.model.sound,
+            reconnect_s=reconnect,
         )
         notes: list[str] = []
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
         print_warnings(notes)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
-                watcher = Watcher(encoder, scorer, room_id=room, streamer_id=parts.streamer_id)
+                watcher = Watcher(
+                    encoder,
+                    scorer,
+                    room_id=room,
+                    streamer_id=parts.streamer_id,
+                    run=lambda: run_id(parts.source),
+                )
                 watched.watch(watcher.take)
         except SourceBrokenError as error:
             _end(error, BROKEN)
@@ -150,7 +162,8 @@ def watch(
             _end(error, AWAY)
         finally:
             if watched.count or caught:
-                outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+                why = "a signal" if caught else waiting.why
+                outcomes.summarise(watched.count, watched.duration_s, why, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
                 say(f"its sound was not heard: {choice.lacks}")
             if listener is not None and listener.skipped:
@@ -315,12 +328,13 @@ class _Outcomes:
             with self._out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"room_id": self._room_id, **outcome}) + "\n")
 
-    def summarise(self, count: int, duration_s: float, *, stopped: bool) -> None:
+    def summarise(self, count: int, duration_s: float, why: str, *, stopped: bool) -> None:
         """Say what was watched and what became of it."""
         from contentctr.score.highlights import clock
 
         counts = ", ".join(f"{n} {status}" for status, n in sorted(self._by_status.items()))
         say(
-            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}: "
+            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}"
+            f"{f' ({why})' if why else ''}: "
             f"{count} segment{'s' * (count != 1)}" + (f" ({counts})" if counts else "")
         )

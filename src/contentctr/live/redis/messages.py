@@ -196,6 +196,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
         "index": int(segment.index),
         "has_speech": int(segment.has_speech),
         "has_comments": int(segment.has_comments),
+        "run": segment.run,
         "shown": json.dumps(shown_json),
         "request_id": request_id,
     }
@@ -292,6 +293,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),
+        run=_text(fields, "run") if b"run" in fields else "",
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
     return Message(id, room_id, segment, _shown(fields), request_id, fields)
