@@ -29,6 +29,7 @@ from contentctr.cli.common import (
 )
 from contentctr.cli.live import KEY_VARIABLE
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.printing import say
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from contentctr.transcribe.recogniser import Choice
     from contentctr.transcribe.segments import Recogniser
 
+_LINE = 1 << 16
 BROKEN, AWAY = 3, 4
 """Exit codes beside 0 (the room, or the user, ended it) and 2 (wrong input)."""
 
@@ -289,7 +291,7 @@ def _require_scores(path: Path) -> None:
         return
     try:
         with path.open(encoding="utf-8") as file:
-            row = json.loads(file.readline())
+            row = parse_json(file.readline(_LINE))
         ours = {"room_id", "start_s", "score", "status"} <= row.keys()
     except (OSError, ValueError, AttributeError):
         ours = False

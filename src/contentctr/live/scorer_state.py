@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, to_dict
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import digest, parse_json
 from contentctr.live.scorer_segments import MAX_INDEX
 
 FORMAT = "contentctr-rooms-1"
@@ -83,8 +83,8 @@ def from_bytes(data: bytes, revision: str) -> RoomState:
     try:
         tensors = load_bytes(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        about = json.loads(header.get("__metadata__", {}).get(ABOUT, "{}"))
+        header = parse_json(data[8 : 8 + length])
+        about = parse_json(header.get("__metadata__", {}).get(ABOUT, "{}"))
     except (SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"state of rooms: not readable safetensors bytes ({error})") from None
     for name, wanted in (("format", FORMAT), ("revision", revision)):

@@ -21,7 +21,15 @@ from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, remove_leftovers, write_json, write_text
+from contentctr.files import (
+    JsonError,
+    atomic,
+    parse_json,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from contentctr.outputs import require_new
 from contentctr.score.checkpoint import point_to, prune, save_optimizer
 from contentctr.train.training import Position
@@ -155,8 +163,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append(parse_json(line))
+        except JsonError:
             break
     return rows
 

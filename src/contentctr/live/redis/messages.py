@@ -33,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.scorer_segments import LiveSegment
 
@@ -330,8 +331,8 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     if b"counts" not in fields:
         return None
     try:
-        counts = json.loads(_text(fields, "counts"))
-    except (ValueError, RecursionError):
+        counts = parse_json(_text(fields, "counts"))
+    except ValueError:
         counts = None
     if not isinstance(counts, dict):
         raise InputError("message: field 'counts' must be a JSON object")
@@ -340,12 +341,12 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:
     try:
-        values = json.loads(_text(fields, "shown"))
+        values = parse_json(_text(fields, "shown"))
         return Shown(
             ended_at=float(values["ended_at"]),
             title=str(values.get("title", "")),
             comments=tuple(str(comment) for comment in values.get("comments", ())),
             thumbnail=fields.get(b"thumbnail"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("message: field 'shown' must be JSON with ended_at") from None
