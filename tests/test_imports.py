@@ -21,6 +21,7 @@ ROOT = {
     "progress",
     "shards",
     "ahead",
+    "parquet",
     "printing",
     "visible",
 }

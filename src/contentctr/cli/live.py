@@ -23,6 +23,7 @@ from contentctr.cli.worker import (
     redis_url,
 )
 from contentctr.errors import InputError
+from contentctr.files import read_secret
 from contentctr.printing import say
 
 if TYPE_CHECKING:
