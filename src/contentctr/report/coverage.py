@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from contentctr.errors import InputError
 from contentctr.report.figures import (
+from contentctr.report.fonts import FONT
     FONT,
     PALETTE,
     bare_axes,
