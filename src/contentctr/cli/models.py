@@ -41,6 +41,7 @@ from contentctr.cli.common import (
 )
 from contentctr.config import Config, override
 from contentctr.errors import InputError
+from contentctr.printing import say
 from contentctr.recipes import RECIPES, recipe
 
 
@@ -83,8 +84,8 @@ def train(
     with training_exits():
         best = run(config, data, out, resume=resume, init_from=init_from, new_head=new_head)
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
-    print(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside")
-    print(f"best checkpoint: {best}")
+    say(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside", result=True)
+    say(f"best checkpoint: {best}", result=True)
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
@@ -145,8 +146,8 @@ def evaluate(
     print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
     if verdict(metrics):
-        print(verdict(metrics))
-    print(f"report: {page}")
+        say(verdict(metrics), result=True)
+    say(f"report: {page}", result=True)
 
 
 def report(
@@ -156,7 +157,7 @@ def report(
     """Write the report page again, from the saved files of an evaluation."""
     from contentctr.report import write_report
 
-    print(f"report: {write_report(evaluation, max_rooms=max_rooms)}")
+    say(f"report: {write_report(evaluation, max_rooms=max_rooms)}", result=True)
 
 
 def predict(
@@ -246,7 +247,8 @@ def demo(
     if live:
         import os
 
-        from contentctr.cli.live import KEY_VARIABLE, require_extra
+        from contentctr.cli.common import require_extra
+        from contentctr.cli.live import KEY_VARIABLE
 
         require_extra()
         from contentctr.demo.live import demo_live

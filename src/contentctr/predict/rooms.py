@@ -213,7 +213,7 @@ def _score(
         checkpoint.config.model,
         horizon=config.horizon,
         target=checkpoint.spec.target,
-        ranked=checkpoint.spec.target_is_ranked,
+        scale=checkpoint.spec.target_scale,
     )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device

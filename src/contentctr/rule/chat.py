@@ -30,9 +30,9 @@ _COMMAND = r"^\s*[!！][\p{L}]"
 _REPEATED, _LONG = 10, 20
 """A person whose most frequent text has come so often, is so long, and half of all, is a bot."""
 LAUGHTER = (
-    r"(?i)(?:^|[^\p{L}])(?:(?:b?a?(?:ha){2,}h?)|(?:he){2,}|(?:hi){2,}|l+o+l+(?:o+l+)*|lmf?ao+|rofl|x+d+"
-    r"|w{2,}|k{3,}|(?:ja|je){2,}|(?:rs){2,}|mdr+|ptdr+|kek\w*|lul\w*|omegalul|5{3,})(?:$|[^\p{L}])"
-    r"|哈哈|呵呵|嘿嘿|笑|2333?|草{2,}|ｗ{2,}|ㅋㅋ|ㅎㅎ|(?:ха){2,}|(?:ах){2,}|هه+|555+"
+    r"(?i)(?:^|[^\p{L}\p{N}])(?:(?:b?a?(?:ha){2,}h?)|(?:he){2,}|(?:hi){2,}|l+o+l+(?:o+l+)*|lmf?ao+|rofl|x+d+"
+    r"|w{2,}|k{3,}|(?:ja|je){2,}|(?:rs){2,}|mdr+|ptdr+|kek\w*|lul\w*|omegalul|5{3,})(?:$|[^\p{L}\p{N}])"
+    r"|哈哈|呵呵|嘿嘿|笑|草{2,}|ｗ{2,}|ㅋㅋ|ㅎㅎ|(?:ха){2,}|(?:ах){2,}|هه+|(?:^|\D)23{2,}(?:$|\D)"
     r"|[\x{1F602}\x{1F923}\x{1F606}\x{1F604}]"
 )
 """How people laugh in writing, in some twenty languages."""
@@ -42,6 +42,7 @@ _CHARACTERS, _WORDS = 200, 40
 """Of a comment that are read."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _RUN = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+_PAIRED = re.compile(rf"[{_UNSPACED}]")
 _AGAIN = re.compile(r"(.{1,3}?)\1{2,}")
 _STEPS_AT_ONCE = 720
 """An hour of words is counted at once: of a longer chat no more is in memory."""
@@ -117,7 +118,7 @@ def words_of(text: str) -> list[str]:
     """
     words: dict[str, None] = {}
     for run in _RUN.findall(_AGAIN.sub(r"\1\1", text.lower())):
-        if "\u0e00" <= run[0] <= "\ufaff" and not "\u10a0" <= run[0] <= "\u177f":
+        if _PAIRED.match(run):
             pairs = (run[i : i + 2] for i in range(max(len(run) - 1, 1)))
             words.update(dict.fromkeys(pairs))
         else:

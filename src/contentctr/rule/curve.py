@@ -22,7 +22,7 @@ from contentctr.rule.parts import (
     speech_signal,
     watched_signals,
 )
-from contentctr.rule.usual import AROUND, STEP_S, Floats, count_steps, step_spans
+from contentctr.rule.usual import STEP_S, Floats, count_steps, step_spans
 from contentctr.rule.watched import PICTURE_S, Watched, watch_recording
 
 FAINT = 0.15
@@ -91,10 +91,11 @@ class RuleCurve:
         ]
         if chat is None or max(others, default=0.0) >= SURE:
             return "", None
-        # Where people write as independently as rain falls, so many windows have so many or more.
-        by_chance_T = poisson.sf(chat.now_T - 1, np.maximum(chat.usual_T, 0.5))
-        windows = len(by_chance_T) / (2 * AROUND + 1)
-        return (CHANCE_SAYS, 1) if by_chance_T.min() * windows > CHANCE else ("", None)
+        # Of people who write as independently as rain falls, so many steps have so many or more.
+        # A median is a whole number, and may lie below the mean by half a person.
+        by_chance_T = poisson.sf(chat.now_T - 1, np.maximum(chat.usual_T, chat.now_T.mean()))
+        doubtful = by_chance_T.min() * len(by_chance_T) > CHANCE
+        return (CHANCE_SAYS, 1) if doubtful else ("", None)
 
     def _parts_of(self, signal: Signal, starts_N: ArrayLike, ends_N: ArrayLike) -> list[Floats]:
         """A signal's scores in each of some spans, at least one."""

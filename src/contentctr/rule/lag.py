@@ -17,7 +17,7 @@ REACTION_S = 5.0
 """Where nothing tells the lag: time to see, to think of something, and to type it."""
 LONGEST_S = 20
 """Readers of a lagging stream come no later."""
-SURE = 4.0
+SURE = 5.0
 _BEFORE, _AFTER = range(-60, 0), range(LONGEST_S + 10, LONGEST_S + 70)
 """Shifts that are no lag."""
 _SMOOTH_S, _SLOW_S = 3, 120
