@@ -12,7 +12,7 @@ from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.predict.export.cuts import FrameCut
-from contentctr.report.player.contents import visible
+from contentctr.report.player.contents import one_line
 from contentctr.rooms.footage import Footage
 
 _DROPPING = re.compile(r"^\d{3} .*\d\d:\d\d:\d\d;\d\d", re.MULTILINE)
@@ -68,7 +68,7 @@ def make_timeline(name: str, cuts: Sequence[FrameCut], footage: Footage) -> Any:
     def span(first: int, length: int) -> Any:
         return otio.opentime.TimeRange(time(footage.start_frame + first), time(length))
 
-    timeline = otio.schema.Timeline(visible(name))
+    timeline = otio.schema.Timeline(one_line(name))
     kinds = [otio.schema.TrackKind.Video]
     kinds += [otio.schema.TrackKind.Audio] if footage.channels else []
     for kind in kinds:
