@@ -17,8 +17,8 @@ from rich.table import Table
 from contentctr.errors import InputError
 
 if TYPE_CHECKING:
-    from contentctr.predict.choose import HighlightChoice
     from contentctr.predict.files import Prediction
+    from contentctr.score.choose import HighlightChoice
 
 EngineName = Literal["auto", "torch", "onnx", "openvino"]
 
@@ -141,7 +141,7 @@ def highlight_choice(
     Raises:
         InputError: a setting is out of its range.
     """
-    from contentctr.predict.choose import HighlightChoice
+    from contentctr.score.choose import HighlightChoice
 
     given = {"share": share, "min_length_s": min_length, "max_length_s": max_length}
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
-from contentctr.predict.choose import HighlightChoice, choose_highlights
 from contentctr.predict.files import Found, Prediction, require_output, write_prediction
 from contentctr.predict.recording import playable, read_recording
 from contentctr.rooms.room import Room
@@ -16,6 +15,7 @@ from contentctr.rule.borders import move_borders
 from contentctr.rule.curve import RuleCurve, read_curve
 from contentctr.rule.reasons import explain
 from contentctr.rule.usual import STEP_S
+from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.highlights import Highlight
 
 LEAD_S = 3.0

@@ -33,7 +33,6 @@ from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.choose import HighlightChoice
 from contentctr.predict.files import Found, Prediction, require_output, write_prediction
 from contentctr.predict.picks import Pick, read_history
 from contentctr.progress import Progress, progress_bar
@@ -41,6 +40,7 @@ from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
 from contentctr.rooms.speech import read_speech
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.choose import HighlightChoice
 from contentctr.score.highlights import SHARE, find_highlights
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import count_frames, span_frames
