@@ -9,7 +9,21 @@ from pathlib import Path
 import contentctr
 
 PACKAGE = Path(contentctr.__file__).parent
-ROOT = {"config", "recipes", "batch", "errors", "files", "outputs", "progress", "shards", "ahead"}
+ROOT = {
+    "config",
+    "recipes",
+    "settings",
+    "devices",
+    "batch",
+    "errors",
+    "files",
+    "outputs",
+    "progress",
+    "shards",
+    "ahead",
+    "printing",
+    "visible",
+}
 """Files of the package's root that every folder may use."""
 ORDER = (
     {"__main__"},

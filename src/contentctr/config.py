@@ -7,14 +7,14 @@ metrics file. `override` applies `key=value` words from the command line.
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from contentctr.errors import InputError, require
+from contentctr.errors import InputError, near, require
 
 COUNT_COLUMNS = (
     "exposures",
@@ -27,10 +27,48 @@ COUNT_COLUMNS = (
     "exits",
 )
 """Actions that are counted in a segment."""
+LATE_COMMENTS = ("comments_last_sixth", "comments_last_third", "comments_last_two_thirds")
+"""How many of a segment's comments came in its last part; of 30 s, in the last 5, 10 and 20 s."""
 EXTRA_TOKENS = ("statistics", "sound")
 """Content tokens beyond the paper's two, each a setting of ModelConfig, off by default."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be: what is checked is what `contentctr settings` lists.
+
+    Args:
+        low: the smallest.
+        high: the largest.
+        above_low: `low` itself is not allowed.
+        below_high: `high` itself is not allowed.
+        words: said in place of the ends.
+    """
+
+    low: float
+    high: float = math.inf
+    above_low: bool = False
+    below_high: bool = False
+    words: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.above_low else value >= self.low
+        return above and (value < self.high if self.below_high else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.words or self.high == math.inf:
+            return self.words or f"{'above' if self.above_low else 'at least'} {self.low:g}"
+        ends = "(" if self.above_low else "[", ")" if self.below_high else "]"
+        return f"in {ends[0]}{self.low:g}, {self.high:g}{ends[1]}"
+
+
+Count = Annotated[int, Range(1)]
+Number = Annotated[int, Range(0)]
+Size = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, above_low=True)]
+Share = Annotated[float, Range(0, 1, below_high=True)]
 PairKind = Literal["none", "L0", "L1", "L2", "L3"]
 AlignReading = Literal["distance", "similarity"]
 LearningRate = Literal["constant", "cosine"]
@@ -48,23 +86,20 @@ class DataConfig:
     Of videos with personalized highlights (Section 4.1.2) only `window_len` counts.
     """
 
-    window_len: int = 20
+    window_len: Count = 20
     """n, consecutive segments in a window; of a video, frames."""
-    stride: int = 1
+    stride: Count = 1
     """Segments between the starts of two training windows of a room."""
-    min_viewers: int = 10
+    min_viewers: Number = 10
     """A window is a sample only if its last segment has so many viewers. The paper does not give
     its number. Not applied to targets other than CTR."""
-    horizon: int = 0
+    horizon: Annotated[int, Range(0, 1, words="0 or 1")] = 0
     """0: a segment's score predicts its own CTR; 1: the next segment's."""
     short_windows: bool = False
     """Also use rooms shorter than `window_len`, as one window padded on the right."""
 
     def __post_init__(self) -> None:
-        require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
-        require(self.stride >= 1, "data.stride", "at least 1", self.stride)
-        require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
-        require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
+        _check_ranges(self, "data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +107,29 @@ class ModelConfig:
     """Sizes of the model (Section 4.3.2)."""
 
     kind: str = "contentctr"
-    """Name of the model in the registry."""
-    d_model: int = 512
-    """d, width of every token."""
-    num_heads: int = 8
+    """Name of the model: contentctr, one of its variants, or a baseline."""
+    d_model: Count = 512
+    """d, width of every token; a multiple of num_heads."""
+    num_heads: Count = 8
     """n_h, attention heads of width d_model / num_heads (the paper: 64)."""
-    perceiver_layers: int = 3
+    perceiver_layers: Count = 3
     """L of the Perceiver block (Algorithm 1)."""
-    decoder_layers: int = 3
+    decoder_layers: Count = 3
     """Layers of the causal decoder (Algorithm 2)."""
-    ff_mult: int = 4
+    ff_mult: Count = 4
     """Hidden width of the feed-forward networks, in d_model."""
-    streamer_dim: int = 64
+    streamer_dim: Count = 64
     """Width of a streamer's embedding, before it is mapped to d_model; an imported table has its
     own."""
     streamer_table: str = ""
     """File of streamers' vectors to import, such as `pretrain streamer` writes; "": learned. The
     ID baselines have tables of their own and leave it alone."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Dropout after attention and feed-forward; the paper mentions none."""
-    feature_dropout: float = 0.0
+    feature_dropout: Share = 0.0
     """Dropout of the encoders' features, before their projections; against learning frozen
     features by heart where rooms are few."""
-    prior: float | None = None
+    prior: Share | None = None
     """The output layer's bias starts at the log-odds of this mean target; 0: of the training
     segments' own mean; none: as it is drawn, near the log-odds of a half, where a rare label's
     first epochs go into nothing but learning that it is rare."""
@@ -118,10 +153,7 @@ class ModelConfig:
     times a learned number, are added to the model's own. Beyond the paper."""
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
-            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
-        for name in ("perceiver_layers", "decoder_layers"):
-            require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+        _check_ranges(self, "model")
         require(
             self.d_model % self.num_heads == 0,
             "model.d_model",
@@ -148,11 +180,6 @@ class ModelConfig:
             f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
             self.content,
         )
-        for name in ("dropout", "feature_dropout"):
-            rate = getattr(self, name)
-            require(0 <= rate < 1, f"model.{name}", "in [0, 1)", rate)
-        if self.prior is not None:
-            require(0 <= self.prior < 1, "model.prior", "in [0, 1), or none", self.prior)
 
     @property
     def lookbacks(self) -> tuple[int, ...]:
@@ -182,140 +209,107 @@ class ModelConfig:
 class IdConfig:
     """Sizes of the ID baselines (Section 4.3.1), which the paper does not give."""
 
-    embedding_dim: int = 8
+    embedding_dim: Count = 8
     """Width of a field's embedding."""
-    hidden_dim: int = 128
+    hidden_dim: Count = 128
     """Width of a hidden layer of the deep part."""
-    hidden_layers: int = 2
+    hidden_layers: Count = 2
     """Hidden layers of the deep part."""
-    deep_dropout: float = 0.0
+    deep_dropout: Share = 0.0
     """Dropout in the deep part."""
     counts: CountValues = "buckets"
     """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
     as dense values log(1 + count)."""
-    attention_dim: int = 2
+    attention_dim: Count = 2
     """DIFM: width of an attention head."""
-    attention_heads: int = 4
+    attention_heads: Count = 4
     """DIFM: attention heads."""
     cross: CrossKind = "mixture"
     """DCN-M: low-rank mixture of experts, one low-rank matrix, or a full matrix."""
-    cross_layers: int = 2
+    cross_layers: Count = 2
     """DCN-M: cross layers."""
-    rank: int = 32
+    rank: Count = 32
     """DCN-M: rank of a low-rank cross matrix."""
-    num_experts: int = 4
+    num_experts: Count = 4
     """DCN-M: experts of the mixture."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "embedding_dim",
-            "hidden_dim",
-            "attention_dim",
-            "attention_heads",
-            "cross_layers",
-            "rank",
-            "num_experts",
-            "hidden_layers",
-        ):
-            require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
-        require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
+        _check_ranges(self, "ids")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The weighted sum of Eq. 14."""
 
-    point_weight: float = 0.65
+    point_weight: Size = 0.65
     """lambda_1, of L_point (Eq. 6)."""
-    align_weight: float = 0.15
+    align_weight: Size = 0.15
     """lambda_2, of L_align (Eq. 9); 0 turns it off."""
-    pair_weight: float = 0.20
+    pair_weight: Size = 0.20
     """lambda_3, of L_pair (Eq. 10-13); 0 turns it off."""
-    positive_weight: float = 1.0
+    positive_weight: Annotated[float, Range(0, 1000)] = 1.0
     """How much more the positive part of a target counts in Eq. 6; 0: the square root of what
     would make both parts even over the training segments (7 where 2 % are positive). The losses
     then see log-odds with the weight's logarithm added: so scores stay what they are, shares, and
     the pairwise loss, which sees differences of scores, is not blind where all are small."""
     pair: PairKind = "L1"
     """Which pairs are active: L0 all, L1 inside the boundary, L2 part 1, L3 part 2, or none."""
-    sigma: float = 10.0
+    sigma: Positive = 10.0
     """Steepness of the pairwise loss."""
     align: AlignReading = "distance"
     """Reading of Eq. 9: DTW over 1 - cosine with exp(-d), or over cosine with exp(+d)."""
-    num_negatives: int = 8
+    num_negatives: Count = 8
     """N, shuffled sequences a window is compared with."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Temperature of InfoNCE (the paper's second tau, not given)."""
 
     def __post_init__(self) -> None:
-        for name in ("point_weight", "align_weight", "pair_weight"):
-            require(getattr(self, name) >= 0, f"loss.{name}", "at least 0", getattr(self, name))
-        weight = self.positive_weight
-        require(0 <= weight <= 1000, "loss.positive_weight", "in [0, 1000]", weight)
-        require(self.sigma > 0, "loss.sigma", "above 0", self.sigma)
-        require(self.temperature > 0, "loss.temperature", "above 0", self.temperature)
-        require(self.num_negatives >= 1, "loss.num_negatives", "at least 1", self.num_negatives)
+        _check_ranges(self, "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The optimiser and the loop (Section 4.3.2)."""
 
-    epochs: int = 12
+    epochs: Count = 12
     """Passes over the training windows."""
-    batch_size: int = 48
+    batch_size: Count = 48
     """Windows in one optimiser step, over all processes together."""
-    block: int = 1
+    block: Count = 1
     """Consecutive windows of a room that come together, in random order of blocks. Above 1 the
     projections and the Perceiver run once for each distinct segment of a batch."""
-    micro_batch_size: int = 0
+    micro_batch_size: Number = 0
     """Windows one process puts through the model at once; 0: all of its share of the batch."""
-    learning_rate: float = 5e-5
+    learning_rate: Positive = 5e-5
     """Of Adam."""
-    weight_decay: float = 0.0
+    weight_decay: Size = 0.0
     """Decoupled (AdamW) where above 0; the paper uses plain Adam."""
     schedule: LearningRate = "constant"
     """Of the learning rate; cosine decays to 0 over all epochs."""
-    warmup_steps: int = 0
+    warmup_steps: Number = 0
     """Steps over which the learning rate rises from 0."""
-    max_grad_norm: float = 0.0
+    max_grad_norm: Size = 0.0
     """Gradients are scaled down to this norm; 0: never."""
-    hide_streamers: float = 0.05
+    hide_streamers: Share = 0.05
     """Share of training windows whose streamer is hidden, so that "unknown" is trained."""
-    hide_rooms: float = 0.5
+    hide_rooms: Share = 0.5
     """Share of training windows whose room id is hidden. Every test room is unknown, so the ID
     baselines, which alone look at it, must have learned what to say then."""
     finetune_encoders: bool = False
     """Train both encoders too (the paper does); needs `encode --inputs`."""
-    encoder_learning_rate: float = 0.0
+    encoder_learning_rate: Size = 0.0
     """Of the encoders when they are trained; 0: as `learning_rate`."""
-    patience: int = 0
+    patience: Number = 0
     """Stop after so many epochs without a better validation score; 0: never."""
-    save_every: int = 0
+    save_every: Number = 0
     """Steps between two saves of `last`; 0: at the end of every epoch only."""
     precision: Precision = "no"
     """Mixed precision; on processors without bfloat16 units it is slower than none."""
-    seed: int = 0
+    seed: Number = 0
     """Of the weights, the order of windows, the shuffles and the hidden streamers."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "block"):
-            require(getattr(self, name) >= 1, f"train.{name}", "at least 1", getattr(self, name))
-        for name in (
-            "micro_batch_size",
-            "weight_decay",
-            "warmup_steps",
-            "max_grad_norm",
-            "encoder_learning_rate",
-            "patience",
-            "save_every",
-            "seed",
-        ):
-            require(getattr(self, name) >= 0, f"train.{name}", "at least 0", getattr(self, name))
-        require(self.learning_rate > 0, "train.learning_rate", "above 0", self.learning_rate)
-        for name in ("hide_streamers", "hide_rooms"):
-            share = getattr(self, name)
-            require(0 <= share < 1, f"train.{name}", "in [0, 1)", share)
+        _check_ranges(self, "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +332,32 @@ class Config:
         )
 
 
+def setting_range(kind: Any) -> str:
+    """What a setting of a type may be, in words; "" for any text.
+
+    Args:
+        kind: the type as `get_type_hints` with `include_extras` has it.
+    """
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        inner = [setting_range(k) for k in get_args(kind) if k is not type(None)]
+        return f"{', '.join(inner)}, or none"
+    if kind is bool:
+        return "true or false"
+    return ", ".join(str(r) for r in getattr(kind, "__metadata__", ()) if isinstance(r, Range))
+
+
+def _check_ranges(block: Any, where: str) -> None:
+    """Stop at the first number outside of its Range."""
+    for name, kind in get_type_hints(type(block), include_extras=True).items():
+        value = getattr(block, name)
+        for part in (kind, *get_args(kind)):
+            for rule in getattr(part, "__metadata__", ()):
+                inside = value is None or not isinstance(rule, Range) or value in rule
+                require(inside, f"{where}.{name}", setting_range(kind), value)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dict of a config dataclass, ready for JSON."""
     return dataclasses.asdict(config)
@@ -353,7 +373,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "config")
     require(isinstance(values, Mapping), where, "an object of settings", values)
     unknown = set(values) - set(hints)
     if unknown:
-        raise InputError(f"{where} has no setting {sorted(unknown)[0]!r}{_near(unknown, hints)}")
+        wrong = sorted(unknown)[0]
+        raise InputError(f"{where} has no setting {wrong!r}{near(wrong, hints)}")
     made = {
         name: from_dict(hints[name], value, where=f"{where}.{name}")
         if dataclasses.is_dataclass(hints[name])
@@ -378,23 +399,25 @@ def override(config: Config, words: Sequence[str]) -> Config:
         if len(matches) > 1:
             raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
         if not matches:
-            raise InputError(f"there is no setting {key!r}{_near([key], keys)}")
+            raise InputError(f"there is no setting {key!r}{near_setting(key, keys)}")
         part, name = keys[matches[0]]
         values[part][name] = text
     return from_dict(Config, values, where="config")
 
 
-def _near(wrong: Sequence[str] | set[str], known: Mapping[str, Any]) -> str:
-    names = {k.split(".")[-1]: k for k in known}
-    word = sorted(wrong)[0].split(".")[-1]
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"; did you mean {names[close[0]]!r}?" if close else ""
+def near_setting(wrong: str, known: Iterable[str]) -> str:
+    """`near` for names with their block's before them, which the user may have left out."""
+    short = {name.split(".")[-1]: name for name in known}
+    return near(wrong.split(".")[-1], short, short)
 
 
 def _coerce(value: Any, kind: Any, where: str) -> Any:
     """`value` as `kind`; text is parsed, since the command line knows nothing else."""
     if get_origin(kind) is Literal:
-        require(value in get_args(kind), where, f"one of {', '.join(get_args(kind))}", value)
+        allowed = get_args(kind)
+        if value not in allowed:
+            rule = f"must be one of {', '.join(allowed)}, not {value!r}"
+            raise InputError(f"{where} {rule}{near(str(value), allowed)}")
         return value
     if get_origin(kind) in (typing.Union, types.UnionType):
         if value is None or value == "none":

@@ -1,5 +1,10 @@
 """The one error a user's input can raise, and how it is worded."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
 
 class InputError(ValueError):
     """Something the user gave is wrong: the message names the place, the rule and the value.
@@ -21,3 +26,19 @@ def require(ok: bool, name: str, rule: str, value: object, *, of: str = "") -> N
     """
     if not ok:
         raise InputError(f"{of} {name} must be {rule}, not {value!r}".strip())
+
+
+def near(wrong: str, known: Iterable[str], full: Mapping[str, str] | None = None) -> str:
+    """The end of an error about an unknown name: those that it may have meant, nearest first.
+
+    Args:
+        wrong: what the user wrote.
+        known: the names there are.
+        full: how to write a known name, where it is another way.
+
+    Returns:
+        Such as "; did you mean 'small'?", or "" where none is near.
+    """
+    close = difflib.get_close_matches(wrong, list(known), n=3)
+    names = [repr((full or {}).get(name, name)) for name in close]
+    return f"; did you mean {' or '.join(names)}?" if names else ""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, near
 
 
 def paper() -> Config:
@@ -38,6 +38,18 @@ def small() -> Config:
             max_grad_norm=1.0,
             patience=4,
         ),
+    )
+
+
+def live() -> Config:
+    """For real rooms: what earlier segments counted, and a small model (docs/tables/real.md)."""
+    base = small()
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, stride=5),
+        model=dataclasses.replace(base.model, statistics=True, residual=True),
+        loss=LossConfig(align_weight=0),
+        train=dataclasses.replace(base.train, epochs=6, patience=0),
     )
 
 
@@ -94,6 +106,7 @@ def highlights_small() -> Config:
 RECIPES: dict[str, Callable[[], Config]] = {
     "paper": paper,
     "small": small,
+    "live": live,
     "tables": tables,
     "highlights": highlights,
     "highlights_small": highlights_small,
@@ -107,5 +120,7 @@ def recipe(name: str) -> Config:
         InputError: there is none of that name.
     """
     if name not in RECIPES:
-        raise InputError(f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}")
+        raise InputError(
+            f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}{near(name, RECIPES)}"
+        )
     return RECIPES[name]()

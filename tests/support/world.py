@@ -23,7 +23,7 @@ from contentctr.train.loop import train_model
 from tiny_models import make_tiny_bert, make_tiny_swin
 from training import with_train
 
-NAMES = {"curve.csv", "curve.png", "highlights.csv", "prediction.json"}
+NAMES = {"curve.csv", "curve.png", "highlights.csv", "index.html", "prediction.json"}
 
 
 ROOMS = SimulatorConfig(

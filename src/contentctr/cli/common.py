@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contentctr.errors import InputError
+from contentctr.printing import safe, say
 
 if TYPE_CHECKING:
+    from contentctr.predict.editing import Editing
     from contentctr.predict.files import Prediction
     from contentctr.score.choose import HighlightChoice
 
@@ -87,6 +89,29 @@ Words = Annotated[
 ]
 
 
+Clips = Annotated[
+    bool, typer.Option("--clips", help="Cut the highlights out, without encoding them again.")
+]
+Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="Clips that begin and end to the frame: pictures encoded again."),
+]
+Vertical = Annotated[
+    bool, typer.Option("--vertical", help="Exact clips, cropped to 9:16 for phones.")
+]
+Reel = Annotated[bool, typer.Option("--reel", help="Join the clips into one file too.")]
+Pad = Annotated[
+    float, typer.Option(help="Seconds more on each side of a clip or of a cut for editors.")
+]
+Export = Annotated[
+    str | None,
+    typer.Option(
+        metavar="otio,edl,...",
+        help="Files for other programs: otio, edl, fcpxml, chapters, vtt, csv, json.",
+    ),
+]
+
+
 class Frames(StrEnum):
     """Which picture of a video stands for a time (config.FrameChoice)."""
 
@@ -129,6 +154,29 @@ def start_time(text: str | None) -> datetime | None:
         raise InputError(str(reason)) from None
 
 
+def editing_of(
+    clips: bool, exact: bool, vertical: bool, reel: bool, pad: float, export: str | None
+) -> Editing:
+    """What the options for editing say.
+
+    Raises:
+        InputError: a setting is out of its range, or --export names an unknown format.
+    """
+    from contentctr.predict.editing import Editing
+    from contentctr.predict.export.write import parse_formats
+
+    editing = Editing(
+        clips=clips,
+        exact=exact,
+        vertical=vertical,
+        reel=reel,
+        pad_s=pad,
+        formats=() if export is None else parse_formats(export),
+    )
+    editing.require()
+    return editing
+
+
 def highlight_choice(
     top: int,
     share: float | None,
@@ -153,12 +201,16 @@ def highlight_choice(
 
 
 def device_name(name: str) -> str:
-    """The device that `auto` stands for, or the name itself."""
-    if name != "auto":
-        return name
-    import torch
+    """The device that `auto` stands for, or the name itself.
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "cpu":  # without a look for others, which takes torch
+        return name
+    from contentctr.devices import find_device
+
+    return str(find_device(name))
 
 
 def print_table(title: str, rows: Mapping[str, object]) -> None:
@@ -167,9 +219,10 @@ def print_table(title: str, rows: Mapping[str, object]) -> None:
     for key, value in rows.items():
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
-        table.add_row(key, f"{value:.4f}" if isinstance(value, float) else str(value))
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        table.add_row(Text(safe(key)), Text(safe(shown)))
     console = Console()
-    console.print(title, highlight=False, soft_wrap=True)
+    console.print(Text(safe(title)), soft_wrap=True)
     console.print(table)
 
 
@@ -184,25 +237,23 @@ def print_prediction(found: Prediction, score: str) -> None:
 
     print_warnings(found.warnings)
     if found.speech:
-        print(f"speech: {found.speech}", file=sys.stderr)
+        say(f"speech: {found.speech}")
     label = f" ({found.label})" if found.label else ""
     for rank, h in enumerate(found.highlights, 1):
-        print(f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}")
+        say(
+            f"{rank}. {clock(h.start_s)} - {clock(h.end_s)}  {score} {h.score:.3f}{label}",
+            result=True,
+        )
         if h.reasons:
-            print(f"   {encodable('; '.join(reason.text for reason in h.reasons))}")
-    print("\n".join(str(path) for path in found.files))
-
-
-def encodable(line: str) -> str:
-    """The line with escapes for what standard output cannot take."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)
+            say(f"   {'; '.join(reason.text for reason in h.reasons)}", result=True)
+    for path in found.files:
+        say(safe(str(path)), result=True)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
     """One line each, to standard error."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(safe(f"warning: {warning}"))
 
 
 @contextmanager
@@ -213,8 +264,17 @@ def training_exits() -> Iterator[None]:
     try:
         yield
     except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
-        print(f"interrupted: {stopped}; go on with --resume", file=sys.stderr)
+        say(f"interrupted: {stopped}; go on with --resume")
         raise typer.Exit(130) from None
+
+
+def require_extra() -> None:
+    """Raises InputError where the extra `live` is not installed."""
+    import importlib.util
+
+    for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")

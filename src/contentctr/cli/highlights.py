@@ -9,18 +9,25 @@ import typer
 
 from contentctr.cli.common import (
     Asr,
+    Clips,
     Columns,
     Device,
     Engine,
+    Exact,
+    Export,
     Language,
     Length,
     MaxLength,
     MinLength,
     Out,
+    Pad,
+    Reel,
     StartedAt,
     Top,
+    Vertical,
     column_names,
     device_name,
+    editing_of,
     highlight_choice,
     print_prediction,
     print_table,
@@ -109,7 +116,12 @@ def highlights(
     min_length: MinLength = None,
     max_length: MaxLength = None,
     length: Length = "",
-    clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
+    clips: Clips = False,
+    exact: Exact = False,
+    vertical: Vertical = False,
+    reel: Reel = False,
+    pad: Pad = 0.0,
+    export: Export = None,
     asr: Asr = None,
     language: Language = None,
     device: Device = "auto",
@@ -126,7 +138,7 @@ def highlights(
         "streamer_id": streamer,
         "started_at": start_time(started_at),
         "names": column_names(columns),
-        "clips": clips,
+        "editing": editing_of(clips, exact, vertical, reel, pad, export),
     }
     if run is None:
         if picks or asr is not None or language is not None:
@@ -170,7 +182,7 @@ def highlights(
         top_k=top,
         share=share,
         max_length_s=MAX_LENGTH_S if max_length is None else max_length,
-        clips=clips,
+        editing=shared["editing"],
         **computed,
     )
     print_prediction(found, "score")

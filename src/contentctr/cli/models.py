@@ -10,21 +10,28 @@ import typer
 from contentctr.batch import DataSpec
 from contentctr.cli.common import (
     Asr,
+    Clips,
     Columns,
     Device,
     Engine,
+    Exact,
+    Export,
     Language,
     Length,
     MaxLength,
     MinLength,
     Out,
+    Pad,
     Ray,
+    Reel,
     Resume,
     StartedAt,
     Top,
+    Vertical,
     Words,
     column_names,
     device_name,
+    editing_of,
     highlight_choice,
     print_prediction,
     print_table,
@@ -34,6 +41,7 @@ from contentctr.cli.common import (
 )
 from contentctr.config import Config, override
 from contentctr.errors import InputError
+from contentctr.printing import say
 from contentctr.recipes import RECIPES, recipe
 
 
@@ -76,8 +84,8 @@ def train(
     with training_exits():
         best = run(config, data, out, resume=resume, init_from=init_from, new_head=new_head)
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
-    print(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside")
-    print(f"best checkpoint: {best}")
+    say(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside", result=True)
+    say(f"best checkpoint: {best}", result=True)
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
@@ -138,8 +146,8 @@ def evaluate(
     print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
     if verdict(metrics):
-        print(verdict(metrics))
-    print(f"report: {page}")
+        say(verdict(metrics), result=True)
+    say(f"report: {page}", result=True)
 
 
 def report(
@@ -149,7 +157,7 @@ def report(
     """Write the report page again, from the saved files of an evaluation."""
     from contentctr.report import write_report
 
-    print(f"report: {write_report(evaluation, max_rooms=max_rooms)}")
+    say(f"report: {write_report(evaluation, max_rooms=max_rooms)}", result=True)
 
 
 def predict(
@@ -174,7 +182,12 @@ def predict(
     min_length: MinLength = None,
     max_length: MaxLength = None,
     length: Length = "",
-    clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
+    clips: Clips = False,
+    exact: Exact = False,
+    vertical: Vertical = False,
+    reel: Reel = False,
+    pad: Pad = 0.0,
+    export: Export = None,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
@@ -189,7 +202,7 @@ def predict(
         "started_at": start_time(started_at),
         "names": column_names(columns),
         "choice": highlight_choice(top, None, min_length, max_length, length),
-        "clips": clips,
+        "editing": editing_of(clips, exact, vertical, reel, pad, export),
     }
     if len(inputs) == 1:
         if asr is not None or language is not None:
@@ -234,7 +247,8 @@ def demo(
     if live:
         import os
 
-        from contentctr.cli.live import KEY_VARIABLE, require_extra
+        from contentctr.cli.common import require_extra
+        from contentctr.cli.live import KEY_VARIABLE
 
         require_extra()
         from contentctr.demo.live import demo_live

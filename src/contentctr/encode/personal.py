@@ -26,6 +26,7 @@ import torch
 
 from contentctr.batch import DataSpec
 from contentctr.config import FrameChoice
+from contentctr.devices import find_device
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -50,8 +51,8 @@ from contentctr.store.personal import PreparedPersonal, wanted_frames
 def encode_personal(
     data: PreparedPersonal | Path | str,
     *,
-    visual: str = encoders.EMBEDDED,
-    text: str = encoders.EMBEDDED,
+    visual: Path | str = encoders.EMBEDDED,
+    text: Path | str = encoders.EMBEDDED,
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
@@ -81,7 +82,7 @@ def encode_personal(
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features). Models
             of highlights are trained on features, as the paper's (`train.finetune_encoders` is
             refused): these are for training an encoder of one's own.
-        device: where the encoders run.
+        device: where the encoders run, of `find_device`.
         engine: as `encode_rooms` has it.
         ray: as `encode_rooms` has it.
         show_progress: show a bar on a terminal.
@@ -94,16 +95,17 @@ def encode_personal(
             inputs are asked for of an encoder that cannot be trained.
     """
     data = data if isinstance(data, PreparedPersonal) else PreparedPersonal(Path(data))
+    device = find_device(device)
     settings = EncodeSettings(
-        visual=visual,
-        text=text,
+        visual=str(visual),
+        text=str(text),
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
         frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
-        device=torch.device(device),
+        device=device,
         engine=checked_engine(engine, device, inputs=inputs, ray=ray),
     )
     if data.manifest().get("simulated") and data.videos()["media"].null_count():

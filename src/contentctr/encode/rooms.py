@@ -11,6 +11,7 @@ import torch
 
 from contentctr.batch import DataSpec
 from contentctr.config import FrameChoice
+from contentctr.devices import find_device
 from contentctr.encode import encoders
 from contentctr.encode.encoders import TextPairEncoder, VisualEncoder
 from contentctr.encode.items import (
@@ -35,8 +36,8 @@ from contentctr.store.rooms import PreparedRooms
 def encode_rooms(
     data: PreparedRooms | Path | str,
     *,
-    visual: str = encoders.EMBEDDED,
-    text: str = encoders.EMBEDDED,
+    visual: Path | str = encoders.EMBEDDED,
+    text: Path | str = encoders.EMBEDDED,
     text_pooling: str | None = None,
     text_prefix: str | None = None,
     max_text_tokens: int = 128,
@@ -67,7 +68,7 @@ def encode_rooms(
         batch_size: pictures, or texts, encoded at once; None: `default_batch_size`.
         inputs: store frames and tokens (DATA/inputs) in place of features (DATA/features).
         sound: store features of the sound too (encode/sound.py).
-        device: where the encoders run.
+        device: where the encoders run, of `find_device`.
         engine: what runs them there: auto (the fastest that is installed and gives the same),
             torch, onnx or openvino.
         ray: the Ray cluster whose machines encode, as `run_over` takes it; None: here. A worker
@@ -81,16 +82,17 @@ def encode_rooms(
         InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
     """
     data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
+    device = find_device(device)
     settings = EncodeSettings(
-        visual=visual,
-        text=text,
+        visual=str(visual),
+        text=str(text),
         text_pooling=text_pooling,
         text_prefix=text_prefix,
         max_text_tokens=max_text_tokens,
         frames=frames,
         batch_size=checked_batch_size(batch_size, device),
         inputs=inputs,
-        device=torch.device(device),
+        device=device,
         engine=checked_engine(engine, device, inputs=inputs, ray=ray),
         sound=sound,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from contentctr.devices import find_device
 from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
@@ -76,7 +77,7 @@ def evaluate_model(
         out: a new or empty folder, or one of an earlier evaluation, whose files are replaced.
         split: train, val, test or all.
         batch_size: windows at once; no metric depends on it. None: 64, of videos 8.
-        device: where to compute.
+        device: where to compute, of `find_device`.
         ray: the Ray cluster whose machines score, as `run_over` takes it; None: here. A worker has
             as many threads as this process (sums of floats depend on that), or one GPU. For rooms
             alone.
@@ -100,7 +101,7 @@ def evaluate_model(
         Path(out),
         split=split,
         batch_size=batch_size or evaluator.batch_size,
-        device=device,
+        device=find_device(device),
         ray=ray,
         show_progress=show_progress,
     )

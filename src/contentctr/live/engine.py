@@ -12,6 +12,7 @@ from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
+from contentctr.devices import find_device
 from contentctr.errors import InputError
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
@@ -101,7 +102,7 @@ class Engine:
         Raises:
             InputError: the checkpoint cannot be read, or its model cannot be run live.
         """
-        checkpoint = load_for(checkpoint, "rooms")
+        checkpoint, device = load_for(checkpoint, "rooms"), find_device(device)
         return cls(
             checkpoint.load_model(device),
             checkpoint.config,

@@ -10,7 +10,7 @@ from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, near
 from contentctr.models import (
     contentctr,
     contentctr_hl,
@@ -76,7 +76,8 @@ def model_type(name: str) -> ModelType:
         InputError: no model of that name; lists those there are.
     """
     if name not in MODELS:
-        raise InputError(f"model.kind must be one of {', '.join(MODELS)}, not {name!r}")
+        wanted = ", ".join(MODELS)
+        raise InputError(f"model.kind must be one of {wanted}, not {name!r}{near(name, MODELS)}")
     return MODELS[name]
 
 

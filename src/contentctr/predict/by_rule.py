@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
-from contentctr.predict.files import Found, Prediction, require_output, write_prediction
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
 from contentctr.predict.recording import playable, read_recording
 from contentctr.rooms.room import Room
 from contentctr.rule.borders import move_borders
@@ -34,6 +36,7 @@ def highlight_recording(
     names: Mapping[str, str] | None = None,
     choice: HighlightChoice | None = None,
     clips: bool = False,
+    editing: Editing | None = None,
     show_progress: bool = True,
 ) -> Prediction:
     """Score a recording by the rule, without a trained model, and write what was found.
@@ -51,6 +54,7 @@ def highlight_recording(
         names: the user's own names of columns in the logs, of `read_room`.
         choice: which highlights are wanted.
         clips: cut the highlights from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         show_progress: show a bar.
 
     Raises:
@@ -59,6 +63,9 @@ def highlight_recording(
     """
     choice = choice or HighlightChoice()
     choice.require()
+    editing = editing or Editing()
+    editing.require()
+    clips = clips or editing.wants_clips
     require_output(Path(out))
     room = read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
     if clips and (room.media is None or room.media.kind != "video"):
@@ -93,8 +100,10 @@ def highlight_recording(
         warnings=warnings,
         verdict=verdict,
         parts=curve.parts(),
+        comments=room.comments,
+        speech=room.speech,
     )
-    return write_prediction(Path(out), found, clips=clips)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
 
 
 def finish(

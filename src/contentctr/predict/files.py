@@ -17,36 +17,44 @@ Recordings and users' videos share them, by a model or by the rule without one. 
   {part, column, title, text}: those that the recording has), `highlights` (a list of {rank,
   start_s, end_s, peak_s, score, clip, reasons}, reasons being a list of {part, score, text},
   strongest first), `warnings`, and facts of the recording and of the run.
-- `curve.png`, and with clips `clips/*`.
+- `index.html`, the page; `curve.png`; with clips `clips/*` and a picture of each peak; and, where
+  they are wanted, a reel and `export/*` (docs/editing.md).
 
 All times are seconds from the recording's start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from contentctr.errors import InputError
-from contentctr.files import atomic, write_json
+from contentctr.files import atomic, write_json, write_text
 from contentctr.outputs import check_output, output_folder
+from contentctr.predict.clips import (
+    Clip,
+    clip_names,
+    make_clips,
+    make_reel,
+    peak_pictures,
+    thumbnail_name,
+)
+from contentctr.predict.editing import Editing
+from contentctr.predict.export.write import export_highlights, export_names
+from contentctr.predict.found import Found
+from contentctr.predict.page import PAGE, make_chapters, prediction_html, recording_name
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
-from contentctr.rooms.clips import CLIP_FORMATS, Cut, cut_clips
+from contentctr.report.fonts import missing_fonts
+from contentctr.report.player.contents import Chapter
 from contentctr.score.highlights import Highlight, clock
 
-if TYPE_CHECKING:  # torch takes seconds to load, and the rule needs none
-    from contentctr.score.checkpoint import Checkpoint
-
-NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
+NAMES = ("curve.csv", "curve.png", "highlights.csv", PAGE, "prediction.json")
 _KIND = "a prediction"
-BY_RULE = "by a rule, not a trained model"
 _HIGHLIGHTS_SCHEMA = {
     "rank": pl.Int64,
     "start": pl.String,
@@ -85,13 +93,6 @@ class Prediction:
     """Where its speech is from, of `join_sources`; "" where that is nothing to tell."""
 
 
-@dataclass(frozen=True)
-class _Clip:
-    path: Path
-    start_s: float
-    end_s: float
-
-
 def require_output(out: Path) -> None:
     """Stop at a folder that is not ours, before anything is scored, which may take an hour.
 
@@ -101,87 +102,116 @@ def require_output(out: Path) -> None:
     check_output(out, _KIND, NAMES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A curve and its highlights, as they are to be written."""
-
-    checkpoint: Checkpoint | None
-    """Of the model that scored; None: the rule did."""
-    recording: Path
-    """As it was given."""
-    video: Path | None
-    """What can be played of it, and cut; None: nothing."""
-    curve: pl.DataFrame
-    """What curve.csv holds, with start_s, end_s and score."""
-    line_S: npt.NDArray[np.float64]
-    """What is drawn, one number a row of `curve`; NaN where there is none."""
-    highlights: list[Highlight]
-    """Best first."""
-    title: str
-    """Of the picture."""
-    settings: Mapping[str, Any]
-    """What was asked for, for prediction.json."""
-    facts: Mapping[str, Any]
-    """What prediction.json holds beside; `simulated` is true where the recording is."""
-    warnings: list[str]
-    """See Prediction; a clip that cannot be cut is added to them, and costs no more."""
-    data: str = "rooms"
-    """What the model was trained on shows, in a word."""
-    verdict: str = ""
-    """See Prediction."""
-    parts: Sequence[Mapping[str, str]] = ()
-    """The rule's parts that the recording has, as prediction.json lists them."""
-    targets_S: npt.NDArray[np.float64] | None = None
-    """Drawn beside `line_S`; None: not known."""
-
-    @property
-    def kind(self) -> Literal["rule", "model"]:
-        """What scored."""
-        return "rule" if self.checkpoint is None else "model"
-
-    @property
-    def label(self) -> str:
-        """See Prediction."""
-        simulated = "simulated" if self.facts.get("simulated") else ""
-        if self.checkpoint is None:
-            return "; ".join(filter(None, (simulated, BY_RULE)))
-        by_simulated = f"by a model of simulated {self.data}"
-        return simulated or (by_simulated if self.checkpoint.spec.simulated else "")
-
-
-def write_prediction(out: Path, found: Found, *, clips: bool = False) -> Prediction:
-    """Write OUT/curve.csv, curve.png, highlights.csv, prediction.json, and clips if asked for.
+def write_prediction(
+    out: Path, found: Found, *, clips: bool = False, editing: Editing | None = None
+) -> Prediction:
+    """Write OUT/curve.csv, curve.png, highlights.csv, index.html and prediction.json, and clips.
 
     Args:
         out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         found: what is written.
         clips: whether the highlights are cut from the video, into OUT/clips.
+        editing: what else is wanted for editing, such as a reel and OUT/export.
 
     Raises:
         InputError: the folder holds files of somebody else.
     """
-    video = found.video if clips else None
-    names = [] if video is None else _clip_names(video, found.highlights)
+    editing = editing or Editing()
+    editing = replace(editing, clips=clips or editing.wants_clips)
+    files = _Files(found, editing)
     curve = _marked(found.curve, found.highlights)
-    with output_folder(out, _KIND, [*reversed(NAMES), *names]):
+    with output_folder(out, _KIND, [*reversed(NAMES), *files.names]):
         with atomic(out / "curve.csv") as temporary:
             _rounded(curve).write_csv(temporary)
         _draw(out, found)
-        cut: list[_Clip | None] = [None] * len(found.highlights)
-        if video is not None:
-            cut = _cut(video, found.highlights, [out / name for name in names], found.warnings)
-        _write_highlights(out / "highlights.csv", found.highlights, cut)
-        write_json(out / "prediction.json", _facts(found, cut))
+        found.warnings += filter(None, [missing_fonts(found.title)])
+        made = files.write(out)
+        _write_highlights(out / "highlights.csv", found.highlights, files.cut)
+        write_json(out / "prediction.json", _facts(found, files.cut))
     return Prediction(
         curve=curve,
         highlights=found.highlights,
-        files=[*(out / name for name in NAMES), *(clip.path for clip in cut if clip is not None)],
+        files=[*(out / name for name in NAMES), *made],
         warnings=found.warnings,
         label=found.label,
         speech=str(found.facts.get("speech_source", "")),
         kind=found.kind,
         verdict=found.verdict,
     )
+
+
+class _Files:
+    """What is made of the highlights beside their list: clips, pictures, reel, exports, page."""
+
+    def __init__(self, found: Found, editing: Editing) -> None:
+        self.found, self.editing = found, editing
+        cuts = editing.clips and found.video is not None
+        self.clips = clip_names(found.video, found.highlights, editing) if cuts else []  # type: ignore[arg-type]
+        self.reel = f"reel{Path(self.clips[0]).suffix}" if editing.reel and self.clips else ""
+        self.names = [
+            *self.clips,
+            *map(thumbnail_name, self.clips),
+            *([self.reel] if self.reel else []),
+            *export_names(editing.formats),
+        ]
+        self.cut: list[Clip | None] = [None] * len(found.highlights)
+
+    def write(self, out: Path) -> list[Path]:
+        """Write them; what cannot be made is told in the warnings, and costs no more."""
+        found, editing = self.found, self.editing
+        ends = float(found.curve["end_s"].max() or 0.0)  # type: ignore[arg-type]
+        duration_s = float(found.facts.get("duration_s") or ends)
+        made: list[Path] = []
+        thumbnails: list[Path | None] = [None] * len(found.highlights)
+        if self.clips and found.video is not None:
+            paths = [out / name for name in self.clips]
+            self.cut = make_clips(
+                *(found.video, found.highlights, paths, editing, duration_s, found.warnings)
+            )
+            made += [clip.path for clip in self.cut if clip is not None]
+            thumbnails = [
+                None if clip is None else out / thumbnail_name(name)
+                for clip, name in zip(self.cut, self.clips, strict=True)
+            ]
+        if self.reel and (reel := make_reel(self.cut, out / self.reel, found.warnings)):
+            made.append(reel)
+        pictures = [b""] * len(found.highlights)
+        if found.video is not None and found.highlights:
+            pictures = peak_pictures(found.video, found.highlights, thumbnails, found.warnings)
+            made += [path for path in thumbnails if path is not None and path.is_file()]
+        chapters = make_chapters(found, self.cut, pictures)
+        made += self._export(out, chapters, duration_s)
+        page = prediction_html(
+            out, found, chapters=chapters, duration_s=duration_s, files=self._listed(out, made)
+        )
+        write_text(out / PAGE, page)
+        return made
+
+    def _export(self, out: Path, chapters: Sequence[Chapter], duration_s: float) -> list[Path]:
+        if not self.editing.formats:
+            return []
+        return export_highlights(
+            out,
+            self.editing.formats,
+            name=recording_name(self.found.recording),
+            chapters=chapters,
+            duration_s=duration_s,
+            video=self.found.video,
+            pad_s=self.editing.pad_s,
+            warnings=self.found.warnings,
+        )
+
+    def _listed(self, out: Path, made: Sequence[Path]) -> list[tuple[str, str]]:
+        """Names and kinds of files that the page lists."""
+        others = [str(path.relative_to(out).as_posix()) for path in made]
+        listed = [("curve.csv", "scores"), ("highlights.csv", "highlights")]
+        listed += [(self.reel, "reel")] if self.reel in others else []
+        folders = {"clips/": "clips", "export/": "for other programs"}
+        return listed + [
+            (folder, what)
+            for folder, what in folders.items()
+            if any(name.startswith(folder) for name in others)
+        ]
 
 
 def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFrame:
@@ -196,7 +226,7 @@ def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFram
     return curve.insert_column(place + 1, pl.Series("highlight", inside_S))
 
 
-def _facts(found: Found, clips: Sequence[_Clip | None]) -> dict[str, Any]:
+def _facts(found: Found, clips: Sequence[Clip | None]) -> dict[str, Any]:
     """What prediction.json holds."""
     model: dict[str, Any] = {"target": None}
     if found.checkpoint is not None:
@@ -250,39 +280,8 @@ def _draw(out: Path, found: Found) -> None:
     )
 
 
-def _clip_names(video: Path, highlights: Sequence[Highlight]) -> list[str]:
-    """One file a highlight, relative to the prediction's folder."""
-    suffix = video.suffix.lower()
-    suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
-    return [
-        f"clips/{rank:02d}_{clock(h.start_s)}-{clock(h.end_s)}{suffix}".replace(":", ".")
-        for rank, h in enumerate(highlights, 1)
-    ]
-
-
-def _cut(
-    video: Path, highlights: Sequence[Highlight], paths: Sequence[Path], warnings: list[str]
-) -> list[_Clip | None]:
-    """Each highlight's clip; None where it cannot be cut, which is no reason to lose the others."""
-    cuts = [
-        Cut(start_s=h.start_s, end_s=h.end_s, out=path)
-        for h, path in zip(highlights, paths, strict=True)
-    ]
-    found: Sequence[tuple[float, float] | Exception]
-    try:
-        found = cut_clips(video, cuts)
-    except (InputError, OSError) as error:
-        found = [error] * len(cuts)
-    clips: list[_Clip | None] = []
-    for path, clip in zip(paths, found, strict=True):
-        if isinstance(clip, Exception):
-            warnings.append(f"{path.name}: this clip was not cut ({clip})")
-        clips.append(None if isinstance(clip, Exception) else _Clip(path, *clip))
-    return clips
-
-
 def _write_highlights(
-    path: Path, highlights: Sequence[Highlight], clips: Sequence[_Clip | None]
+    path: Path, highlights: Sequence[Highlight], clips: Sequence[Clip | None]
 ) -> None:
     rows = [
         {

@@ -33,7 +33,9 @@ from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.files import Found, Prediction, require_output, write_prediction
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
 from contentctr.predict.picks import Pick, read_history
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
@@ -100,6 +102,7 @@ def pick_highlights(
     share: float = SHARE,
     max_length_s: float = MAX_LENGTH_S,
     clips: bool = False,
+    editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
     show_progress: bool = True,
@@ -120,6 +123,7 @@ def pick_highlights(
         share: of the video that the parts cover at most, in (0, 1).
         max_length_s: a part is no longer.
         clips: cut the parts from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
@@ -168,7 +172,7 @@ def pick_highlights(
         warnings=source.warnings,
         verdict=verdict,
     )
-    return write_prediction(Path(out), found_parts, clips=clips)
+    return write_prediction(Path(out), found_parts, clips=clips, editing=editing)
 
 
 def _unused_parts(model: Any, source: _Source) -> list[str]:

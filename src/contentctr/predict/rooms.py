@@ -16,7 +16,9 @@ from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
 from contentctr.predict.by_rule import finish
-from contentctr.predict.files import Found, Prediction, require_output, write_prediction
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
 from contentctr.predict.recording import playable, read_recording
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
@@ -49,6 +51,7 @@ def predict_recording(
     top_k: int = 5,
     choice: HighlightChoice | None = None,
     clips: bool = False,
+    editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
     show_progress: bool = True,
@@ -75,6 +78,7 @@ def predict_recording(
         top_k: highlights to find at most, where there is no `choice`.
         choice: which highlights are wanted.
         clips: cut the highlights from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
@@ -85,6 +89,9 @@ def predict_recording(
     """
     choice = choice or HighlightChoice(top_k=top_k)
     choice.require()
+    editing = editing or Editing()
+    editing.require()
+    clips = clips or editing.wants_clips
     require_output(Path(out))
     checkpoint = load_for(checkpoint, "rooms")
     asked = Choice(asr=asr, language=language, device=torch.device(device).type)
@@ -109,7 +116,7 @@ def predict_recording(
     # What it warns of was told when the encoders read the recording.
     rule = read_curve(room, show_progress=show_progress)
     found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts, rule)
-    return write_prediction(Path(out), found, clips=clips)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
 
 
 def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpoint) -> None:
@@ -206,7 +213,7 @@ def _score(
         checkpoint.config.model,
         horizon=config.horizon,
         target=checkpoint.spec.target,
-        ranked=checkpoint.spec.target_is_ranked,
+        scale=checkpoint.spec.target_scale,
     )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
@@ -248,6 +255,8 @@ def _found(
         verdict=verdict,
         parts=rule.parts(),
         targets_S=_targets(table, checkpoint),
+        comments=room.comments,
+        speech=room.speech,
     )
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
+from contentctr.devices import find_device
 from contentctr.encode import encoders
 from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.sound import SoundEncoder, sound_of_revision
@@ -119,7 +120,7 @@ class Checkpoint:
         """
         model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, self.folder / "model.safetensors")
-        return model.to(device).eval()
+        return model.to(find_device(device)).eval()
 
     def load_sound(self) -> SoundEncoder | None:
         """What makes the sound's features that the model reads; None if it reads none.
@@ -153,7 +154,7 @@ class Checkpoint:
             InputError: it cannot be had, is not the one the model was trained with, or the engine
                 cannot be had.
         """
-        visual = encoders.load_visual(self.encoder_source("visual"), device=device)
+        visual = encoders.load_visual(self.encoder_source("visual"), device=find_device(device))
         self.require_revision("visual", visual.revision)
         return self._run_by(visual, "visual", engine, notes)
 
@@ -170,7 +171,7 @@ class Checkpoint:
             pooling=self.spec.text_pooling,
             prefix=self.spec.text_prefix,
             max_tokens=self.spec.max_text_tokens,
-            device=device,
+            device=find_device(device),
         )
         self.require_revision("text", text.revision)
         return self._run_by(text, "text", engine, notes)

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from contentctr.batch import DataSpec
+from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest
 from contentctr.prepare.targets import assign_splits, check_shares, set_target
@@ -52,7 +53,11 @@ WORKERS = min(8, 2 * (os.cpu_count() or 1))
 
 
 def write_room_folders(
-    config: SimulatorConfig, out: Path, *, video_share: float = 0.2, show_progress: bool = True
+    config: SimulatorConfig,
+    out: Path | str,
+    *,
+    video_share: float = 0.2,
+    show_progress: bool = True,
 ) -> list[Path]:
     """Write every room as a room folder below `out`; those already there are left as they are.
 
@@ -69,6 +74,7 @@ def write_room_folders(
     Raises:
         InputError: `out` holds anything else, or more rooms than asked for.
     """
+    out = Path(out)
     if not 0 <= video_share <= 1:
         raise InputError(f"video_share must be in [0, 1], not {video_share!r}")
     settings = {**_settings(config, "rooms"), "video_share": video_share}
@@ -93,7 +99,7 @@ def write_room_folders(
 
 def write_features(
     config: SimulatorConfig,
-    out: Path,
+    out: Path | str,
     *,
     visual_dim: int = 64,
     text_dim: int = 48,
@@ -115,6 +121,7 @@ def write_features(
     Raises:
         InputError: a width or share is wrong, or `out` holds anything else.
     """
+    out = Path(out)
     widths = {"visual_dim": visual_dim, "text_dim": text_dim}
     for name, width in widths.items():
         if width < 1:
@@ -221,7 +228,8 @@ def _segments(room: SimulatedRoom, features: RoomFeatures) -> pl.DataFrame:
             "viewers": room.viewers_S,
             "clickers": room.clickers_S,
             **room.counts,
-            "commenters": nothing,  # the simulator counts comments, not who wrote them
+            # The simulator counts comments, not who wrote them nor when in the segment.
+            **dict.fromkeys(("commenters", *LATE_COMMENTS), nothing),
         },
         schema_overrides={k: v for k, v in SEGMENTS_SCHEMA.items() if k not in MADE_LATER},
     ).with_columns(ctr=pl.when(pl.col("viewers") > 0).then(pl.col("clickers") / pl.col("viewers")))

@@ -34,6 +34,10 @@ class PreparedFolder(ABC):
     )
     """What was read, by file and reader, beside the state that the file had."""
 
+    def __post_init__(self) -> None:
+        # Users of the package may well give text.
+        object.__setattr__(self, "root", Path(self.root))
+
     @property
     def features_dir(self) -> Path:
         """Folder of the stored features."""

@@ -40,7 +40,7 @@ _VOICE = {
 class Choice:
     """What a user wants to be heard by."""
 
-    asr: str | Recogniser | None = None
+    asr: Path | str | Recogniser | None = None
     """"none", or a name of `load_recogniser`, or a recogniser itself; None: the embedded one where
     it is installed, else none."""
     language: str | None = None
@@ -49,6 +49,10 @@ class Choice:
     """cpu, cuda or auto."""
     threads: int | None = None
     """Of `load_recogniser`."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.asr, Path):
+            object.__setattr__(self, "asr", str(self.asr))
 
     @property
     def lacks(self) -> str:
@@ -63,8 +67,8 @@ class Choice:
         Raises:
             InputError: as `load_recogniser`.
         """
-        if self.asr is None or isinstance(self.asr, str):
-            name = self.asr or EMBEDDED
+        if self.asr is None or isinstance(self.asr, str | Path):
+            name = str(self.asr or EMBEDDED)
             return load_recogniser(
                 name, language=self.language, device=self.device, threads=self.threads
             )

@@ -127,7 +127,7 @@ def hear_room(
 def transcribe_rooms(
     rooms_root: Path | str,
     *,
-    asr: str | Recogniser = EMBEDDED,
+    asr: Path | str | Recogniser = EMBEDDED,
     language: str | None = None,
     segment_seconds: float = 30.0,
     device: str = "cpu",
