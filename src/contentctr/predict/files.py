@@ -124,7 +124,7 @@ def write_prediction(
         with atomic(out / "curve.csv") as temporary:
             _rounded(curve).write_csv(temporary)
         _draw(out, found)
-        found.warnings += filter(None, [missing_fonts(found.title)])
+        found.warnings.extend(filter(None, [missing_fonts(found.title)]))
         made = files.write(out)
         _write_highlights(out / "highlights.csv", found.highlights, files.cut)
         write_json(out / "prediction.json", _facts(found, files.cut))
