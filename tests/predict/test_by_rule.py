@@ -12,7 +12,7 @@ from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.outputs import MARKER
 from contentctr.predict.by_rule import highlight_recording
-from contentctr.predict.files import BY_RULE
+from contentctr.predict.found import BY_RULE
 from contentctr.rule.parts import PARTS
 from contentctr.score.choose import HighlightChoice
 from shots import film
