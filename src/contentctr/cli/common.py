@@ -18,9 +18,9 @@ from contentctr.errors import InputError
 from contentctr.printing import safe, say
 
 if TYPE_CHECKING:
-    from contentctr.predict.choose import HighlightChoice
     from contentctr.predict.editing import Editing
     from contentctr.predict.files import Prediction
+    from contentctr.score.choose import HighlightChoice
 
 EngineName = Literal["auto", "torch", "onnx", "openvino"]
 
@@ -189,7 +189,7 @@ def highlight_choice(
     Raises:
         InputError: a setting is out of its range.
     """
-    from contentctr.predict.choose import HighlightChoice
+    from contentctr.score.choose import HighlightChoice
 
     given = {"share": share, "min_length_s": min_length, "max_length_s": max_length}
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
