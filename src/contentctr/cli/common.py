@@ -114,7 +114,7 @@ def start_time(text: str | None) -> datetime | None:
         raise InputError(str(reason)) from None
 
 
-def device_name(name: str) -> str:
+def device_name(name: str, ray: str | None = None) -> str:
     """The device that `auto` stands for, or the name itself.
 
     Raises:
@@ -124,7 +124,7 @@ def device_name(name: str) -> str:
         return name
     from contentctr.devices import find_device
 
-    return str(find_device(name))
+    return str(find_device(name, elsewhere=ray is not None))
 
 
 def print_table(title: str, rows: Mapping[str, object]) -> None:
@@ -164,8 +164,12 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 
 @contextmanager
-def training_exits() -> Iterator[None]:
-    """Exit code 1 where a loss is not finite, 130 where the user stopped it."""
+def training_exits(again: str = "go on with --resume") -> Iterator[None]:
+    """Exit code 1 where a loss is not finite, 130 where the user stopped it.
+
+    Args:
+        again: how to go on then.
+    """
     from contentctr.errors import NonFiniteLossError
 
     try:
@@ -174,5 +178,5 @@ def training_exits() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
-        print(f"interrupted: {stopped}; go on with --resume", file=sys.stderr)
+        print(f"interrupted: {stopped}; {again}", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -11,6 +11,7 @@ import typer
 from contentctr.cli.common import Device, device_name, print_warnings
 from contentctr.cli.common import Engine as InferenceEngine
 from contentctr.errors import InputError
+from contentctr.extras import require_installed
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
@@ -187,8 +188,5 @@ def _api_key(path: Path | None) -> str | None:
 
 def require_extra() -> None:
     """Raises InputError where the extra `live` is not installed."""
-    import importlib.util
-
     for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")
+        require_installed(name, "live")
