@@ -14,6 +14,7 @@ ROOT = {
     "recipes",
     "settings",
     "devices",
+    "extras",
     "batch",
     "errors",
     "files",

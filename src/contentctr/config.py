@@ -397,18 +397,27 @@ def override(config: Config, words: Sequence[str]) -> Config:
         InputError: names the word, and the nearest setting where the key is unknown.
     """
     values = to_dict(config)
-    keys = {f"{part}.{name}": (part, name) for part, block in values.items() for name in block}
     for word in words:
         key, equals, text = word.partition("=")
         require(bool(equals and key), "a setting", "of the form key=value", word)
-        matches = [k for k in keys if k == key or k.split(".")[1] == key]
-        if len(matches) > 1:
-            raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
-        if not matches:
-            raise InputError(f"there is no setting {key!r}{near_setting(key, keys)}")
-        part, name = keys[matches[0]]
+        part, name = find_setting(key).split(".")
         values[part][name] = text
     return from_dict(Config, values, where="config")
+
+
+def find_setting(key: str) -> str:
+    """The whole name of a setting, as train.epochs, of that or of its last part alone.
+
+    Raises:
+        InputError: there is none, and the nearest are named; or there are several.
+    """
+    names = [f"{part}.{name}" for part, block in to_dict(Config()).items() for name in block]
+    matches = [name for name in names if name == key or name.split(".")[1] == key]
+    if len(matches) > 1:
+        raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
+    if not matches:
+        raise InputError(f"there is no setting {key!r}{near_setting(key, names)}")
+    return matches[0]
 
 
 def near_setting(wrong: str, known: Iterable[str]) -> str:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
-from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from contentctr.errors import InputError, near
+from contentctr.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
+from contentctr.errors import InputError, near, require
 
 
 def paper() -> Config:
@@ -114,11 +123,24 @@ RECIPES: dict[str, Callable[[], Config]] = {
 
 
 def recipe(name: str) -> Config:
-    """The recipe called `name`.
+    """The recipe called `name`, or the settings that a file holds.
+
+    Args:
+        name: of RECIPES; or a .json file: what `tune` found, or a run's config.json.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or the file holds no settings.
     """
+    if name.endswith(".json"):
+        from contentctr.files import read_json  # brings Polars, which no other recipe needs
+
+        found = read_json(Path(name))
+        values = found.get("config", found)
+        require(isinstance(values, dict), f"{name}: config", "an object of settings", values)
+        blocks = {key: values[key] for key in to_dict(Config()) if key in values}
+        if not blocks:
+            raise InputError(f"{name}: holds no settings of a run")
+        return from_dict(Config, blocks, where=name)
     if name not in RECIPES:
         raise InputError(
             f"recipe must be one of {', '.join(sorted(RECIPES))}, not {name!r}{near(name, RECIPES)}"

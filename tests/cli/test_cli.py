@@ -72,6 +72,8 @@ def test_version_and_help(command: Command) -> None:
             "pretrain",
             "settings",
             "train",
+            "tune",
+            "runs",
             "evaluate",
             "report",
             "predict",

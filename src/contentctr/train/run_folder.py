@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 
@@ -138,6 +139,8 @@ class RunFolder:
     steps_per_epoch: int
     is_main: bool = True
     writer: SummaryWriter | None = None
+    trackers: Sequence[GeneralTracker] = ()
+    """Other places where the same numbers go (track.py)."""
 
     def open(self, position: Position) -> None:
         """Open the logs; what was noted after a resumed position is dropped."""
@@ -153,9 +156,11 @@ class RunFolder:
         """Flush and close the logs."""
         if self.writer is not None:
             self.writer.close()
+        for tracker in self.trackers:
+            tracker.finish()
 
     def log(self, position: Position, split: str, values: Mapping[str, float]) -> None:
-        """Append one line to log.jsonl, and the values to TensorBoard."""
+        """Append one line to log.jsonl, and the values to TensorBoard and the trackers."""
         if self.writer is None:
             return
         epoch = position.epoch + position.step_in_epoch / self.steps_per_epoch
@@ -164,6 +169,8 @@ class RunFolder:
             handle.write(json.dumps(row) + "\n")
         for name, value in values.items():
             self.writer.add_scalar(f"{split}/{name}", value, position.step)
+        for tracker in self.trackers:
+            tracker.log({f"{split}/{name}": v for name, v in values.items()}, step=position.step)
 
     def save(
         self,
