@@ -58,7 +58,9 @@ class DataConfig:
     """A window is a sample only if its last segment has so many viewers. The paper does not give
     its number. Not applied to targets other than CTR."""
     horizon: int = 0
-    """0: a segment's score predicts its own CTR; 1: the next segment's."""
+    """0: a segment's score predicts its own CTR; 1: the next segment's; -k: that of the segment k
+    before, of which so many later ones are known then (look-ahead): a score comes k segments later.
+    """
     short_windows: bool = False
     """Also use rooms shorter than `window_len`, as one window padded on the right."""
 
@@ -66,7 +68,17 @@ class DataConfig:
         require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
         require(self.stride >= 1, "data.stride", "at least 1", self.stride)
         require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
-        require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
+        require(
+            -self.window_len < self.horizon <= 1,
+            "data.horizon",
+            f"1 at most, and above -data.window_len ({-self.window_len})",
+            self.horizon,
+        )
+
+    @property
+    def look_ahead(self) -> int:
+        """Segments after the predicted one that its score depends on."""
+        return max(0, -self.horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,6 +349,13 @@ class Config:
             "1 + the sum of (each of model.decoder_lookback - 1)",
             f"at most data.window_len ({self.data.window_len})",
             field_len,
+        )
+        # What was counted in the segments between would be the label's own future, or the label.
+        require(
+            self.data.horizon >= 0 or not self.model.reads_counts,
+            "data.horizon",
+            "0 or 1 with model.statistics or model.residual",
+            self.data.horizon,
         )
 
 

@@ -121,7 +121,7 @@ def load_segments(
         data: the prepared folder.
         vocabulary: the model's known ids.
         split: train, val, test or all.
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         inputs: read the stored encoder inputs in place of features.
         content: whether features are wanted at all; without, they have width 0.
         model: whose extra tokens are wanted; None: the paper's two alone.
@@ -166,7 +166,7 @@ def with_extra(
         data: the segments.
         table: theirs, with all counts.
         model: its settings.
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         target: DataSpec.target.
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
 
@@ -267,7 +267,7 @@ def from_arrays(
         has_visual_S: flags, as are those that follow.
         has_speech_S: [S].
         has_comments_S: [S].
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         inputs: encoder inputs, for a model that encodes by itself.
     """
 

@@ -216,9 +216,10 @@ class Worker:
                     partition, message.id, fields, str(taken), request_id=message.request_id
                 )
                 continue
+            if taken.scored.status in ("scored", "early"):
+                touched.add(message.room_id)  # of an early one no score is told; it is seen, though
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
-                touched.add(message.room_id)
             elif message.request_id:
                 commands.append(self._outcome(message, taken))
             commands += self._done(partition, message.id)
