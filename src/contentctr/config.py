@@ -350,13 +350,6 @@ class Config:
             f"at most data.window_len ({self.data.window_len})",
             field_len,
         )
-        # What was counted in the segments between would be the label's own future, or the label.
-        require(
-            self.data.horizon >= 0 or not self.model.reads_counts,
-            "data.horizon",
-            "0 or 1 with model.statistics or model.residual",
-            self.data.horizon,
-        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
