@@ -99,13 +99,26 @@ class DataConfig:
     min_viewers: Number = 10
     """A window is a sample only if its last segment has so many viewers. The paper does not give
     its number. Not applied to targets other than CTR."""
-    horizon: Annotated[int, Range(0, 1, words="0 or 1")] = 0
-    """0: a segment's score predicts its own CTR; 1: the next segment's."""
+    horizon: Annotated[int, Range(-MAX_SIZE, 1, words="1 at most, and above -data.window_len")] = 0
+    """0: a segment's score predicts its own CTR; 1: the next segment's; -k: that of the segment k
+    before, of which so many later ones are known then (look-ahead): a score comes k segments later.
+    """
     short_windows: bool = False
     """Also use rooms shorter than `window_len`, as one window padded on the right."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "data")
+        require(
+            self.horizon > -self.window_len,
+            "data.horizon",
+            f"above -data.window_len ({-self.window_len})",
+            self.horizon,
+        )
+
+    @property
+    def look_ahead(self) -> int:
+        """Segments after the predicted one that its score depends on."""
+        return max(0, -self.horizon)
 
 
 @dataclass(frozen=True, kw_only=True)

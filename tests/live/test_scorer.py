@@ -70,7 +70,8 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
     heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
     data = dataclasses.replace(data, extra=heard)
-    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", scale="none")
+    counted = max(0, horizon)  # no model reads counts with look-ahead
+    data = with_extra(data, table, MORE, horizon=counted, target="ctr", scale="none")
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -291,6 +292,22 @@ def test_the_horizon_says_which_segment_a_score_is_of():
     expected = offline(scorer, data, horizon=1)
     for result in results[:-1]:
         assert abs(result.score - expected[result.target_index]) <= 1e-6
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+def test_with_look_ahead_a_score_comes_later_and_is_the_offline_one(lookback):
+    data, rooms = make_rooms([12, 2], horizon=-3)
+    scorer = make_scorer(make_config(horizon=-3, decoder_lookback=lookback))
+    results = [only(scorer, segment) for segment in rooms["room000"]]
+    assert [r.target_index for r in results] == list(range(-3, 9))
+    assert [(r.status, r.score) for r in results[:3]] == [("early", None)] * 3
+    expected = offline(scorer, data, horizon=-3)
+    for result in results[3:]:
+        assert result.status == "scored"
+        assert abs(result.score - expected[result.target_index]) <= 1e-6
+    assert np.isnan(expected[9:]).all()  # the last three, and a room as short as that
+    assert {only(scorer, segment).status for segment in rooms["room001"]} == {"early"}
+    assert only(scorer, rooms["room000"][1]).status == "early"
 
 
 def without(data, rows):

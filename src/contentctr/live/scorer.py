@@ -374,6 +374,8 @@ class RoomScorer:
             if self._has_token:
                 read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
         index = int(segment.index)
+        if index + self.horizon < self._rooms[segment.room_id].first and self.horizon < 0:
+            score, status = None, "early"
         return Scored(
             room_id=segment.room_id,
             index=index,

@@ -14,7 +14,7 @@ from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
 from contentctr.store.statistics import COLUMNS, MAX_COUNT
 
-Status = Literal["scored", "repeated", "late"]
+Status = Literal["scored", "repeated", "late", "early"]
 MAX_INDEX = 2**31 - 1
 """Largest number of a segment in its room."""
 MAX_RUN = 64
@@ -60,12 +60,14 @@ class Scored:
     room_id: str
     index: int
     target_index: int
-    """The segment whose target the score predicts: `index`, or the next one with horizon 1."""
+    """The segment whose target the score predicts: `index` + the model's horizon."""
     score: float | None
-    """Predicted CTR in (0, 1); None where the segment came too late to be scored."""
+    """Predicted CTR in (0, 1); None where the segment came too late to be scored, or
+    so early that the room has no segment yet that its score would predict."""
     status: Status
     """scored: new; repeated: scored before, and this is that score; late: a later segment of the
-    room was scored before, so it was taken for missing, and stays so."""
+    room was scored before, so it was taken for missing, and stays so; early: of a model with look-ahead,
+    whose score would be of a segment before the room's first."""
     statistics_X: NDArray[np.float32] | None = None
     """What the statistics' token was made of; None without one, or where nothing was known."""
 

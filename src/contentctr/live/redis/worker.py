@@ -245,9 +245,10 @@ class Worker:
                 self.health.segments.labels("refused").inc()
                 continue
             self.health.segments.labels(taken.scored.status).inc()
+            if taken.scored.status in ("scored", "early"):
+                touched.add(message.room_id)  # of an early one no score is told; it is seen, though
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
-                touched.add(message.room_id)
             elif message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:

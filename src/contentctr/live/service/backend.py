@@ -28,7 +28,7 @@ from contentctr.live.standing import Standing
 class Answer:
     """What became of a posted segment."""
 
-    status: Literal["scored", "repeated", "late", "queued"]
+    status: Literal["scored", "repeated", "late", "early", "queued"]
     target_index: int
     score: float | None
     shares: SegmentShares | None

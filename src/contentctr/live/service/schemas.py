@@ -207,7 +207,7 @@ class ScoreOut(BaseModel):
     room_id: str
     index: int
     target_index: int = Field(description="The segment whose CTR the score predicts.")
-    status: Literal["scored", "repeated", "late", "queued"]
+    status: Literal["scored", "repeated", "late", "early", "queued"]
     score: float | None = Field(examples=[0.12])
     highlight: bool
     ended_at: float
