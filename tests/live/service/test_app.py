@@ -309,6 +309,22 @@ def test_unknown_rooms_and_paths(service):
     assert client.delete("/v1/segments").status_code == 405
 
 
+def test_what_a_path_allows_is_told(service):
+    client, _ = service
+    for method, path, allowed in (
+        ("PUT", "/v1/rooms/x", "DELETE, GET"),
+        ("DELETE", "/v1/segments", "POST"),
+        ("GET", "/v1/segments", "POST"),
+        ("POST", "/v1/rooms", "GET"),
+        ("GET", "/v1/rank", "POST"),
+        ("POST", "/healthz", "GET"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
+        ("POST", "/app.js", "GET, HEAD"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), path
+
+
 def test_a_room_has_one_streamer(service):
     client, _ = service
     post(client, "one", 0)
