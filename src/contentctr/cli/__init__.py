@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from contentctr.cli import (
 )
 from contentctr.cli import inspect as inspections
 from contentctr.errors import InputError
+from contentctr.files import SYSTEM_FAULTS
 from contentctr.printing import safe, say
 
 WAY = (
@@ -143,3 +145,9 @@ def main() -> None:
     except InputError as error:
         say(safe(f"error: {error}"))
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in SYSTEM_FAULTS:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        say(safe(f"error: {place}{error.strerror or os.strerror(error.errno)}"))
+        sys.exit(1)

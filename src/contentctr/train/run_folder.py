@@ -25,7 +25,9 @@ from torch.utils.tensorboard import SummaryWriter
 from contentctr.errors import InputError
 from contentctr.files import (
     JsonError,
+    append_text,
     atomic,
+    naming,
     parse_json,
     read_json,
     remove_leftovers,
@@ -152,7 +154,8 @@ class RunFolder:
     def close(self) -> None:
         """Flush and close the logs."""
         if self.writer is not None:
-            self.writer.close()
+            with naming(self.path / "tensorboard"):
+                self.writer.close()
 
     def log(self, position: Position, split: str, values: Mapping[str, float]) -> None:
         """Append one line to log.jsonl, and the values to TensorBoard."""
@@ -160,10 +163,10 @@ class RunFolder:
             return
         epoch = position.epoch + position.step_in_epoch / self.steps_per_epoch
         row = {"step": position.step, "epoch": round(epoch, 6), "split": split, **values}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self.writer.add_scalar(f"{split}/{name}", value, position.step)
+        append_text(self.path / "log.jsonl", json.dumps(row) + "\n")
+        with naming(self.path / "tensorboard"):
+            for name, value in values.items():
+                self.writer.add_scalar(f"{split}/{name}", value, position.step)
 
     def save(
         self,
