@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -138,8 +139,15 @@ def _main(
         raise typer.Exit
 
 
+def _thread_failed(found: threading.ExceptHookArgs) -> None:
+    """A library's writer in a thread of its own: what it met is raised here too, and told there."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in SYSTEM_FAULTS):
+        threading.__excepthook__(found)
+
+
 def main() -> None:
     """Run the command: exit code 2 for wrong input, 130 for an interrupt, 1 for a failure."""
+    threading.excepthook = _thread_failed
     try:
         app()
     except InputError as error:
