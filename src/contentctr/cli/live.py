@@ -159,6 +159,7 @@ def _redis_backend(
         lambda: RedisBackend(
             client,
             horizon=engine.config.data.horizon,
+            segment_seconds=engine.spec.segment_seconds,
             keys=Keys(prefix),
             partitions=partitions,
             encoder=encoder,

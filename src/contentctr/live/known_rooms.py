@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
+from contentctr.live.ranking import RoomScore
 from contentctr.live.shares import SegmentShares
 from contentctr.score.highlights import highlight_mask
 
@@ -49,6 +50,7 @@ class LiveRoom:
     curve: tuple[tuple[int, float], ...]
     """(index, score) of the kept segments, oldest first."""
 
+    @cached_property
     def highlights(self) -> list[bool]:
         """Which points of the curve are highlights, by the rule of score/highlights.py."""
         mask: list[bool] = highlight_mask([score for _, score in self.curve]).tolist()
@@ -100,17 +102,12 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     )
 
 
-def rank_rooms(scores: dict[str, RoomScore], now: float, settings: RankSettings) -> list[Ranked]:
-    """All rooms by our faded score alone, best first."""
-    rooms = [Candidate(room_id=room_id, base={}) for room_id in scores]
-    return rank(rooms, scores, now, settings)
-
-
 class MemoryStore:
     """Rooms in this process's memory. For one thread."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, LiveRoom] = {}
+        self._scores: dict[str, RoomScore] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._seen: dict[str, float] = {}
 
@@ -123,6 +120,7 @@ class MemoryStore:
             self._thumbnails.pop(new.room_id, None)
         room = with_score(self._rooms.get(new.room_id), new)
         self._rooms[new.room_id] = room
+        self._scores[new.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)
         if new.shown.thumbnail is not None:
             self._thumbnails[new.room_id] = new.shown.thumbnail
         # Out and in again, so that the dictionary's order is that of the last scores.
@@ -141,9 +139,9 @@ class MemoryStore:
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
         """Latest scores, of some rooms or of all; rooms without one are left out."""
-        names = self._rooms if room_ids is None else room_ids
-        rooms = [self._rooms[name] for name in names if name in self._rooms]
-        return {room.room_id: RoomScore(score=room.score, ended_at=room.ended_at) for room in rooms}
+        if room_ids is None:
+            return dict(self._scores)
+        return {name: self._scores[name] for name in room_ids if name in self._scores}
 
     def room(self, room_id: str) -> LiveRoom | None:
         """One room."""
@@ -157,4 +155,5 @@ class MemoryStore:
         """Forget a room; whether there was one."""
         self._thumbnails.pop(room_id, None)
         self._seen.pop(room_id, None)
+        self._scores.pop(room_id, None)
         return self._rooms.pop(room_id, None) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +10,10 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
+from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
+from contentctr.live.service import ranks
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -32,7 +33,7 @@ def create_app(
     settings: ServiceSettings | None = None,
     *,
     encoder: LiveEncoder | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -41,12 +42,12 @@ def create_app(
         engine: the model's; here it only describes the model and checks segments.
         settings: limits and key.
         encoder: the backend's; None: posts must hold features.
-        clock: Unix seconds.
+        clock: Unix seconds; None: SteadyClock.
 
     Raises:
         InputError: a key is none.
     """
-    settings = settings or ServiceSettings()
+    settings, clock = settings or ServiceSettings(), clock or SteadyClock()
     app = FastAPI(
         title="contentctr",
         version=__version__,
@@ -63,7 +64,9 @@ def create_app(
         settings=settings,
         encoder=encoder,
         clock=clock,
+        from_wall=clock.of if isinstance(clock, SteadyClock) else float,
         decoding=decoding,
+        ranks=ranks.Ranks(),
     )
     if encoder is not None:
         gauge = backend.metrics.gauge
@@ -71,6 +74,7 @@ def create_app(
         gauge("decoding_pixels", "Pixels that wait to be read.", lambda: decoding.pixels.held)
     backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
+    app.include_router(ranks.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     handle_errors(app)
@@ -85,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await service.backend.stop()
     service.decoding.close()
+    service.ranks.close()
 
 
 def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> None:

@@ -296,9 +296,9 @@ class ErrorOut(BaseModel):
 
 def points(room: LiveRoom, count: int | None = None) -> list[dict[str, Any]]:
     """The room's curve as POINTs, the last `count` of them."""
-    marked = zip(room.curve, room.highlights(), strict=True)
-    found = [{"index": i, "score": s, "highlight": h} for (i, s), h in marked]
-    return found if count is None else found[-count:]
+    last = slice(None if count is None else -count, None)
+    marked = zip(room.curve[last], room.highlights[last], strict=True)
+    return [{"index": i, "score": s, "highlight": h} for (i, s), h in marked]
 
 
 def shares_out(shares: SegmentShares | None) -> dict[str, Any] | None:
