@@ -19,6 +19,7 @@ ROOT = {
     "progress",
     "shards",
     "ahead",
+    "parquet",
     "printing",
     "visible",
 }

@@ -41,6 +41,15 @@ FrameChoice = Literal["exact", "keyframe"]
 """Which picture of a video stands for a time (rooms/frames.py)."""
 
 
+MAX_SIZE, MAX_LAYERS = 65_536, 256
+"""Of what is wide or long in a model, and of its layers: a checkpoint of somebody else's that
+claims more would take all memory before its weights were looked at."""
+
+
+def _require_at_most(most: int, name: str, value: int) -> None:
+    require(value <= most, name, f"at most {most}", value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which windows of the prepared data are samples (Section 4.1.1).
@@ -62,6 +71,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(self.window_len >= 1, "data.window_len", "at least 1", self.window_len)
+        _require_at_most(MAX_SIZE, "data.window_len", self.window_len)
         require(self.stride >= 1, "data.stride", "at least 1", self.stride)
         require(self.min_viewers >= 0, "data.min_viewers", "at least 0", self.min_viewers)
         require(self.horizon in (0, 1), "data.horizon", "0 or 1", self.horizon)
@@ -120,8 +130,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+            _require_at_most(MAX_SIZE, f"model.{name}", getattr(self, name))
         for name in ("perceiver_layers", "decoder_layers"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
+            _require_at_most(MAX_LAYERS, f"model.{name}", getattr(self, name))
         require(
             self.d_model % self.num_heads == 0,
             "model.d_model",
@@ -218,6 +230,8 @@ class IdConfig:
             "hidden_layers",
         ):
             require(getattr(self, name) >= 1, f"ids.{name}", "at least 1", getattr(self, name))
+            most = MAX_LAYERS if name.endswith("layers") else MAX_SIZE
+            _require_at_most(most, f"ids.{name}", getattr(self, name))
         require(0 <= self.deep_dropout < 1, "ids.deep_dropout", "in [0, 1)", self.deep_dropout)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,13 +18,22 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
+from contentctr.parquet import require_unpackable
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONGEST_NAME = 200
 """Bytes of a name that stand in its temporary one: a name has 255 at most."""
 
 
+SYSTEM_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EMFILE, errno.ENFILE, errno.EBUSY),
+)
+"""Faults of a disk, a folder or a machine, and none of ours: a line tells them, no traceback."""
 _SECRET_BYTES = 4096
+_JSON_BYTES = 256 << 20
+"""The index of a store of a million rooms takes less."""
 
 
 @contextlib.contextmanager
@@ -37,16 +48,53 @@ def atomic(path: Path) -> Iterator[Path]:
     name = path.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
     temporary = path.absolute().with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        yield temporary
-        made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
-        for file in made:
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
+            for file in made:
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+            os.replace(temporary, path)
     except BaseException:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # what was wrong before says more
+            _remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Faults of the system inside the block name the file, whoever meets them.
+
+    A write that fails says no name by itself, and libraries put it in words of their own.
+
+    Args:
+        path: the file that is written.
+        temporary: stands for it while it is.
+
+    Raises:
+        OSError: with the file's name.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        known = error.filename is not None and str(error.filename) != str(temporary)
+        if known or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    except Exception as error:
+        number = next((n for n in SYSTEM_FAULTS if os.strerror(n) in str(error)), None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append `text` as UTF-8."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def is_leftover(name: str) -> bool:
@@ -54,11 +102,16 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.fullmatch(name) is not None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half written in a folder that is ours, if it is there."""
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed runs left half written in a folder, if it is there.
+
+    Args:
+        folder: where; ours as a whole, unless `name` is given.
+        name: of the file that they were to become; None: of any.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            if is_leftover(path.name):
+            if is_leftover(path.name) and (name is None or path.name.startswith(f".{name}.")):
                 _remove(path)
 
 
@@ -80,20 +133,53 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+class JsonError(ValueError):
+    """A text is not JSON, or none that can be read; `line` is where, from 1, if that is known."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value in a text of anybody's: the one way in for all JSON that is not our process's.
+
+    Raises:
+        JsonError: it is not JSON, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise JsonError(error.msg, error.lineno) from None
+    except UnicodeDecodeError:
+        raise JsonError("not UTF-8 text") from None
+    except RecursionError:
+        raise JsonError("nested too deeply") from None
+    except ValueError:  # Python's own bound, against numbers that take minutes to read
+        digits = sys.get_int_max_str_digits()
+        raise JsonError(f"a number of more than {digits} digits") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        InputError: the file is missing, not UTF-8, not JSON, or not an object; with the line.
+        InputError: the file is missing, too large, not UTF-8, not JSON, or not an object; with the
+            line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(_JSON_BYTES + 1)
+        if len(data) > _JSON_BYTES:
+            raise InputError(f"{path}: must hold at most {_JSON_BYTES >> 20} MB")
+        value = parse_json(data.decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 text; byte {error.start} is not") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except JsonError as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise InputError(f"{path}{line}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a JSON object, not {type(value).__name__}")
     return value
@@ -162,6 +248,7 @@ def read_parquet(
     place = path.absolute()
     try:
         # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        require_unpackable(path)
         found = pl.scan_parquet(place, glob=False).collect_schema()
         kept = [name for name in found if name not in without]
         table = pl.read_parquet(place, columns=kept if without else None, glob=False)

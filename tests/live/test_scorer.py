@@ -617,3 +617,37 @@ def test_only_what_is_new_is_computed():
         rows.clear()
         only(scorer, rooms["room000"][-1])
         assert rows == expected
+
+
+def test_with_a_new_run_the_room_begins_anew():
+    _, rooms = make_rooms([10], gone=0.0)
+    scorer, plain = make_scorer(max_rooms=1), make_scorer()
+    one = [changed(segment, run="one") for segment in rooms["room000"]]
+    two = [changed(segment, run="two") for segment in rooms["room000"]]
+    played = [scorer.score([segment])[0] for segment in one[:6]]
+    expected = [plain.score([segment])[0].score for segment in rooms["room000"][:6]]
+    assert [scored.score for scored in played] == expected
+    assert only(scorer, one[2]).status == "repeated"
+    again = [scorer.score([segment])[0] for segment in two[:3]]
+    assert [(scored.status, scored.score) for scored in again] == [
+        ("scored", score) for score in expected[:3]
+    ]
+    other = make_scorer(max_rooms=1)
+    other.restore(scorer.save())
+    for each in (scorer, other):
+        assert only(each, one[6]).status == "late"  # of a run that was replaced
+        assert only(each, two[1]).status == "repeated"
+        assert only(each, rooms["room000"][3]).score == expected[3]  # none named: the room's
+        assert each.rooms == {"room000": 3}
+    with pytest.raises(InputError, match="run must be text of at most 64"):
+        scorer.score([changed(two[4], run="x" * 65)])
+
+
+def test_runs_in_one_call_are_taken_one_after_the_other():
+    from contentctr.live.engine import parts_by_run
+
+    _, rooms = make_rooms([10, 10], gone=0.0)
+    x, y = ([changed(s, run="one") for s in room] for room in rooms.values())
+    anew = [changed(s, run="two") for s in x]
+    batch = [x[1], x[0], y[0], anew[1], anew[0], y[1]]
+    assert parts_by_run(batch) == [[1, 2, 0], [4, 3, 5]]

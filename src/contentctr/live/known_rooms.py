@@ -45,6 +45,8 @@ class LiveRoom:
     comments: tuple[str, ...]
     thumbnail_index: int | None
     """The segment that the thumbnail came with; None: there is none."""
+    run: str = ""
+    """Of its source; with a new one it began anew."""
     curve: tuple[tuple[int, float], ...]
     """(index, score) of the kept segments, oldest first."""
 
@@ -66,10 +68,19 @@ class NewScore:
     score: float
     shares: SegmentShares | None
     shown: Shown
+    run: str = ""
+    """Of the segment's source; "": none is named, and it is the room's."""
+
+
+def begins_anew(room: LiveRoom | None, new: NewScore) -> bool:
+    """Whether a score is the first of another run: what is known of the room is then another's."""
+    return room is not None and bool(new.run) and new.run != room.run
 
 
 def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     """The room after one more score."""
+    if begins_anew(room, new):
+        room = None
     curve = () if room is None else room.curve
     comments = () if room is None else room.comments
     shown = new.shown
@@ -77,6 +88,7 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
         room_id=new.room_id,
         streamer_id=new.streamer_id,
         title=shown.title or ("" if room is None else room.title),
+        run=new.run or ("" if room is None else room.run),
         index=new.index,
         target_index=new.target_index,
         score=new.score,
@@ -104,6 +116,8 @@ class MemoryStore:
 
     def put(self, new: NewScore, now: float) -> LiveRoom:
         """Keep a score; `now` is when it came, for `idle_since`."""
+        if begins_anew(self._rooms.get(new.room_id), new):
+            self._thumbnails.pop(new.room_id, None)
         room = with_score(self._rooms.get(new.room_id), new)
         self._rooms[new.room_id] = room
         self._scores[new.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)

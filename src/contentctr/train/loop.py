@@ -82,8 +82,8 @@ def train_model(
     training = ModelTraining(config, task, spec, last, process, init)
     if training.started_from and last is None and show_progress and process.rank == 0:
         say(told(training.started_from))
-    begin_run(out, described, accelerator)
-    run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
+    with begin_run(out, described, accelerator, last):
+        run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
     return (out / "best").resolve()
 
 

@@ -33,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.scorer_segments import LiveSegment
 
@@ -196,6 +197,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
         "index": int(segment.index),
         "has_speech": int(segment.has_speech),
         "has_comments": int(segment.has_comments),
+        "run": segment.run,
         "shown": json.dumps(shown_json),
         "request_id": request_id,
     }
@@ -292,6 +294,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),
+        run=_text(fields, "run") if b"run" in fields else "",
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
     return Message(id, room_id, segment, _shown(fields), request_id, fields)
@@ -328,8 +331,8 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     if b"counts" not in fields:
         return None
     try:
-        counts = json.loads(_text(fields, "counts"))
-    except (ValueError, RecursionError):
+        counts = parse_json(_text(fields, "counts"))
+    except ValueError:
         counts = None
     if not isinstance(counts, dict):
         raise InputError("message: field 'counts' must be a JSON object")
@@ -338,12 +341,12 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:
     try:
-        values = json.loads(_text(fields, "shown"))
+        values = parse_json(_text(fields, "shown"))
         return Shown(
             ended_at=float(values["ended_at"]),
             title=str(values.get("title", "")),
             comments=tuple(str(comment) for comment in values.get("comments", ())),
             thumbnail=fields.get(b"thumbnail"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("message: field 'shown' must be JSON with ended_at") from None

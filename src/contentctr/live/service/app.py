@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
+from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service import ranks
@@ -34,7 +34,7 @@ def create_app(
     settings: ServiceSettings | None = None,
     *,
     encoder: LiveEncoder | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -43,12 +43,12 @@ def create_app(
         engine: the model's; here it only describes the model and checks segments.
         settings: limits and key.
         encoder: the backend's; None: posts must hold features.
-        clock: Unix seconds.
+        clock: Unix seconds; None: SteadyClock.
 
     Raises:
         InputError: a key is none.
     """
-    settings = settings or ServiceSettings()
+    settings, clock = settings or ServiceSettings(), clock or SteadyClock()
     app = FastAPI(
         title="contentctr",
         version=__version__,
@@ -65,6 +65,7 @@ def create_app(
         settings=settings,
         encoder=encoder,
         clock=clock,
+        from_wall=clock.of if isinstance(clock, SteadyClock) else float,
         decoding=decoding,
         ranks=ranks.Ranks(),
     )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from contentctr.live.encoding import LiveEncoder, RawSegment
-from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken
-from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
+from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken, parts_by_run
+from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown, begins_anew
 from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.background import Background, Lag
@@ -97,7 +97,7 @@ class LocalBackend:
         queue_size: segments that wait at most.
         wait_s: seconds that a batch stays open for more.
         forget_after_s: seconds without a segment after which a room has ended.
-        clock: Unix seconds.
+        clock: monotonic seconds: a wall clock that is set would end all rooms.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LocalBackend:
         queue_size: int = 512,
         wait_s: float = 0.002,
         forget_after_s: float = 600.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
         self._engine, self._encoder, self._owners = engine, encoder, Owners()
@@ -232,8 +232,8 @@ class LocalBackend:
         """In the loop's thread: keep new scores in the order of their numbers, and tell of them."""
         self.metrics.batches.observe(len(items))
         now = self._clock()
-        pairs = sorted(zip(items, outcomes, strict=True), key=lambda pair: pair[0].segment.index)
-        for item, taken in pairs:
+        parts = parts_by_run([item.segment for item in items])
+        for item, taken in ((items[k], outcomes[k]) for part in parts for k in part):
             if not isinstance(taken, Taken):
                 self.metrics.segments.labels("refused").inc()
                 continue
@@ -242,18 +242,20 @@ class LocalBackend:
             if scored.status != "scored":
                 continue
             assert scored.score is not None
-            room = self.store.put(
-                NewScore(
-                    room_id=scored.room_id,
-                    streamer_id=item.segment.streamer_id,
-                    index=scored.index,
-                    target_index=scored.target_index,
-                    score=scored.score,
-                    shares=taken.shares,
-                    shown=item.shown,
-                ),
-                now,
+            new = NewScore(
+                room_id=scored.room_id,
+                streamer_id=item.segment.streamer_id,
+                index=scored.index,
+                target_index=scored.target_index,
+                score=scored.score,
+                shares=taken.shares,
+                shown=item.shown,
+                run=item.segment.run,
             )
+            if begins_anew(self.store.room(new.room_id), new):
+                about = {"room_id": new.room_id, "reason": "anew"}
+                self.events.append("end", new.room_id, about)
+            room = self.store.put(new, now)
             self.events.append("score", room.room_id, room_event(room))
             self._standing = None
 

@@ -56,6 +56,7 @@ def to_segment(post: SegmentIn) -> LiveSegment:
         room_id=post.room_id,
         streamer_id=post.streamer_id,
         index=post.index,
+        run=post.run,
         visual=_features(post.visual, "visual"),
         sound=_features(post.sound, "sound"),
         text=text,
@@ -116,6 +117,7 @@ def to_raw(
         room_id=post.room_id,
         streamer_id=post.streamer_id,
         index=post.index,
+        run=post.run,
         pictures=tuple(pictures),
         speech=(post.speech or "").strip(),
         comments="\n".join(comment for comment in comments if comment),
@@ -124,7 +126,7 @@ def to_raw(
     )
 
 
-def to_shown(post: SegmentIn, now: float) -> Shown:
+def to_shown(post: SegmentIn, now: float, from_wall: Callable[[float], float] = float) -> Shown:
     """What the post gives to be shown.
 
     Raises:
@@ -141,7 +143,7 @@ def to_shown(post: SegmentIn, now: float) -> Shown:
                 f"thumbnail: must have at most {THUMBNAIL_PIXELS} pixels, not {width} x {height}"
             )
     return Shown(
-        ended_at=now if post.ended_at is None else post.ended_at,
+        ended_at=now if post.ended_at is None else from_wall(post.ended_at),
         title=post.title,
         comments=tuple(post.comments or ()),
         thumbnail=thumbnail,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contentctr.config import FrameChoice
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
-from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX
+from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX, MAX_RUN
 from contentctr.live.shares import SegmentShares
 from contentctr.store.statistics import MAX_COUNT
 
@@ -90,6 +90,11 @@ class SegmentIn(_Request):
     room_id: RoomId
     streamer_id: str = Field("", max_length=256, description="One room has one streamer.")
     index: int = Field(ge=0, le=MAX_INDEX, description="Number of the segment in its room.")
+    run: str = Field(
+        "",
+        max_length=MAX_RUN,
+        description="Names the run of the source: with a new one the room begins anew.",
+    )
     visual: Floats | Base64 | None = Field(
         None, description="Mean feature of the frames: numbers, or base64 of little-endian float16."
     )
