@@ -290,6 +290,37 @@ def test_what_is_no_json_is_refused(service, body):
     assert answer.status_code in (400, 422) and answer.json()["detail"]
 
 
+@pytest.mark.parametrize("depth", [50, 200, 900, 5000])
+@pytest.mark.parametrize("path", ["/v1/segments", "/v1/rank"])
+def test_deep_json_is_refused(service, path, depth):
+    client, _ = service
+    headers = {"content-type": "application/json"}
+    for begin, inner, end in (
+        ("", ("[", "]"), ""),
+        ("", ('{"a":', "}"), ""),
+        ('{"room_id":"a","index":0,"visual":', ("[", "]"), "}"),
+        ('{"candidates":[{"room_id":"a","base":', ('{"a":', "}"), "}]}"),
+    ):
+        body = begin + inner[0] * depth + "1" + inner[1] * depth + end
+        answer = client.post(path, content=body, headers=headers)
+        assert answer.status_code in (400, 422) and len(answer.text) < 1000
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e999999", "NaN", "-Infinity"])
+def test_huge_numbers_are_refused(service, number):
+    client, _ = service
+    headers = {"content-type": "application/json"}
+    for path, text in (
+        ("/v1/segments", '{"room_id":"a","index":%s}'),
+        ("/v1/segments", '{"room_id":"a","index":0,"ended_at":%s}'),
+        ("/v1/segments", '{"room_id":"a","index":0,"visual":[%s]}'),
+        ("/v1/rank", '{"candidates":[],"now":%s}'),
+        ("/v1/rank", '{"candidates":[{"room_id":"a","base":{"x":%s}}]}'),
+    ):
+        answer = client.post(path, content=text % number, headers=headers)
+        assert answer.status_code in (400, 422), answer.text
+
+
 def test_unknown_rooms_and_paths(service):
     client, _ = service
     for method, path in (
