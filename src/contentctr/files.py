@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,12 @@ _LONGEST_NAME = 200
 """Bytes of a name that stand in its temporary one: a name has 255 at most."""
 
 
+SYSTEM_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EMFILE, errno.ENFILE, errno.EBUSY),
+)
+"""Faults of a disk, a folder or a machine, and none of ours: a line tells them, no traceback."""
 _SECRET_BYTES = 4096
 _JSON_BYTES = 256 << 20
 """The index of a store of a million rooms takes less."""
@@ -41,16 +48,53 @@ def atomic(path: Path) -> Iterator[Path]:
     name = path.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
     temporary = path.absolute().with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        yield temporary
-        made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
-        for file in made:
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            made = [] if temporary.is_symlink() else [temporary, *temporary.rglob("*")]
+            for file in made:
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+            os.replace(temporary, path)
     except BaseException:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # what was wrong before says more
+            _remove(temporary)
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Faults of the system inside the block name the file, whoever meets them.
+
+    A write that fails says no name by itself, and libraries put it in words of their own.
+
+    Args:
+        path: the file that is written.
+        temporary: stands for it while it is.
+
+    Raises:
+        OSError: with the file's name.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        known = error.filename is not None and str(error.filename) != str(temporary)
+        if known or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    except Exception as error:
+        number = next((n for n in SYSTEM_FAULTS if os.strerror(n) in str(error)), None)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append `text` as UTF-8."""
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
 
 
 def is_leftover(name: str) -> bool:
@@ -58,11 +102,16 @@ def is_leftover(name: str) -> bool:
     return _LEFTOVER.fullmatch(name) is not None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left half written in a folder that is ours, if it is there."""
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed runs left half written in a folder, if it is there.
+
+    Args:
+        folder: where; ours as a whole, unless `name` is given.
+        name: of the file that they were to become; None: of any.
+    """
     if folder.is_dir():
         for path in folder.iterdir():
-            if is_leftover(path.name):
+            if is_leftover(path.name) and (name is None or path.name.startswith(f".{name}.")):
                 _remove(path)
 
 

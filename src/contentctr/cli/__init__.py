@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +27,7 @@ from contentctr.cli import (
 )
 from contentctr.cli import inspect as inspections
 from contentctr.errors import InputError
+from contentctr.files import SYSTEM_FAULTS
 from contentctr.printing import safe, say
 
 WAY = (
@@ -144,10 +147,23 @@ def _main(
         raise typer.Exit
 
 
+def _thread_failed(found: threading.ExceptHookArgs) -> None:
+    """A library's writer in a thread of its own: what it met is raised here too, and told there."""
+    if not (isinstance(found.exc_value, OSError) and found.exc_value.errno in SYSTEM_FAULTS):
+        threading.__excepthook__(found)
+
+
 def main() -> None:
     """Run the command: exit code 2 for wrong input, 130 for an interrupt, 1 for a failure."""
+    threading.excepthook = _thread_failed
     try:
         app()
     except InputError as error:
         say(safe(f"error: {error}"))
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in SYSTEM_FAULTS:
+            raise
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        say(safe(f"error: {place}{error.strerror or os.strerror(error.errno)}"))
+        sys.exit(1)

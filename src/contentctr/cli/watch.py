@@ -29,7 +29,7 @@ from contentctr.cli.common import (
 )
 from contentctr.cli.live import KEY_VARIABLE
 from contentctr.errors import InputError
-from contentctr.files import parse_json
+from contentctr.files import append_text, parse_json
 from contentctr.printing import say
 
 if TYPE_CHECKING:
@@ -327,8 +327,8 @@ class _Outcomes:
         score = "-" if outcome["score"] is None else f"{outcome['score']:.4f}"
         say(f"{span}  {score}{' (simulated)' * self.simulated}  {status}", result=True)
         if self._out is not None:
-            with self._out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"room_id": self._room_id, **outcome}) + "\n")
+            row = {"room_id": self._room_id, **outcome}
+            append_text(self._out, json.dumps(row) + "\n")
 
     def summarise(self, count: int, duration_s: float, why: str, *, stopped: bool) -> None:
         """Say what was watched and what became of it."""

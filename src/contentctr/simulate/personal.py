@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import digest, remove_leftovers
 from contentctr.outputs import require_new
 from contentctr.prepare.personal import split_by_target
 from contentctr.prepare.personal_truth import truth_table
@@ -82,6 +82,7 @@ def write_personal_features(
     """
     out = Path(out)
     require_new(out, "a simulation")
+    remove_leftovers(out)
     world = World(config)
     tables = _tables(world, config)
     users, selections = tables["users"], tables["selections"]

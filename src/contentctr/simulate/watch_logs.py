@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contentctr.errors import require
-from contentctr.files import atomic, write_json
+from contentctr.files import atomic, remove_leftovers, write_json
 from contentctr.outputs import require_new
 from contentctr.progress import progress_bar
 from contentctr.simulate.mechanism import (
@@ -120,6 +120,7 @@ def write_watch_logs(config: WatchConfig, out: Path, *, show_progress: bool = Tr
         InputError: `out` holds anything.
     """
     require_new(out, "simulated watch logs")
+    remove_leftovers(out)
     ids, cast = _cast(config)
     parts = []
     with progress_bar("Simulating users", config.num_users, show=show_progress) as bar:

@@ -26,7 +26,9 @@ from torch.utils.tensorboard import SummaryWriter
 from contentctr.errors import InputError
 from contentctr.files import (
     JsonError,
+    append_text,
     atomic,
+    naming,
     parse_json,
     read_json,
     remove_leftovers,
@@ -155,7 +157,8 @@ class RunFolder:
     def close(self) -> None:
         """Flush and close the logs."""
         if self.writer is not None:
-            self.writer.close()
+            with naming(self.path / "tensorboard"):
+                self.writer.close()
         for tracker in self.trackers:
             tracker.finish()
 
@@ -165,10 +168,10 @@ class RunFolder:
             return
         epoch = position.epoch + position.step_in_epoch / self.steps_per_epoch
         row = {"step": position.step, "epoch": round(epoch, 6), "split": split, **values}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self.writer.add_scalar(f"{split}/{name}", value, position.step)
+        append_text(self.path / "log.jsonl", json.dumps(row) + "\n")
+        with naming(self.path / "tensorboard"):
+            for name, value in values.items():
+                self.writer.add_scalar(f"{split}/{name}", value, position.step)
         for tracker in self.trackers:
             tracker.log({f"{split}/{name}": v for name, v in values.items()}, step=position.step)
 

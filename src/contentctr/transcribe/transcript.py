@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contentctr.files import digest, parse_json, write_text
+from contentctr.files import append_text, digest, parse_json, write_text
 from contentctr.transcribe.segments import Heard, RoomLanguage, Utterance
 
 SPEECH_FILE = "speech.jsonl"
@@ -55,8 +55,7 @@ class Growing:
             "utterances": [[each.start_s, each.end_s, each.text] for each in heard.utterances],
             "room_language": language.state(),
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        append_text(self.path, json.dumps(row, ensure_ascii=False) + "\n")
 
     def _take(self, line: str, language: RoomLanguage) -> bool:
         """Take over a segment that was stored; False if its line is not whole."""

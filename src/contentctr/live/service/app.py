@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +10,11 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
+from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service import ranks
+from contentctr.live.service.access import AccessLog
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -33,7 +34,7 @@ def create_app(
     settings: ServiceSettings | None = None,
     *,
     encoder: LiveEncoder | None = None,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -42,12 +43,12 @@ def create_app(
         engine: the model's; here it only describes the model and checks segments.
         settings: limits and key.
         encoder: the backend's; None: posts must hold features.
-        clock: Unix seconds.
+        clock: Unix seconds; None: SteadyClock.
 
     Raises:
         InputError: a key is none.
     """
-    settings = settings or ServiceSettings()
+    settings, clock = settings or ServiceSettings(), clock or SteadyClock()
     app = FastAPI(
         title="contentctr",
         version=__version__,
@@ -64,6 +65,7 @@ def create_app(
         settings=settings,
         encoder=encoder,
         clock=clock,
+        from_wall=clock.of if isinstance(clock, SteadyClock) else float,
         decoding=decoding,
         ranks=ranks.Ranks(),
     )
@@ -76,7 +78,8 @@ def create_app(
     app.include_router(ranks.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
-    handle_errors(app)
+    described = [route for route in app.routes if getattr(route, "path", "")]
+    handle_errors(app, [*router.routes, *ranks.router.routes, *described])
     _stand_guard(app, backend, settings)
     return app
 
@@ -100,4 +103,4 @@ def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> N
         busy=lambda: backend.busy or app.state.service.decoding.full,
         settings=settings,
     )
-    app.add_middleware(Measured, metrics=backend.metrics)
+    app.add_middleware(Measured, metrics=backend.metrics, log=AccessLog(settings.access_log))

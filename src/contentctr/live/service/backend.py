@@ -97,7 +97,7 @@ class LocalBackend:
         queue_size: segments that wait at most.
         wait_s: seconds that a batch stays open for more.
         forget_after_s: seconds without a segment after which a room has ended.
-        clock: Unix seconds.
+        clock: monotonic seconds: a wall clock that is set would end all rooms.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LocalBackend:
         queue_size: int = 512,
         wait_s: float = 0.002,
         forget_after_s: float = 600.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
         self._engine, self._encoder, self._owners = engine, encoder, Owners()

@@ -126,7 +126,7 @@ def to_raw(
     )
 
 
-def to_shown(post: SegmentIn, now: float) -> Shown:
+def to_shown(post: SegmentIn, now: float, from_wall: Callable[[float], float] = float) -> Shown:
     """What the post gives to be shown.
 
     Raises:
@@ -143,7 +143,7 @@ def to_shown(post: SegmentIn, now: float) -> Shown:
                 f"thumbnail: must have at most {THUMBNAIL_PIXELS} pixels, not {width} x {height}"
             )
     return Shown(
-        ended_at=now if post.ended_at is None else post.ended_at,
+        ended_at=now if post.ended_at is None else from_wall(post.ended_at),
         title=post.title,
         comments=tuple(post.comments or ()),
         thumbnail=thumbnail,

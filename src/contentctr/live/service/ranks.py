@@ -80,7 +80,7 @@ async def _rank(request: Request) -> Response:
             raise BusyError("as many rankings wait as may wait")
         body = await request.body()
         wanted = await ranks.run(lambda: _read(body))
-        now = service.clock() if wanted.now is None else wanted.now
+        now = service.clock() if wanted.now is None else service.from_wall(wanted.now)
         scores = await service.backend.scores([c.room_id for c in wanted.candidates])
         seconds = service.engine.spec.segment_seconds
         text = await ranks.run(lambda: _ranked(wanted, scores, now, seconds))

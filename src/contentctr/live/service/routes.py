@@ -50,6 +50,8 @@ class Service:
     settings: ServiceSettings
     encoder: LiveEncoder | None
     clock: Callable[[], float]
+    from_wall: Callable[[float], float]
+    """What a client's Unix seconds are on that clock."""
     decoding: Decoding
     ranks: Ranks
 
@@ -122,7 +124,7 @@ async def post_segment(
     service: TheService, caller: TheCaller, client: TheClient, post: SegmentIn
 ) -> Response:
     """Score a segment: features, or frames and texts to be encoded here."""
-    shown = to_shown(post, service.clock())
+    shown = to_shown(post, service.clock(), service.from_wall)
     encoder = service.encoder
     comments_alone = post.comments and post.visual is None and post.text is None
     if not (post.to_encode or (encoder is not None and comments_alone)):

@@ -318,10 +318,12 @@ def _finished_mp4(file: BinaryIO, path: Path, waiting: Waiting) -> bool:
         state, now = mp4_state(file), os.fstat(file.fileno())
         if state == "fragmented":
             return False
-        if state == "finished" and time.time() - now.st_mtime >= _SETTLED_S:
-            return True
         if now.st_size != size:
             size, since = now.st_size, time.monotonic()
+        # By its own time at once, if it is old; that may lie ahead, where a clock was set.
+        quiet_s = max(time.time() - now.st_mtime, time.monotonic() - since)
+        if state == "finished" and quiet_s >= _SETTLED_S:
+            return True
         if state == "open" and not told:
             told = True
             waiting.report(
