@@ -42,9 +42,16 @@ def folder(tmp_path_factory):
 
 
 class Command:
-    """A command as a process; ended with SIGTERM, and must end well."""
+    """A command as a process; it must end well.
 
-    def __init__(self, *arguments, **environment):
+    Args:
+        arguments: of the command.
+        ended_by: the signal that ends it; None: it ends by itself, and a signal could meet it
+            when it no longer listens to any.
+    """
+
+    def __init__(self, *arguments, ended_by=signal.SIGTERM, **environment):
+        self._ended_by = ended_by
         self._process = subprocess.Popen(
             [sys.executable, "-m", "contentctr", *map(str, arguments)],
             text=True,
@@ -60,7 +67,8 @@ class Command:
         return self._process.stdout.readline()
 
     def __exit__(self, *failed):
-        self._process.send_signal(signal.SIGTERM)
+        if self._ended_by is not None:
+            self._process.send_signal(self._ended_by)
         try:
             _, errors = self._process.communicate(timeout=30)
         finally:
@@ -86,12 +94,12 @@ def test_serve_and_watch(folder, tmp_path):
         answer = httpx.post(f"{url}/v1/segments", json=body, headers=headers)
         assert answer.json()["status"] == "scored"
         watching = ["watch", video, folder, "--comments", chat, "--room", "x", "--idle", 0.5]
-        with Command(*watching, "--url", url, **key) as watch:
+        with Command(*watching, "--url", url, ended_by=None, **key) as watch:
             lines = [watch.line() for _ in range(3)]
         room = httpx.get(f"{url}/v1/rooms/x", headers=headers).json()
     assert [p["index"] for p in room["curve"]] == [0, 1, 2] and room["comments"] == ["hello"]
     out = tmp_path / "scores.jsonl"
-    with Command(*watching, "--out", out) as watch:
+    with Command(*watching, "--out", out, ended_by=None) as watch:
         alone = [watch.line() for _ in range(3)]
     assert alone == lines and all("(simulated)" in line for line in lines)
     found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -180,6 +188,11 @@ def test_watch_ends_when_it_is_told_to(folder, tmp_path):
         writer.write(video.read_bytes())
         lines = [watch.line() for _ in range(3)]  # the pipe stays open, and silent
     assert lines[2].startswith("00:12-00:18  0.")
+
+
+def test_serve_ends_well_when_its_terminal_goes(folder):
+    with Command("serve", folder, "--port", 0, ended_by=signal.SIGHUP) as serve:
+        assert httpx.get(f"{url_of(serve)}/readyz").status_code == 200
 
 
 def test_serve_and_worker_over_redis(folder, tmp_path):

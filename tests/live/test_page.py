@@ -28,6 +28,7 @@ from contentctr.live.service.server import make_server, serving
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.shares import SegmentShares, Shares
 from contentctr.live.watch.client import Client
+from contentctr.visible import visible
 
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed")
 SHARES = SegmentShares(
@@ -237,6 +238,25 @@ def test_comments_and_titles_are_text_and_shares_are_shown(browser):
         assert browser.run(text("#simulated")).startswith("Every score is simulated")
         for place in ("#unit", "#score-name", "#curve-name", "#shares-name"):
             assert "(simulated)" in browser.run(text(place))
+
+
+@needs_browser
+def test_what_would_turn_a_line_around_is_shown(browser):
+    evil = "a\u202egnp.exe\x1b[2J\u2066 \u00ad"
+    kept = "主播 👩\u200d👧 می\u200cخواهم"
+    with service() as (url, client, _):
+        post(client, "room", 0, 0.1, title=evil, comments=[evil, kept], streamer_id=evil)
+        browser.open(url + "/")
+        browser.until("document.querySelectorAll('#comments li').length === 2")
+        shown = browser.run(
+            "[...document.querySelectorAll('#comments li')].map(l => l.textContent)"
+        )
+        assert set(shown) == {visible(evil), kept}
+        assert browser.run(text("#title")) == visible(evil)
+        assert browser.run("document.querySelector('.who').textContent") == visible(evil)
+        post(client, "room", 1, 0.1, title=evil + "2", streamer_id=evil)
+        browser.until(f"{text('#title')}.endsWith('2')")
+        assert browser.run(text("#title")) == visible(evil) + "2"
 
 
 @needs_browser

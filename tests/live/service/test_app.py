@@ -290,6 +290,37 @@ def test_what_is_no_json_is_refused(service, body):
     assert answer.status_code in (400, 422) and answer.json()["detail"]
 
 
+@pytest.mark.parametrize("depth", [50, 200, 900, 5000])
+@pytest.mark.parametrize("path", ["/v1/segments", "/v1/rank"])
+def test_deep_json_is_refused(service, path, depth):
+    client, _ = service
+    headers = {"content-type": "application/json"}
+    for begin, inner, end in (
+        ("", ("[", "]"), ""),
+        ("", ('{"a":', "}"), ""),
+        ('{"room_id":"a","index":0,"visual":', ("[", "]"), "}"),
+        ('{"candidates":[{"room_id":"a","base":', ('{"a":', "}"), "}]}"),
+    ):
+        body = begin + inner[0] * depth + "1" + inner[1] * depth + end
+        answer = client.post(path, content=body, headers=headers)
+        assert answer.status_code in (400, 422) and len(answer.text) < 1000
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e999999", "NaN", "-Infinity"])
+def test_huge_numbers_are_refused(service, number):
+    client, _ = service
+    headers = {"content-type": "application/json"}
+    for path, text in (
+        ("/v1/segments", '{"room_id":"a","index":%s}'),
+        ("/v1/segments", '{"room_id":"a","index":0,"ended_at":%s}'),
+        ("/v1/segments", '{"room_id":"a","index":0,"visual":[%s]}'),
+        ("/v1/rank", '{"candidates":[],"now":%s}'),
+        ("/v1/rank", '{"candidates":[{"room_id":"a","base":{"x":%s}}]}'),
+    ):
+        answer = client.post(path, content=text % number, headers=headers)
+        assert answer.status_code in (400, 422), answer.text
+
+
 def test_unknown_rooms_and_paths(service):
     client, _ = service
     for method, path in (
@@ -307,6 +338,22 @@ def test_unknown_rooms_and_paths(service):
     assert client.get("/v1/rooms/a b").status_code == 422
     assert client.get("/v1/rooms", params={"limit": 501}).status_code == 422
     assert client.delete("/v1/segments").status_code == 405
+
+
+def test_what_a_path_allows_is_told(service):
+    client, _ = service
+    for method, path, allowed in (
+        ("PUT", "/v1/rooms/x", "DELETE, GET"),
+        ("DELETE", "/v1/segments", "POST"),
+        ("GET", "/v1/segments", "POST"),
+        ("POST", "/v1/rooms", "GET"),
+        ("GET", "/v1/rank", "POST"),
+        ("POST", "/healthz", "GET"),
+        ("DELETE", "/openapi.json", "GET, HEAD"),
+        ("POST", "/app.js", "GET, HEAD"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed), path
 
 
 def test_a_room_has_one_streamer(service):

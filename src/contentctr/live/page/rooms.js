@@ -1,5 +1,7 @@
 // What is known of the live rooms, and their order. Nothing is drawn here.
 
+import { visible } from "./words.js";
+
 const CURVE_KEPT = 240;
 
 export class Rooms {
@@ -32,7 +34,7 @@ export class Rooms {
     this.#skew = now - Date.now() / 1000;
     const before = this.#rooms;
     this.#rooms = new Map();
-    for (const room of list) {
+    for (const room of list.map(shown)) {
       const old = before.get(room.room_id);
       before.delete(room.room_id);
       this.#rooms.set(room.room_id, {
@@ -57,7 +59,7 @@ export class Rooms {
       return;
     }
     const rank = old?.rank ?? null;
-    this.#rooms.set(event.room_id, { ...event, curve, rank, rankBefore: rank, ended: false });
+    this.#rooms.set(event.room_id, { ...shown(event), curve, rank, rankBefore: rank, ended: false });
   }
 
   /** The whole curve of one room, with highlights as of now. */
@@ -65,7 +67,7 @@ export class Rooms {
     const old = this.#rooms.get(room.room_id);
     if (old === undefined) return;
     const curve = merge(old.curve, room.curve);
-    if (room.index >= old.index) Object.assign(old, room);
+    if (room.index >= old.index) Object.assign(old, shown(room));
     old.curve = curve;
   }
 
@@ -100,6 +102,12 @@ export class Rooms {
       return room;
     });
   }
+}
+
+/** The room with its texts as they may be shown: ids of rooms are safe by their rule. */
+function shown(room) {
+  const [title, streamer] = [visible(room.title), visible(room.streamer_id)];
+  return { ...room, title, streamer_id: streamer, comments: room.comments.map(visible) };
 }
 
 function sameStream(old, room) {

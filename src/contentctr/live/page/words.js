@@ -30,3 +30,14 @@ export function span(seconds) {
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+/** Text of others on one line: what would control it or turn its direction is shown as an escape. */
+export function visible(text) {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {
+    if ("\u200c\u200d".includes(character)) return character; // parts of words and of emoji
+    if ("\t\n\v\f\r".includes(character)) return " ";
+    const code = character.codePointAt(0).toString(16);
+    if (code.length <= 2) return `\\x${code.padStart(2, "0")}`;
+    return code.length <= 4 ? `\\u${code.padStart(4, "0")}` : `\\U${code.padStart(8, "0")}`;
+  });
+}

@@ -152,7 +152,7 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
     except ValueError:  # its words may hold a part of the password
         shown = without_secret(url)
         raise InputError(
-            f"--redis must be a Redis URL like redis://HOST:6379/0, not {shown!r}"
+            f"Redis must be named by a URL like redis://HOST:6379/0, not {shown!r}"
         ) from None
 
 

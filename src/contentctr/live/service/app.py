@@ -14,6 +14,7 @@ from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service import ranks
+from contentctr.live.service.access import AccessLog
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -77,7 +78,8 @@ def create_app(
     app.include_router(ranks.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
-    handle_errors(app)
+    described = [route for route in app.routes if getattr(route, "path", "")]
+    handle_errors(app, [*router.routes, *ranks.router.routes, *described])
     _stand_guard(app, backend, settings)
     return app
 
@@ -101,4 +103,4 @@ def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> N
         busy=lambda: backend.busy or app.state.service.decoding.full,
         settings=settings,
     )
-    app.add_middleware(Measured, metrics=backend.metrics)
+    app.add_middleware(Measured, metrics=backend.metrics, log=AccessLog(settings.access_log))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contentctr.live.service.access import AccessLog
+
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FIXED = {"/v1/segments", "/v1/rooms", "/v1/events", "/v1/rank", "/v1/info", "/rank"}
@@ -65,10 +67,10 @@ class Metrics:
 
 
 class Measured:
-    """ASGI: counts every request by the path's template, refused ones among them."""
+    """ASGI: counts every request by the path's template, refused ones among them, and logs some."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: AccessLog) -> None:
+        self._app, self._metrics, self._log = app, metrics, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -87,9 +89,11 @@ class Measured:
             await self._app(scope, receive, noting)
         finally:
             path = getattr(scope.get("route"), "path", None) or _fixed(scope["path"])
+            took = time.perf_counter() - start
             self._metrics.requests.labels(path, str(status)).inc()
+            self._log.note(scope, status, took)
             if path != "/v1/events":
-                self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
+                self._metrics.seconds.labels(path).observe(took)
 
 
 def _fixed(path: str) -> str:

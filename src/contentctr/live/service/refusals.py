@@ -12,6 +12,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from contentctr.errors import InputError
 from contentctr.live.engine import RoomsFullError, StreamerChangedError
@@ -55,8 +57,20 @@ def retry_after(seconds: float) -> dict[str, str]:
     return {"retry-after": str(math.ceil(seconds))}
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Every refusal is one sentence under `detail`."""
+def _other_methods(routes: Sequence[BaseRoute], scope: Scope) -> set[str]:
+    """Methods of the path, of whichever routes, where that of the request is none of them."""
+    methods: set[str] = set()
+    for route in routes:
+        match = route.matches(scope)[0]
+        if match is Match.FULL:
+            return set()
+        if match is Match.PARTIAL:
+            methods |= getattr(route, "methods", None) or set()
+    return methods
+
+
+def handle_errors(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Every refusal is one sentence under `detail`; `routes` are all that the application has."""
 
     async def invalid(request: Request, error: Any) -> Response:
         first = error.errors()[0]
@@ -66,7 +80,14 @@ def handle_errors(app: FastAPI) -> None:
         return refusal(422, f"{place[:200]}: {first['msg'][:500]}")
 
     async def http(request: Request, error: Any) -> Response:
-        return refusal(error.status_code, str(error.detail), error.headers)
+        status, detail, headers = error.status_code, str(error.detail), error.headers
+        if status in (404, 405):
+            # Where no route has the method, the files of the page are asked: they know no better.
+            methods = _other_methods(routes, request.scope)
+            if methods or status == 405:
+                allowed = ", ".join(sorted(methods or {"GET", "HEAD"}))
+                status, detail, headers = 405, f"allowed: {allowed}", {"allow": allowed}
+        return refusal(status, detail, headers)
 
     async def wrong_input(request: Request, error: Any) -> Response:
         return refusal(422, str(error))
