@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "benchmarks")]
 
-from attacking import service  # noqa: E402, F401
+from attacking import service, workers  # noqa: E402, F401
 from attacking.stage import ATTACKS, Stage, run_attack  # noqa: E402
 
 

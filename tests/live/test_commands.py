@@ -135,9 +135,10 @@ def test_watch_says_how_it_ended(folder, tmp_path):
     ]
     told = "warning: --frames keyframe: the model was trained on --frames exact; "
     assert [note.startswith(told) for note in notes].count(True) == 1
-    assert notes[-3:] == [
+    assert notes[-4:] == [
         f"{chat}: comments as CSV; rows: 1 used, 1 outside [0, 21) s",
         f"{speech}: SRT; rows: 1 used",
+        "over: its writer closed it",
         "ended after 00:21: 4 segments (4 scored)",
     ]
     own = ["--speech", speech, "--frames", "exact"]

@@ -164,8 +164,9 @@ def watch(
             _end(error, AWAY)
         finally:
             if watched.count or caught:
-                why = "a signal" if caught else waiting.why
-                outcomes.summarise(watched.count, watched.duration_s, why, stopped=bool(caught))
+                if why := "a signal came" if caught else waiting.why:
+                    say(f"over: {why}")
+                outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
                 say(f"its sound was not heard: {choice.lacks}")
             if listener is not None and listener.skipped:
@@ -330,13 +331,12 @@ class _Outcomes:
             row = {"room_id": self._room_id, **outcome}
             append_text(self._out, json.dumps(row) + "\n")
 
-    def summarise(self, count: int, duration_s: float, why: str, *, stopped: bool) -> None:
+    def summarise(self, count: int, duration_s: float, *, stopped: bool) -> None:
         """Say what was watched and what became of it."""
         from contentctr.score.highlights import clock
 
         counts = ", ".join(f"{n} {status}" for status, n in sorted(self._by_status.items()))
         say(
-            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}"
-            f"{f' ({why})' if why else ''}: "
+            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}: "
             f"{count} segment{'s' * (count != 1)}" + (f" ({counts})" if counts else "")
         )
