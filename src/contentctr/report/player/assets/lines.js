@@ -14,6 +14,7 @@ class Lines {
   #current = -1;
   #follows = true;
   #moved = 0;
+  #due = 0;
   #onSeek;
 
   constructor({ chat, speech }, onSeek) {
@@ -44,6 +45,14 @@ class Lines {
   /** Show what was said at a time. */
   at(seconds) {
     this.#moved = seconds;
+    // A drag along the curve asks many times a frame, and rows take long to lay out.
+    this.#due ||= requestAnimationFrame(() => {
+      this.#due = 0;
+      this.#move(this.#moved);
+    });
+  }
+
+  #move(seconds) {
     const current = lastAtMost(this.#times, seconds);
     if (current === this.#current) return;
     this.#current = current;

@@ -10,6 +10,7 @@ class Player {
   #wanted = null;
   #onTime;
   #frame = 0;
+  #aside = false; // at a time that no clip shows
 
   constructor(data, onTime) {
     [this.#data, this.#onTime] = [data, onTime];
@@ -40,17 +41,22 @@ class Player {
     return !this.#video.paused && !this.#video.ended && this.#source !== "";
   }
 
-  get playable() {
-    return this.#source !== "";
+  get ended() {
+    return this.#video.ended;
   }
 
   /** Go to a time; what is there but the recording cannot be played: its clip. */
   seek(seconds, { play = false } = {}) {
     this.#now = Math.min(Math.max(seconds, 0), this.#data.duration);
-    if (this.#source !== this.#data.video?.href && !this.#source.startsWith("blob:")) this.#useClip(this.#now);
-    this.#wanted = this.#now;
-    if (this.#video.readyState > 0) this.#apply();
-    if (play) this.play();
+    const whole = this.#source === this.#data.video?.href || this.#source.startsWith("blob:");
+    this.#aside = !whole && !this.#useClip(this.#now);
+    if (this.#aside) {
+      this.pause();
+    } else {
+      this.#wanted = this.#now;
+      if (this.#video.readyState > 0) this.#apply();
+      if (play) this.play();
+    }
     this.#onTime(this.#now);
   }
 
@@ -95,7 +101,7 @@ class Player {
   }
 
   #tick() {
-    if (this.#wanted !== null || this.#video.readyState === 0) return;
+    if (this.#wanted !== null || this.#aside || this.#video.readyState === 0) return;
     this.#now = this.#video.currentTime + this.#offset;
     this.#onTime(this.#now);
   }
@@ -109,7 +115,7 @@ class Player {
       this.#tick();
       if (this.playing) this.#frame = requestAnimationFrame(each);
     };
-    if (playing) each();
+    if (playing || this.ended) each();
   }
 
   #useClip(seconds) {
@@ -117,6 +123,7 @@ class Player {
       (h) => h.clip && /\.(mp4|m4v|mov|webm)$/i.test(h.clip) && seconds >= h.start - 0.01 && seconds < h.end,
     );
     if (clip !== undefined && this.#source !== clip.clip) this.#load(clip.clip, clip.clipStart);
+    return clip !== undefined;
   }
 
   #failed() {
