@@ -93,7 +93,12 @@ def test_timelines_opened_again_have_the_same_cuts_to_the_frame(rate: Fraction) 
     text = timeline.edl_text("x", cuts, film)
     assert "FCM: DROP FRAME" in text if film.drop else "FCM: NON-DROP FRAME" in text
     found = otio.adapters.read_from_string(text, "cmx_3600", rate=float(rate))
-    assert spans(found, "Video", start) == expected
+    assert spans(found, "Video", start) == expected == spans(found, "Audio", start)
+    assert "FROM CLIP NAME:  20:00 live?.mp4" in text
+    mono = timeline.edl_text("x", cuts, footage(rate, channels=1))
+    assert len(otio.adapters.read_from_string(mono, "cmx_3600", rate=float(rate)).tracks) == 2
+    silent = timeline.edl_text("x", cuts, footage(rate, channels=0))
+    assert len(otio.adapters.read_from_string(silent, "cmx_3600", rate=float(rate)).tracks) == 1
 
 
 def read_fcpxml(text: str, start: int) -> tuple[Fraction, list[tuple[int, int]]]:
