@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 
 from contentctr.errors import InputError
 from contentctr.rooms.joined import Joined, Readable, ts_streams
@@ -78,8 +79,14 @@ def describe_streams(path: Path) -> list[str]:
     try:
         first = next(containers)
         assert first is not None
+        covers = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [*first.streams.video, *first.streams.audio]
-        names = [s.codec_context.name for s in streams if s.codec_context is not None]
+        names = [
+            # By its own name: several decoders may read one codec, as libdav1d does AV1.
+            s.codec_context.codec.canonical_name
+            for s in streams
+            if s.codec_context is not None and not s.disposition & covers
+        ]
         first.close()
     finally:
         containers.close()
