@@ -1,6 +1,7 @@
 """Highlights of a recording without a run: what is written, told and refused."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.outputs import MARKER
 from contentctr.predict.by_rule import highlight_recording
-from contentctr.predict.choose import HighlightChoice
-from contentctr.predict.files import BY_RULE
+from contentctr.predict.found import BY_RULE
 from contentctr.rule.parts import PARTS
+from contentctr.score.choose import HighlightChoice
 from shots import film
 from world import NAMES
 
@@ -113,6 +114,14 @@ def test_a_reel(recording: Path, tmp_path: Path) -> None:
     choice = HighlightChoice(length="20s")
     found = find(recording, tmp_path / "out", choice=choice)
     assert 10 <= sum(h.end_s - h.start_s for h in found.highlights) <= 20
+
+
+def test_the_rule_loads_no_torch() -> None:
+    """Which takes seconds, of a command that is to show something in a minute."""
+    code = "import sys, contentctr.predict.by_rule; print('torch' in sys.modules)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

@@ -10,13 +10,13 @@ import av
 import opentimelineio as otio
 import polars as pl
 import pytest
+from contentctr.predict.choose import HighlightChoice
 
 from browser import Browser, find_browser
 from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.outputs import MARKER
 from contentctr.predict.by_rule import highlight_recording
-from contentctr.predict.choose import HighlightChoice
 from contentctr.predict.editing import Editing
 from contentctr.predict.export.write import FORMATS
 from contentctr.rooms.footage import read_footage

@@ -123,8 +123,11 @@ def random_curves(count, seed):
         yield curve(*scores, length=length)
 
 
-def test_the_best_segment_is_always_in_the_first_highlight():
-    for scores, starts, ends in random_curves(2000, 0):
+@pytest.mark.parametrize(
+    ("count", "seed"), [(200, 1), pytest.param(2000, 0, marks=pytest.mark.slow)]
+)
+def test_the_best_segment_is_always_in_the_first_highlight(count, seed):
+    for scores, starts, ends in random_curves(count, seed):
         best = int(np.nanargmax(scores))
         first = find_highlights(scores, starts, ends, min_length_s=10, max_length_s=90, lag_s=3)[0]
         assert first.start_s <= starts[best] and ends[best] <= first.end_s

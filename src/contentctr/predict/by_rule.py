@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
-from contentctr.predict.choose import HighlightChoice, choose_highlights
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
@@ -18,6 +17,7 @@ from contentctr.rule.borders import move_borders
 from contentctr.rule.curve import RuleCurve, read_curve
 from contentctr.rule.reasons import explain
 from contentctr.rule.usual import STEP_S
+from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.highlights import Highlight
 
 LEAD_S = 3.0

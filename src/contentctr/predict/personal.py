@@ -33,7 +33,6 @@ from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.choose import HighlightChoice
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
@@ -43,6 +42,7 @@ from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
 from contentctr.rooms.speech import read_speech
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.choose import HighlightChoice
 from contentctr.score.highlights import SHARE, find_highlights
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import count_frames, span_frames

@@ -16,7 +16,6 @@ from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
 from contentctr.predict.by_rule import finish
-from contentctr.predict.choose import HighlightChoice, choose_highlights
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
@@ -26,6 +25,7 @@ from contentctr.progress import progress_bar
 from contentctr.rooms.room import Room
 from contentctr.rule.curve import RuleCurve, read_curve
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.rooms import score_segments
 from contentctr.transcribe.recogniser import Choice, choice_for, source_of
 from contentctr.transcribe.rooms import hear_room

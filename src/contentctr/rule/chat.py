@@ -41,7 +41,7 @@ ENOUGH = 3.0
 _CHARACTERS, _WORDS = 200, 40
 """Of a comment that are read."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_RUN = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+")
+_RUN = rf"[{_UNSPACED}]+|[\p{{L}}\p{{M}}\p{{N}}--{_UNSPACED}]+"
 _PAIRED = re.compile(rf"[{_UNSPACED}]")
 _AGAIN = re.compile(r"(.{1,3}?)\1{2,}")
 _STEPS_AT_ONCE = 720
@@ -111,21 +111,31 @@ def clean(comments: pl.DataFrame) -> pl.DataFrame:
     return kept.join(bots, on="user_id", how="anti", maintain_order="left")
 
 
-def words_of(text: str) -> list[str]:
-    """Distinct words of a comment, in their order; see the file.
+def words_of(texts: pl.Series) -> pl.DataFrame:
+    """Words of comments: `text` number and `word`, each once a comment; see the file.
 
     What is drawn out ("loooool", "哈哈哈哈") is as if repeated twice.
     """
-    words: dict[str, None] = {}
-    for run in _RUN.findall(_AGAIN.sub(r"\1\1", text.lower())):
-        if _PAIRED.match(run):
-            pairs = (run[i : i + 2] for i in range(max(len(run) - 1, 1)))
-            words.update(dict.fromkeys(pairs))
-        else:
-            words[run] = None
-        if len(words) >= _WORDS:
-            break
-    return list(words)[:_WORDS]
+    runs = (
+        pl.DataFrame({"text": np.arange(len(texts), dtype=np.uint32), "run": texts})
+        .with_columns(pl.col("run").str.to_lowercase().str.extract_all(_RUN).list.head(_WORDS))
+        .explode("run")
+        .drop_nulls()
+    )
+    # A chat of a million comments has some ten thousand runs: those alone are looked at one by one.
+    known = runs["run"].unique()
+    table = pl.DataFrame(
+        {"run": known, "word": [_words_of_run(run) for run in known]},
+        schema={"run": pl.String, "word": pl.List(pl.String)},
+    )
+    return runs.join(table, on="run").select("text", "word").explode("word").unique()
+
+
+def _words_of_run(run: str) -> list[str]:
+    run = _AGAIN.sub(r"\1\1", run)
+    if not _PAIRED.match(run):
+        return [run]
+    return list(dict.fromkeys(run[i : i + 2] for i in range(max(len(run) - 1, 1))))[:_WORDS]
 
 
 def _around(rows: pl.DataFrame) -> pl.DataFrame:
@@ -143,14 +153,9 @@ def _people(rows: pl.DataFrame, steps: int) -> Floats:
 
 def _same_words(rows: pl.DataFrame, people_T: Floats) -> tuple[Floats, pl.DataFrame]:
     """People beyond the usual who write the same word, [T], and those words."""
-    texts = rows.select(pl.col("text").unique())["text"]
-    table = pl.DataFrame(
-        {"text": texts, "word": [words_of(text) for text in texts]},
-        schema={"text": pl.String, "word": pl.List(pl.String)},
-    )
     # Most words are written once or twice: without them little is left.
-    said = rows.select("step", "user", "text").join(table.explode("word").drop_nulls(), on="text")
-    said = said.select("step", "user", "word").unique()
+    numbered = rows.select("step", "user").with_row_index("text")
+    said = numbered.join(words_of(rows["text"]), on="text").select("step", "user", "word").unique()
     all_rows = max(rows.select("step", "user").n_unique(), 1)
     share = said.group_by("word").agg((pl.len() / all_rows).alias("share"), pl.len().alias("n"))
     said = said.join(share.filter(pl.col("n") >= ENOUGH).drop("n"), on="word")

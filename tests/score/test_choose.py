@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.predict.choose import (
+from contentctr.score.choose import (
     FLAT_SAYS,
     UNCERTAIN_SAYS,
     HighlightChoice,

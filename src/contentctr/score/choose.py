@@ -23,7 +23,7 @@ from contentctr.score.highlights import (
 REACTION_S = 5.0
 """People react so long after what they react to: a highlight of a model's curve begins before it,
 as clicks and chat come after their cause."""
-FLAT_SAYS = "the curve is flat (its odds differ by less than a tenth): it has no highlight"
+FLAT_SAYS = "the curve is flat: its odds differ by less than a tenth, so no highlight is marked"
 UNCERTAIN_SAYS = (
     "the curve may be chance (neighbouring segments have nothing in common, and no peak towers): "
     "the best segment alone is shown"
