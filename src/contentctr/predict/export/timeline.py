@@ -18,12 +18,8 @@ from contentctr.rooms.footage import Footage
 
 _DROPPING = re.compile(r"^\d{3} .*\d\d:\d\d:\d\d;\d\d", re.MULTILINE)
 """An event whose timecodes drop numbers."""
-<<<<<<< HEAD
 _EVENT = re.compile(r"(?<=^\d{3}  .{8} )V    (?= C )", re.MULTILINE)
 """The channels of an event: pictures alone."""
-INSTALL = "pip install 'contentctr[editors]'"
-=======
->>>>>>> main
 
 
 def otio_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
@@ -53,15 +49,10 @@ def edl_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
             "use otio or fcpxml"
         ) from None
     except otio.exceptions.OTIOError as error:
-<<<<<<< HEAD
-        raise InputError(f"the edit decision list was not written ({error}); {INSTALL}") from None
-    # The adapter counts 29.97 with dropped numbers, and does not say so; and writes pictures alone.
-=======
         raise InputError(
             f"the edit decision list was not written ({error}); {install_hint('editors')}"
         ) from None
-    # The adapter counts 29.97 with dropped numbers, and does not say so.
->>>>>>> main
+    # The adapter counts 29.97 with dropped numbers, and does not say so; and writes pictures alone.
     mode = "DROP FRAME" if _DROPPING.search(str(text)) else "NON-DROP FRAME"
     if footage.channels:
         text = _EVENT.sub("B    " if footage.channels == 1 else "AA/V ", str(text))
