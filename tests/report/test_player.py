@@ -371,6 +371,18 @@ def test_a_recording_that_no_browser_plays_gives_way_to_its_clips(browser, folde
 
 
 @needs_browser
+def test_a_recording_of_which_only_the_sound_plays_says_so(browser, folder):
+    make_video(folder / "out" / "old.mp4", seconds=10, codec="mpeg4", audio=True)
+    path = folder / "out" / "index.html"
+    path.write_text(player_html(page_of("old.mp4")), encoding="utf-8")
+    browser.open(path.as_uri())
+    said = "document.querySelector('#message').innerText"
+    browser.until(f"{said}.includes('plays the sound alone') && {said}.includes('--exact')")
+    browser.press("k", 75, "k")
+    browser.until(f"{NOW} > 0.1")
+
+
+@needs_browser
 def test_a_recording_that_is_gone_is_said(browser, folder):
     path = folder / "out" / "index.html"
     path.write_text(player_html(page_of("../gone.mp4")), encoding="utf-8")

@@ -131,7 +131,7 @@ def test_odd_recordings_hold(tmp_path: Path) -> None:
 def test_sound_that_an_mp4_cannot_hold_stays_as_it_is(tmp_path: Path) -> None:
     make_video(tmp_path / "v.mp4", seconds=10, audio=True)
     assert exact_suffix(tmp_path / "v.mp4") == ".mp4"
-    assert describe_streams(tmp_path / "v.mp4") == ["h264", "aac"]
+    assert describe_streams(tmp_path / "v.mp4") == (["h264"], ["aac"])
     with av.open(str(tmp_path / "v.mkv"), "w") as out:
         video = out.add_stream("libx264", rate=10)
         video.width, video.height, video.pix_fmt = drawn(0).shape[1], drawn(0).shape[0], "yuv420p"

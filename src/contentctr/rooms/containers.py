@@ -69,8 +69,8 @@ def open_file(path: Path, *, missing: list[str] | None = None) -> Containers:
     yield _open(file_url(path), path)
 
 
-def describe_streams(path: Path) -> list[str]:
-    """Codecs of a recording's pictures and sound, by FFmpeg's names, pictures first.
+def describe_streams(path: Path) -> tuple[list[str], list[str]]:
+    """Codecs of a recording's pictures and of its sound, by FFmpeg's names.
 
     Raises:
         InputError: there is no such file, or FFmpeg cannot open it.
@@ -80,17 +80,19 @@ def describe_streams(path: Path) -> list[str]:
         first = next(containers)
         assert first is not None
         covers = Disposition.attached_pic | Disposition.timed_thumbnails
-        streams = [*first.streams.video, *first.streams.audio]
-        names = [
+        pictures, sounds = (
             # By its own name: several decoders may read one codec, as libdav1d does AV1.
-            s.codec_context.codec.canonical_name
-            for s in streams
-            if s.codec_context is not None and not s.disposition & covers
-        ]
+            dict.fromkeys(
+                s.codec_context.codec.canonical_name
+                for s in streams
+                if s.codec_context is not None and not s.disposition & covers
+            )
+            for streams in (first.streams.video, first.streams.audio)
+        )
         first.close()
     finally:
         containers.close()
-    return list(dict.fromkeys(names))
+    return list(pictures), list(sounds)
 
 
 def open_stream(file: Readable, name: Path | str) -> Containers:

@@ -92,6 +92,7 @@ class Player {
   }
 
   #loaded() {
+    if (this.#video.videoWidth === 0 && this.#data.video.pictures) this.#blind();
     if (this.#wanted !== null) this.#apply();
   }
 
@@ -145,6 +146,14 @@ class Player {
       ? "Choose a highlight: its clip is played instead. "
       : "Make clips with --clips, or exact ones that any browser plays with --exact. ";
     this.#say(`${this.#data.video.name} cannot be played here.`, `${why} ${offer}`, true);
+  }
+
+  /** Browsers play the sound of a file alone where they do not know its pictures' codec. */
+  #blind() {
+    const { name, format } = this.#data.video;
+    const hint = `It plays no pictures of ${format}. Clips made with --exact play in any browser.`;
+    this.#say(`Of ${name} this browser plays the sound alone.`, hint, true);
+    this.#video.hidden = false;
   }
 
   #say(text, hint, choose) {
