@@ -10,7 +10,6 @@ import av
 import opentimelineio as otio
 import polars as pl
 import pytest
-from contentctr.predict.choose import HighlightChoice
 
 from browser import Browser, find_browser
 from contentctr import cli
@@ -22,6 +21,7 @@ from contentctr.predict.export.write import FORMATS
 from contentctr.rooms.footage import read_footage
 from contentctr.rooms.media import probe
 from contentctr.rooms.video import picture
+from contentctr.score.choose import HighlightChoice
 from recordings import record
 from videos import make_video, number
 from world import NAMES

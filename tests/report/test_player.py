@@ -358,6 +358,28 @@ def test_a_recording_that_no_browser_plays_gives_way_to_its_clips(browser, folde
     browser.click("#highlights .go")
     browser.until(f"{NOW} > 5 && {NOW} < 20 && !{PAUSED}")  # from second 25 of the recording
     browser.until("/^0:2[5-9]$/.test(document.querySelector('#now').textContent)")
+    x, y = curve_point(browser, 55)  # of which there is no clip
+    mouse(browser, "mousePressed", x, y)
+    mouse(browser, "mouseReleased", x, y)
+    browser.until(f"{PAUSED} && document.querySelector('#now').textContent === '0:55'")
+    browser.click("#highlights .go")
+    browser.until(f"!{PAUSED} && {NOW} < 20")
+    browser.run("document.querySelector('video').pause()")
+    browser.click("#tour")  # the second highlight has no clip: the tour ends with the first
+    browser.run("document.querySelector('video').playbackRate = 8")
+    browser.until("document.querySelector('#tour').ariaPressed === 'false' || " + PAUSED)
+
+
+@needs_browser
+def test_a_recording_of_which_only_the_sound_plays_says_so(browser, folder):
+    make_video(folder / "out" / "old.mp4", seconds=10, codec="mpeg4", audio=True)
+    path = folder / "out" / "index.html"
+    path.write_text(player_html(page_of("old.mp4")), encoding="utf-8")
+    browser.open(path.as_uri())
+    said = "document.querySelector('#message').innerText"
+    browser.until(f"{said}.includes('plays the sound alone') && {said}.includes('--exact')")
+    browser.press("k", 75, "k")
+    browser.until(f"{NOW} > 0.1")
 
 
 @needs_browser

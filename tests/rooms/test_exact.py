@@ -9,13 +9,14 @@ import pytest
 
 from contentctr.errors import InputError
 from contentctr.rooms.clips import Cut, cut_clips
-from contentctr.rooms.exact import cut_exactly
+from contentctr.rooms.containers import describe_streams
+from contentctr.rooms.exact import cut_exactly, exact_suffix
 from contentctr.rooms.footage import read_footage
 from contentctr.rooms.media import probe
 from contentctr.rooms.reel import join_clips
 from contentctr.rooms.video import Video, picture
 from recordings import RATE, join, record
-from videos import BLOCK, film, make_video, number
+from videos import BLOCK, drawn, film, make_video, number
 
 
 def numbers(path: Path) -> list[int | None]:
@@ -125,6 +126,32 @@ def test_odd_recordings_hold(tmp_path: Path) -> None:
     path = join(tmp_path / "w.flv", *sizes, headers=False)
     one(path, 16.0, 25.0, tmp_path / "f.mp4")
     assert probe(tmp_path / "f.mp4").height == 32 and len(numbers(tmp_path / "f.mp4")) in (45, 46)
+
+
+def test_sound_that_an_mp4_cannot_hold_stays_as_it_is(tmp_path: Path) -> None:
+    make_video(tmp_path / "v.mp4", seconds=10, audio=True)
+    assert exact_suffix(tmp_path / "v.mp4") == ".mp4"
+    assert describe_streams(tmp_path / "v.mp4") == (["h264"], ["aac"])
+    with av.open(str(tmp_path / "v.mkv"), "w") as out:
+        video = out.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = drawn(0).shape[1], drawn(0).shape[0], "yuv420p"
+        video.options = {"preset": "ultrafast", "crf": "30"}
+        track = out.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for i in range(100):
+            frame = av.VideoFrame.from_ndarray(drawn(i), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(video.encode(frame))
+            chunk = av.AudioFrame.from_ndarray(
+                np.full((1, 800), i, np.int16), format="s16", layout="mono"
+            )
+            chunk.sample_rate, chunk.pts = 8000, i * 800
+            out.mux(track.encode(chunk))
+        out.mux(video.encode(None))
+    assert exact_suffix(tmp_path / "v.mkv") == ".mkv"
+    one(tmp_path / "v.mkv", 2.0, 4.0, tmp_path / "c.mkv")
+    assert numbers(tmp_path / "c.mkv") == list(range(20, 40))
+    heard = np.frombuffer(b"".join(sounds(tmp_path / "c.mkv")), np.int16)
+    assert heard[0] == 20 and len(heard) == pytest.approx(16000, abs=900)
 
 
 def test_one_bad_cut_costs_that_cut(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def clip_names(video: Path, highlights: Sequence[Highlight], editing: Editing) -
     suffix = video.suffix.lower()
     if editing.encodes:
         suffix = exact_suffix(video)
-    elif suffix in _STREAMED and all(codec in _IN_MP4 for codec in describe_streams(video)):
+    elif suffix in _STREAMED and all(
+        codec in _IN_MP4 for codec in sum(describe_streams(video), [])
+    ):
         suffix = EXACT_SUFFIX
     elif suffix not in CLIP_FORMATS:
         suffix = ".mkv"  # Matroska holds nearly any codec

@@ -21,7 +21,13 @@ from contentctr.score.highlights import clock
 PAGE = "index.html"
 _PLAYED = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
 """Containers that some browser plays; whether it knows the codec, it says itself."""
+_UNPLAYED = (
+    *("mpeg4", "mpeg2video", "mpeg1video", "msmpeg4v3", "msmpeg4v2", "h263", "flv1", "vp6f"),
+    *("wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "prores", "dnxhd", "rv30", "rv40", "svq3"),
+)
+"""Codecs of pictures that none plays."""
 _CODECS = {"h264": "H.264", "hevc": "HEVC", "av1": "AV1", "vp9": "VP9", "vp8": "VP8"}
+_CODECS |= {"mpeg4": "MPEG-4 Part 2", "mpeg2video": "MPEG-2"}
 
 
 def prediction_html(
@@ -121,15 +127,18 @@ def _link(video: Path, out: Path) -> VideoLink:
         href = quote(Path(os.path.relpath(video.resolve(), out.resolve())).as_posix())
     except ValueError:  # on another drive
         href = video.resolve().as_uri()
+    pictures: list[str] = []
+    sounds: list[str] = []
     try:
-        codecs = describe_streams(video)
+        pictures, sounds = describe_streams(video)
     except InputError:
-        codecs = []
-    shown = ", ".join(_CODECS.get(codec, codec.upper()) for codec in codecs)
+        pass  # the page will say that it cannot be played
+    shown = ", ".join(_CODECS.get(codec, codec.upper()) for codec in [*pictures, *sounds])
     suffix = video.suffix.lower()
     return VideoLink(
         href=href,
         name=video.name,
         format=f"{suffix.removeprefix('.').upper() or 'such files'} ({shown})",
-        playable=suffix in _PLAYED,
+        playable=suffix in _PLAYED and not set(pictures) & set(_UNPLAYED),
+        has_pictures=bool(pictures),
     )

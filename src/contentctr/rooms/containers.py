@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 
 from contentctr.errors import InputError
 from contentctr.rooms.joined import Joined, Readable, ts_streams
@@ -68,8 +69,8 @@ def open_file(path: Path, *, missing: list[str] | None = None) -> Containers:
     yield _open(file_url(path), path)
 
 
-def describe_streams(path: Path) -> list[str]:
-    """Codecs of a recording's pictures and sound, by FFmpeg's names, pictures first.
+def describe_streams(path: Path) -> tuple[list[str], list[str]]:
+    """Codecs of a recording's pictures and of its sound, by FFmpeg's names.
 
     Raises:
         InputError: there is no such file, or FFmpeg cannot open it.
@@ -78,12 +79,20 @@ def describe_streams(path: Path) -> list[str]:
     try:
         first = next(containers)
         assert first is not None
-        streams = [*first.streams.video, *first.streams.audio]
-        names = [s.codec_context.name for s in streams if s.codec_context is not None]
+        covers = Disposition.attached_pic | Disposition.timed_thumbnails
+        pictures, sounds = (
+            # By its own name: several decoders may read one codec, as libdav1d does AV1.
+            dict.fromkeys(
+                s.codec_context.codec.canonical_name
+                for s in streams
+                if s.codec_context is not None and not s.disposition & covers
+            )
+            for streams in (first.streams.video, first.streams.audio)
+        )
         first.close()
     finally:
         containers.close()
-    return list(dict.fromkeys(names))
+    return list(pictures), list(sounds)
 
 
 def open_stream(file: Readable, name: Path | str) -> Containers:

@@ -43,8 +43,8 @@ def exact_suffix(video: Path) -> str:
         InputError: the recording cannot be opened.
     """
     with Video(video) as source:
-        fits = all(stream.codec_context.name in _SOUNDS for stream in source.sounds)
-    return EXACT_SUFFIX if fits else ".mkv"
+        names = [stream.codec_context.codec.canonical_name for stream in source.sounds]
+    return EXACT_SUFFIX if all(name in _SOUNDS for name in names) else ".mkv"
 
 
 def cut_exactly(

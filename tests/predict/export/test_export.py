@@ -93,7 +93,12 @@ def test_timelines_opened_again_have_the_same_cuts_to_the_frame(rate: Fraction) 
     text = timeline.edl_text("x", cuts, film)
     assert "FCM: DROP FRAME" in text if film.drop else "FCM: NON-DROP FRAME" in text
     found = otio.adapters.read_from_string(text, "cmx_3600", rate=float(rate))
-    assert spans(found, "Video", start) == expected
+    assert spans(found, "Video", start) == expected == spans(found, "Audio", start)
+    assert "FROM CLIP NAME:  20:00 live?.mp4" in text
+    mono = timeline.edl_text("x", cuts, footage(rate, channels=1))
+    assert len(otio.adapters.read_from_string(mono, "cmx_3600", rate=float(rate)).tracks) == 2
+    silent = timeline.edl_text("x", cuts, footage(rate, channels=0))
+    assert len(otio.adapters.read_from_string(silent, "cmx_3600", rate=float(rate)).tracks) == 1
 
 
 def read_fcpxml(text: str, start: int) -> tuple[Fraction, list[tuple[int, int]]]:
@@ -248,5 +253,5 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [p.name for p in made] == ["highlights.csv"]
     assert warnings == ["export otio: a timeline needs a video, whose frames it counts"]
     monkeypatch.setitem(__import__("sys").modules, "opentimelineio", None)
-    with pytest.raises(InputError, match=r"pip install 'contentctr\[editors\]'"):
+    with pytest.raises(InputError, match=r"pip install .*\[editors\]"):
         timeline.otio_text("x", [], footage(NTSC))

@@ -25,12 +25,11 @@ def fcpxml_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
     _resources(root, footage)
     event = ElementTree.SubElement(ElementTree.SubElement(root, "library"), "event", name=title)
     project = ElementTree.SubElement(event, "project", name=f"{title} highlights")
-    numbering = "DF" if footage.drop else "NDF"
     layout = {
         "format": "r1",
         "duration": _time(sum(cut.length for cut in cuts), footage),
         "tcStart": "0s",
-        "tcFormat": numbering,
+        "tcFormat": "DF" if footage.drop else "NDF",
     }
     if footage.channels:
         layout["audioLayout"] = "mono" if footage.channels == 1 else "stereo"
@@ -38,28 +37,33 @@ def fcpxml_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
     spine = ElementTree.SubElement(ElementTree.SubElement(project, "sequence", layout), "spine")
     offset = 0
     for cut in cuts:
-        clip = ElementTree.SubElement(
-            spine,
-            "asset-clip",
-            ref="r2",
-            name=cut.title,
-            offset=_time(offset, footage),
-            start=_time(footage.start_frame + cut.first, footage),
-            duration=_time(cut.length, footage),
-            format="r1",
-            tcFormat=numbering,
-        )
-        ElementTree.SubElement(
-            clip,
-            "marker",
-            start=_time(footage.start_frame + cut.peak, footage),
-            duration=_time(1, footage),
-            value=f"Peak {cut.rank}",
-        )
+        _clip(spine, cut, offset, footage)
         offset += cut.length
     ElementTree.indent(root)
     body = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n{body}\n'
+
+
+def _clip(spine: ElementTree.Element, cut: FrameCut, offset: int, footage: Footage) -> None:
+    """A cut at a frame of the sequence, with a marker at its peak."""
+    clip = ElementTree.SubElement(
+        spine,
+        "asset-clip",
+        ref="r2",
+        name=cut.title,
+        offset=_time(offset, footage),
+        start=_time(footage.start_frame + cut.first, footage),
+        duration=_time(cut.length, footage),
+        format="r1",
+        tcFormat="DF" if footage.drop else "NDF",
+    )
+    ElementTree.SubElement(
+        clip,
+        "marker",
+        start=_time(footage.start_frame + cut.peak, footage),
+        duration=_time(1, footage),
+        value=f"Peak {cut.rank}",
+    )
 
 
 def _resources(root: ElementTree.Element, footage: Footage) -> None:

@@ -18,6 +18,8 @@ from contentctr.rooms.footage import Footage
 
 _DROPPING = re.compile(r"^\d{3} .*\d\d:\d\d:\d\d;\d\d", re.MULTILINE)
 """An event whose timecodes drop numbers."""
+_EVENT = re.compile(r"(?<=^\d{3}  .{8} )V    (?= C )", re.MULTILINE)
+"""The channels of an event: pictures alone."""
 
 
 def otio_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
@@ -37,7 +39,8 @@ def edl_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
         InputError: OpenTimelineIO or its adapter is not installed, or the rate has no timecode.
     """
     otio = _otio()
-    timeline = make_timeline(name, cuts, footage)
+    # Editors find the media of such a list by the clips' names.
+    timeline = make_timeline(name, cuts, footage, by_file=True)
     try:
         text = otio.adapters.write_to_string(timeline, "cmx_3600", rate=float(footage.rate))
     except ValueError:
@@ -49,14 +52,25 @@ def edl_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
         raise InputError(
             f"the edit decision list was not written ({error}); {install_hint('editors')}"
         ) from None
-    # The adapter counts 29.97 with dropped numbers, and does not say so.
+    # The adapter counts 29.97 with dropped numbers, and does not say so; and writes pictures alone.
     mode = "DROP FRAME" if _DROPPING.search(str(text)) else "NON-DROP FRAME"
+    if footage.channels:
+        text = _EVENT.sub("B    " if footage.channels == 1 else "AA/V ", str(text))
     title, rest = str(text).split("\n", 1)
     return f"{title}\nFCM: {mode}\n{rest}"
 
 
-def make_timeline(name: str, cuts: Sequence[FrameCut], footage: Footage) -> Any:
+def make_timeline(
+    name: str, cuts: Sequence[FrameCut], footage: Footage, *, by_file: bool = False
+) -> Any:
     """An OpenTimelineIO timeline of the cuts one after the other, with a marker at each peak.
+
+    Args:
+        name: of the timeline.
+        cuts: by time.
+        footage: of the recording.
+        by_file: clips are called as the file, and their markers as the cuts; else clips as the
+            cuts.
 
     Raises:
         InputError: OpenTimelineIO is not installed.
@@ -80,13 +94,14 @@ def make_timeline(name: str, cuts: Sequence[FrameCut], footage: Footage) -> Any:
                 target_url=footage.path.resolve().as_uri(), available_range=span(0, footage.frames)
             )
             clip = otio.schema.Clip(
-                cut.title,
+                one_line(footage.path.name) if by_file else cut.title,
                 media_reference=media,
                 source_range=span(cut.first, cut.length),
                 metadata={"contentctr": {"rank": cut.rank}},
             )
             if kind == otio.schema.TrackKind.Video:
-                peak = otio.schema.Marker(f"Peak {cut.rank}", span(cut.peak, 1))
+                told = cut.title if by_file else f"Peak {cut.rank}"
+                peak = otio.schema.Marker(told, span(cut.peak, 1))
                 clip.markers.append(peak)
             track.append(clip)
         timeline.tracks.append(track)

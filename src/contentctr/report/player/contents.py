@@ -69,6 +69,7 @@ class VideoLink:
     """Container and codecs, for people."""
     playable: bool
     """False where no browser plays such a file."""
+    has_pictures: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

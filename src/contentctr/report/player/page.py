@@ -108,6 +108,7 @@ def _data(contents: Contents) -> tuple[dict[str, Any], list[str]]:
             "name": one_line(video.name),
             "format": one_line(video.format),
             "playable": video.playable,
+            "pictures": video.has_pictures,
         },
     }, left_out
 

@@ -37,7 +37,8 @@ function onTime(seconds) {
     if (inside) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }
-  if (tour && player.playing) tourOn(seconds);
+  // A clip may end a moment before its highlight does.
+  if (tour && (player.playing || player.ended)) tourOn(seconds + (player.ended ? 1 : 0));
 }
 
 /** Where the user wants to be; it ends the tour. */

@@ -4,7 +4,7 @@
 const CURVE_HEIGHT = 172;
 const MARGIN = { left: 42, right: 10, top: 22, bottom: 22 };
 const TIME_STEPS = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
-const PART_COLOURS = ["visual", "text", "statistics", "sound", "latent"];
+const PART_COLOURS = ["visual", "text", "statistics", "sound", "sixth", "latent"];
 
 /** The first of 1, 2, 2.5, 5 times a power of ten that is at least `value`. */
 function roundUp(value) {

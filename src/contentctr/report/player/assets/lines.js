@@ -14,6 +14,7 @@ class Lines {
   #current = -1;
   #follows = true;
   #moved = 0;
+  #due = 0;
   #onSeek;
 
   constructor({ chat, speech }, onSeek) {
@@ -44,6 +45,14 @@ class Lines {
   /** Show what was said at a time. */
   at(seconds) {
     this.#moved = seconds;
+    // A drag along the curve asks many times a frame, and rows take long to lay out.
+    this.#due ||= requestAnimationFrame(() => {
+      this.#due = 0;
+      this.#move(this.#moved);
+    });
+  }
+
+  #move(seconds) {
     const current = lastAtMost(this.#times, seconds);
     if (current === this.#current) return;
     this.#current = current;
@@ -63,6 +72,7 @@ class Lines {
     this.#current = lastAtMost(this.#times, this.#moved);
     $("no-lines").hidden = this.#found.length > 0;
     this.#follows = true;
+    this.#show(...this.#around(PIECE));
     this.#bring();
     this.#mark();
   }
@@ -83,16 +93,18 @@ class Lines {
   /** Put the current line near the bottom of the list, and what comes next faintly beneath it. */
   #bring() {
     $("follow").hidden = true;
-    const first = Math.max(0, this.#current - PIECE);
-    const last = Math.min(this.#found.length, Math.max(this.#current, 0) + PIECE);
-    if (this.#current < this.#first || this.#current + 20 > this.#last || this.#last > this.#found.length || this.#list.childElementCount !== this.#last - this.#first) {
-      this.#show(first, last);
-    } else if (this.#current + 20 > this.#last - PIECE / 4 && this.#last < this.#found.length) {
-      this.#show(first, last);
-    }
+    const [first, last] = this.#around(PIECE);
+    const [near, far] = this.#around(PIECE / 3);
+    if (this.#first > near || this.#last < far) this.#show(first, last);
     const line = this.#list.children[Math.max(0, this.#current - this.#first)];
     if (line === undefined) return;
     this.#list.scrollTop = line.offsetTop + line.offsetHeight - this.#list.clientHeight * 0.72;
+  }
+
+  /** So many lines on each side of the current one, as far as there are any. */
+  #around(many) {
+    const current = Math.max(this.#current, 0);
+    return [Math.max(0, current - many), Math.min(this.#found.length, current + many)];
   }
 
   #show(first, last) {

@@ -10,6 +10,7 @@ class Player {
   #wanted = null;
   #onTime;
   #frame = 0;
+  #aside = false; // at a time that no clip shows
 
   constructor(data, onTime) {
     [this.#data, this.#onTime] = [data, onTime];
@@ -40,17 +41,22 @@ class Player {
     return !this.#video.paused && !this.#video.ended && this.#source !== "";
   }
 
-  get playable() {
-    return this.#source !== "";
+  get ended() {
+    return this.#video.ended;
   }
 
   /** Go to a time; what is there but the recording cannot be played: its clip. */
   seek(seconds, { play = false } = {}) {
     this.#now = Math.min(Math.max(seconds, 0), this.#data.duration);
-    if (this.#source !== this.#data.video?.href && !this.#source.startsWith("blob:")) this.#useClip(this.#now);
-    this.#wanted = this.#now;
-    if (this.#video.readyState > 0) this.#apply();
-    if (play) this.play();
+    const whole = this.#source === this.#data.video?.href || this.#source.startsWith("blob:");
+    this.#aside = !whole && !this.#useClip(this.#now);
+    if (this.#aside) {
+      this.pause();
+    } else {
+      this.#wanted = this.#now;
+      if (this.#video.readyState > 0) this.#apply();
+      if (play) this.play();
+    }
     this.#onTime(this.#now);
   }
 
@@ -86,6 +92,7 @@ class Player {
   }
 
   #loaded() {
+    if (this.#video.videoWidth === 0 && this.#data.video.pictures) this.#blind();
     if (this.#wanted !== null) this.#apply();
   }
 
@@ -95,7 +102,7 @@ class Player {
   }
 
   #tick() {
-    if (this.#wanted !== null || this.#video.readyState === 0) return;
+    if (this.#wanted !== null || this.#aside || this.#video.readyState === 0) return;
     this.#now = this.#video.currentTime + this.#offset;
     this.#onTime(this.#now);
   }
@@ -109,7 +116,7 @@ class Player {
       this.#tick();
       if (this.playing) this.#frame = requestAnimationFrame(each);
     };
-    if (playing) each();
+    if (playing || this.ended) each();
   }
 
   #useClip(seconds) {
@@ -117,6 +124,7 @@ class Player {
       (h) => h.clip && /\.(mp4|m4v|mov|webm)$/i.test(h.clip) && seconds >= h.start - 0.01 && seconds < h.end,
     );
     if (clip !== undefined && this.#source !== clip.clip) this.#load(clip.clip, clip.clipStart);
+    return clip !== undefined;
   }
 
   #failed() {
@@ -138,6 +146,14 @@ class Player {
       ? "Choose a highlight: its clip is played instead. "
       : "Make clips with --clips, or exact ones that any browser plays with --exact. ";
     this.#say(`${this.#data.video.name} cannot be played here.`, `${why} ${offer}`, true);
+  }
+
+  /** Browsers play the sound of a file alone where they do not know its pictures' codec. */
+  #blind() {
+    const { name, format } = this.#data.video;
+    const hint = `It plays no pictures of ${format}. Clips made with --exact play in any browser.`;
+    this.#say(`Of ${name} this browser plays the sound alone.`, hint, true);
+    this.#video.hidden = false;
   }
 
   #say(text, hint, choose) {
