@@ -48,12 +48,17 @@ def test_override_takes_whole_and_short_keys():
         ("rotary=yes", "config.model.rotary must be true or false, not 'yes'"),
         ("sigma=nan", r"config.loss.sigma must be a number \(float\), not 'nan'"),
         ("num_heads=7", r"model.d_model must be a multiple of model.num_heads \(7\), not 512"),
-        ("horizon=2", "data.horizon must be 0 or 1, not 2"),
+        ("horizon=2", "data.horizon must be 1 at most, and above -data.window_len, not 2"),
+        ("horizon=-20", r"data.horizon must be above -data.window_len \(-20\), not -20"),
     ],
 )
 def test_wrong_settings_name_the_rule_and_the_value(word, message):
     with pytest.raises(InputError, match=message):
         override(paper(), [word])
+
+
+def test_look_ahead_is_a_negative_horizon():
+    assert override(paper(), ["horizon=-3"]).data.look_ahead == 3
 
 
 def test_saved_settings_are_checked_too():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from contentctr.errors import InputError
@@ -47,3 +49,28 @@ def test_json_holds_no_nan(tmp_path):
 
 def test_digest_is_stable_and_sensitive():
     assert digest("a", 1) == digest("a", 1) != digest("a", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ('{"a":' * 50_000 + "1" + "}" * 50_000, "nested too deeply"),
+        ('{"a": ' + "9" * 5_000 + "}", "a number of more than 4300 digits"),
+        ("{", ", line 1: not JSON"),
+    ],
+)
+def test_json_that_is_too_deep_or_too_long_names_its_file(tmp_path, text, reason):
+    path = tmp_path / "v.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=reason) as error:
+        read_json(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_json_file_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("contentctr.files._JSON_BYTES", 1 << 20)
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps({"a": "x" * (1 << 20)}))
+    with pytest.raises(InputError, match="at most 1 MB"):
+        read_json(path)

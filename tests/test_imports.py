@@ -14,6 +14,7 @@ ROOT = {
     "recipes",
     "settings",
     "devices",
+    "extras",
     "batch",
     "errors",
     "files",
@@ -21,6 +22,7 @@ ROOT = {
     "progress",
     "shards",
     "ahead",
+    "parquet",
     "printing",
     "visible",
 }

@@ -5,6 +5,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -25,6 +26,7 @@ from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate import rooms
 from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.extras import install_hint
 from contentctr.files import write_text
 from contentctr.prepare import rooms as prepare
 from contentctr.prepare.klm3 import prepare as klm3
@@ -69,7 +71,7 @@ def test_here_it_is_a_loop_that_makes_its_function_once() -> None:
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(InputError, match=r"--ray needs Ray: pip install 'contentctr\[ray\]'"):
+    with pytest.raises(InputError, match=re.escape(f"--ray needs Ray: {install_hint('ray')}")):
         list(run_over([1], make_square, ray="local"))
 
 

@@ -56,7 +56,7 @@ def over_rooms(values_G: Sequence[float] | Floats) -> Told:
     return Told(float(known.mean()), error, low, high, len(known))
 
 
-def by_room(
+def measure_rooms(
     table: pl.DataFrame, score: str, measure: Callable[[Floats, Floats], float], target: str
 ) -> Floats:
     """A number for each room, in the order of the rooms' ids.
@@ -80,7 +80,7 @@ def by_room(
 
 def tau_in_rooms(table: pl.DataFrame, score: str, target: str = "target") -> Floats:
     """Kendall's tau inside each room."""
-    return by_room(table, score, kendall_tau, target)
+    return measure_rooms(table, score, kendall_tau, target)
 
 
 class Page:

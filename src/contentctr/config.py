@@ -64,7 +64,13 @@ class Range:
         return f"in {ends[0]}{self.low:g}, {self.high:g}{ends[1]}"
 
 
+MAX_SIZE, MAX_LAYERS = 65_536, 256
+"""Of what is wide or long in a model, and of its layers: a checkpoint of somebody else's that
+claims more would take all memory before its weights were looked at."""
+
 Count = Annotated[int, Range(1)]
+Width = Annotated[int, Range(1, MAX_SIZE)]
+Depth = Annotated[int, Range(1, MAX_LAYERS)]
 Number = Annotated[int, Range(0)]
 Size = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, above_low=True)]
@@ -86,20 +92,33 @@ class DataConfig:
     Of videos with personalized highlights (Section 4.1.2) only `window_len` counts.
     """
 
-    window_len: Count = 20
+    window_len: Width = 20
     """n, consecutive segments in a window; of a video, frames."""
     stride: Count = 1
     """Segments between the starts of two training windows of a room."""
     min_viewers: Number = 10
     """A window is a sample only if its last segment has so many viewers. The paper does not give
     its number. Not applied to targets other than CTR."""
-    horizon: Annotated[int, Range(0, 1, words="0 or 1")] = 0
-    """0: a segment's score predicts its own CTR; 1: the next segment's."""
+    horizon: Annotated[int, Range(-MAX_SIZE, 1, words="1 at most, and above -data.window_len")] = 0
+    """0: a segment's score predicts its own CTR; 1: the next segment's; -k: that of the segment k
+    before, of which so many later ones are known then (look-ahead): a score comes k segments later.
+    """
     short_windows: bool = False
     """Also use rooms shorter than `window_len`, as one window padded on the right."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "data")
+        require(
+            self.horizon > -self.window_len,
+            "data.horizon",
+            f"above -data.window_len ({-self.window_len})",
+            self.horizon,
+        )
+
+    @property
+    def look_ahead(self) -> int:
+        """Segments after the predicted one that its score depends on."""
+        return max(0, -self.horizon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,17 +127,17 @@ class ModelConfig:
 
     kind: str = "contentctr"
     """Name of the model: contentctr, one of its variants, or a baseline."""
-    d_model: Count = 512
+    d_model: Width = 512
     """d, width of every token; a multiple of num_heads."""
-    num_heads: Count = 8
+    num_heads: Width = 8
     """n_h, attention heads of width d_model / num_heads (the paper: 64)."""
-    perceiver_layers: Count = 3
+    perceiver_layers: Depth = 3
     """L of the Perceiver block (Algorithm 1)."""
-    decoder_layers: Count = 3
+    decoder_layers: Depth = 3
     """Layers of the causal decoder (Algorithm 2)."""
-    ff_mult: Count = 4
+    ff_mult: Width = 4
     """Hidden width of the feed-forward networks, in d_model."""
-    streamer_dim: Count = 64
+    streamer_dim: Width = 64
     """Width of a streamer's embedding, before it is mapped to d_model; an imported table has its
     own."""
     streamer_table: str = ""
@@ -209,28 +228,28 @@ class ModelConfig:
 class IdConfig:
     """Sizes of the ID baselines (Section 4.3.1), which the paper does not give."""
 
-    embedding_dim: Count = 8
+    embedding_dim: Width = 8
     """Width of a field's embedding."""
-    hidden_dim: Count = 128
+    hidden_dim: Width = 128
     """Width of a hidden layer of the deep part."""
-    hidden_layers: Count = 2
+    hidden_layers: Depth = 2
     """Hidden layers of the deep part."""
     deep_dropout: Share = 0.0
     """Dropout in the deep part."""
     counts: CountValues = "buckets"
     """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
     as dense values log(1 + count)."""
-    attention_dim: Count = 2
+    attention_dim: Width = 2
     """DIFM: width of an attention head."""
-    attention_heads: Count = 4
+    attention_heads: Width = 4
     """DIFM: attention heads."""
     cross: CrossKind = "mixture"
     """DCN-M: low-rank mixture of experts, one low-rank matrix, or a full matrix."""
-    cross_layers: Count = 2
+    cross_layers: Depth = 2
     """DCN-M: cross layers."""
-    rank: Count = 32
+    rank: Width = 32
     """DCN-M: rank of a low-rank cross matrix."""
-    num_experts: Count = 4
+    num_experts: Width = 4
     """DCN-M: experts of the mixture."""
 
     def __post_init__(self) -> None:
@@ -391,18 +410,27 @@ def override(config: Config, words: Sequence[str]) -> Config:
         InputError: names the word, and the nearest setting where the key is unknown.
     """
     values = to_dict(config)
-    keys = {f"{part}.{name}": (part, name) for part, block in values.items() for name in block}
     for word in words:
         key, equals, text = word.partition("=")
         require(bool(equals and key), "a setting", "of the form key=value", word)
-        matches = [k for k in keys if k == key or k.split(".")[1] == key]
-        if len(matches) > 1:
-            raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
-        if not matches:
-            raise InputError(f"there is no setting {key!r}{near_setting(key, keys)}")
-        part, name = keys[matches[0]]
+        part, name = find_setting(key).split(".")
         values[part][name] = text
     return from_dict(Config, values, where="config")
+
+
+def find_setting(key: str) -> str:
+    """The whole name of a setting, as train.epochs, of that or of its last part alone.
+
+    Raises:
+        InputError: there is none, and the nearest are named; or there are several.
+    """
+    names = [f"{part}.{name}" for part, block in to_dict(Config()).items() for name in block]
+    matches = [name for name in names if name == key or name.split(".")[1] == key]
+    if len(matches) > 1:
+        raise InputError(f"setting {key!r} is ambiguous: {' or '.join(sorted(matches))}")
+    if not matches:
+        raise InputError(f"there is no setting {key!r}{near_setting(key, names)}")
+    return matches[0]
 
 
 def near_setting(wrong: str, known: Iterable[str]) -> str:

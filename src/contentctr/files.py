@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
+from contentctr.parquet import require_unpackable
 
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONGEST_NAME = 200
@@ -23,6 +25,8 @@ _LONGEST_NAME = 200
 
 
 _SECRET_BYTES = 4096
+_JSON_BYTES = 256 << 20
+"""The index of a store of a million rooms takes less."""
 
 
 @contextlib.contextmanager
@@ -80,20 +84,53 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+class JsonError(ValueError):
+    """A text is not JSON, or none that can be read; `line` is where, from 1, if that is known."""
+
+    def __init__(self, reason: str, line: int | None = None) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value in a text of anybody's: the one way in for all JSON that is not our process's.
+
+    Raises:
+        JsonError: it is not JSON, is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise JsonError(error.msg, error.lineno) from None
+    except UnicodeDecodeError:
+        raise JsonError("not UTF-8 text") from None
+    except RecursionError:
+        raise JsonError("nested too deeply") from None
+    except ValueError:  # Python's own bound, against numbers that take minutes to read
+        digits = sys.get_int_max_str_digits()
+        raise JsonError(f"a number of more than {digits} digits") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        InputError: the file is missing, not UTF-8, not JSON, or not an object; with the line.
+        InputError: the file is missing, too large, not UTF-8, not JSON, or not an object; with the
+            line.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            data = file.read(_JSON_BYTES + 1)
+        if len(data) > _JSON_BYTES:
+            raise InputError(f"{path}: must hold at most {_JSON_BYTES >> 20} MB")
+        value = parse_json(data.decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 text; byte {error.start} is not") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
+    except JsonError as error:
+        line = "" if error.line is None else f", line {error.line}"
+        raise InputError(f"{path}{line}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a JSON object, not {type(value).__name__}")
     return value
@@ -162,6 +199,7 @@ def read_parquet(
     place = path.absolute()
     try:
         # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
+        require_unpackable(path)
         found = pl.scan_parquet(place, glob=False).collect_schema()
         kept = [name for name in found if name not in without]
         table = pl.read_parquet(place, columns=kept if without else None, glob=False)

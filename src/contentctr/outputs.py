@@ -16,6 +16,8 @@ from contentctr.errors import InputError
 from contentctr.files import is_leftover, read_json, remove_leftovers, write_json
 
 MARKER = ".contentctr.json"
+LOCK = ".contentctr.lock"
+"""Held by the process that is at work in a folder; the empty file stays, and is nobody's."""
 _ABOUT = "Made by contentctr, which will replace or remove the files listed here, and no others."
 _SHOWN = 3
 """Of somebody else's files, so many are named."""
@@ -113,7 +115,7 @@ def output_folder(
 def _entries(path: Path) -> list[str]:
     """Names in a folder, without what killed writes left; none where it is not there yet."""
     try:
-        return sorted(name for name in os.listdir(path) if not is_leftover(name))
+        return sorted(name for name in os.listdir(path) if not is_leftover(name) and name != LOCK)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -143,7 +144,7 @@ def _cluster(address: str) -> Iterator[Any]:
         ray = importlib.import_module("ray")
         importlib.import_module("ray.data")
     except ImportError as error:
-        raise InputError(f"--ray needs Ray: pip install 'contentctr[ray]' ({error})") from None
+        raise InputError(f"--ray needs Ray: {install_hint('ray')} ({error})") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the bar is ours
     if ray.is_initialized():
         yield ray

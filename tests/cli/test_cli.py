@@ -72,6 +72,8 @@ def test_version_and_help(command: Command) -> None:
             "pretrain",
             "settings",
             "train",
+            "tune",
+            "runs",
             "evaluate",
             "report",
             "predict",
@@ -107,7 +109,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
     cases: list[tuple[list[object], str]] = [
         (
             ["train", "papr", "--dry-run"],
-            "recipe must be one of highlights, highlights_small, live, paper, small, "
+            "recipe must be one of highlights, highlights_small, live, moments, paper, small, "
             "tables, not 'papr'",
         ),
         (["train", "small", "model.d_modl=8", "--dry-run"], "d_model"),

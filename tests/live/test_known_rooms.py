@@ -9,13 +9,13 @@ from contentctr.live.known_rooms import (
     MemoryStore,
     NewScore,
     Shown,
-    rank_rooms,
     with_score,
 )
 from contentctr.live.ranking import RankSettings
 from contentctr.live.redis.messages import Keys, connect, partition_of, settle_partitions
 from contentctr.live.redis.store import RedisStore, end_commands, score_commands
 from contentctr.live.shares import SegmentShares, Shares
+from contentctr.live.standing import Standing
 from redis_server import RedisServer
 
 SHARES = SegmentShares(
@@ -103,7 +103,7 @@ def test_scores_of_some_and_of_all(store):
         store.put(new(room, score=score), 1.0)
     assert {r: s.score for r, s in store.scores().items()} == {"x": 0.1, "y": 1 / 3, "z": 0.2}
     assert store.scores(["y", "none"]).keys() == {"y"} and store.scores([]) == {}
-    places = rank_rooms(store.scores(), 110.0, RankSettings())
+    places = Standing(store.scores(), RankSettings()).page(0, 9, 110.0)
     assert [p.room_id for p in places] == ["y", "z", "x"]
 
 
@@ -136,5 +136,5 @@ def test_partitions_are_settled_once(redis_url):
         with pytest.raises(InputError, match="partitions must be 8"):
             settle_partitions(client, keys, 9)
     assert [partition_of(f"room{k}", 8) for k in range(4)] == [3, 0, 7, 0]
-    with pytest.raises(InputError, match="Redis URL"):
+    with pytest.raises(InputError, match="named by a URL"):
         connect("http://x")

@@ -70,7 +70,8 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
     heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
     data = dataclasses.replace(data, extra=heard)
-    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", scale="none")
+    counted = max(0, horizon)  # no model reads counts with look-ahead
+    data = with_extra(data, table, MORE, horizon=counted, target="ctr", scale="none")
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -291,6 +292,22 @@ def test_the_horizon_says_which_segment_a_score_is_of():
     expected = offline(scorer, data, horizon=1)
     for result in results[:-1]:
         assert abs(result.score - expected[result.target_index]) <= 1e-6
+
+
+@pytest.mark.parametrize("lookback", ["", "3,4,3"])
+def test_with_look_ahead_a_score_comes_later_and_is_the_offline_one(lookback):
+    data, rooms = make_rooms([12, 2], horizon=-3)
+    scorer = make_scorer(make_config(horizon=-3, decoder_lookback=lookback))
+    results = [only(scorer, segment) for segment in rooms["room000"]]
+    assert [r.target_index for r in results] == list(range(-3, 9))
+    assert [(r.status, r.score) for r in results[:3]] == [("early", None)] * 3
+    expected = offline(scorer, data, horizon=-3)
+    for result in results[3:]:
+        assert result.status == "scored"
+        assert abs(result.score - expected[result.target_index]) <= 1e-6
+    assert np.isnan(expected[9:]).all()  # the last three, and a room as short as that
+    assert {only(scorer, segment).status for segment in rooms["room001"]} == {"early"}
+    assert only(scorer, rooms["room000"][1]).status == "early"
 
 
 def without(data, rows):
@@ -617,3 +634,37 @@ def test_only_what_is_new_is_computed():
         rows.clear()
         only(scorer, rooms["room000"][-1])
         assert rows == expected
+
+
+def test_with_a_new_run_the_room_begins_anew():
+    _, rooms = make_rooms([10], gone=0.0)
+    scorer, plain = make_scorer(max_rooms=1), make_scorer()
+    one = [changed(segment, run="one") for segment in rooms["room000"]]
+    two = [changed(segment, run="two") for segment in rooms["room000"]]
+    played = [scorer.score([segment])[0] for segment in one[:6]]
+    expected = [plain.score([segment])[0].score for segment in rooms["room000"][:6]]
+    assert [scored.score for scored in played] == expected
+    assert only(scorer, one[2]).status == "repeated"
+    again = [scorer.score([segment])[0] for segment in two[:3]]
+    assert [(scored.status, scored.score) for scored in again] == [
+        ("scored", score) for score in expected[:3]
+    ]
+    other = make_scorer(max_rooms=1)
+    other.restore(scorer.save())
+    for each in (scorer, other):
+        assert only(each, one[6]).status == "late"  # of a run that was replaced
+        assert only(each, two[1]).status == "repeated"
+        assert only(each, rooms["room000"][3]).score == expected[3]  # none named: the room's
+        assert each.rooms == {"room000": 3}
+    with pytest.raises(InputError, match="run must be text of at most 64"):
+        scorer.score([changed(two[4], run="x" * 65)])
+
+
+def test_runs_in_one_call_are_taken_one_after_the_other():
+    from contentctr.live.engine import parts_by_run
+
+    _, rooms = make_rooms([10, 10], gone=0.0)
+    x, y = ([changed(s, run="one") for s in room] for room in rooms.values())
+    anew = [changed(s, run="two") for s in x]
+    batch = [x[1], x[0], y[0], anew[1], anew[0], y[1]]
+    assert parts_by_run(batch) == [[1, 2, 0], [4, 3, 5]]

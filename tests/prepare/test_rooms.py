@@ -296,3 +296,17 @@ def test_a_target_has_the_scale_that_is_asked_for(tmp_path: Path) -> None:
         tmp_path / "in", tmp_path / "b", target="goal", target_scale="rank", show_progress=False
     )
     assert ranked.manifest()["target_scale"] == "rank" and not ranked.has_label_target()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"room_id": ' + "9" * 5_000 + "}"])
+def test_a_room_json_that_no_parser_takes_is_a_bad_room(tmp_path: Path, text: str) -> None:
+    make(tmp_path / "in", 1, events_csv=EVENTS)
+    broken = make(tmp_path / "in", 2, events_csv=EVENTS)
+    (broken / "room.json").write_text(text)
+    with pytest.raises(InputError, match="room2/room.json"):
+        prepare_rooms(tmp_path / "in", tmp_path / "out", show_progress=False)
+    data = prepare_rooms(
+        tmp_path / "in", tmp_path / "out", skip_bad_rooms=True, show_progress=False
+    )
+    assert data.rooms().height == 1
+    assert data.manifest()["counts"]["rooms_skipped"] == 1

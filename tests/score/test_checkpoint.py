@@ -244,3 +244,35 @@ def test_another_encoders_width(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wide: does not fit.*visual_dim must be 6, not 9"):
         evaluate_model(saved, wide, tmp_path / "out", show_progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "value"),
+    [
+        ("config", "d_model", 10**9),
+        ("config", "decoder_layers", 10**6),
+        ("config", "d_model", 65_536),  # let in by itself: the weights are none of that size
+        ("data_spec", "visual_dim", 10**12),
+    ],
+)
+def test_absurd_sizes_take_no_memory(folder: Path, block: str, name: str, value: int) -> None:
+    path = folder / "checkpoint.json"
+    values = json.loads(path.read_text())
+    inner = values[block]["model"] if block == "config" else values[block]
+    inner[name] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match="must (be at most|have shape)"):
+        checkpoints.load(folder).load_model()
+
+
+def test_every_model_is_looked_at_before_it_is_built() -> None:
+    from contentctr.models.registry import MODELS
+
+    for kind in MODELS:
+        config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, kind=kind))
+        try:
+            build_model(config, SPEC, KNOWN)
+        except InputError:
+            continue  # of another task
+        with torch.device("meta"):
+            build_model(config, SPEC, KNOWN)

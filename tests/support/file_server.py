@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import socket
+import struct
 import threading
+import time
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,3 +37,30 @@ def serving_files(handler, folder):
         finally:
             server.shutdown()
             thread.join()
+
+
+class Breaking(Quiet):
+    """Sends a stream without an end that is known, and breaks it off, as often as it has pieces.
+
+    The pieces are the class's `pieces`; after the last the stream is not there any more.
+    """
+
+    pieces: list = []
+
+    def do_GET(self):
+        if not self.pieces:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.pieces.pop(0))
+        self.wfile.flush()
+        # What was sent arrives; then the connection is reset instead of closed.
+        time.sleep(0.5)
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+        self.close_connection = True
+
+    def finish(self):
+        pass

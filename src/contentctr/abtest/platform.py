@@ -228,12 +228,14 @@ def _latest_ready(
 
     A score is ready when the segment it was *made from* has ended: with horizon 0 that is the
     segment it stands at, with horizon 1 the one before. So a segment on screen has at best the
-    score standing at the segment before it (horizon 0), or its own (horizon 1).
+    score standing at the segment before it (horizon 0), its own (horizon 1), or that of the
+    segment k + 1 before (horizon -k).
     """
     shift = 1 - horizon
     place_S = np.arange(len(score_S))
     first_S = np.repeat(first_P, length_P)
-    known_S = (place_S > first_S) & ~np.isnan(score_S[place_S - shift])
+    known_S = place_S >= first_S + max(1, shift)
+    known_S &= ~np.isnan(score_S[place_S - shift])
     latest_S = np.maximum.accumulate(np.where(known_S, place_S, -1))
     there_S = latest_S >= first_S
     score = np.where(there_S, score_S[latest_S - shift], np.nan)

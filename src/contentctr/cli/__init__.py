@@ -19,6 +19,7 @@ from contentctr.cli import (
     rooms,
     settings,
     simulate,
+    tuning,
     watch,
     worker,
 )
@@ -36,6 +37,8 @@ WAY = (
         "pretrain",
         "settings",
         "train",
+        "tune",
+        "runs",
         "evaluate",
         "report",
         "predict",
@@ -115,6 +118,8 @@ _pretrain.command()(pretrain.text)
 _pretrain.command()(pretrain.vision)
 app.command()(settings.settings)
 app.command(cls=settings.WithSettings)(models.train)
+app.command()(tuning.tune)
+app.command()(tuning.runs)
 app.command()(models.evaluate)
 app.command()(models.report)
 app.command()(models.predict)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contentctr.errors import InputError
+from contentctr.extras import require_installed
 from contentctr.printing import safe, say
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def highlight_choice(
     return choice
 
 
-def device_name(name: str) -> str:
+def device_name(name: str, ray: str | None = None) -> str:
     """The device that `auto` stands for, or the name itself.
 
     Raises:
@@ -210,7 +211,7 @@ def device_name(name: str) -> str:
         return name
     from contentctr.devices import find_device
 
-    return str(find_device(name))
+    return str(find_device(name, elsewhere=ray is not None))
 
 
 def print_table(title: str, rows: Mapping[str, object]) -> None:
@@ -257,8 +258,12 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 
 @contextmanager
-def training_exits() -> Iterator[None]:
-    """Exit code 1 where a loss is not finite, 130 where the user stopped it."""
+def training_exits(again: str = "go on with --resume") -> Iterator[None]:
+    """Exit code 1 where a loss is not finite, 130 where the user stopped it.
+
+    Args:
+        again: how to go on then.
+    """
     from contentctr.errors import NonFiniteLossError
 
     try:
@@ -267,14 +272,11 @@ def training_exits() -> Iterator[None]:
         say(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
-        say(f"interrupted: {stopped}; go on with --resume")
+        say(f"interrupted: {stopped}; {again}")
         raise typer.Exit(130) from None
 
 
 def require_extra() -> None:
     """Raises InputError where the extra `live` is not installed."""
-    import importlib.util
-
     for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
-        if importlib.util.find_spec(name) is None:
-            raise InputError(f"{name} is not installed: pip install 'contentctr[live]'")
+        require_installed(name, "live")

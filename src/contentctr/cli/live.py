@@ -1,4 +1,4 @@
-"""Live rooms: the service."""
+"""Live rooms: the service and the stream worker."""
 
 from __future__ import annotations
 
@@ -81,10 +81,7 @@ def serve(
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
 ) -> None:
-    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /.
-
-    With a Redis, rooms are there and workers score them; without one, all is done here.
-    """
+    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
@@ -163,6 +160,7 @@ def _redis_backend(
         lambda: RedisBackend(
             client,
             horizon=engine.config.data.horizon,
+            segment_seconds=engine.spec.segment_seconds,
             keys=Keys(prefix),
             partitions=partitions,
             encoder=encoder,

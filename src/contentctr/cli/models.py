@@ -47,7 +47,12 @@ from contentctr.recipes import RECIPES, recipe
 
 def train(
     recipe_name: Annotated[
-        str, typer.Argument(metavar="RECIPE", help=f"One of {', '.join(sorted(RECIPES))}.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help=f"One of {', '.join(sorted(RECIPES))}; or a .json of settings: what tune found, a "
+            "run's config.",
+        ),
     ],
     settings: Words = None,
     data: Annotated[Path | None, typer.Option("--data", "-d", help="Encoded folder.")] = None,
@@ -67,6 +72,14 @@ def train(
             "target]",
         ),
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="Send settings, losses and metrics to mlflow, wandb, ... too, if it is installed. "
+            "Can be given again.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how big it is; no more.")] = False,
 ) -> None:
     """Train a recipe. On several devices: accelerate launch -m contentctr train ..."""
@@ -82,7 +95,15 @@ def train(
     from contentctr.train.loop import train_model as run
 
     with training_exits():
-        best = run(config, data, out, resume=resume, init_from=init_from, new_head=new_head)
+        best = run(
+            config,
+            data,
+            out,
+            resume=resume,
+            init_from=init_from,
+            new_head=new_head,
+            track=track or (),
+        )
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
     say(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside", result=True)
     say(f"best checkpoint: {best}", result=True)
@@ -139,7 +160,7 @@ def evaluate(
         out,
         split=split,
         batch_size=batch_size,
-        device=device_name(device),
+        device=device_name(device, ray),
         ray=ray,
     )
     page = write_report(out)

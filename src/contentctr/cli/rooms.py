@@ -237,7 +237,7 @@ def encode(
         "frames": frames.value,
         "batch_size": batch_size,
         "inputs": inputs,
-        "device": device_name(device),
+        "device": device_name(device, ray),
         "engine": engine,
         "ray": ray,
     }

@@ -29,6 +29,7 @@ from contentctr.cli.common import (
 )
 from contentctr.cli.live import KEY_VARIABLE
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.printing import say
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from contentctr.transcribe.recogniser import Choice
     from contentctr.transcribe.segments import Recogniser
 
+_LINE = 1 << 16
 BROKEN, AWAY = 3, 4
 """Exit codes beside 0 (the room, or the user, ended it) and 2 (wrong input)."""
 
@@ -87,19 +89,24 @@ def watch(
     away: Annotated[
         float, typer.Option(min=0, help="At the end, wait so long for a service that is away.")
     ] = 600,
+    reconnect: Annotated[
+        float, typer.Option(min=0, help="A stream's URL that broke is tried again for so long.")
+    ] = 60,
     device: Device = "cpu",
     engine: Engine = "auto",
 ) -> None:
     """Score a room while it runs: a line every segment, here or published to a service.
 
     Exits with 0 when the room ends or is ended (Ctrl-C), 2 for wrong input, 3 where the source
-    broke off, 4 where segments were not delivered because the service stayed away.
+    broke off, 4 where segments were not delivered because the service stayed away. Started again,
+    a recording goes on where it was; a stream begins its room anew.
     """
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.watch.logs import GrowingLog
     from contentctr.live.watch.outbox import ServiceAwayError
     from contentctr.live.watch.room import WatchedRoom
+    from contentctr.live.watch.sources import run_id
     from contentctr.live.watch.waiting import SourceBrokenError, Waiting
     from contentctr.live.watch.watcher import Watcher
     from contentctr.progress import stop_signals
@@ -136,13 +143,20 @@ def watch(
             delay_s=delay,
             listener=listener,
             sound=found.config.model.sound,
+            reconnect_s=reconnect,
         )
         notes: list[str] = []
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
         print_warnings(notes)
         try:
             with _scoring(found, place, url, title or room, outcomes.take, away, caught) as scorer:
-                watcher = Watcher(encoder, scorer, room_id=room, streamer_id=parts.streamer_id)
+                watcher = Watcher(
+                    encoder,
+                    scorer,
+                    room_id=room,
+                    streamer_id=parts.streamer_id,
+                    run=lambda: run_id(parts.source),
+                )
                 watched.watch(watcher.take)
         except SourceBrokenError as error:
             _end(error, BROKEN)
@@ -150,7 +164,8 @@ def watch(
             _end(error, AWAY)
         finally:
             if watched.count or caught:
-                outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
+                why = "a signal" if caught else waiting.why
+                outcomes.summarise(watched.count, watched.duration_s, why, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
                 say(f"its sound was not heard: {choice.lacks}")
             if listener is not None and listener.skipped:
@@ -276,7 +291,7 @@ def _require_scores(path: Path) -> None:
         return
     try:
         with path.open(encoding="utf-8") as file:
-            row = json.loads(file.readline())
+            row = parse_json(file.readline(_LINE))
         ours = {"room_id", "start_s", "score", "status"} <= row.keys()
     except (OSError, ValueError, AttributeError):
         ours = False
@@ -315,12 +330,13 @@ class _Outcomes:
             with self._out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"room_id": self._room_id, **outcome}) + "\n")
 
-    def summarise(self, count: int, duration_s: float, *, stopped: bool) -> None:
+    def summarise(self, count: int, duration_s: float, why: str, *, stopped: bool) -> None:
         """Say what was watched and what became of it."""
         from contentctr.score.highlights import clock
 
         counts = ", ".join(f"{n} {status}" for status, n in sorted(self._by_status.items()))
         say(
-            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}: "
+            f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}"
+            f"{f' ({why})' if why else ''}: "
             f"{count} segment{'s' * (count != 1)}" + (f" ({counts})" if counts else "")
         )

@@ -148,7 +148,7 @@ def redis_url(url: str | None, path: Path | None) -> str | None:
         InputError: both options are given, or the file cannot be read, or the variable is blank.
     """
     if url is not None and path is not None:
-        raise InputError("--redis and --redis-file: give one of them")
+        raise InputError("--redis-file: must not be given beside --redis")
     if path is not None:
         return read_secret(path, "the URL of Redis")
     if url is None and (url := os.environ.get(REDIS_VARIABLE)) is not None and not url.strip():
@@ -166,7 +166,7 @@ def redis_client(url: str | None) -> Any:
     from contentctr.live.redis.messages import connect
 
     if url is None:
-        raise InputError(f"no Redis: give --redis, --redis-file or ${REDIS_VARIABLE}")
+        raise InputError(f"Redis: needs --redis, --redis-file or ${REDIS_VARIABLE}")
     return connect(url)
 
 

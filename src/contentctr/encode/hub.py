@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import digest, read_json
 
+_MAX_SHARDS = 1000
 LOAD_ERRORS = (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError)
 """What transformers raises for a folder, a name or a file that is not a model's."""
 
@@ -31,6 +32,7 @@ def transformers() -> Any:
 
 def load_model(name: str) -> tuple[Any, set[str]]:
     """The model in float32 and evaluation mode, and the names of weights that its files lack."""
+    _require_own_shards(Path(name))
     library = transformers()
     logging = library.utils.logging
     before = logging.get_verbosity()
@@ -47,6 +49,29 @@ def load_model(name: str) -> tuple[Any, set[str]]:
     finally:
         logging.set_verbosity(before)
     return model.eval(), set(info["missing_keys"])
+
+
+def _require_own_shards(folder: Path) -> None:
+    """Stop at a local model whose index names weight files that are not the folder's own.
+
+    Raises:
+        InputError: names the index and the file.
+    """
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
+        raise InputError(f"{index}: weight_map must be an object of file names")
+    names = sorted(set(shards.values()))
+    if len(names) > _MAX_SHARDS:
+        raise InputError(f"{index}: must name at most {_MAX_SHARDS} files, not {len(names)}")
+    for name in names:
+        # Also on a system that takes a backslash for a part of a name: the folder may move.
+        if "/" in name or "\\" in name or not name.endswith(".safetensors"):
+            raise InputError(
+                f"{index}: weights must be in .safetensors files of its folder, not {name!r}"
+            )
 
 
 def require_whole(name: str, missing: set[str]) -> None:

@@ -17,6 +17,7 @@ import torch
 from contentctr.encode.items import Item, ItemEncoder, Source
 from contentctr.encode.sound import EXTRA
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import read_json, remove_leftovers
 from contentctr.outputs import require_new
 from contentctr.progress import progress_bar
@@ -92,7 +93,7 @@ class _Job:
         if sound is not None and not sound.has_shares:
             self.warnings.append(
                 "sound: shares of speech, singing and music are stored as missing; for them, "
-                f"{EXTRA} and encode again"
+                f"{install_hint(EXTRA)} and encode again"
             )
         counts |= self._flags(items)
         self._manifest(counts, complete=True)

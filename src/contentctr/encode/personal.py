@@ -95,7 +95,7 @@ def encode_personal(
             inputs are asked for of an encoder that cannot be trained.
     """
     data = data if isinstance(data, PreparedPersonal) else PreparedPersonal(Path(data))
-    device = find_device(device)
+    device = find_device(device, elsewhere=ray is not None)
     settings = EncodeSettings(
         visual=str(visual),
         text=str(text),

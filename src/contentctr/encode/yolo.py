@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from contentctr.encode.engines.runtime import Runtime
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import digest, file_sha256
 
 SIZE = 640
@@ -138,7 +139,7 @@ def load_yolo(path: Path, *, device: str | torch.device = "cpu") -> YoloEncoder:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError:
-        raise InputError("ONNX Runtime is not installed: pip install 'contentctr[yolo]'") from None
+        raise InputError(f"ONNX Runtime is not installed: {install_hint('yolo')}") from None
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(
         torch.device(device).type
     )

@@ -101,7 +101,7 @@ def evaluate_model(
         Path(out),
         split=split,
         batch_size=batch_size or evaluator.batch_size,
-        device=find_device(device),
+        device=find_device(device, elsewhere=ray is not None),
         ray=ray,
         show_progress=show_progress,
     )

@@ -164,8 +164,8 @@ def _predictions(
     config, target = checkpoint.config.data, checkpoint.spec.target
     sample_S = is_sample(segments, config, target)
     if config.horizon:
-        # A window's sample is the segment it predicts, which follows the window's last one. The
-        # last segment of a room is never the end of such a window, so nothing rolls across rooms.
+        # A window's sample is the segment it predicts. Where that would be another room's, it has
+        # no target and the window is no sample, so nothing rolls across rooms.
         sample_S = np.roll(sample_S, config.horizon)
     table = segments.table.select(
         "room_id",

@@ -46,6 +46,8 @@ class RawSegment:
     """The segment's own, a line each; "" where there are none."""
     counts: Mapping[str, int] | None = None
     """As of LiveSegment."""
+    run: str = ""
+    """As of LiveSegment."""
     sound: NDArray[np.floating] | None = None
     """As of LiveSegment: its features, which `hear` makes."""
 
@@ -75,7 +77,8 @@ class LiveEncoder:
         self._device = next(iter(self._visual.parameters())).device
         self._cache: TextCache = OrderedDict()
         self._seen: PictureCache = OrderedDict()
-        self._comments: OrderedDict[str, dict[int, str]] = OrderedDict()
+        self._comments: OrderedDict[str, tuple[str, dict[int, str]]] = OrderedDict()
+        """Of a room: its run, and the comments of its last segments."""
 
     @classmethod
     def from_checkpoint(
@@ -132,6 +135,7 @@ class LiveEncoder:
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
                 sound=raw.sound,
+                run=raw.run,
             )
             for row, raw in enumerate(raws)
         ]
@@ -145,8 +149,11 @@ class LiveEncoder:
         lag = self._spec.comment_lag
         if not lag:
             return raw.comments
-        kept = self._comments.setdefault(raw.room_id, {})
+        run, kept = self._comments.get(raw.room_id, (raw.run, {}))
+        if raw.run and raw.run != run:
+            run, kept = raw.run, {}
         kept[raw.index] = raw.comments
+        self._comments[raw.room_id] = run, kept
         self._comments.move_to_end(raw.room_id)
         for old in [index for index in kept if index < max(kept) - lag]:
             del kept[old]

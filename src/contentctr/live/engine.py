@@ -14,6 +14,7 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.devices import find_device
 from contentctr.errors import InputError
+from contentctr.live.encoding import RawSegment
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
@@ -38,6 +39,22 @@ class Taken:
 
 
 Refused = InputError | RoomsFullError
+
+
+def parts_by_run(segments: Sequence[LiveSegment | RawSegment]) -> list[list[int]]:
+    """Places of segments in the order in which they are taken, cut where a room begins anew.
+
+    Within a part that order is the one of their numbers; segments of another run come after all of
+    the run before, whatever their numbers.
+    """
+    parts: list[list[int]] = []
+    runs: dict[str, str] = {}
+    for place, segment in enumerate(segments):
+        if not parts or segment.run != runs.setdefault(segment.room_id, segment.run):
+            parts.append([])
+            runs = {segment.room_id: segment.run}
+        parts[-1].append(place)
+    return [sorted(part, key=lambda place: segments[place].index) for part in parts]
 
 
 class Engine:
@@ -128,8 +145,14 @@ class Engine:
         Returns:
             What became of each, in the order given.
         """
-        if not segments:
-            return []
+        found: dict[int, Taken | Refused] = {}
+        for places in parts_by_run(segments):
+            part = self._score_part([segments[k] for k in places])
+            found.update(zip(places, part, strict=True))
+        return [found[k] for k in range(len(segments))]
+
+    def _score_part(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:
+        """Segments of which no room's are of two runs."""
         try:
             results: list[Scored | Refused] = [*self.scorer.score(segments)]
         except InputError:  # nothing has changed: each alone tells whose it is

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
+from contentctr.live.ranking import RoomScore
 from contentctr.live.shares import SegmentShares
 from contentctr.score.highlights import highlight_mask
 
@@ -44,9 +45,12 @@ class LiveRoom:
     comments: tuple[str, ...]
     thumbnail_index: int | None
     """The segment that the thumbnail came with; None: there is none."""
+    run: str = ""
+    """Of its source; with a new one it began anew."""
     curve: tuple[tuple[int, float], ...]
     """(index, score) of the kept segments, oldest first."""
 
+    @cached_property
     def highlights(self) -> list[bool]:
         """Which points of the curve are highlights, by the rule of score/highlights.py."""
         mask: list[bool] = highlight_mask([score for _, score in self.curve]).tolist()
@@ -64,10 +68,19 @@ class NewScore:
     score: float
     shares: SegmentShares | None
     shown: Shown
+    run: str = ""
+    """Of the segment's source; "": none is named, and it is the room's."""
+
+
+def begins_anew(room: LiveRoom | None, new: NewScore) -> bool:
+    """Whether a score is the first of another run: what is known of the room is then another's."""
+    return room is not None and bool(new.run) and new.run != room.run
 
 
 def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     """The room after one more score."""
+    if begins_anew(room, new):
+        room = None
     curve = () if room is None else room.curve
     comments = () if room is None else room.comments
     shown = new.shown
@@ -75,6 +88,7 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
         room_id=new.room_id,
         streamer_id=new.streamer_id,
         title=shown.title or ("" if room is None else room.title),
+        run=new.run or ("" if room is None else room.run),
         index=new.index,
         target_index=new.target_index,
         score=new.score,
@@ -88,17 +102,12 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     )
 
 
-def rank_rooms(scores: dict[str, RoomScore], now: float, settings: RankSettings) -> list[Ranked]:
-    """All rooms by our faded score alone, best first."""
-    rooms = [Candidate(room_id=room_id, base={}) for room_id in scores]
-    return rank(rooms, scores, now, settings)
-
-
 class MemoryStore:
     """Rooms in this process's memory. For one thread."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, LiveRoom] = {}
+        self._scores: dict[str, RoomScore] = {}
         self._thumbnails: dict[str, bytes] = {}
         self._seen: dict[str, float] = {}
 
@@ -107,8 +116,11 @@ class MemoryStore:
 
     def put(self, new: NewScore, now: float) -> LiveRoom:
         """Keep a score; `now` is when it came, for `idle_since`."""
+        if begins_anew(self._rooms.get(new.room_id), new):
+            self._thumbnails.pop(new.room_id, None)
         room = with_score(self._rooms.get(new.room_id), new)
         self._rooms[new.room_id] = room
+        self._scores[new.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)
         if new.shown.thumbnail is not None:
             self._thumbnails[new.room_id] = new.shown.thumbnail
         # Out and in again, so that the dictionary's order is that of the last scores.
@@ -127,9 +139,9 @@ class MemoryStore:
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
         """Latest scores, of some rooms or of all; rooms without one are left out."""
-        names = self._rooms if room_ids is None else room_ids
-        rooms = [self._rooms[name] for name in names if name in self._rooms]
-        return {room.room_id: RoomScore(score=room.score, ended_at=room.ended_at) for room in rooms}
+        if room_ids is None:
+            return dict(self._scores)
+        return {name: self._scores[name] for name in room_ids if name in self._scores}
 
     def room(self, room_id: str) -> LiveRoom | None:
         """One room."""
@@ -143,4 +155,5 @@ class MemoryStore:
         """Forget a room; whether there was one."""
         self._thumbnails.pop(room_id, None)
         self._seen.pop(room_id, None)
+        self._scores.pop(room_id, None)
         return self._rooms.pop(room_id, None) is not None

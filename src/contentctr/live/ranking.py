@@ -148,7 +148,7 @@ def rank(
             score=None if math.isnan(values[i]) else values[i],
             age_s=None if math.isnan(ages[i]) else ages[i],
             fade=fades[i],
-            absent=_why_absent(ages[i], fades[i]),
+            absent=why_absent(ages[i], fades[i]),
         )
         for position, i in enumerate(order, 1)
     ]
@@ -185,7 +185,8 @@ def content_part(score: ArrayLike, fade_share: ArrayLike, settings: RankSettings
     return np.where(share > 0, part, 0.0)
 
 
-def _why_absent(age_s: float, fade_share: float) -> str | None:
+def why_absent(age_s: float, fade_share: float) -> str | None:
+    """Why our term is absent, of those named above; None: it counts."""
     if math.isnan(age_s):
         return NO_SCORE
     if fade_share > 0:

@@ -14,6 +14,7 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
   kept as they come with them (scorer_statistics.py).
 - late: a segment whose place was taken as missing, or is older than the last n, is left out: what
   was scored since would only be corrected exactly by computing it anew.
+- anew: with a segment of another run the room begins anew; of a run that was replaced, all is late.
 - together: segments of one call are taken in the order of their numbers.
 
 Shape suffixes as in batch.py, and: R rows, one a new segment.
@@ -48,6 +49,8 @@ from contentctr.models.contentctr import ContentCTR
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
+RUNS_KEPT = 8
+"""Runs of a source whose late segments are known for such."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,10 @@ class _Room:
     """Row in the model's table."""
     first: int
     last: int
+    run: str = ""
+    """Of the source, as its segments name it."""
+    replaced: tuple[str, ...] = ()
+    """Runs that were before it, the latest first."""
     slot: int = -1
     """Place in the rings; -1 until the room is let in."""
 
@@ -221,6 +228,9 @@ class RoomScorer:
         for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
             segment, index = segments[k], int(segments[k].index)
             room = self._room(segment, plan.new_rooms)
+            if segment.run and segment.run in room.replaced:
+                plan.kept[k] = None
+                continue
             last, twin = ahead.get(segment.room_id, (room.last, -1))
             if index > last:
                 self._require_near(segment, last)
@@ -233,7 +243,7 @@ class RoomScorer:
                 plan.twins[k] = twin
             else:
                 plan.kept[k] = self._kept_score(room, index)
-        count = len(self._rooms) + len(plan.new_rooms)
+        count = len(self._rooms.keys() | plan.new_rooms.keys())
         if count > self.max_rooms:
             first = next(reversed(plan.new_rooms))
             raise InputError(
@@ -252,12 +262,18 @@ class RoomScorer:
 
     def _room(self, segment: LiveSegment, new_rooms: dict[str, _Room]) -> _Room:
         """The segment's room, which may be a new one."""
-        room = self._rooms.get(segment.room_id) or new_rooms.get(segment.room_id)
-        if room is None:
-            index = int(segment.index)
-            room = new_rooms[segment.room_id] = self._new_room(
-                segment.streamer_id, first=index, last=index - 1
+        room = new_rooms.get(segment.room_id) or self._rooms.get(segment.room_id)
+        if room is None or _begins_anew(segment.run, room):
+            before, index = room, int(segment.index)
+            room = self._new_room(
+                segment.streamer_id if before is None else before.streamer_id,
+                first=index,
+                last=index - 1,
             )
+            room.run = segment.run
+            if before is not None:
+                room.replaced = (before.run, *before.replaced)[:RUNS_KEPT]
+            new_rooms[segment.room_id] = room
         if room.streamer_id != segment.streamer_id:
             raise InputError(
                 f"room {segment.room_id!r}, segment {segment.index}: streamer_id must be "
@@ -278,6 +294,7 @@ class RoomScorer:
 
     def _let_in(self, new_rooms: dict[str, _Room]) -> None:
         for room_id, room in new_rooms.items():
+            self.forget(room_id)  # a run before
             room.slot = self._free.pop()
             self._rooms[room_id] = room
 
@@ -357,6 +374,8 @@ class RoomScorer:
             if self._has_token:
                 read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
         index = int(segment.index)
+        if index + self.horizon < self._rooms[segment.room_id].first and self.horizon < 0:
+            score, status = None, "early"
         return Scored(
             room_id=segment.room_id,
             index=index,
@@ -404,6 +423,7 @@ class RoomScorer:
                 streamer_ids=[room.streamer_id for room in rooms],
                 first_R=first_R.tolist(),
                 last_R=last_R.tolist(),
+                runs=[(room.run, *room.replaced) for room in rooms],
             )
         )
 
@@ -438,6 +458,8 @@ class RoomScorer:
                 state.streamer_ids, state.first_R, state.last_R, strict=True
             )
         ]
+        for room, (run, *replaced) in zip(rooms, state.runs, strict=True):
+            room.run, room.replaced = run, tuple(replaced)
         self._let_in(dict(zip(state.room_ids, rooms, strict=True)))
         slot_R = torch.tensor([room.slot for room in rooms], dtype=torch.long)
         for name, ring in self._rings.items():
@@ -454,6 +476,11 @@ class RoomScorer:
             assert tensor is not None
             if name != "score" and not torch.isfinite(tensor).all():
                 raise InputError(f"state of rooms: {name!r} must be finite, and is not")
+
+
+def _begins_anew(run: str, room: _Room) -> bool:
+    """Whether a segment of `run` is another run's than the room's, and no earlier one's."""
+    return bool(run) and run != room.run and run not in room.replaced
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -14,9 +14,11 @@ from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
 from contentctr.store.statistics import COLUMNS, MAX_COUNT
 
-Status = Literal["scored", "repeated", "late"]
+Status = Literal["scored", "repeated", "late", "early"]
 MAX_INDEX = 2**31 - 1
 """Largest number of a segment in its room."""
+MAX_RUN = 64
+"""Characters of the name of a run."""
 MAX_GAP_S = 86_400.0
 """A segment this long after its room's last one is not of that room: believed, one wrong number
 would make every right one that follows late."""
@@ -43,6 +45,9 @@ class LiveSegment:
     """Whether anybody commented."""
     sound: NDArray[np.floating] | None = None
     """Features of its sound, [X]; None where it has none, or the model reads none."""
+    run: str = ""
+    """Names the run of a source that the segment is of; "": none is named. With a new one the room
+    begins anew, and what still comes of an older one is late."""
     counts: Mapping[str, int] | None = None
     """What was counted in it, by the columns of store/statistics.py; those not told are unknown.
     A model with statistics reads them from the next score on, never in the segment's own."""
@@ -55,12 +60,14 @@ class Scored:
     room_id: str
     index: int
     target_index: int
-    """The segment whose target the score predicts: `index`, or the next one with horizon 1."""
+    """The segment whose target the score predicts: `index` + the model's horizon."""
     score: float | None
-    """Predicted CTR in (0, 1); None where the segment came too late to be scored."""
+    """Predicted CTR in (0, 1); None where the segment came too late to be scored, or
+    so early that the room has no segment yet that its score would predict."""
     status: Status
     """scored: new; repeated: scored before, and this is that score; late: a later segment of the
-    room was scored before, so it was taken for missing, and stays so."""
+    room was scored before, so it was taken for missing, and stays so; early: a model with
+    look-ahead has a score of a segment before the room's first, which is none."""
     statistics_X: NDArray[np.float32] | None = None
     """What the statistics' token was made of; None without one, or where nothing was known."""
 
@@ -97,6 +104,9 @@ def _check_fields(segment: LiveSegment) -> None:
     whole = isinstance(segment.index, int | np.integer) and not isinstance(segment.index, bool)
     if not whole or not 0 <= segment.index <= MAX_INDEX:
         raise _refuse(segment, "index", f"a whole number from 0 to {MAX_INDEX}", segment.index)
+    if not isinstance(segment.run, str) or len(segment.run) > MAX_RUN:
+        rule = f"text of at most {MAX_RUN} characters"
+        raise _refuse(segment, "run", rule, repr(segment.run)[:100])
     for name in ("has_speech", "has_comments"):
         if not isinstance(getattr(segment, name), bool | np.bool_):
             raise _refuse(segment, name, "true or false", repr(getattr(segment, name)))

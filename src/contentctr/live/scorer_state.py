@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, to_dict
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import digest, parse_json
 from contentctr.live.scorer_segments import MAX_INDEX
 
 FORMAT = "contentctr-rooms-1"
@@ -37,6 +37,8 @@ class RoomState:
     """Number of each room's first segment."""
     last_R: Sequence[int]
     """Number of each room's last segment."""
+    runs: Sequence[Sequence[str]]
+    """Of each room: its run, and those that were before it."""
     tensors: Mapping[str, Tensor]
     """The last entries of each ring, oldest first."""
 
@@ -61,6 +63,7 @@ def to_bytes(state: RoomState) -> bytes:
         "streamer_ids": list(state.streamer_ids),
         "first": list(state.first_R),
         "last": list(state.last_R),
+        "runs": [list(runs) for runs in state.runs],
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.tensors.items()}
     data: bytes = save_bytes(tensors, {ABOUT: json.dumps(about)})  # several keys have no order
@@ -80,8 +83,8 @@ def from_bytes(data: bytes, revision: str) -> RoomState:
     try:
         tensors = load_bytes(data)
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        about = json.loads(header.get("__metadata__", {}).get(ABOUT, "{}"))
+        header = parse_json(data[8 : 8 + length])
+        about = parse_json(header.get("__metadata__", {}).get(ABOUT, "{}"))
     except (SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"state of rooms: not readable safetensors bytes ({error})") from None
     for name, wanted in (("format", FORMAT), ("revision", revision)):
@@ -97,19 +100,23 @@ def from_bytes(data: bytes, revision: str) -> RoomState:
         streamer_ids=rooms["streamer_ids"],
         first_R=rooms["first"],
         last_R=rooms["last"],
+        runs=rooms["runs"],
         tensors=tensors,
     )
 
 
 def _rooms(about: dict[str, Any]) -> dict[str, list[Any]]:
     """The lists of rooms, one entry a room, checked."""
-    kinds = {"room_ids": str, "streamer_ids": str, "first": int, "last": int}
+    kinds = {"room_ids": str, "streamer_ids": str, "first": int, "last": int, "runs": list}
     rooms = {name: about.get(name) for name in kinds}
     good = all(
         isinstance(values, list) and all(type(entry) is kinds[name] for entry in values)
         for name, values in rooms.items()
     )
     lists = {name: values for name, values in rooms.items() if isinstance(values, list)}
+    good = good and all(
+        runs and all(isinstance(run, str) for run in runs) for runs in lists.get("runs", [])
+    )
     good = good and len({len(values) for values in lists.values()}) == 1
     good = good and len(set(lists["room_ids"])) == len(lists["room_ids"])
     if not good or not all(

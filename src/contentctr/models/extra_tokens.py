@@ -40,7 +40,8 @@ class ExtraTokens(nn.Module):
                     f"model.{name} must be false with this data, which has no {name} stored"
                 )
             self.heads[name] = nn.Sequential(
-                nn.LayerNorm(width), FeedForward(width, d_model, d_model)
+                nn.Identity() if name == "statistics" else nn.LayerNorm(width),
+                FeedForward(width, d_model, d_model),
             )
             self.missing[name] = nn.Parameter(torch.randn(d_model) * 0.02)
 

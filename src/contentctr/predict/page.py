@@ -101,9 +101,9 @@ def _facts(found: Found, duration_s: float) -> list[str]:
         facts.append(counted(found.comments.height, "comment"))
     if found.checkpoint is not None:
         facts.append(f"model {found.checkpoint.folder.name}")
-    # A room folder is mostly called as its room.
-    seen = [recording_name(found.recording), *facts]
-    return [fact for i, fact in enumerate(facts, 1) if fact not in seen[:i]]
+    # A recording is mostly called as its room.
+    title = recording_name(found.recording)
+    return [fact for fact in dict.fromkeys(facts) if fact not in (title, Path(title).stem)]
 
 
 def _score_name(found: Found) -> tuple[str, bool]:

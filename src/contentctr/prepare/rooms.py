@@ -13,6 +13,7 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.outputs import check_output, output_folder
+from contentctr.parquet import require_unpackable
 from contentctr.prepare.labels import add_labels
 from contentctr.prepare.long_views import (
     LONG_VIEW,
@@ -370,6 +371,7 @@ def _room_row(room: Room, num_segments: int) -> dict[str, Any]:
 
 def _read_truth(path: Path) -> pl.DataFrame:
     try:
+        require_unpackable(path)
         table = pl.read_parquet(path, columns=list(TRUTH_SCHEMA), glob=False)
         return table.select(pl.col(k).cast(v) for k, v in TRUTH_SCHEMA.items())
     except (pl.exceptions.PolarsError, OSError) as error:

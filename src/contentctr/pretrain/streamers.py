@@ -88,10 +88,10 @@ def pretrain_streamers(
             f"pre-training of streamers runs in one process, not {accelerator.num_processes}"
         )
     training = StreamerTraining(data, settings, last)
-    begin_run(out, described, accelerator)
-    run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
-    simulated = (logs.parent / "simulated.json").is_file()
-    return _finish(training, out, types, {"run": described, "simulated": simulated})
+    with begin_run(out, described, accelerator, last):
+        run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
+        simulated = (logs.parent / "simulated.json").is_file()
+        return _finish(training, out, types, {"run": described, "simulated": simulated})
 
 
 class StreamerTraining:

@@ -124,11 +124,11 @@ def pretrain_text(
     else:
         encoder, model = _from_nothing(pairs, base, config, pooling, max_tokens, vocab_size)
     accelerator = Accelerator(mixed_precision=settings.precision)
-    begin_run(out, described, accelerator)
-    training = TextTraining(model, encoder, pairs, settings, accelerator, mask_share=mask_share)
-    return run_masked(
-        training, out, last=last, accelerator=accelerator, show_progress=show_progress
-    )
+    with begin_run(out, described, accelerator, last):
+        training = TextTraining(model, encoder, pairs, settings, accelerator, mask_share=mask_share)
+        return run_masked(
+            training, out, last=last, accelerator=accelerator, show_progress=show_progress
+        )
 
 
 def untrained_text(

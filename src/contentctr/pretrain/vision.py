@@ -118,25 +118,25 @@ def pretrain_vision(
         model, image = _from_base(str(last / "model") if last else base or "")
     side = _mask_side(model.config, mask_patch_size)
     accelerator = Accelerator(mixed_precision=settings.precision)
-    begin_run(out, described, accelerator)
-    frames = {}
-    with accelerator.main_process_first():  # it decodes them, the others read its files
-        for split in ("train", "val"):
-            frames[split] = cache_frames(
-                data,
-                out / "frames",
-                image,
-                split=split,
-                show_progress=show_progress and accelerator.is_main_process,
-            )
-    if not len(frames["train"]):
-        raise InputError(f"{data.root}: no frame of a training room can be read")
-    training = VisionTraining(
-        model, image, frames, settings, accelerator, mask_ratio=mask_ratio, mask_side=side
-    )
-    return run_masked(
-        training, out, last=last, accelerator=accelerator, show_progress=show_progress
-    )
+    with begin_run(out, described, accelerator, last):
+        frames = {}
+        with accelerator.main_process_first():  # it decodes them, the others read its files
+            for split in ("train", "val"):
+                frames[split] = cache_frames(
+                    data,
+                    out / "frames",
+                    image,
+                    split=split,
+                    show_progress=show_progress and accelerator.is_main_process,
+                )
+        if not len(frames["train"]):
+            raise InputError(f"{data.root}: no frame of a training room can be read")
+        training = VisionTraining(
+            model, image, frames, settings, accelerator, mask_ratio=mask_ratio, mask_side=side
+        )
+        return run_masked(
+            training, out, last=last, accelerator=accelerator, show_progress=show_progress
+        )
 
 
 def untrained_visual(config: str = "small", *, seed: int = 0) -> ImageEncoder:

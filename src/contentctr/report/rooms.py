@@ -62,7 +62,8 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
     """
     metrics, counts = found.metrics, found.metrics["metrics"]["counts"]
     horizon = metrics["horizon"]
-    ahead = f" {counted(horizon, 'segment')} ahead" if horizon else ""
+    where = "ahead" if horizon > 0 else "before the one it was made after"
+    ahead = f" {counted(abs(horizon), 'segment')} {where}" if horizon else ""
     canvas = Canvas(folder=pictures, note=simulated_note(metrics))
     training = training_blocks(found.log, "rooms", canvas)
     return Page(

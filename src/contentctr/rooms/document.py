@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contentctr.errors import InputError
+from contentctr.files import JsonError, parse_json
 from contentctr.rooms.lines import BadLines, show
 
 Kind = Literal["json", "jsonl", "xml", "html", "text"]
@@ -37,7 +37,6 @@ _NOT_TEXT = (
     (b"\xfd7zXZ", 0, "packed with xz; unpack it (unxz)"),
     (b"SQLite format 3", 0, "an SQLite database"),
 )
-_JSON_ERRORS = (ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,9 @@ class Document:
             return
         for number, line in self.lines():
             try:
-                value = json.loads(line)
-            except _JSON_ERRORS as error:
-                # A JSONDecodeError's own text counts lines inside this one.
-                bad.add(number, f"not JSON: {getattr(error, 'msg', error)}")
+                value = parse_json(line)
+            except JsonError as error:
+                bad.add(number, f"not JSON: {error}")
                 continue
             if isinstance(value, dict):
                 yield number, value
@@ -117,8 +115,8 @@ class Document:
     def _parsed(self) -> tuple[Any] | None:
         """The JSON value in a tuple; None where the text is not one JSON value."""
         try:
-            return (json.loads(self.text),)
-        except _JSON_ERRORS:
+            return (parse_json(self.text),)
+        except JsonError:
             return None
 
     def _broken_kind(self) -> Kind:
@@ -132,13 +130,13 @@ class Document:
         if self.text.lstrip()[:1] == "[" and ".json" not in self.path.name.lower():
             return "text"  # [Script Info], [0:00:01] name: text
         try:
-            json.loads(self.text)
-        except json.JSONDecodeError as error:
+            parse_json(self.text)
+        except JsonError as error:
+            if error.line is None:
+                raise InputError(f"{self.path}: not JSON that can be read: {error}") from None
             raise InputError(
-                f"{self.path}, line {error.lineno}: not JSON: {error.msg} (is the file cut off?)"
+                f"{self.path}, line {error.line}: not JSON: {error} (is the file cut off?)"
             ) from None
-        except _JSON_ERRORS as error:
-            raise InputError(f"{self.path}: not JSON that can be read: {error}") from None
         return "json"
 
 
@@ -215,6 +213,6 @@ def _decoded(path: Path, raw: bytes) -> str:
 
 def _is_record(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except _JSON_ERRORS:
+        return isinstance(parse_json(line), dict)
+    except JsonError:
         return False

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from contentctr.errors import InputError
+from contentctr.parquet import require_unpackable
 from contentctr.rooms.delimited import (
     DELIMITERS,
     Header,
@@ -204,6 +205,7 @@ def _head(path: Path) -> bytes:
 def _read_parquet(path: Path, search: _Search) -> RawTable:
     try:
         place = path.absolute()
+        require_unpackable(path)
         # Polars takes [brackets] in a name for a pattern, and `file:` before it for a protocol.
         names = list(pl.scan_parquet(place, glob=False).collect_schema())
         found = {name: names[place] for name, place in search.find(names).items()}

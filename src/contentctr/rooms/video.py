@@ -157,6 +157,7 @@ class Video:
     def _open(self, container: InputContainer) -> None:
         # The one before is not closed here: packets of it may still wait for their time.
         joined, self.container = self.container is not None, container
+        self.fault = ""  # of the file before: what was joined to it goes on
         if joined:
             self.clock.next_file()
         self.claimed_s: float | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -118,8 +118,12 @@ class Checkpoint:
         Raises:
             InputError: the weights are damaged or do not fit the settings; names the file.
         """
+        path = self.folder / "model.safetensors"
+        with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+            shapes = _shapes(build_model(self.config, self.spec, self.vocabulary).state_dict())
+        _require_shapes(path, shapes, _stored_shapes(path))
         model = build_model(self.config, self.spec, self.vocabulary)
-        load_weights(model, self.folder / "model.safetensors")
+        load_weights(model, path)
         return model.to(find_device(device)).eval()
 
     def load_sound(self) -> SoundEncoder | None:
@@ -233,15 +237,39 @@ def load_weights(model: nn.Module, path: Path) -> None:
         InputError: the file is missing, damaged, or of another model.
     """
     tensors = load_tensors(path)
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        found = tuple(tensors[name].shape) if name in tensors else "none"
-        wanted = tuple(own[name].shape) if name in own else "none"
-        if found != wanted:
-            raise InputError(f"{path}: weight {name!r} must have shape {wanted}, not {found}")
+    _require_shapes(path, _shapes(model.state_dict()), _shapes(tensors))
+    for name in sorted(tensors):
         if not torch.isfinite(tensors[name]).all():
             raise InputError(f"{path}: weight {name!r} must be finite, and is not")
     model.load_state_dict(tensors)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a safetensors file's tensors, by its header alone.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _require_shapes(
+    path: Path, own: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name in sorted(own.keys() | stored.keys()):
+        found, wanted = stored.get(name, "none"), own.get(name, "none")
+        if found != wanted:
+            raise InputError(f"{path}: weight {name!r} must have shape {wanted}, not {found}")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -35,7 +35,8 @@ def score_segments(
         data: the segments.
         window_len: n.
         horizon: what the model was trained for. With 1, a segment's score comes from the window
-            that ends with the segment before it, and a room's first segment has none.
+            that ends with the segment before it, and a room's first segment has none; with -k from
+            the one that ends k segments after it, and a room's last k have none.
         batch_size: windows at once; the scores do not depend on it beyond rounding.
         device: where the model is.
         progress: advanced by the number of windows.
@@ -108,7 +109,11 @@ class RoomsScorer:
         self._require_finite(scores_S, first)
         if self.horizon:
             scores_S = np.roll(scores_S, self.horizon)
-            scores_S[starts - first] = np.nan
+            for start, end in zip(starts - first, ends - first, strict=True):
+                # What came round from another room, or from the room's other end.
+                own_S = scores_S[start:end]
+                own_S[: max(0, self.horizon)] = np.nan
+                own_S[max(0, len(own_S) - max(0, -self.horizon)) :] = np.nan
         return scores_S
 
     def _require_finite(self, scores_S: npt.NDArray[np.float64], first: int) -> None:

@@ -8,7 +8,6 @@ Shape suffixes as in batch.py, and: S rows of all files one after the other.
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 
 _OPEN_FILES = 128
 """Files of one tensor mapped at once; opening one takes microseconds, systems allow some 1,000."""
@@ -146,7 +146,7 @@ def matrix_offsets(path: Path, widths: Mapping[str, int], rows: int) -> dict[str
     """
     with path.open("rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        header: dict[str, Any] = json.loads(handle.read(length))
+        header: dict[str, Any] = parse_json(handle.read(length))
     offsets = {}
     for name, width in widths.items():
         if name not in header:

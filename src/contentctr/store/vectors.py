@@ -36,7 +36,7 @@ from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
 from contentctr.errors import InputError
 from contentctr.files import ROOM_FILE as ROOM_FILE
-from contentctr.files import atomic, read_json, write_json
+from contentctr.files import JsonError, atomic, parse_json, read_json, write_json
 from contentctr.files import room_file as room_file
 from contentctr.store import statistics
 from contentctr.store.mapped import FileRows, MappedFeatures, MappedRows, matrix_offsets
@@ -257,7 +257,7 @@ def shard_index(path: Path) -> dict[str, Entry]:
     """
     with open_shard(path) as file:
         try:
-            rooms = json.loads((file.metadata() or {})["rooms"])
+            rooms = parse_json((file.metadata() or {})["rooms"])
             return {
                 r["room_id"]: Entry(
                     path,
@@ -267,7 +267,7 @@ def shard_index(path: Path) -> dict[str, Entry]:
                 )
                 for r in rooms
             }
-        except (KeyError, TypeError, json.JSONDecodeError):
+        except (KeyError, TypeError, JsonError):
             raise _damaged(path, "its metadata does not say which rooms it holds") from None
 
 

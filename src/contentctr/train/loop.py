@@ -8,6 +8,7 @@ the loop never asks which.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,16 @@ from contentctr.train.models import MAY_CHANGE, ModelTraining
 from contentctr.train.opened import open_task
 from contentctr.train.run_folder import RunFolder, begin_run, check_run, read_position
 from contentctr.train.task import Process
+from contentctr.train.track import (
+    Tracker,
+    beside_tensorboard,
+    require_trackers,
+    start_trackers,
+)
 from contentctr.train.training import Objective, Position, Training
 from contentctr.windows.prefetch import prefetched
+
+AfterEpoch = Callable[[int, Mapping[str, float]], None]
 
 
 def train_model(
@@ -42,6 +51,8 @@ def train_model(
     resume: bool = False,
     init_from: Path | str | None = None,
     new_head: bool | None = None,
+    track: Sequence[Tracker] = (),
+    after_epoch: AfterEpoch | None = None,
     show_progress: bool = True,
 ) -> Path:
     """Train a model and return the folder of its best checkpoint (Section 4.3.2).
@@ -57,6 +68,9 @@ def train_model(
             resumed run remembers its own.
         new_head: with `init_from`, start with a new output layer; None: where the target is
             another.
+        track: where else the numbers of the run go, of `start_trackers`.
+        after_epoch: called with the number of finished epochs and the validation's metrics, once
+            the epoch is saved; what it raises ends the run.
         show_progress: show bars.
 
     Raises:
@@ -64,6 +78,7 @@ def train_model(
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
+    require_trackers(track)
     task, out = open_task(data), Path(out)
     require_task(config.model.kind, task.name)
     spec = task.spec(config)
@@ -77,13 +92,26 @@ def train_model(
     last = check_run(out, described, resume=resume, may_change=MAY_CHANGE)
     # A piece without any frame, or without any text, leaves an encoder unused.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=config.train.finetune_encoders)
-    accelerator = Accelerator(mixed_precision=config.train.precision, kwargs_handlers=[ddp])
+    accelerator = Accelerator(
+        mixed_precision=config.train.precision,
+        kwargs_handlers=[ddp],
+        log_with=beside_tensorboard(track) or None,
+        project_dir=out,
+    )
     process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
     training = ModelTraining(config, task, spec, last, process, init)
     if training.started_from and last is None and show_progress and process.rank == 0:
         say(told(training.started_from))
-    begin_run(out, described, accelerator)
-    run_training(training, out, last=last, accelerator=accelerator, show_progress=show_progress)
+    with begin_run(out, described, accelerator, last):
+        start_trackers(accelerator, out, config)
+        run_training(
+            training,
+            out,
+            last=last,
+            accelerator=accelerator,
+            after_epoch=after_epoch,
+            show_progress=show_progress,
+        )
     return (out / "best").resolve()
 
 
@@ -117,6 +145,7 @@ class Run:
     """The training's own, as accelerate has it: on its device, its gradients shared."""
     optimizer: torch.optim.Optimizer
     position: Position
+    after_epoch: AfterEpoch | None = None
 
     @property
     def total_steps(self) -> int:
@@ -130,6 +159,7 @@ def run_training(
     *,
     last: Path | None,
     accelerator: Accelerator,
+    after_epoch: AfterEpoch | None = None,
     show_progress: bool = True,
 ) -> None:
     """Train until the last epoch, or until validation finds no more gain.
@@ -139,6 +169,7 @@ def run_training(
         out: the run's folder, which `begin_run` has made.
         last: what `check_run` returned: the checkpoint that the run goes on from.
         accelerator: of this process.
+        after_epoch: as `train_model` has it.
         show_progress: show a bar on a terminal.
 
     Raises:
@@ -146,6 +177,7 @@ def run_training(
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
     run = _start(training, out, last, accelerator)
+    run.after_epoch = after_epoch
     show = show_progress and accelerator.is_main_process
     try:
         with (
@@ -170,7 +202,10 @@ def _start(training: Training, out: Path, last: Path | None, accelerator: Accele
         position.stopped = _stopped(position, training)  # the patience may be another now
     model, optimizer = accelerator.prepare(training.model, training.optimizer)
     folder = RunFolder(
-        path=out, steps_per_epoch=training.steps, is_main=accelerator.is_main_process
+        path=out,
+        steps_per_epoch=training.steps,
+        is_main=accelerator.is_main_process,
+        trackers=accelerator.trackers,
     )
     folder.open(position)
     return Run(
@@ -281,6 +316,8 @@ def _end_epoch(run: Run) -> None:
     if found:
         run.folder.log(position, "val", found)
     _save(run, *(("best", "last") if better else ("last",)))
+    if run.after_epoch is not None:
+        run.after_epoch(position.epoch, found)
 
 
 def _is_better(score: float | None, best: float | None, higher: bool) -> bool:

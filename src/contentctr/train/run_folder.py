@@ -12,17 +12,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, remove_leftovers, write_json, write_text
-from contentctr.outputs import require_new
+from contentctr.files import (
+    JsonError,
+    atomic,
+    parse_json,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
+from contentctr.outputs import LOCK, require_new
 from contentctr.score.checkpoint import point_to, prune, save_optimizer
 from contentctr.train.training import Position
 
@@ -56,9 +67,7 @@ def check_run(
         return None
     if not (out / "config.json").is_file():
         raise InputError(f"{out}: nothing to resume (it has no config.json)")
-    # Through JSON, as the file is: a tuple comes back as a list.
-    now = json.loads(json.dumps(described))
-    for name, old, new in _differences(read_json(out / "config.json"), now):
+    for name, old, new in _differences(read_json(out / "config.json"), _as_stored(described)):
         if name not in may_change:
             raise InputError(
                 f"{out}: a resumed run must keep its settings and data; {name} was {old!r} and is "
@@ -67,14 +76,54 @@ def check_run(
     return (out / "last").resolve() if (out / "last").exists() else None
 
 
-def begin_run(out: Path, described: Mapping[str, Any], accelerator: Accelerator) -> None:
-    """Write what the run is: from here on the folder is its own, and can be resumed."""
+@contextmanager
+def begin_run(
+    out: Path, described: Mapping[str, Any], accelerator: Accelerator, last: Path | None
+) -> Iterator[None]:
+    """Write what the run is, and keep its folder for this run alone while the block trains.
+
+    From here on the folder is the run's own, and can be resumed. The system drops the lock with the
+    process, however that ends.
+
+    Args:
+        out: the run's folder.
+        described: what `check_run` was given.
+        accelerator: of the run; its first process writes.
+        last: what `check_run` gave.
+
+    Raises:
+        InputError: another run is at work in the folder, or has been since `check_run`.
+    """
     # Before the folder is there, which every process has looked for in check_run.
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+    if not accelerator.is_main_process:
+        yield
+        return
+    with _alone(out):
+        now = (out / "last").resolve() if (out / "last").exists() else None
+        if now != last:
+            raise InputError(f"{out}: another run has worked there meanwhile; begin again")
         for folder in (out, out / "checkpoints", out / "frames"):
             remove_leftovers(folder)
         write_json(out / "config.json", dict(described))
+        yield
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / LOCK, blocking=False):
+            yield
+    except Timeout:
+        raise InputError(
+            f"{out}: another process is at work on this run; wait for it, or stop it"
+        ) from None
+
+
+def _as_stored(described: Mapping[str, Any]) -> Any:
+    """Through JSON, as the file is: a tuple comes back as a list."""
+    return json.loads(json.dumps(described))
 
 
 def read_position(checkpoint: Path) -> Position:
@@ -90,6 +139,8 @@ class RunFolder:
     steps_per_epoch: int
     is_main: bool = True
     writer: SummaryWriter | None = None
+    trackers: Sequence[GeneralTracker] = ()
+    """Other places where the same numbers go (track.py)."""
 
     def open(self, position: Position) -> None:
         """Open the logs; what was noted after a resumed position is dropped."""
@@ -105,9 +156,11 @@ class RunFolder:
         """Flush and close the logs."""
         if self.writer is not None:
             self.writer.close()
+        for tracker in self.trackers:
+            tracker.finish()
 
     def log(self, position: Position, split: str, values: Mapping[str, float]) -> None:
-        """Append one line to log.jsonl, and the values to TensorBoard."""
+        """Append one line to log.jsonl, and the values to TensorBoard and the trackers."""
         if self.writer is None:
             return
         epoch = position.epoch + position.step_in_epoch / self.steps_per_epoch
@@ -116,6 +169,8 @@ class RunFolder:
             handle.write(json.dumps(row) + "\n")
         for name, value in values.items():
             self.writer.add_scalar(f"{split}/{name}", value, position.step)
+        for tracker in self.trackers:
+            tracker.log({f"{split}/{name}": v for name, v in values.items()}, step=position.step)
 
     def save(
         self,
@@ -155,8 +210,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append(parse_json(line))
+        except JsonError:
             break
     return rows
 

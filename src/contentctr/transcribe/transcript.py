@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contentctr.files import digest, write_text
+from contentctr.files import digest, parse_json, write_text
 from contentctr.transcribe.segments import Heard, RoomLanguage, Utterance
 
 SPEECH_FILE = "speech.jsonl"
@@ -61,7 +61,7 @@ class Growing:
     def _take(self, line: str, language: RoomLanguage) -> bool:
         """Take over a segment that was stored; False if its line is not whole."""
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             heard = Heard(
                 segment=row["segment"],
                 utterances=tuple(Utterance(*each) for each in row["utterances"]),
@@ -69,7 +69,7 @@ class Growing:
                 language=row["language"],
             )
             known = RoomLanguage(**row["room_language"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return False
         if heard.segment != len(self.heard):
             return False
@@ -109,12 +109,12 @@ def made_from(path: Path) -> str | None:
         lines = _lines(path)
         if not lines or f'"{_MARK}"' not in lines[0]:  # many rooms have transcripts of others
             return None
-        rows = [json.loads(line) for line in lines]
+        rows = [parse_json(line) for line in lines]
         marks = {str(row.pop(_MARK)) for row in rows}
         [mark] = marks
         source = mark.removeprefix(f"{_MAKER}: ").rpartition(" ")[0]
         return source if mark == _mark(source, rows) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -52,7 +52,7 @@ def is_sample(data: SegmentData, config: DataConfig, target: str) -> npt.NDArray
     full_S = position_S >= config.window_len - 1
     if config.short_windows:
         short_S = (ends - starts)[data.room_S] < config.window_len
-        last_S = np.arange(len(data)) == ends[data.room_S] - 1 - config.horizon
+        last_S = np.arange(len(data)) == ends[data.room_S] - 1 - max(0, config.horizon)
         full_S |= short_S & last_S
     sample_S: npt.NDArray[np.bool_] = keep_S & full_S
     return sample_S

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, require
 from contentctr.store.inputs import InputStore
 from contentctr.store.mapped import MappedFeatures, MappedRows
-from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
+from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms, is_label_name
 from contentctr.store.statistics import known_target, table_statistics
 from contentctr.store.vectors import FeatureStore, SegmentFeatures
 
@@ -121,7 +121,7 @@ def load_segments(
         data: the prepared folder.
         vocabulary: the model's known ids.
         split: train, val, test or all.
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         inputs: read the stored encoder inputs in place of features.
         content: whether features are wanted at all; without, they have width 0.
         model: whose extra tokens are wanted; None: the paper's two alone.
@@ -166,18 +166,27 @@ def with_extra(
         data: the segments.
         table: theirs, with all counts.
         model: its settings.
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         target: DataSpec.target.
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
 
     Raises:
-        InputError: the residual form is asked for, and the target is not known when a segment ends.
+        InputError: the residual form is asked for, and the target is not known when a segment ends;
+            or statistics with look-ahead, and the target is no label.
     """
     if model.residual and not known_target(target):
         raise InputError(
             f"model.residual must be false with target {target!r}: only the CTR and what is "
             "counted in a segment are known when it has ended"
         )
+    # What was counted up to the score's own segment is then known, and would be a counted target's
+    # own future, or itself; what people marked is not made of counts.
+    require(
+        horizon >= 0 or not model.reads_counts or is_label_name(target),
+        "data.horizon",
+        f"0 or 1 with model.statistics and target {target!r}, as it is below 0 for labels alone",
+        horizon,
+    )
     extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
         return dataclasses.replace(data, extra=extra)
@@ -267,7 +276,7 @@ def from_arrays(
         has_visual_S: flags, as are those that follow.
         has_speech_S: [S].
         has_comments_S: [S].
-        horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
+        horizon: which segment's target a segment predicts: DataConfig.horizon.
         inputs: encoder inputs, for a model that encodes by itself.
     """
 

@@ -303,3 +303,30 @@ def test_a_worker_tells_its_health(server, client):
                 assert "NOREPLICAS" in http.get(f"{url}/readyz").text
                 allow()
                 wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
+
+
+def test_a_source_that_is_started_again_begins_its_room_anew(client):
+    import dataclasses
+
+    worker = make_worker(client)
+    service = RedisStore(client, KEYS, OURS)
+
+    def put(index, run, **shown):
+        one = dataclasses.replace(segment("x", index), run=run)
+        service.add("x", segment_fields(one, dataclasses.replace(SHOWN, **shown)))
+
+    for index in range(5):
+        put(index, "one", thumbnail=b"p")
+    put(0, "two")
+    put(5, "one")
+    drain(worker)
+    require_same(curves(client, ["x"]), offline({"x": [0]}))
+    assert service.rooms(["x"])[0].run == "two" and service.thumbnail("x") is None
+    worker = make_worker(client)  # another goes on with what Redis knows
+    worker._leases._client.delete(*(KEYS.lease(p) for p in range(OURS)))
+    put(6, "one")
+    put(1, "two")
+    drain(worker)
+    require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
+    kinds = [fields[b"kind"] for _, fields in client.xrange(KEYS.events)]
+    assert kinds == [b"score"] * 5 + [b"end"] + [b"score"] * 2

@@ -7,10 +7,11 @@ import av
 import pytest
 
 from contentctr.live.watch import video as watched_video
+from contentctr.live.watch.sources import run_id
 from contentctr.live.watch.video import WatchedVideo
 from contentctr.live.watch.waiting import SourceBrokenError
 from contentctr.rooms.frames import Decoder
-from file_server import Quiet, Short, serving_files
+from file_server import Breaking, Quiet, Short, serving_files
 from recordings import join, record, restamp
 from videos import make_video
 from watched import SPEC, as_offline, in_thread, offline, require_equal, waiting
@@ -220,3 +221,34 @@ def test_broken_stamps_make_no_segments(tmp_path, suffix, which):
     expected = offline(path)
     assert len(expected) <= 4 and expected[-1][1] <= 24.0
     require_equal(watched(path), expected)
+
+
+def test_a_stream_that_breaks_is_opened_again_and_goes_on(tmp_path):
+    one = record(tmp_path / "a.ts", 15.0)
+    other = record(tmp_path / "b.ts", 19.0, first=75)
+    whole, lines = join(tmp_path / "v.ts", one, other), []
+    pieces = [one.read_bytes(), other.read_bytes()]
+    with serving_files(type("Two", (Breaking,), {"pieces": pieces}), tmp_path) as url:
+        video = WatchedVideo(f"{url}/v.ts", SPEC, waiting(report=lines.append), reconnect_s=3.0)
+        found = []
+        with pytest.raises(SourceBrokenError, match="broke off after 3"):
+            found.extend(video.segments())
+    assert [segment.index for segment in found] == list(range(len(found)))
+    assert len(found) >= len(offline(whole)) - 1
+    told = "\n".join(lines)
+    assert told.count("broke off; trying again") == 2 and told.count("goes on\n") == 1
+
+
+def test_a_recording_is_the_same_run_and_a_stream_another(tmp_path):
+    path = record(tmp_path / "v.ts", 3.0)
+    one = run_id(str(path))
+    assert path.stat().st_size > 4096
+    with path.open("ab") as file:
+        file.write(b"more")
+    assert run_id(str(path)) == one and 8 <= len(one) <= 64
+    path.unlink()
+    record(path, 3.0, first=50)
+    (tmp_path / "keep").write_bytes(b"")
+    other = tmp_path / "other.ts"
+    record(other, 3.0)
+    assert len({one, run_id(str(other)), run_id("-"), run_id("-"), run_id("http://x/y")}) == 5

@@ -12,6 +12,7 @@ import torch
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 
 Engine = Literal["auto", "torch", "onnx", "openvino"]
 _PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
@@ -82,7 +83,7 @@ def _require_usable(engine: str, device: torch.device) -> None:
     if not _is_installed(engine):
         raise InputError(
             f"--engine {engine}: {' or '.join(_PACKAGES[engine])} is not installed: "
-            "pip install 'contentctr[fast]'"
+            f"{install_hint('fast')}"
         )
     if engine != "torch" and device.type != "cpu":
         raise InputError(f"--engine {engine}: runs on the CPU alone, not on {device}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
-from contentctr.live.ranking import RoomScore
+from contentctr.live.ranking import RankSettings, RoomScore
+from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.messages import (
     Keys,
     StreamFullError,
@@ -23,18 +25,24 @@ from contentctr.live.redis.messages import (
     settle_partitions,
 )
 from contentctr.live.redis.owners import RedisOwners
-from contentctr.live.redis.store import RedisStore
+from contentctr.live.redis.store import QueueFacts, RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer
+from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import shares_from
+from contentctr.live.standing import Standing
 
+_LOG = logging.getLogger("contentctr.service")
 T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
+_LOOK_S = 1.0
+_STANDING_S = 0.2
+"""Seconds for which the ranking of all rooms is read once."""
 _ENCODE_S = 10.0
 """Seconds that a post waits to be encoded."""
 
@@ -45,6 +53,7 @@ class RedisBackend:
     Args:
         client: of `connect`; used by several threads.
         horizon: of the workers' model.
+        segment_seconds: likewise.
         keys: names of the keys.
         partitions: of a new installation; None: as it is.
         encoder: encodes posted frames and texts here.
@@ -59,6 +68,7 @@ class RedisBackend:
         client: Any,
         *,
         horizon: int,
+        segment_seconds: float = 30.0,
         keys: Keys | None = None,
         partitions: int | None = None,
         encoder: LiveEncoder | None = None,
@@ -67,7 +77,7 @@ class RedisBackend:
         max_rooms: int = 4096,
         forget_after_s: float = 600.0,
     ) -> None:
-        self.events, self.metrics = EventLog(), Metrics()
+        self.events, self.metrics, self._lag = EventLog(), Metrics(), Lag()
         self._client, self._keys, self._encoder = client, keys or Keys(), encoder
         self._horizon, self._wait_s = horizon, wait_s
         self._queue_size, self._max_rooms = queue_size, max_rooms
@@ -75,33 +85,52 @@ class RedisBackend:
         self._store = RedisStore(client, self._keys, count)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._reader: asyncio.Task[None] | None = None
-        self._encoding = asyncio.Lock()
+        self._reader = Background("the reader of events", self._read)
+        self._watcher = Background("the watch of the workers", self._watch)
+        self._loop_watch = Background("the watch of the event loop", self._lag.watch)
+        self._encoding, self._reading = asyncio.Lock(), asyncio.Lock()
+        self._ranking = RankSettings(segment_seconds=segment_seconds)
+        self._standing: Standing | None = None
+        self._standing_until = 0.0
         self._up = False
-        self.metrics.gauge("listeners", "Open event streams.", lambda: self.events.listeners)
-        self.metrics.gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
+        self._workers, self._queue = (
+            0,
+            QueueFacts(waiting=0, waiting_bytes=0, oldest_s=0.0, rejected=0),
+        )
+        self._add_gauges()
+
+    def _add_gauges(self) -> None:
+        gauge = self.metrics.gauge
+        gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+        gauge("waiting_segments", "Posts that wait.", lambda: len(self._waiting))
+        gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
+        gauge("workers", "Live workers.", lambda: self._workers)
+        gauge("queued_messages", "Messages in the streams.", lambda: self._queue.waiting)
+        gauge("queued_bytes", "Bytes of these.", lambda: self._queue.waiting_bytes)
+        gauge("oldest_message_seconds", "Since the oldest came.", lambda: self._queue.oldest_s)
+        gauge("rejected_messages", "Messages put aside.", lambda: self._queue.rejected)
 
     @property
     def ready(self) -> bool:
-        """See Backend: Redis answers."""
-        return self._up and not self.events.closed
+        """See Backend: Redis answers, and there is a worker that will score."""
+        return not self.busy and self._workers > 0
 
     @property
     def busy(self) -> bool:
-        """See Backend."""
-        return not self.ready
+        """See Backend: what comes without a worker waits in Redis for one."""
+        whole = self._reader.healthy and self._watcher.healthy
+        return not (self._up and whole) or self.events.closed
 
     async def start(self) -> None:
         """See Backend."""
-        self._reader = asyncio.create_task(self._read())
+        for task in (self._reader, self._watcher, self._loop_watch):
+            task.start()
 
     async def stop(self) -> None:
         """See Backend: what was accepted is in Redis."""
         self.events.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+        for task in (self._reader, self._watcher, self._loop_watch):
+            await task.stop()
 
     async def submit(
         self, segment: LiveSegment | RawSegment, shown: Shown, caller: Caller = ANYONE
@@ -114,7 +143,7 @@ class RedisBackend:
             NotOwnerError: the room is another's.
             InputError: the worker refused it.
         """
-        if not self.ready:
+        if self.busy:
             raise BusyError("Redis does not answer, or the service ends")
         live = await self._encoded(segment)
         request_id = uuid.uuid4().hex
@@ -138,9 +167,19 @@ class RedisBackend:
             room=None if outcome["status"] == "queued" else await self.room(live.room_id),
         )
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
         """See Backend."""
         return await self._redis(self._store.scores, room_ids)
+
+    async def standing(self) -> Standing:
+        """See Backend: of the last `_STANDING_S`, read once for all who ask."""
+        async with self._reading:
+            if self._standing is None or time.monotonic() >= self._standing_until:
+                self._standing = await self._redis(
+                    lambda: Standing(self._store.scores(), self._ranking)
+                )
+                self._standing_until = time.monotonic() + _STANDING_S
+            return self._standing
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
@@ -217,12 +256,36 @@ class RedisBackend:
                 continue
             for id, fields in found[0][1] if found else []:
                 last = id
-                self._pass_on(fields)
+                try:
+                    self._pass_on(fields)
+                except (KeyError, TypeError, ValueError, RecursionError) as error:
+                    # One that is no event of ours, or is damaged, is not the others' fault.
+                    self.metrics.bad_events.inc()
+                    _LOG.warning("an event in Redis is passed over (%r)", error)
 
     def _pass_on(self, fields: dict[bytes, bytes]) -> None:
         kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
+        if not isinstance(data, dict):
+            raise ValueError("data must be a JSON object")
         if kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
         waiting = self._waiting.get(fields.get(b"request_id", b"").decode())
         if waiting is not None and not waiting.done():
+            if "status" not in data:
+                raise KeyError("status")
             waiting.set_result(data)
+
+    async def _watch(self) -> None:
+        """See which workers live, and what waits for them."""
+        watch = WorkerWatch()
+
+        def look() -> tuple[int, QueueFacts]:
+            return len(watch.look(self._client, self._keys)), self._store.queue()
+
+        while True:
+            try:
+                self._workers, self._queue = await asyncio.to_thread(look)
+            except RedisError:
+                self._workers = 0
+                watch.reset()
+            await asyncio.sleep(_LOOK_S)

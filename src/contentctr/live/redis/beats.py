@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contentctr.files import parse_json
 from contentctr.live.redis.messages import Keys
 
 _LONGEST_LEASE_S = 3600.0
@@ -82,10 +83,10 @@ def row_of(beat: int, lease_s: float, partitions: list[int]) -> str:
 def _read_row(name: str, row: bytes) -> tuple[LiveWorker, float] | None:
     """The worker and its lease in seconds; None where the row is not one of ours."""
     try:
-        values = json.loads(row)
+        values = parse_json(row)
         lease_s = float(values["lease_s"])
         partitions = tuple(int(partition) for partition in values["partitions"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
     if not 0 < lease_s <= _LONGEST_LEASE_S:
         return None

@@ -33,6 +33,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.scorer_segments import LiveSegment
 
@@ -148,12 +149,19 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-    except ValueError:
-        # Neither the URL nor what was said of it: both may hold a password.
+    except ValueError:  # its words may hold a part of the password
+        shown = without_secret(url)
         raise InputError(
-            "--redis must be a Redis URL, like redis://HOST:6379/0, and is not; in a password, "
+            f"--redis must be a Redis URL like redis://HOST:6379/0, not {shown!r}; in a password, "
             "any of @ : / ? # must be written as %40 %3A %2F %3F %23"
         ) from None
+
+
+def without_secret(url: str) -> str:
+    """A URL that may be shown: without its user, its password, and what stands behind `?`."""
+    scheme, there, rest = url.partition("://")
+    place = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://{place}" if there else "(no URL)"
 
 
 def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int:
@@ -190,6 +198,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
         "index": int(segment.index),
         "has_speech": int(segment.has_speech),
         "has_comments": int(segment.has_comments),
+        "run": segment.run,
         "shown": json.dumps(shown_json),
         "request_id": request_id,
     }
@@ -286,6 +295,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),
+        run=_text(fields, "run") if b"run" in fields else "",
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
     return Message(id, room_id, segment, _shown(fields), request_id, fields)
@@ -322,8 +332,8 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     if b"counts" not in fields:
         return None
     try:
-        counts = json.loads(_text(fields, "counts"))
-    except (ValueError, RecursionError):
+        counts = parse_json(_text(fields, "counts"))
+    except ValueError:
         counts = None
     if not isinstance(counts, dict):
         raise InputError("message: field 'counts' must be a JSON object")
@@ -332,12 +342,12 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:
     try:
-        values = json.loads(_text(fields, "shown"))
+        values = parse_json(_text(fields, "shown"))
         return Shown(
             ended_at=float(values["ended_at"]),
             title=str(values.get("title", "")),
             comments=tuple(str(comment) for comment in values.get("comments", ())),
             thumbnail=fields.get(b"thumbnail"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("message: field 'shown' must be JSON with ended_at") from None

@@ -169,6 +169,9 @@ def score_commands(
     about = {**asdict(replace(room, curve=())), "comments": list(room.comments)}
     commands: list[Command] = [
         ("SET", keys.room(room.room_id), json.dumps(about)),
+        *(
+            [("DEL", keys.curve(room.room_id))] if len(room.curve) == 1 else []
+        ),  # it begins, or anew
         ("RPUSH", keys.curve(room.room_id), f"{index} {score!r}"),
         ("LTRIM", keys.curve(room.room_id), -CURVE_KEPT, -1),
         ("ZADD", keys.ranking, repr(room.score), room.room_id),

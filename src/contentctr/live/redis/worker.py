@@ -29,8 +29,8 @@ from typing import Any
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from contentctr.errors import InputError
-from contentctr.live.engine import Engine, Taken
-from contentctr.live.known_rooms import LiveRoom, NewScore, with_score
+from contentctr.live.engine import Engine, Taken, parts_by_run
+from contentctr.live.known_rooms import LiveRoom, NewScore, begins_anew, with_score
 from contentctr.live.redis.health import WorkerHealth
 from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
 from contentctr.live.redis.messages import (
@@ -238,16 +238,17 @@ class Worker:
         now = self._leases.now()
         commands: list[Command] = []
         touched: set[str] = set()
-        pairs = zip(messages, outcomes, strict=True)
-        for message, taken in sorted(pairs, key=_segment_index):
+        for place in (place for part in parts_by_run(segments) for place in part):
+            message, taken = messages[place], outcomes[place]
             if not isinstance(taken, Taken):
                 commands += self._rejection(partition, message.id, message.fields, str(taken))
                 self.health.segments.labels("refused").inc()
                 continue
             self.health.segments.labels(taken.scored.status).inc()
+            if taken.scored.status in ("scored", "early"):
+                touched.add(message.room_id)  # of an early one no score is told; it is seen, though
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
-                touched.add(message.room_id)
             elif message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
@@ -270,10 +271,16 @@ class Worker:
             score=taken.scored.score,
             shares=taken.shares,
             shown=message.shown,
+            run=message.segment.run,
         )
         kept = self._rooms[message.room_id]
+        anew = begins_anew(kept.room, new)
         kept.room = room = with_score(kept.room, new)
         commands = score_commands(self._keys, room, message.shown.thumbnail, now, room_event(room))
+        if anew:
+            about = {"room_id": room.room_id, "reason": "anew"}
+            commands.insert(0, event_command(self._keys, "end", room.room_id, about))
+            commands.insert(0, ("DEL", self._keys.thumbnail(room.room_id)))
         if message.request_id:
             commands.append(self._outcome(message, taken))
         return commands
@@ -370,9 +377,3 @@ def _kind_of(error: RedisError) -> str:
     # The client takes the codes that it knows off the text, and has a class for each.
     word = str(error).split(" ")[0]
     return f"Redis refuses commands ({word[:40] if word.isupper() else type(error).__name__})"
-
-
-def _segment_index(pair: tuple[Message, object]) -> int:
-    segment = pair[0].segment
-    assert segment is not None
-    return int(segment.index)

@@ -13,6 +13,7 @@ from starlette.staticfiles import StaticFiles
 from contentctr import __version__
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
+from contentctr.live.service import ranks
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -64,6 +65,7 @@ def create_app(
         encoder=encoder,
         clock=clock,
         decoding=decoding,
+        ranks=ranks.Ranks(),
     )
     if encoder is not None:
         gauge = backend.metrics.gauge
@@ -71,6 +73,7 @@ def create_app(
         gauge("decoding_pixels", "Pixels that wait to be read.", lambda: decoding.pixels.held)
     backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
+    app.include_router(ranks.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     handle_errors(app)
@@ -85,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await service.backend.stop()
     service.decoding.close()
+    service.ranks.close()
 
 
 def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> None:

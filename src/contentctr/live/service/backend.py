@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from contentctr.live.encoding import LiveEncoder, RawSegment
-from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken
-from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown
-from contentctr.live.ranking import RoomScore
+from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken, parts_by_run
+from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown, begins_anew
+from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
@@ -21,13 +21,14 @@ from contentctr.live.service.metrics import Metrics
 from contentctr.live.service.owners import Owners
 from contentctr.live.service.schemas import room_event
 from contentctr.live.shares import SegmentShares
+from contentctr.live.standing import Standing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What became of a posted segment."""
 
-    status: Literal["scored", "repeated", "late", "queued"]
+    status: Literal["scored", "repeated", "late", "early", "queued"]
     target_index: int
     score: float | None
     shares: SegmentShares | None
@@ -71,8 +72,11 @@ class Backend(Protocol):
     ) -> Answer:
         """Have a segment scored."""
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """Latest scores, of some rooms or of all."""
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
+        """Latest scores of some rooms."""
+
+    async def standing(self) -> Standing:
+        """Where all rooms stand."""
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """One room."""
@@ -109,6 +113,8 @@ class LocalBackend:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
         self._engine, self._encoder, self._owners = engine, encoder, Owners()
         self._forget_after_s, self._clock = forget_after_s, clock
+        self._ranking = RankSettings(segment_seconds=engine.spec.segment_seconds)
+        self._standing: Standing | None = None
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
@@ -117,16 +123,20 @@ class LocalBackend:
             queue_size=queue_size,
             deliver=self._deliver,
         )
-        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper = Background("the sweep of silent rooms", self._sweep)
+        self._lag = Lag()
+        self._watch = Background("the watch of the event loop", self._lag.watch)
         gauge = self.metrics.gauge
         gauge("rooms", "Live rooms.", lambda: len(self.store))
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
+        gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
         gauge("listeners", "Open event streams.", lambda: self.events.listeners)
 
     @property
     def ready(self) -> bool:
         """See Backend."""
-        return self._batcher.running and not self.events.closed
+        whole = self._batcher.running and self._sweeper.healthy
+        return whole and not self.events.closed
 
     @property
     def busy(self) -> bool:
@@ -136,14 +146,13 @@ class LocalBackend:
     async def start(self) -> None:
         """See Backend."""
         self._batcher.start()
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._sweeper.start()
+        self._watch.start()
 
     async def stop(self) -> None:
         """See Backend."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await self._sweeper.stop()
+        await self._watch.stop()
         await self._batcher.stop()
         self.events.close()
 
@@ -181,9 +190,15 @@ class LocalBackend:
             room=self.store.room(segment.room_id),
         )
 
-    async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
         """See Backend."""
         return self.store.scores(room_ids)
+
+    async def standing(self) -> Standing:
+        """See Backend."""
+        if self._standing is None:
+            self._standing = Standing(self.store.scores(), self._ranking)
+        return self._standing
 
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
@@ -217,8 +232,8 @@ class LocalBackend:
         """In the loop's thread: keep new scores in the order of their numbers, and tell of them."""
         self.metrics.batches.observe(len(items))
         now = self._clock()
-        pairs = sorted(zip(items, outcomes, strict=True), key=lambda pair: pair[0].segment.index)
-        for item, taken in pairs:
+        parts = parts_by_run([item.segment for item in items])
+        for item, taken in ((items[k], outcomes[k]) for part in parts for k in part):
             if not isinstance(taken, Taken):
                 self.metrics.segments.labels("refused").inc()
                 continue
@@ -227,19 +242,22 @@ class LocalBackend:
             if scored.status != "scored":
                 continue
             assert scored.score is not None
-            room = self.store.put(
-                NewScore(
-                    room_id=scored.room_id,
-                    streamer_id=item.segment.streamer_id,
-                    index=scored.index,
-                    target_index=scored.target_index,
-                    score=scored.score,
-                    shares=taken.shares,
-                    shown=item.shown,
-                ),
-                now,
+            new = NewScore(
+                room_id=scored.room_id,
+                streamer_id=item.segment.streamer_id,
+                index=scored.index,
+                target_index=scored.target_index,
+                score=scored.score,
+                shares=taken.shares,
+                shown=item.shown,
+                run=item.segment.run,
             )
+            if begins_anew(self.store.room(new.room_id), new):
+                about = {"room_id": new.room_id, "reason": "anew"}
+                self.events.append("end", new.room_id, about)
+            room = self.store.put(new, now)
             self.events.append("score", room.room_id, room_event(room))
+            self._standing = None
 
     async def _end(self, room_id: str, reason: Literal["ended", "idle"]) -> bool:
         def forget() -> bool:
@@ -250,6 +268,7 @@ class LocalBackend:
         await self._batcher.run(forget)
         found = self.store.end(room_id)
         self._owners.release(room_id)
+        self._standing = None
         if found:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
         return found

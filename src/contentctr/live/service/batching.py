@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from contentctr.live.service.background import Background
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -58,7 +60,7 @@ class Batcher(Generic[In, Out]):
         self._queue: asyncio.Queue[_Waiting[In, Out] | None] = asyncio.Queue()
         self._queue_size, self._max_wait_s = queue_size, max_wait_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
-        self._task: asyncio.Task[None] | None = None
+        self._batches = Background("scoring", self._run)
         self._open = False
 
     def __len__(self) -> int:
@@ -73,19 +75,18 @@ class Batcher(Generic[In, Out]):
     @property
     def running(self) -> bool:
         """Whether items are accepted and computed."""
-        return self._open and self._task is not None and not self._task.done()
+        return self._open and self._batches.healthy
 
     def start(self) -> None:
         """Accept items; needs a running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._batches.start()
         self._open = True
 
     async def stop(self) -> None:
         """Accept no more, and finish what was accepted."""
         self._open = False
-        if self._task is not None:
-            self._queue.put_nowait(None)
-            await self._task
+        self._queue.put_nowait(None)
+        await self._batches.join()
         self._thread.shutdown()
 
     async def submit(self, item: In) -> Out:
@@ -109,25 +110,35 @@ class Batcher(Generic[In, Out]):
 
     async def _run(self) -> None:
         while (first := await self._queue.get()) is not None:
-            batch = self._in_time(await self._gather(first))
-            if not batch:
-                continue
-            items = [waiting.item for waiting in batch]
-            outcomes: Sequence[Out | Exception]
+            batch = [first]
             try:
-                loop = asyncio.get_running_loop()
-                outcomes = await loop.run_in_executor(self._thread, self._work, items)
-                if self._deliver is not None:
-                    self._deliver(items, outcomes)
-            except Exception as error:  # a fault of ours: the next batch may do better
-                outcomes = [error] * len(batch)
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                if waiting.future.done():  # its client has gone
-                    continue
-                if isinstance(outcome, Exception):
-                    waiting.future.set_exception(outcome)
-                else:
-                    waiting.future.set_result(outcome)
+                await self._gather(batch)
+                batch = self._in_time(batch)
+                if batch:
+                    await self._compute(batch)
+            except Exception as error:  # whoever waits is told, before this begins anew
+                for waiting in batch:
+                    if not waiting.future.done():
+                        waiting.future.set_exception(error)
+                raise
+
+    async def _compute(self, batch: list[_Waiting[In, Out]]) -> None:
+        items = [waiting.item for waiting in batch]
+        outcomes: Sequence[Out | Exception]
+        try:
+            loop = asyncio.get_running_loop()
+            outcomes = await loop.run_in_executor(self._thread, self._work, items)
+            if self._deliver is not None:
+                self._deliver(items, outcomes)
+        except Exception as error:  # a fault of ours: the next batch may do better
+            outcomes = [error] * len(batch)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if waiting.future.done():  # its client has gone
+                continue
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
 
     def _in_time(self, batch: list[_Waiting[In, Out]]) -> list[_Waiting[In, Out]]:
         """The batch without what has waited too long, which is refused; not once it all ends."""
@@ -140,8 +151,9 @@ class Batcher(Generic[In, Out]):
                 )
         return [waiting for waiting in batch if waiting not in late]
 
-    async def _gather(self, first: _Waiting[In, Out]) -> list[_Waiting[In, Out]]:
-        batch, weight = [first], self._weigh(first.item)
+    async def _gather(self, batch: list[_Waiting[In, Out]]) -> None:
+        """Add to the batch's first item what waits already, or comes in a moment."""
+        weight = self._weigh(batch[0].item)
         if self._queue.empty() and self._wait_s:
             await asyncio.sleep(self._wait_s)
         while weight < self._batch_size and not self._queue.empty():
@@ -151,4 +163,3 @@ class Batcher(Generic[In, Out]):
                 break
             batch.append(waiting)
             weight += self._weigh(waiting.item)
-        return batch

@@ -48,6 +48,12 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.bad_events = Counter(
+            "contentctr_bad_events",
+            "Events in Redis that were none, and passed over.",
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read when Prometheus asks."""
         Gauge(f"contentctr_{name}", text, registry=self.registry).set_function(value)

@@ -16,21 +16,19 @@ from contentctr import __version__
 from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
-from contentctr.live.known_rooms import rank_rooms
-from contentctr.live.ranking import Candidate, RankSettings, rank
+from contentctr.live.ranking import RankSettings
 from contentctr.live.service.backend import Answer, Backend
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.decode import picture_type, to_segment, to_shown
 from contentctr.live.service.decoding import Decoding
 from contentctr.live.service.keys import Caller
-from contentctr.live.service.refusals import Json, refusal, retry_after
+from contentctr.live.service.ranks import Ranks
+from contentctr.live.service.refusals import Json, json_in_pieces, refusal, retry_after
 from contentctr.live.service.schemas import (
     LIST_POINTS,
     ROOM_ID,
     ErrorOut,
     InfoOut,
-    RankIn,
-    RankOut,
     RoomOut,
     RoomsOut,
     ScoreOut,
@@ -53,6 +51,7 @@ class Service:
     encoder: LiveEncoder | None
     clock: Callable[[], float]
     decoding: Decoding
+    ranks: Ranks
 
     @property
     def ranking(self) -> RankSettings:
@@ -166,13 +165,14 @@ async def list_rooms(
 ) -> Response:
     """Live rooms, ranked by our faded score."""
     now = service.clock()
-    places = rank_rooms(await service.backend.scores(), now, service.ranking)
-    found = []
-    for place in places[offset : offset + limit]:
+    standing = await service.backend.standing()
+    found: list[dict[str, Any]] = []
+    for place in standing.page(offset, limit, now):
         room = await service.backend.room(place.room_id)
         if room is not None:  # it may have ended just now
             found.append(room_out(room, place, LIST_POINTS))
-    return Json({"now": now, "total": len(places), "rooms": found})
+    head = {"now": now, "total": len(standing)}
+    return await json_in_pieces(head, "rooms", found)
 
 
 @router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
@@ -180,12 +180,10 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
     found = await service.backend.room(room_id)
-    scores = await service.backend.scores()
-    if found is None or room_id not in scores:
+    standing = await service.backend.standing()
+    if found is None or room_id not in standing:
         raise _no_room(room_id)
-    places = rank_rooms(scores, now, service.ranking)
-    [place] = [place for place in places if place.room_id == room_id]
-    return Json(room_out(found, place))
+    return Json(room_out(found, standing.place(room_id, now)))
 
 
 @router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
@@ -244,23 +242,6 @@ async def stream_events(
         raise BusyError("the service is ending")
     stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
     return EventStream(stream, headers={"cache-control": "no-store"})
-
-
-@router.post("/rank", response_model=RankOut, include_in_schema=False)
-@router.post("/v1/rank", response_model=RankOut, responses=_POST_ERRORS)
-async def rank_candidates(service: TheService, request: RankIn) -> Response:
-    """Order candidate rooms by Eq. 16: their base scores and our faded one."""
-    now = service.clock() if request.now is None else request.now
-    settings = RankSettings(
-        content_weight=request.content_weight,
-        neutral_score=request.neutral_score,
-        base_weights=request.base_weights,
-        segment_seconds=service.engine.spec.segment_seconds,
-    )
-    candidates = [Candidate(room_id=c.room_id, base=c.base) for c in request.candidates]
-    scores = await service.backend.scores([c.room_id for c in candidates])
-    places = rank(candidates, scores, now, settings)
-    return Json({"now": now, "ranking": [vars(place) for place in places]})
 
 
 @router.get("/healthz", response_model=StatusOut)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contentctr.config import FrameChoice
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
-from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX
+from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX, MAX_RUN
 from contentctr.live.shares import SegmentShares
 from contentctr.store.statistics import MAX_COUNT
 
@@ -95,6 +95,11 @@ class SegmentIn(_Request):
     room_id: RoomId
     streamer_id: str = Field("", max_length=256, description="One room has one streamer.")
     index: int = Field(ge=0, le=MAX_INDEX, description="Number of the segment in its room.")
+    run: str = Field(
+        "",
+        max_length=MAX_RUN,
+        description="Names the run of the source: with a new one the room begins anew.",
+    )
     visual: Floats | Base64 | None = Field(
         None, description="Mean feature of the frames: numbers, or base64 of little-endian float16."
     )
@@ -202,7 +207,7 @@ class ScoreOut(BaseModel):
     room_id: str
     index: int
     target_index: int = Field(description="The segment whose CTR the score predicts.")
-    status: Literal["scored", "repeated", "late", "queued"]
+    status: Literal["scored", "repeated", "late", "early", "queued"]
     score: float | None = Field(examples=[0.12])
     highlight: bool
     ended_at: float
@@ -296,9 +301,9 @@ class ErrorOut(BaseModel):
 
 def points(room: LiveRoom, count: int | None = None) -> list[dict[str, Any]]:
     """The room's curve as POINTs, the last `count` of them."""
-    marked = zip(room.curve, room.highlights(), strict=True)
-    found = [{"index": i, "score": s, "highlight": h} for (i, s), h in marked]
-    return found if count is None else found[-count:]
+    last = slice(None if count is None else -count, None)
+    marked = zip(room.curve[last], room.highlights[last], strict=True)
+    return [{"index": i, "score": s, "highlight": h} for (i, s), h in marked]
 
 
 def shares_out(shares: SegmentShares | None) -> dict[str, Any] | None:

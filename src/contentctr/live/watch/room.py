@@ -40,6 +40,7 @@ class WatchedRoom:
         delay_s: how long a segment waits for lines of the two.
         listener: hears it, where it has no transcript.
         sound: whether segments are given out with their sound.
+        reconnect_s: how long a stream of the network that broke is tried again.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class WatchedRoom:
         delay_s: float = DELAY_S,
         listener: Listener | None = None,
         sound: bool = False,
+        reconnect_s: float = 60.0,
     ) -> None:
         self.count = 0
         """Segments given out."""
         assert speech is None or listener is None
         self._has_sound, listen = sound, sound or listener is not None
-        self._video = WatchedVideo(source, spec, waiting, listen=listen)
+        self._video = WatchedVideo(source, spec, waiting, listen=listen, reconnect_s=reconnect_s)
         self._listener = listener
         self._source, self._spec, self._waiting, self._delay_s = source, spec, waiting, delay_s
         self._comments, self._speech = comments, speech

@@ -11,12 +11,18 @@ import os
 import select
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from av.container import InputContainer
+
 from contentctr.errors import InputError
+from contentctr.files import digest
 from contentctr.live.watch.waiting import Waiting
 from contentctr.rooms.containers import (
     Containers,
@@ -30,21 +36,58 @@ SCHEMES = ("http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "rtp", "srt", "udp
 """Protocols of the network that may be asked for; others reach files and devices."""
 _NET_TIMEOUT_S = (10.0, 30.0)
 """To open a stream, and to read from it."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
+"""Between two tries to open a stream that broke."""
+_PROGRESS_S = 5.0
+"""A stream that has gone on for so long since it broke is waited for as at first."""
 _HEAD = 4096
 """Bytes by which a container is told: a file that grows is looked at once so many have come."""
+_RUN_HEAD = 4096
+"""Bytes by which a recording is told from another that took its name."""
 _SETTLED_S = 1.0
 """A finished MP4 must not have changed for so long: its index may still move to the front."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 """What an MP4 or MOV may begin with."""
 
 
-def open_source(source: str, waiting: Waiting) -> Containers:
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How a stream of the network that breaks is waited for."""
+
+    reconnect_s: float = 60.0
+    """Seconds to try again before it counts as broken off; 0: not at all."""
+    is_broken: Callable[[], bool] = lambda: False
+    """Whether what was opened last broke, and did not end."""
+    seen_s: Callable[[], float] = lambda: 0.0
+    """How much of the room has been seen, in seconds."""
+
+
+def run_id(source: str) -> str:
+    """Names this run of a source: whoever watches from the same beginning gives the same name.
+
+    A recording that is watched again is the same run, and its segments are known already. A stream
+    or a pipe begins with what is seen first: each time it is another.
+
+    Args:
+        source: of `open_source`; of a recording, the first segment must be there.
+    """
+    path = Path(source)
+    if source == "-" or not path.is_file():
+        return uuid.uuid4().hex
+    with path.open("rb") as file:
+        facts = os.fstat(file.fileno())
+        # The number alone may come again once a file was deleted.
+        return digest(str(path.absolute()), facts.st_dev, facts.st_ino, file.read(_RUN_HEAD).hex())
+
+
+def open_source(source: str, waiting: Waiting, patience: Patience | None = None) -> Containers:
     """Open what the user named.
 
     Args:
         source: a file, which may still be written; "-", the standard input; a named pipe; a local
             HLS playlist; a URL of SCHEMES.
         waiting: how it is waited for.
+        patience: with a stream of the network.
 
     Raises:
         InputError: it is not there, or cannot be read.
@@ -53,7 +96,7 @@ def open_source(source: str, waiting: Waiting) -> Containers:
         return _standard_input(waiting)
     path = Path(source)
     if "://" in source and not path.exists():
-        return _network(source)
+        return _network(source, waiting, patience or Patience())
     if not path.exists():
         raise InputError(f"{source}: no such file (what is watched must be there already)")
     if path.is_dir():
@@ -75,11 +118,51 @@ def _standard_input(waiting: Waiting) -> Containers:
     return _pipe(os.dup(sys.stdin.fileno()), "standard input", waiting)
 
 
-def _network(url: str) -> Containers:
+def _network(url: str, waiting: Waiting, patience: Patience) -> Containers:
     scheme = url.partition("://")[0].lower()
     if scheme not in SCHEMES:
         raise InputError(f"{url}: must be a file, or a URL of {', '.join(SCHEMES)}")
-    return open_url(url, timeout_s=_NET_TIMEOUT_S)
+    return _connections(url, waiting, patience)
+
+
+def _connections(url: str, waiting: Waiting, patience: Patience) -> Containers:
+    """A stream, opened again as often as it breaks; the room's clock goes on from one to the next.
+
+    A file of the network is not opened again: it would begin at its beginning.
+    """
+    container = next(open_url(url, timeout_s=_NET_TIMEOUT_S))
+    yield container
+    seen_s, until = -_PROGRESS_S, 0.0
+    while container is not None and patience.is_broken() and _is_live(container):
+        # A stream that breaks again and again, and gives nothing, is not tried for ever.
+        if patience.seen_s() >= seen_s + _PROGRESS_S:
+            seen_s, until = patience.seen_s(), time.monotonic() + patience.reconnect_s
+            waiting.report(f"{url}: broke off; trying again for {patience.reconnect_s:g} s")
+        container = _opened_again(url, waiting, until)
+        if container is not None:
+            yield container
+    if not patience.is_broken():
+        waiting.why = "the stream ended"
+
+
+def _is_live(container: InputContainer) -> bool:
+    """Whether what the network gives is a stream without an end that is known."""
+    return container.size <= 0 and not container.duration
+
+
+def _opened_again(url: str, waiting: Waiting, until: float) -> InputContainer | None:
+    """The stream, once it can be opened; None if it cannot before the moment `until`."""
+    pause_s = _FIRST_PAUSE_S
+    while time.monotonic() + pause_s < until:
+        if not waiting.settled(time.monotonic() + pause_s):
+            return None
+        waiting.note()
+        with suppress(InputError):
+            container = next(open_url(url, timeout_s=_NET_TIMEOUT_S))
+            waiting.report(f"{url}: goes on")
+            return container
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    return None
 
 
 def _pipe(descriptor: int, name: str, waiting: Waiting) -> Containers:
@@ -183,7 +266,10 @@ class Pipe(_Reader):
             if self._waiting.stopped:
                 return b""
             self._waiting.note()
-        return os.read(self._descriptor, size)
+        data = os.read(self._descriptor, size)
+        if not data:
+            self._waiting.why = "its writer closed it"
+        return data
 
 
 def _playlist(path: Path, waiting: Waiting) -> Containers:
@@ -213,7 +299,10 @@ def _growth(waiting: Waiting) -> Callable[[bytes], bool]:
             seen.append(text)
             since = time.monotonic()
         waiting.note()
-        return not waiting.stopped and time.monotonic() - since < waiting.idle_s
+        goes_on = not waiting.stopped and time.monotonic() - since < waiting.idle_s
+        if not goes_on:
+            waiting.why = f"the playlist grew no more for {waiting.idle_s:g} s"
+        return goes_on
 
     return growing
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from contentctr.batch import DataSpec
-from contentctr.live.watch.sources import open_source
+from contentctr.live.watch.sources import Patience, open_source
 from contentctr.live.watch.waiting import SourceBrokenError, Waiting
 from contentctr.rooms.clock import SETTLE_S
 from contentctr.rooms.frames import FrameReader
@@ -63,10 +63,17 @@ class WatchedVideo:
         spec: length of a segment, and its frames.
         waiting: how the source is waited for.
         listen: whether its sound is wanted.
+        reconnect_s: how long a stream of the network that broke is tried again.
     """
 
     def __init__(
-        self, source: str, spec: DataSpec, waiting: Waiting, *, listen: bool = False
+        self,
+        source: str,
+        spec: DataSpec,
+        waiting: Waiting,
+        *,
+        listen: bool = False,
+        reconnect_s: float = 60.0,
     ) -> None:
         self.duration_s = 0.0
         """How long the room has lasted."""
@@ -75,6 +82,12 @@ class WatchedVideo:
         self.has_sound = False
         """Whether sound has come."""
         self._source, self._waiting, self._frames = source, waiting, spec.frames
+        self._video: Video | None = None
+        self._patience = Patience(
+            reconnect_s=reconnect_s,
+            is_broken=lambda: self._video is not None and bool(self._video.fault),
+            seen_s=lambda: self.duration_s,
+        )
         self._listen = listen
         self._sound: SoundReader | None = None
         self._grid, self._per_segment = Grid(spec.segment_seconds), spec.frames_per_segment
@@ -93,7 +106,9 @@ class WatchedVideo:
             InputError: the source is not there, or cannot be opened.
             SourceBrokenError: it broke off, after all that came of it.
         """
-        with Video(self._source, open_source(self._source, self._waiting)) as video:
+        opened = open_source(self._source, self._waiting, self._patience)
+        with Video(self._source, opened) as video:
+            self._video = video
             reader = FrameReader(video, (), frames=self._frames, more=True)
             self._sound = SoundReader(video) if self._listen else None
             held, quiet_s, before_s = 0, 0.0, 0.0

@@ -34,6 +34,8 @@ class Waiting:
     ) -> None:
         self.idle_s, self.poll_s, self.report = idle_s, poll_s, report
         self._stopped, self._told = stopped, False
+        self.why = ""
+        """Why the room is over, as far as what is watched says it; for the user."""
         self.last = -math.inf
         """When there was last nothing new; what came before was there already."""
 
@@ -57,6 +59,7 @@ class Waiting:
         while not ready():
             silent_s = time.monotonic() - begin
             if silent_s >= self.idle_s or self.stopped:
+                self.why = f"nothing new came for {self.idle_s:g} s"
                 return False
             if silent_s >= TOLD_S and not self._told:
                 self._told = True

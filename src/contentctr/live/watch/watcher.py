@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 from PIL import Image
@@ -42,13 +43,25 @@ class Watcher:
         scorer: LocalScorer or ServiceScorer.
         room_id: of the room.
         streamer_id: its streamer's.
+        run: gives the name of the source's run, once the first segment is there.
     """
 
     def __init__(
-        self, encoder: LiveEncoder, scorer: Scorer, *, room_id: str, streamer_id: str
+        self,
+        encoder: LiveEncoder,
+        scorer: Scorer,
+        *,
+        room_id: str,
+        streamer_id: str,
+        run: Callable[[], str] = lambda: "",
     ) -> None:
         self._encoder, self._scorer = encoder, scorer
         self._room_id, self._streamer_id = room_id, streamer_id
+        self._find_run = run
+
+    @cached_property
+    def _run(self) -> str:
+        return self._find_run()
 
     def take(self, seen: WatchedSegment) -> None:
         """One more segment."""
@@ -56,6 +69,7 @@ class Watcher:
             room_id=self._room_id,
             streamer_id=self._streamer_id,
             index=seen.index,
+            run=self._run,
             pictures=tuple(self._encoder.preprocess(image) for image in seen.pictures),
             speech=seen.speech,
             comments=seen.comments,
@@ -108,6 +122,7 @@ class ServiceScorer:
             "room_id": segment.room_id,
             "streamer_id": segment.streamer_id,
             "index": segment.index,
+            "run": segment.run,
             "visual": base64_of(segment.visual),
             "text": base64_of(segment.text),
             "sound": base64_of(segment.sound),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contentctr.predict.export.cuts import chapter_title
-from contentctr.report.player.contents import Chapter, visible
+from contentctr.report.player.contents import Chapter, one_line
 
 SHORTEST_S = 10
 """YouTube takes no shorter chapter, and shows none of a list that has one."""
@@ -72,7 +72,7 @@ def youtube_text(marks: Sequence[Mark]) -> str:
 
 def ffmetadata_text(name: str, marks: Sequence[Mark], duration_s: float) -> str:
     """The chapters as FFmpeg takes them (`ffmpeg -i FILE -i THIS -map_metadata 1 -codec copy`)."""
-    lines = [";FFMETADATA1", f"title={_escaped(visible(name))}"]
+    lines = [";FFMETADATA1", f"title={_escaped(one_line(name))}"]
     ends = [mark.start_s * 1000 for mark in marks[1:]] + [round(duration_s * 1000)]
     for mark, end in zip(marks, ends, strict=True):
         lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={mark.start_s * 1000}", f"END={end}"]

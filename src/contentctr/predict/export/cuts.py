@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contentctr.report.player.contents import Chapter, visible
+from contentctr.report.player.contents import Chapter, one_line
 from contentctr.rooms.footage import Footage
 
 
@@ -31,7 +31,7 @@ def chapter_title(chapter: Chapter) -> str:
     # The strongest reasons come first; YouTube shows hardly more than two.
     reasons = ", ".join([reason.text for reason in chapter.reasons if reason.text][:2])
     name = f"Highlight {chapter.rank}"
-    return visible(f"{name}: {reasons}" if reasons else name, 100)
+    return one_line(f"{name}: {reasons}" if reasons else name, 100)
 
 
 def frame_cuts(

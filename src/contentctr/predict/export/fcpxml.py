@@ -11,7 +11,7 @@ from fractions import Fraction
 from xml.etree import ElementTree
 
 from contentctr.predict.export.cuts import FrameCut
-from contentctr.report.player.contents import visible
+from contentctr.report.player.contents import one_line
 from contentctr.rooms.footage import Footage
 
 _SEQUENCE_RATES = {32000: "32k", 44100: "44.1k", 48000: "48k", 88200: "88.2k", 96000: "96k"}
@@ -20,7 +20,7 @@ _SEQUENCE_RATES = {32000: "32k", 44100: "44.1k", 48000: "48k", 88200: "88.2k", 9
 
 def fcpxml_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
     """The timeline as FCPXML."""
-    title = visible(name)
+    title = one_line(name)
     root = ElementTree.Element("fcpxml", version="1.8")
     _resources(root, footage)
     event = ElementTree.SubElement(ElementTree.SubElement(root, "library"), "event", name=title)
@@ -74,7 +74,7 @@ def _resources(root: ElementTree.Element, footage: Footage) -> None:
     )
     asset = {
         "id": "r2",
-        "name": visible(footage.path.name),
+        "name": one_line(footage.path.name),
         "src": footage.path.resolve().as_uri(),
         "start": _time(footage.start_frame, footage),
         "duration": _time(footage.frames, footage),

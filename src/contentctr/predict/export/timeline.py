@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from contentctr.errors import InputError
+from contentctr.extras import install_hint
 from contentctr.predict.export.cuts import FrameCut
-from contentctr.report.player.contents import visible
+from contentctr.report.player.contents import one_line
 from contentctr.rooms.footage import Footage
 
 _DROPPING = re.compile(r"^\d{3} .*\d\d:\d\d:\d\d;\d\d", re.MULTILINE)
 """An event whose timecodes drop numbers."""
-INSTALL = "pip install 'contentctr[editors]'"
 
 
 def otio_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
@@ -46,7 +46,9 @@ def edl_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
             "use otio or fcpxml"
         ) from None
     except otio.exceptions.OTIOError as error:
-        raise InputError(f"the edit decision list was not written ({error}); {INSTALL}") from None
+        raise InputError(
+            f"the edit decision list was not written ({error}); {install_hint('editors')}"
+        ) from None
     # The adapter counts 29.97 with dropped numbers, and does not say so.
     mode = "DROP FRAME" if _DROPPING.search(str(text)) else "NON-DROP FRAME"
     title, rest = str(text).split("\n", 1)
@@ -68,7 +70,7 @@ def make_timeline(name: str, cuts: Sequence[FrameCut], footage: Footage) -> Any:
     def span(first: int, length: int) -> Any:
         return otio.opentime.TimeRange(time(footage.start_frame + first), time(length))
 
-    timeline = otio.schema.Timeline(visible(name))
+    timeline = otio.schema.Timeline(one_line(name))
     kinds = [otio.schema.TrackKind.Video]
     kinds += [otio.schema.TrackKind.Audio] if footage.channels else []
     for kind in kinds:
@@ -95,5 +97,5 @@ def _otio() -> Any:
     try:
         import opentimelineio
     except ModuleNotFoundError:
-        raise InputError(f"otio and edl need OpenTimelineIO: {INSTALL}") from None
+        raise InputError(f"otio and edl need OpenTimelineIO: {install_hint('editors')}") from None
     return opentimelineio

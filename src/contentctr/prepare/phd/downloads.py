@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 from contentctr.progress import progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.speech import SUFFIXES as CAPTION_SUFFIXES
@@ -130,8 +131,8 @@ def _read_notes(notes: Path) -> dict[str, float | None]:
     lines = notes.read_text(encoding="utf-8").split("\n") if notes.is_file() else []
     for line in lines:
         try:
-            key, length = json.loads(line)
-        except ValueError:  # a line that a kill cut off
+            key, length = parse_json(line)
+        except (ValueError, TypeError):  # a line that a kill cut off
             continue
         known[key] = length
     return known

@@ -6,12 +6,13 @@ million lines those around the highlights are kept first, then lines spread even
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+
+from contentctr.visible import visible
 
 MAX_LINES = 5000
 """Of comments, and of utterances, that stand on the page."""
@@ -27,14 +28,6 @@ _UTTERANCE = 80
 """Characters from which on words that come one by one begin a new line."""
 _PAUSE_S = 1.0
 """Words further apart begin a new line."""
-_ZERO_WIDTH_KEPT = "\u200c\u200d"
-"""Joiners, without which emoji and several scripts fall apart."""
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-    "\ufff9-\ufffb\U000e0001-\U000e007f\ud800-\udfff]"
-)
-"""Characters that show nothing, turn the direction of what follows, or cannot be written."""
-_SPACES = re.compile(r"[ \t\r\n\x0b\x0c]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,25 +101,14 @@ class Contents:
     """Names of other files beside the page and what they are."""
 
 
-def visible(text: str, limit: int = MAX_TEXT) -> str:
+def one_line(text: str, limit: int = MAX_TEXT) -> str:
     """A text as one line in which nothing is hidden, of at most `limit` characters.
 
-    Control characters, marks that turn the writing's direction, and other characters that show
-    nothing become visible ones, so that a comment cannot reorder or blank out its surroundings.
+    What turns the direction of writing or shows nothing is escaped, so that a comment cannot
+    reorder or blank out its surroundings.
     """
-    text = _SPACES.sub(" ", text[: 4 * limit]).strip()
-    text = _UNSEEN.sub(_shown, text)
-    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
-    code = ord(character)
-    if character in _ZERO_WIDTH_KEPT:
-        return character
-    if code < 0x20 or code == 0x7F:
-        return chr(0x2421 if code == 0x7F else 0x2400 + code)  # Unicode's control pictures
-    return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code < 0xE000 else f"⟨U+{code:04X}⟩"
+    shown = visible(" ".join(text[: 4 * limit].split()))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def thin(table: pl.DataFrame, time: str, spans: Sequence[tuple[float, float]]) -> pl.DataFrame:

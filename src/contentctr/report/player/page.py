@@ -21,10 +21,10 @@ from contentctr.report.player.contents import (
     MAX_NAME,
     Chapter,
     Contents,
+    one_line,
     thin,
     thin_curve,
     utterances,
-    visible,
 )
 from contentctr.score.highlights import clock
 
@@ -50,10 +50,10 @@ def player_html(contents: Contents) -> str:
         .get_template("page.html")
         .render(
             contents=contents,
-            title=visible(contents.title),
-            facts=[visible(fact) for fact in contents.facts],
-            warnings=[visible(warning, 600) for warning in contents.warnings],
-            files=[(visible(name), what) for name, what in contents.files],
+            title=one_line(contents.title),
+            facts=[one_line(fact) for fact in contents.facts],
+            warnings=[one_line(warning, 600) for warning in contents.warnings],
+            files=[(one_line(name), what) for name, what in contents.files],
             left_out=left_out,
             policy=policy,
             style=Markup(style),
@@ -80,7 +80,7 @@ def _data(contents: Contents) -> tuple[dict[str, Any], list[str]]:
         kept = thin(comments, "t", spans)
         left_out += _told(comments.height, kept.height, "comment")
         chat = [
-            [round(t, 2), visible(user, MAX_NAME), visible(text)]
+            [round(t, 2), one_line(user, MAX_NAME), one_line(text)]
             for t, user, text in kept.select("t", "user_id", "text").iter_rows()
         ]
     said: list[list[Any]] = []
@@ -88,14 +88,14 @@ def _data(contents: Contents) -> tuple[dict[str, Any], list[str]]:
         lines = utterances(speech)
         kept = thin(lines, "start", spans)
         left_out += _told(lines.height, kept.height, "line of speech", "lines of speech")
-        said = [[round(s, 2), round(e, 2), visible(text)] for s, e, text in kept.iter_rows()]
+        said = [[round(s, 2), round(e, 2), one_line(text)] for s, e, text in kept.iter_rows()]
     video = contents.video
     return {
         "duration": round(contents.duration_s, 3),
         "score": {"name": contents.score_name, "percent": contents.percent},
         "curve": _curve(thin_curve(contents.curve)),
         "parts": {
-            visible(name, MAX_NAME): {"title": visible(title, MAX_NAME), "text": visible(text)}
+            one_line(name, MAX_NAME): {"title": one_line(title, MAX_NAME), "text": one_line(text)}
             for name, (title, text) in contents.parts.items()
         },
         "highlights": [_chapter(chapter) for chapter in contents.chapters],
@@ -105,8 +105,8 @@ def _data(contents: Contents) -> tuple[dict[str, Any], list[str]]:
         if video is None
         else {
             "href": video.href,
-            "name": visible(video.name),
-            "format": visible(video.format),
+            "name": one_line(video.name),
+            "format": one_line(video.format),
             "playable": video.playable,
         },
     }, left_out
@@ -124,7 +124,7 @@ def _told(there: int, shown: int, noun: str, nouns: str = "") -> list[str]:
 
 def _curve(curve: pl.DataFrame) -> dict[str, Any]:
     parts = {
-        visible(name.removeprefix("part_"), MAX_NAME): _numbers(curve[name], 3)
+        one_line(name.removeprefix("part_"), MAX_NAME): _numbers(curve[name], 3)
         for name in curve.columns
         if name.startswith("part_")
     }
@@ -149,7 +149,7 @@ def _chapter(chapter: Chapter) -> dict[str, Any]:
         "peak": round(chapter.peak_s, 3),
         "score": round(chapter.score, 5),
         "reasons": [
-            {"part": visible(r.part, MAX_NAME), "text": visible(r.text), "score": r.score}
+            {"part": one_line(r.part, MAX_NAME), "text": one_line(r.text), "score": r.score}
             for r in chapter.reasons
         ],
         "clip": chapter.clip,
