@@ -19,11 +19,15 @@ import numpy as np
 import polars as pl
 
 from common import Row, Study, one_out, parser
+from contentctr.rooms.folder import read_room
+from contentctr.rule.curve import score_chat
+from contentctr.rule.usual import STEP_S
 from contentctr.store.rooms import PreparedRooms
-from scenes import SCENE_S, Found, score_films, score_scenes, uniform_scenes
+from scenes import SCENE_S, Found, apart_scenes, score_films, score_scenes, uniform_scenes
 from tables import Page, over_rooms
 
 LABELS = "highlights.csv"
+BY_RULE = "the rule of highlights (no training)"
 RARE = ("prior=0", "positive_weight=0")
 BOTH = ("kind=without_visual", "feature_dropout=0.7", "horizon=-1", *RARE)
 COUNTS = ("content=false", "horizon=-1", *RARE)
@@ -53,25 +57,28 @@ def fullest_scenes(times_C: np.ndarray, duration_s: float, number: int) -> np.nd
     start_S = np.arange(0, max(duration_s - SCENE_S, 0) + 1e-9)
     times_C = np.sort(times_C)
     count_S = np.searchsorted(times_C, start_S + SCENE_S) - np.searchsorted(times_C, start_S)
-    chosen: list[float] = []
-    for start in start_S[np.argsort(-count_S, kind="stable")]:
-        if len(chosen) == number:
-            break
-        if all(abs(start - other) >= SCENE_S for other in chosen):
-            chosen.append(start)
-    found_K = np.sort(np.array(chosen))
-    return np.stack([found_K, found_K + SCENE_S], axis=1)
+    return apart_scenes(start_S, count_S.astype(np.float64), number)
+
+
+def rule_scenes(folder: Path, number: int) -> np.ndarray:
+    """The scenes that the rule without training scores highest, [K, 2]."""
+    room = read_room(folder)
+    assert room.comments is not None
+    start_S = np.arange(0, max(room.duration_s - SCENE_S, 0) + 1e-9, STEP_S)
+    scores_S = score_chat(room.comments, room.duration_s, start_S, start_S + SCENE_S)
+    return apart_scenes(start_S, scores_S, number)
 
 
 def rules(study: Study, data: PreparedRooms, labels: pl.DataFrame) -> dict[str, dict[str, Found]]:
     """By row, what needs no training."""
-    rows: dict[str, dict[str, Found]] = {"Uniform": {}, "the fullest 15 s": {}}
+    rows: dict[str, dict[str, Found]] = {"Uniform": {}, "the fullest 15 s": {}, BY_RULE: {}}
     for room_id, duration_s in data.rooms().select("room_id", "duration_s").iter_rows():
         own = labels.filter(pl.col("room_id") == room_id).select("start_s", "end_s").to_numpy()
         times = _comment_times(study.folder / room_id)
         scenes = {
             "Uniform": uniform_scenes(len(own), duration_s),
             "the fullest 15 s": fullest_scenes(times, duration_s, len(own)),
+            BY_RULE: rule_scenes(study.folder / room_id, len(own)),
         }
         for name, spans in scenes.items():
             rows[name][room_id] = score_scenes(spans, own)

@@ -64,6 +64,24 @@ def best_scenes(spans_S2: Floats, scores_S: Floats, number: int) -> Floats:
     return spans_S2[np.sort(order[:number])]
 
 
+def apart_scenes(start_S: Floats, scores_S: Floats, number: int) -> Floats:
+    """The scenes of the highest scores that do not overlap, by time, [K, 2].
+
+    Args:
+        start_S: where scenes of SCENE_S may start, in seconds.
+        scores_S: of each; of equal ones the earlier is taken.
+        number: of scenes.
+    """
+    chosen: list[float] = []
+    for start in start_S[np.argsort(-scores_S, kind="stable")].tolist():
+        if len(chosen) == number:
+            break
+        if all(abs(start - other) >= SCENE_S for other in chosen):
+            chosen.append(start)
+    found_K = np.sort(np.array(chosen))
+    return np.stack([found_K, found_K + SCENE_S], axis=1)
+
+
 def score_films(table: pl.DataFrame, labels: pl.DataFrame, score: str) -> dict[str, Found]:
     """By film, how well the scenes of the highest scores find its labels.
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from contentctr.errors import InputError
-from scenes import Found, best_scenes, score_films, score_scenes, uniform_scenes
+from scenes import Found, apart_scenes, best_scenes, score_films, score_scenes, uniform_scenes
 from tables import measure_rooms, over_rooms, tau_in_rooms
 
 
@@ -51,3 +51,10 @@ def test_means_over_rooms_and_their_intervals():
     taus = tau_in_rooms(table, "score")
     assert taus[0] == 1 and np.isnan(taus[1])  # by the rooms' ids; one sample has no order
     assert measure_rooms(table, "score", lambda s, _: len(s), "target").tolist() == [2, 1]
+
+
+def test_scenes_of_the_highest_scores_do_not_overlap():
+    start_S, scores_S = np.arange(0.0, 200, 5), np.zeros(40)
+    scores_S[[4, 5, 7, 30, 20]] = 0.9, 0.8, 0.7, 0.7, 0.6  # 25 overlaps 20; 35 follows it
+    assert apart_scenes(start_S, scores_S, 3).tolist() == [[20, 35], [35, 50], [150, 165]]
+    assert len(apart_scenes(start_S, scores_S, 99)) == 13

@@ -9,7 +9,9 @@ import av
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.predict.rooms import predict_recording
@@ -339,3 +341,26 @@ def test_an_engine_gives_the_same_curve(world: World, tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(found.curve["score"].to_numpy(), expected, atol=2e-3)
     assert not [note for note in found.warnings if "encoder" in note]
+
+
+def test_highlights_by_a_run_keep_the_parts_of_the_rule(
+    world: World, video: Path, tmp_path: Path
+) -> None:
+    chat = tmp_path / "chat.csv"
+    chat.write_text("t,user_id,text\n" + "".join(f"{60 + i},u{i},lol\n" for i in range(9)))
+    words = ["highlights", str(video), "--run", str(world.run), "--comments", str(chat)]
+    done = CliRunner().invoke(cli.app, [*words, "-o", str(tmp_path / "p"), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads((tmp_path / "p" / "prediction.json").read_text())
+    assert facts["kind"] == "model" and facts["target"] == "ctr"
+    assert {"chat", "laughter", "words"} <= {p["part"] for p in facts["parts"]}
+    curve = pl.read_csv(tmp_path / "p" / "curve.csv")
+    # Nine people laugh from 60 s on; a lag of 5 s is taken off.
+    assert curve["part_laughter"].to_list() == [0, 0.75, 0.75, 0, 0, 0, 0]
+    assert all(h["reasons"] for h in facts["highlights"])
+    same = predict_recording(
+        world.run, video, tmp_path / "q", comments=chat, show_progress=False
+    ).curve
+    assert same["score"].to_list() == pytest.approx(curve["score"].to_list(), abs=1e-6)
+    refused = CliRunner().invoke(cli.app, [*words, "--history", "x", "-o", str(tmp_path / "r")])
+    assert "--history goes with a run of personalized highlights" in str(refused.exception)

@@ -21,8 +21,9 @@ def highlight(start_s, end_s, peak_s, score=0.5):
     return Highlight(start_s=start_s, end_s=end_s, score=score, peak_s=peak_s)
 
 
-def moved(given, *highlights, low=5.0, high=60.0):
-    found = move_borders(given, highlights, min_length_s=low, max_length_s=high, half_peak_s=2.5)
+def moved(given, *highlights, low=5.0, high=60.0, **more):
+    bounds = {"min_length_s": low, "max_length_s": high, "half_peak_s": 2.5}
+    found = move_borders(given, highlights, **bounds, **more)
     return [(h.start_s, h.end_s) for h in found]
 
 
@@ -49,6 +50,9 @@ def test_borders_move_to_sentences_within_reach():
     assert moved(given, highlight(20, 30, 22)) == [(17.0, 33.0)]
     assert moved(given, highlight(27, 34, 30.5)) == [(27, 33.0)]
     assert moved(given, highlight(50, 60, 55)) == [(50, 60)]
+    # In a reel each keeps to its length: the one border that makes it no longer is moved.
+    assert moved(given, highlight(20, 30, 25), may_grow=False) == [(20, 30)]
+    assert moved(given, highlight(15, 30, 25), may_grow=False) == [(17.0, 30)]
     # Too long: what fits alone is moved.
     assert moved(given, highlight(20, 30, 25), high=14.0) == [(17.0, 30)]
     assert moved(given, highlight(20, 30, 25), high=10.0) == [(20, 30)]

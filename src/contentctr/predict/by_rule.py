@@ -114,14 +114,16 @@ def finish(
     segment_s: float,
 ) -> list[Highlight]:
     """Highlights with their borders at sentences and cuts, and with their reasons."""
+    if not highlights:
+        return []
+    shortest_s = min(h.end_s - h.start_s for h in highlights)
     moved = move_borders(
         room,
         highlights,
-        min_length_s=min(choice.min_length_s, *(h.end_s - h.start_s for h in highlights))
-        if highlights
-        else 0.0,
+        min_length_s=min(choice.min_length_s, shortest_s),
         max_length_s=max(choice.max_length_s, segment_s),
         half_peak_s=segment_s / 2,
+        may_grow=not choice.length,
     )
     return explain(curve, moved)
 

@@ -29,6 +29,7 @@ def move_borders(
     min_length_s: float,
     max_length_s: float,
     half_peak_s: float,
+    may_grow: bool = True,
 ) -> list[Highlight]:
     """The highlights, each from the start of a sentence to the end of one, else from cut to cut.
 
@@ -41,6 +42,7 @@ def move_borders(
         min_length_s: of a highlight.
         max_length_s: of a highlight.
         half_peak_s: half the length of the segment that is a peak: all of it stays inside.
+        may_grow: whether one may get longer than it is, as in a reel of a length it may not.
     """
     if not highlights:
         return []
@@ -55,8 +57,9 @@ def move_borders(
         )
         start_s = _nearest(h.start_s, (starts, cuts), low, h.peak_s - half_peak_s)
         end_s = _nearest(h.end_s, (ends, cuts), h.peak_s + half_peak_s, high)
+        longest_s = max_length_s if may_grow else h.end_s - h.start_s
         for both in ((start_s, end_s), (start_s, h.end_s), (h.start_s, end_s)):
-            if min_length_s - 1e-6 <= both[1] - both[0] <= max_length_s + 1e-6:
+            if min_length_s - 1e-6 <= both[1] - both[0] <= longest_s + 1e-6:
                 moved[i] = dataclasses.replace(h, start_s=both[0], end_s=both[1])
                 break
     return moved

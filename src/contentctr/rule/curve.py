@@ -85,16 +85,18 @@ class RuleCurve:
         if not len(self.score_T) or self.score_T.max() < FAINT:
             return FAINT_SAYS, 0
         best = int(self.score_T.argmax())
-        chat = self.signals.get("chat")
+        counted = [self.signals[n] for n in ("chat", "laughter") if n in self.signals]
         others = [
             self.signals[n].score_T[best] for n in ("loudness", "scenes") if n in self.signals
         ]
-        if chat is None or max(others, default=0.0) >= SURE:
+        if not counted or max(others, default=0.0) >= SURE:
             return "", None
         # Of people who write as independently as rain falls, so many steps have so many or more.
         # A median is a whole number, and may lie below the mean by half a person.
-        by_chance_T = poisson.sf(chat.now_T - 1, np.maximum(chat.usual_T, chat.now_T.mean()))
-        doubtful = by_chance_T.min() * len(by_chance_T) > CHANCE
+        by_chance = min(
+            poisson.sf(s.now_T[best] - 1, max(s.usual_T[best], s.now_T.mean())) for s in counted
+        )
+        doubtful = by_chance * len(counted) * len(self.score_T) > CHANCE
         return (CHANCE_SAYS, 1) if doubtful else ("", None)
 
     def _parts_of(self, signal: Signal, starts_N: ArrayLike, ends_N: ArrayLike) -> list[Floats]:
