@@ -62,7 +62,7 @@ from contentctr.train.loop import train_model
 
 CHOICES: tuple[FrameChoice, ...] = ("exact", "keyframe")
 RESAMPLES = 2000
-DRAWS = 8
+DRAWS = 16
 """Times that the real recording is cut into segments."""
 
 
@@ -221,7 +221,8 @@ def print_real(root: Path, groups: list[int]) -> None:
     before_R = cosine(exact_SV[1:], exact_SV[:-1])[np.arange(1, len(exact_SV)) % 10 > 0]
     print(f"Real pictures, cosine with the segment before: {before_R.mean():.4f}")
     for group_s in groups:
-        age_SF = (exact_SF - rng.uniform(0, group_s, (len(exact_SF), 1))) % group_s
+        begin_S1 = np.random.default_rng([0, group_s]).uniform(0, group_s, (len(exact_SF), 1))
+        age_SF = (exact_SF - begin_S1) % group_s
         both_S = cosine(features(np.maximum(exact_SF - age_SF, 0.05)), exact_SV)
         print(
             f"Real pictures, groups of {group_s} s: {both_S.mean():.4f}, "

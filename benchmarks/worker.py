@@ -209,7 +209,7 @@ def run(redis, workers, arrays, expected, rooms: int, length: int) -> None:
     partitions = settle_partitions(client, KEYS)
     for one in workers[:2]:
         one.start()
-    while until_done(lambda: client.zcard(KEYS.workers)) < 2:
+    while until_done(lambda: client.hlen(KEYS.workers)) < 2:
         time.sleep(0.1)
     total, start, events = rooms * length, time.perf_counter(), Counter()
     for moment in range(length):

@@ -21,6 +21,7 @@ SUBJECTS = (
     "live",
     "speech",
     "highlights",
+    "editing",
     "klm3",
     "reproducing",
     "pretraining",

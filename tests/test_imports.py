@@ -22,6 +22,8 @@ ROOT = {
     "progress",
     "shards",
     "ahead",
+    "printing",
+    "visible",
 }
 """Files of the package's root that every folder may use."""
 ORDER = (
@@ -36,6 +38,7 @@ ORDER = (
     {"report"},
     {"pretrain"},
     {"train"},
+    {"rule"},
     {"score"},
     {"simulate"},
     {"windows", "encode", "prepare"},

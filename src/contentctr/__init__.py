@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contentctr.evaluate.evaluate import evaluate_model as evaluate_model
     from contentctr.metrics.ctr import kendall_tau as kendall_tau
     from contentctr.models.contentctr import ContentCTR as ContentCTR
+    from contentctr.predict.by_rule import highlight_recording as highlight_recording
     from contentctr.predict.personal import pick_highlights as pick_highlights
     from contentctr.predict.rooms import predict_recording as predict_recording
     from contentctr.prepare.personal import prepare_phd as prepare_phd
@@ -58,6 +59,7 @@ _WHERE = {
     "encode_personal": ("encode.personal", "encode_personal"),
     "evaluate_model": ("evaluate.evaluate", "evaluate_model"),
     "find_highlights": ("score.highlights", "find_highlights"),
+    "highlight_recording": ("predict.by_rule", "highlight_recording"),
     "kendall_tau": ("metrics.ctr", "kendall_tau"),
     "override": ("config", "override"),
     "pick_highlights": ("predict.personal", "pick_highlights"),

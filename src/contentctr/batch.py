@@ -221,7 +221,7 @@ class DataSpec:
     target: str = "ctr"
     """Name of the target: ctr, comment_rate, or a column of segments.parquet."""
     target_scale: str = "none"
-    """How it was brought to [0, 1]: not at all, or by rank or minmax inside its room."""
+    """How it was brought to [0, 1]: not at all, by rank or minmax inside its room, or as odds."""
     comment_lag: int = 0
     """A segment's text holds the comments of the segment so many before it."""
     simulated: bool = False
@@ -260,11 +260,6 @@ class DataSpec:
     """Hash of what makes them."""
     speech_source: str = ""
     """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
-
-    @property
-    def target_is_ranked(self) -> bool:
-        """Whether the target was mapped to [0, 1] inside each room."""
-        return self.target_scale != "none"
 
     def __post_init__(self) -> None:
         require(self.segment_seconds > 0, "segment_seconds", "above 0", self.segment_seconds)

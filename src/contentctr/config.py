@@ -27,6 +27,8 @@ COUNT_COLUMNS = (
     "exits",
 )
 """Actions that are counted in a segment."""
+LATE_COMMENTS = ("comments_last_sixth", "comments_last_third", "comments_last_two_thirds")
+"""How many of a segment's comments came in its last part; of 30 s, in the last 5, 10 and 20 s."""
 EXTRA_TOKENS = ("statistics", "sound")
 """Content tokens beyond the paper's two, each a setting of ModelConfig, off by default."""
 

@@ -22,6 +22,9 @@ _LONGEST_NAME = 200
 """Bytes of a name that stand in its temporary one: a name has 255 at most."""
 
 
+_SECRET_BYTES = 4096
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` if the block ends well, and is removed if it does not.
@@ -94,6 +97,29 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a JSON object, not {type(value).__name__}")
     return value
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text of a file that holds a secret, which no error tells.
+
+    Args:
+        path: the file.
+        what: stands in it, for the message.
+
+    Raises:
+        InputError: the file is missing, unreadable or empty.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SECRET_BYTES + 1).decode().strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: must hold {what}, as UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"{path}: not a readable file ({error.strerror})") from None
+    if not text or len(text) > _SECRET_BYTES:
+        rule = "is blank" if not text else f"is longer than {_SECRET_BYTES} bytes"
+        raise InputError(f"{path}: must hold {what}, and {rule}")
+    return text
 
 
 def file_sha256(path: Path) -> str:

@@ -19,20 +19,22 @@ from rich.progress import (
     Progress as RichProgress,
 )
 
+from contentctr.visible import visible
+
 
 class Progress:
     """A running bar: `advance` it, and say beside it what is going on."""
 
     def __init__(self, bar: RichProgress, what: str, total: int) -> None:
         self._bar = bar
-        self._task = bar.add_task(what, total=total, note="")
+        self._task = bar.add_task(visible(what), total=total, note="")
 
     def advance(self, steps: int = 1, note: str | None = None) -> None:
         """Move on by `steps`; `note` replaces the text behind the bar."""
         if note is None:
             self._bar.advance(self._task, steps)
         else:
-            self._bar.update(self._task, advance=steps, note=note)
+            self._bar.update(self._task, advance=steps, note=visible(note))
 
 
 @contextmanager
@@ -40,11 +42,11 @@ def progress_bar(what: str, total: int, *, show: bool = True) -> Iterator[Progre
     """A bar that counts to `total`; silent when not shown or not on a terminal."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     off = not show or not sys.stderr.isatty()
     with RichProgress(*columns, console=console, disable=off, transient=True) as bar:

@@ -50,6 +50,18 @@ def small() -> Config:
     )
 
 
+def live() -> Config:
+    """For real rooms: what earlier segments counted, and a small model (docs/tables/real.md)."""
+    base = small()
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, stride=5),
+        model=dataclasses.replace(base.model, statistics=True, residual=True),
+        loss=LossConfig(align_weight=0),
+        train=dataclasses.replace(base.train, epochs=6, patience=0),
+    )
+
+
 def tables() -> Config:
     """A smaller model still, to train the paper's tables many times over on some 600 rooms."""
     base = small()
@@ -103,6 +115,7 @@ def highlights_small() -> Config:
 RECIPES: dict[str, Callable[[], Config]] = {
     "paper": paper,
     "small": small,
+    "live": live,
     "tables": tables,
     "highlights": highlights,
     "highlights_small": highlights_small,

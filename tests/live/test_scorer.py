@@ -70,7 +70,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
     heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
     data = dataclasses.replace(data, extra=heard)
-    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", ranked=False)
+    data = with_extra(data, table, MORE, horizon=horizon, target="ctr", scale="none")
     rooms = {}
     for s, (room_id, streamer_id, index) in enumerate(
         table.select("room_id", "streamer_id", "segment").iter_rows()
@@ -211,7 +211,7 @@ def test_statistics_of_many_segments_in_one_call_with_gaps_and_a_restored_state(
     again = later.score([left["room000"][-1]])[0]
     assert again.status == "repeated"
     # A far jump leaves nothing in the window, and old counts with the weight of their age.
-    far = changed(left["room000"][-1], index=5000)
+    far = changed(left["room000"][-1], index=2800)
     assert only(later, far).status == "scored"
 
 
@@ -237,7 +237,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
 
 
 BAD_COUNTS = {
-    "counts must be of exposures, .*, commenters, not 'coins'": {"coins": 1},
+    "counts must be of exposures, .*, commenters, .*, not 'coins'": {"coins": 1},
     "counts.likes must be a whole number from 0 to 4294967295, not -1": {"likes": -1},
     "counts.likes must be a whole number from 0 to 4294967295, not 0.5": {"likes": 0.5},
     "counts.likes must be a whole number from 0 to 4294967295, not True": {"likes": True},
@@ -420,6 +420,19 @@ BAD = {
     "streamer_id must be text, not None": {"streamer_id": None},
     "streamer_id must be 'a', as in the room's first segment, not 'b'": {"streamer_id": "b"},
 }
+
+
+@pytest.mark.parametrize("far", [2881 + 2, 2**31 - 1])
+def test_a_number_from_far_ahead_is_none_of_the_rooms(far):
+    _, rooms = make_rooms([10], gone=0.0)
+    scorer, plain = make_scorer(), make_scorer()
+    first, second, *rest = rooms["room000"]
+    for each in (scorer, plain):
+        each.score([first])
+    with pytest.raises(InputError, match="index must be at most 2880, a day after"):
+        scorer.score([changed(second, index=far)])
+    assert scorer.score([second, *rest])[-1].score == plain.score([second, *rest])[-1].score
+    assert only(scorer, changed(second, index=scorer.rooms["room000"] + 2880)).status == "scored"
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -15,10 +16,12 @@ from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.outputs import MARKER
-from contentctr.predict import files
+from contentctr.predict import clips as cutting
+from contentctr.predict import rooms
 from contentctr.predict.rooms import predict_recording
 from contentctr.report import write_report
 from contentctr.rooms.clips import Cut
+from contentctr.score.highlights import Highlight
 from videos import make_video
 from world import NAMES, World, check, make_world, sharpen
 
@@ -48,6 +51,25 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def predict(world: World, source: Path | str, out: Path | str, **options: object):  # type: ignore[no-untyped-def]
     return predict_recording(world.run, source, out, clips=True, show_progress=False, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def singles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the best segments is a highlight, whatever the curve of a tiny model looks like."""
+
+    def choose(scores, starts, ends, choice, **_):  # type: ignore[no-untyped-def]
+        best = np.argsort(-scores)[: choice.top_k].tolist()
+        return [
+            Highlight(
+                start_s=starts[i],
+                end_s=ends[i],
+                score=float(scores[i]),
+                peak_s=(starts[i] + ends[i]) / 2,
+            )
+            for i in best
+        ], ""
+
+    monkeypatch.setattr(rooms, "choose_highlights", choose)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -99,15 +121,19 @@ def test_a_room_folder_is_no_place_for_its_own_prediction(world: World, tmp_path
     assert inside == before
 
 
+@pytest.mark.usefixtures("singles")
 def test_what_a_user_adds_to_a_prediction_stays(world: World, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "p"
-    made = [p for p in predict(world, video, out).files if p.parent.name == "clips"]
+    made = [p for p in predict(world, video, out).files if p.match("clips/*.mp4")]
     assert len(made) > 1
     (out / "notes.txt").write_text("mine")
     (out / "clips" / "best.mp4").write_text("mine")
     check(predict(world, video, out, top_k=1), out, {"notes.txt"})
     left = {p.name for p in (out / "clips").iterdir()}
-    assert left == {"best.mp4", made[0].name} and (out / "notes.txt").read_text() == "mine"
+    assert (
+        left == {"best.mp4", made[0].name, made[0].with_suffix(".jpg").name}
+        and (out / "notes.txt").read_text() == "mine"
+    )
 
 
 def test_an_evaluation_or_a_report_over_other_files_is_refused(
@@ -138,27 +164,29 @@ def test_an_evaluation_or_a_report_over_other_files_is_refused(
     }
 
 
+@pytest.mark.usefixtures("singles")
 def test_a_clip_that_cannot_be_cut_costs_that_clip(
     world: World, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files.cut_clips
+    real = cutting.cut_clips
 
     def cut(video: Path, cuts: list[Cut]) -> list[tuple[float, float] | InputError]:
         lost = InputError(f"{cuts[1].out}: cannot hold the streams")
         made: list = real(video, [cuts[0], *cuts[2:]])
         return [made[0], lost, *made[1:]]
 
-    monkeypatch.setattr(files, "cut_clips", cut)
+    monkeypatch.setattr(cutting, "cut_clips", cut)
     found = predict(world, video, tmp_path / "p")
     rows = pl.read_csv(tmp_path / "p" / "highlights.csv").to_dicts()
-    clips = sorted(p.name for p in (tmp_path / "p" / "clips").iterdir())
+    clips = sorted(p.name for p in (tmp_path / "p" / "clips").glob("*.mp4"))
     assert len(rows) > 1
     assert [row["clip"] for row in rows if row["rank"] != 2] == clips
     lost = rows[1]
     assert (lost["clip"], lost["clip_start_s"], lost["clip_end_s"]) == (None, None, None)
     assert found.warnings[-1].startswith("02_") and "this clip was not cut" in found.warnings[-1]
     check(found, tmp_path / "p")  # whose prediction.json has the warnings
-    assert sorted(p.name for p in found.files if p.parent.name == "clips") == clips
+    assert sorted(p.name for p in found.files if p.match("clips/*.mp4")) == clips
+    assert not list((tmp_path / "p" / "clips").glob("02_*"))  # nor a picture without its clip
 
 
 def test_where_no_clip_can_be_cut_the_prediction_is_whole(world: World, tmp_path: Path) -> None:
@@ -173,7 +201,7 @@ def test_where_no_clip_can_be_cut_the_prediction_is_whole(world: World, tmp_path
 
 _KILLED = """
 import os, signal, sys
-from contentctr.predict import files
+from contentctr.predict import clips, rooms
 from contentctr.predict.rooms import predict_recording
 
 def cut(video, cuts):
@@ -185,7 +213,7 @@ def cut(video, cuts):
             os.kill(os.getpid(), signal.SIGKILL)
         out.write_bytes(b"cut")
 
-files.cut_clips = cut
+clips.cut_clips = cut
 predict_recording(*sys.argv[1:], clips=True, show_progress=False)
 """
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.prepare.segments import KIND_OF_COUNT, count_tail, segment_rooms
 from contentctr.rooms.grid import Grid
@@ -72,10 +73,22 @@ def test_a_room_worked_by_hand() -> None:
     assert table["gifts"].to_list() == [0, 0, 1]
     assert table["comment_count"].to_list() == [3, 1, 0]  # of the chat log, not the events
     assert table["commenters"].to_list() == [2, 1, 0]
+    for name in LATE_COMMENTS:  # in the last 5, 10 and 20 s
+        assert table[name].to_list() == [2, 0, 0]
     assert table["comments"].to_list() == ["hi\nyo", "three", ""]
     assert table["speech"].to_list() == ["good evening all", "", "bye"]
     assert table["gmv"].to_list() == [2.5, None, 3.0]
     assert table["target"].null_count() == table["split"].null_count() == 3
+
+
+def test_comments_in_the_last_parts_of_a_segment() -> None:
+    times = [0.0, 9.999, 10.0, 20.0, 25.0, 29.9, 30.0, 40.0, 42.0, 45.5]
+    chat = room(46, comments=[(t, "", "x") for t in times])
+    acts = room(46, events=[("a", t, "comment") for t in times], room_id="s")
+    for name, counts in zip(LATE_COMMENTS, ([2, 2], [3, 3], [4, 4]), strict=True):
+        # The last segment ends with the room: 16 s, of which 5, 10 and all.
+        for found in segment_rooms([chat, acts]).partition_by("room_id"):
+            assert found[name].to_list() == counts, name
 
 
 def test_what_has_no_log_is_null_and_what_is_silent_is_not() -> None:
@@ -268,10 +281,12 @@ def naive(length: Decimal, one: Room) -> list[dict[str, object]]:
             for name, kind in KIND_OF_COUNT.items():
                 row[name] = sum(e[2] == kind for e in inside)
             row["commenters"] = writers([e[0] for e in inside if e[2] == "comment"])
+            row |= late(length, end, [e[1] for e in inside if e[2] == "comment"])
         if one.comments is not None:
             texts = [c[2] for c in one.comments.rows() if start <= c[0] < end]
             row["comment_count"] = len(texts)
             row["commenters"] = writers([c[1] for c in one.comments.rows() if start <= c[0] < end])
+            row |= late(length, end, [c[0] for c in one.comments.rows() if start <= c[0] < end])
             row["comments"] = "\n".join(x.strip() for x in texts if x.strip())
         if one.speech is not None:
             row["speech"] = " ".join(
@@ -279,6 +294,14 @@ def naive(length: Decimal, one: Room) -> list[dict[str, object]]:
             )
         rows.append(row)
     return rows
+
+
+def late(length: Decimal, end: float, times: list[float]) -> dict[str, object]:
+    parts = zip(LATE_COMMENTS, (1 / 6, 1 / 3, 2 / 3), strict=True)
+    return {
+        name: sum(round(end - t, 6) <= share * float(length) for t in times)
+        for name, share in parts
+    }
 
 
 def writers(users: list[str]) -> int:

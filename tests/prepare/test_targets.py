@@ -135,6 +135,20 @@ def test_the_scale_can_be_chosen() -> None:
     )
 
 
+def test_odds_worked_by_hand() -> None:
+    values = {"mine": [1.0, 3.0, 0.0, None, 2.0, 9.0], "split": ["train"] * 4 + ["test"] * 2}
+    segments = table(values, ["a"] * 4 + ["b"] * 2)
+    # The median of 1 and 3, of the training room alone; all rooms are on one scale.
+    found = set_target(segments, "mine", "odds")["target"].to_list()
+    assert found == [1 / 3, 3 / 5, 0.0, None, 2 / 4, 9 / 11]
+    unsplit = segments.with_columns(split=pl.lit(None, pl.String))
+    assert set_target(unsplit, "mine", "odds")["target"][1] == 3 / 5.5
+    silent = segments.with_columns(mine=pl.lit(0.0))
+    assert set_target(silent, "mine", "odds")["target"].to_list() == [0.0] * 6
+    with pytest.raises(InputError, match="mine.* at least 0 .*odds, not -1"):
+        set_target(segments.with_columns(mine=pl.lit(-1.0)), "mine", "odds")
+
+
 def test_counts_and_rates_of_ours_are_ranked_even_where_none_is_above_1() -> None:
     segments = table({"comment_count": [0, 1, 1, 0]})
     for name in ("comment_count", "comment_rate"):

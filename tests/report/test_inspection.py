@@ -9,7 +9,7 @@ from PIL import Image
 
 from contentctr.errors import InputError
 from contentctr.report.coverage import draw_coverage, require_png
-from contentctr.report.inspection import describe, visible
+from contentctr.report.inspection import describe
 from contentctr.report.strip import ASCII, BLOCKS, strip_lines
 from contentctr.report.ticks import moment, tick_seconds
 from contentctr.rooms.inspection.facts import Inspection, PartFacts
@@ -69,9 +69,6 @@ def test_marks_are_few_and_round():
 
 def test_nothing_of_others_controls_the_terminal():
     evil = "a\x1b[2Jb\u202ec\nd\u2066\x07\u2028e\x85"
-    assert visible(evil) == r"a\x1b[2Jb\u202ec d\u2066\x07\u2028e\x85"
-    kept = "主播 naïve 👨\u200d👩 می\u200cخواهم"
-    assert visible(kept) == kept
     found = inspection(room_id=evil, streamer_id=evil, notes=[evil], problems=[evil])
     assert all(c.isprintable() for line in describe(found, 60) for c in line)
 

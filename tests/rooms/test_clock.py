@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from contentctr.rooms.clock import HOLE_S, KEPT_S, PICTURE, Clock
+from contentctr.rooms.clock import HOLE_S, HOLES_KEPT_S, KEPT_S, PICTURE, Clock
 
 SOUND = 1
 Stamp = tuple[int, float]
@@ -248,3 +248,12 @@ def test_no_time_is_told_before_it_is_known() -> None:
     for stream, at in steady(0.25, 3):
         clock.add(stream, at, at, 0.25)
     assert clock.offset(again) == pytest.approx(3)
+
+
+def test_holes_together_are_bounded() -> None:
+    clock, count = Clock(), int(HOLES_KEPT_S / 300) + 200
+    times(clock, [s for k in range(count) for s in steady(k * 303.0, k * 303.0 + 3)])
+    assert sum(end - begin for begin, end in clock.holes) <= HOLES_KEPT_S
+    end_s = clock.end_s(PICTURE)
+    assert end_s is not None and HOLES_KEPT_S < end_s <= HOLES_KEPT_S + 3 * count
+    assert not clock.breaks[-1].kept

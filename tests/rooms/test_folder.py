@@ -373,3 +373,13 @@ def test_names_of_columns_reach_the_readers(tmp_path: Path) -> None:
     for table, t in ((room.comments, 1.0), (room.events, 2.0), (room.columns, 3.0)):
         assert table is not None
         assert table["t"].to_list() == [t]
+
+
+def test_a_picture_of_the_far_future_makes_no_room(tmp_path: Path) -> None:
+    head = {key: value for key, value in HEAD.items() if key != "duration_s"}
+    folder = make(tmp_path / "r", head)
+    (folder / "frames").mkdir()
+    for name in ("0", "30", "1000000000"):
+        Image.new("RGB", (4, 4)).save(folder / "frames" / f"{name}.jpg")
+    with pytest.raises(InputError, match="at most 2678400 s"):
+        read_room(folder)

@@ -32,8 +32,8 @@ def make_counts(lengths, **columns):
     return table.with_columns(**{**nothing, **given})
 
 
-def found_in(table, horizon=0, target="ctr", ranked=False):
-    return table_statistics(table, horizon=horizon, target=target, ranked=ranked)
+def found_in(table, horizon=0, target="ctr", scale="none"):
+    return table_statistics(table, horizon=horizon, target=target, scale=scale)
 
 
 def of_column(row_X, column):
@@ -51,7 +51,7 @@ def mean_of(counts, half_life):
 
 def test_counts_of_the_segment_before_and_their_means_by_hand():
     counts = [4, 0, 9, None, 2, 7]
-    found = found_in(make_counts([6], comment_count=counts), horizon=0, target="ctr", ranked=False)
+    found = found_in(make_counts([6], comment_count=counts), horizon=0, target="ctr", scale="none")
     assert found.values_RX.shape == (6, WIDTH) and found.values_RX.dtype == np.float32
     assert found.has_R.tolist() == [False, True, True, True, True, True]
     assert not found.values_RX[0].any()  # the model has a learned token there
@@ -77,7 +77,7 @@ def test_the_ctr_is_that_of_all_clickers_and_viewers_as_they_weigh():
         for place, h in enumerate(HALF_LIVES):
             mean = mean_of(clickers[:j], h) / mean_of(viewers[:j], h)
             assert rates[j, 2 + place] == pytest.approx(mean, rel=1e-6)
-    ranked = found_in(make_counts([4], viewers=viewers, clickers=clickers), ranked=True)
+    ranked = found_in(make_counts([4], viewers=viewers, clickers=clickers), scale="rank")
     assert np.array_equal(ranked.values_RX, found.values_RX)
     weights = 2 ** (-np.arange(2, -1, -1) / 3)
     inside, outside = weights @ clickers[:3], weights @ (np.array(viewers) - clickers)[:3]
@@ -93,10 +93,18 @@ def test_the_ctr_is_that_of_all_clickers_and_viewers_as_they_weigh():
 @pytest.mark.parametrize("target", ["comment_rate", "comment_count"])
 def test_a_rank_starts_from_the_mean_over_that_of_all_segments_so_far(target):
     counts = [2, 2, 8, 1]
-    found = found_in(make_counts([4], comment_count=counts), horizon=0, target=target, ranked=True)
+    found = found_in(make_counts([4], comment_count=counts), horizon=0, target=target, scale="rank")
     assert np.isnan(found.mean_logit_R[0]) and found.mean_logit_R[1] == found.mean_logit_R[2] == 0
     expected = math.log((mean_of(counts[:3], 3) + 0.5) / (4 + 0.5))
     assert found.mean_logit_R[3] == pytest.approx(expected, rel=1e-6)
+
+
+def test_odds_start_from_the_logarithm_of_the_mean():
+    counts = [2, 2, 8, 1]
+    found = found_in(make_counts([4], comment_count=counts), target="comment_rate", scale="odds")
+    assert np.isnan(found.mean_logit_R[0])
+    expected = [math.log(mean_of(counts[:j], 3) + 0.5) for j in (1, 2, 3)]
+    assert found.mean_logit_R[1:] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_target_that_is_known_only_later_has_no_mean():
@@ -161,7 +169,7 @@ def test_segment_by_segment_is_the_table(horizon):
         told = {name: row[name] for name in COLUMNS if row[name] is not None}
         after_RAC = advance(state_RAC, counts_row(told)[None])
         seen_RAC = after_RAC if horizon else state_RAC
-        found = statistics(seen_RAC, np.array([row["segment"] + horizon]), "ctr", ranked=False)
+        found = statistics(seen_RAC, np.array([row["segment"] + horizon]), "ctr", scale="none")
         assert found.values_RX[0] == pytest.approx(expected.values_RX[k], rel=1e-6)
         assert found.has_R[0] == expected.has_R[k]
         state_RAC = after_RAC

@@ -154,7 +154,7 @@ def make_segments(
         horizon=horizon,
     )
     return with_extra(
-        data, table, model or ModelConfig(), horizon=horizon, target="ctr", ranked=False
+        data, table, model or ModelConfig(), horizon=horizon, target="ctr", scale="none"
     )
 
 

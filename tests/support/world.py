@@ -16,7 +16,6 @@ from contentctr.predict.rooms import Prediction
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.report.figures import clock
 from contentctr.score import checkpoint as checkpoints
-from contentctr.score.highlights import highlight_mask
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_room_folders
 from contentctr.store.rooms import PreparedRooms
@@ -24,7 +23,7 @@ from contentctr.train.loop import train_model
 from tiny_models import make_tiny_bert, make_tiny_swin
 from training import with_train
 
-NAMES = {"curve.csv", "curve.png", "highlights.csv", "prediction.json"}
+NAMES = {"curve.csv", "curve.png", "highlights.csv", "index.html", "prediction.json"}
 
 
 ROOMS = SimulatorConfig(
@@ -80,7 +79,9 @@ def check(found: Prediction, out: Path, more: set[str] = frozenset()) -> pl.Data
     np.testing.assert_allclose(scores, found.curve["score"].to_numpy(), rtol=1e-6)
     assert ((scores > 0) & (scores < 1)).all()
     assert curve["segment"].to_list() == list(range(curve.height))
-    assert curve["highlight"].to_list() == highlight_mask(found.curve["score"]).tolist()
+    middles = ((curve["start_s"] + curve["end_s"]) / 2).to_list()
+    inside = [any(h.start_s <= t < h.end_s for h in found.highlights) for t in middles]
+    assert curve["highlight"].to_list() == inside
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
     rows = pl.read_csv(out / "highlights.csv").to_dicts()
     assert len(rows) == len(found.highlights)
@@ -88,11 +89,17 @@ def check(found: Prediction, out: Path, more: set[str] = frozenset()) -> pl.Data
         assert row["rank"] == rank and row["score"] == pytest.approx(h.score)
         assert (row["start_s"], row["end_s"]) == (h.start_s, h.end_s)
         assert (row["start"], row["end"]) == (clock(h.start_s), clock(h.end_s))
-        inside = curve.filter((pl.col("start_s") >= h.start_s) & (pl.col("end_s") <= h.end_s))
-        marked = inside["highlight"].to_list()
-        assert marked[0] and marked[-1] and sum(marked) >= len(marked) / 2
-        assert inside["score"].mean() == pytest.approx(h.score)
+        peak = curve.filter((pl.col("start_s") < h.peak_s) & (pl.col("end_s") > h.peak_s))
+        assert h.start_s <= peak["start_s"].item() and peak["end_s"].item() <= h.end_s
+        assert peak["score"].item() == pytest.approx(h.score) and row["peak_s"] == h.peak_s
+    if found.highlights:
+        assert found.highlights[0].score == pytest.approx(curve["score"].max())
     facts = json.loads((out / "prediction.json").read_text())
     assert facts["warnings"] == found.warnings and facts["target"] == "ctr"
-    assert facts["trained_on_simulated"] is True
+    assert facts["trained_on_simulated"] is True and facts["kind"] == "model"
+    assert facts["run"] == facts["checkpoint"] and facts["verdict"] == found.verdict
+    told = [(h["rank"], h["start_s"], h["end_s"], h["peak_s"]) for h in facts["highlights"]]
+    assert told == [
+        (rank, h.start_s, h.end_s, h.peak_s) for rank, h in enumerate(found.highlights, 1)
+    ]
     return curve

@@ -21,9 +21,11 @@ from contentctr.cli import (
     simulate,
     tuning,
     watch,
+    worker,
 )
 from contentctr.cli import inspect as inspections
 from contentctr.errors import InputError
+from contentctr.printing import safe, say
 
 WAY = (
     *(
@@ -41,7 +43,17 @@ WAY = (
         "report",
         "predict",
     ),
-    *("highlights", "serve", "worker", "watch", "abtest", "abtest-replay", "reproduce", "demo"),
+    *(
+        "highlights",
+        "serve",
+        "worker",
+        "rejected",
+        "watch",
+        "abtest",
+        "abtest-replay",
+        "reproduce",
+        "demo",
+    ),
 )
 """The commands in the order of the data's way, as --help lists them."""
 
@@ -85,9 +97,11 @@ _prepare = typer.Typer(
     help="Cut raw rooms into segments with texts, counts, CTR and a split.",
 )
 _pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
+_rejected = typer.Typer(**_SETTINGS, help="Segments that stream workers put aside.")
 app.add_typer(_simulate, name="simulate")
 app.add_typer(_prepare, name="prepare")
 app.add_typer(_pretrain, name="pretrain")
+app.add_typer(_rejected, name="rejected")
 
 _simulate.command("rooms")(simulate.simulate_rooms)
 _simulate.command("features")(simulate.simulate_features)
@@ -109,9 +123,11 @@ app.command()(tuning.runs)
 app.command()(models.evaluate)
 app.command()(models.report)
 app.command()(models.predict)
-app.command("highlights")(highlights.pick)
+app.command()(highlights.highlights)
 app.command()(live.serve)
-app.command()(live.worker)
+app.command()(worker.worker)
+_rejected.command("list")(worker.list_rejected)
+_rejected.command("replay")(worker.replay_rejected)
 app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
@@ -124,7 +140,7 @@ def _main(
     version: Annotated[bool, typer.Option("--version", help="Say the version.")] = False,
 ) -> None:
     if version:
-        print(f"contentctr {__version__}")
+        say(f"contentctr {__version__}", result=True)
         raise typer.Exit
 
 
@@ -133,5 +149,5 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(safe(f"error: {error}"))
         sys.exit(2)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from contentctr.cli.common import Out, print_table, print_warnings
+from contentctr.printing import say
 
 
 def abtest(
@@ -83,4 +84,4 @@ def _analyse(logs: Path, out: Path, **options: Any) -> None:
         print_warnings(["sample-ratio mismatch: trust no effect below"])
     label = " (simulated)" if found["simulated"] else ""
     print_table(f"Effects against {found['control']}{label}", effect_lines(found))
-    print(f"report: {write_abtest_report(out)}")
+    say(f"report: {write_abtest_report(out)}", result=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from contentctr.cli.common import Out, Words
+from contentctr.printing import say
 from contentctr.reproduce.plan import ITEMS, TASKS
 
 _ITEMS = "; ".join(
@@ -37,9 +37,9 @@ def reproduce(
     try:
         page = run(what, data, out, recipe=recipe, settings=settings or [], seeds=seeds, jobs=jobs)
     except FailedRunsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt as stopped:
-        print(f"interrupted: {stopped}; the same command goes on", file=sys.stderr)
+        say(f"interrupted: {stopped}; the same command goes on")
         raise typer.Exit(130) from None
-    print(f"page: {page}")
+    say(f"page: {page}", result=True)

@@ -12,6 +12,7 @@ import typer
 
 from contentctr.cli.common import Columns, StartedAt, column_names, start_time
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 _LABELS = 26
 """Characters of a line that the strip of coverage leaves to what stands beside it."""
@@ -37,7 +38,7 @@ def inspect(
     ] = None,
 ) -> None:
     """What is understood of recordings, chats and logs: clock, parts, what is left out, shift."""
-    from contentctr.report.inspection import describe, visible
+    from contentctr.report.inspection import describe
     from contentctr.rooms.inspection.facts import as_json as facts
     from contentctr.rooms.inspection.inspect import Given, find_inputs
     from contentctr.rooms.inspection.inspect import inspect as run
@@ -59,7 +60,7 @@ def inspect(
         found.append(one)
         if not as_json:
             lines = describe(one, cells, unicode=_is_unicode())
-            print("\n".join(_encodable(line) for line in lines), end="\n\n", flush=True)
+            say("\n".join([*lines, ""]), result=True)
     if as_json:
         print(json.dumps({"inputs": [facts(one) for one in found]}, indent=2, allow_nan=False))
     if out is not None:
@@ -67,7 +68,7 @@ def inspect(
 
         drawn = draw_coverage(found, out)
         note = str(out) if drawn else "nothing has a time: no picture was drawn"
-        print(_encodable(visible(note)), file=sys.stderr if as_json else sys.stdout)
+        say(note, result=not as_json)
     if not any(one.is_read for one in found):
         raise typer.Exit(2)
 
@@ -91,9 +92,3 @@ def _cells() -> int:
 
 def _is_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-
-
-def _encodable(line: str) -> str:
-    """The line with escapes for what standard output cannot take."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return line.encode(encoding, "backslashreplace").decode(encoding)

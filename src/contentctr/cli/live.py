@@ -1,47 +1,68 @@
-"""Live rooms: the service and the stream worker."""
+"""Live rooms: the service."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contentctr.cli.common import Device, device_name, print_warnings
+from contentctr.cli.common import Device, device_name, print_warnings, require_extra
 from contentctr.cli.common import Engine as InferenceEngine
+from contentctr.cli.worker import (
+    Checkpoint,
+    Forget,
+    Partitions,
+    Prefix,
+    Redis,
+    RedisFile,
+    answered,
+    redis_client,
+    redis_url,
+)
 from contentctr.errors import InputError
-from contentctr.extras import require_installed
+from contentctr.files import read_secret
+from contentctr.printing import say
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.redis.backend import RedisBackend
+    from contentctr.live.service.settings import ServiceSettings
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
-_Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")]
-_Redis = Annotated[str, typer.Option("--redis", help="redis://HOST:PORT/DATABASE")]
-_Partitions = Annotated[
-    int | None, typer.Option(min=1, help="Of a new Redis: workers at once. \\[default: 16]")
-]
-_Prefix = Annotated[str, typer.Option(help="Of all keys in Redis.")]
-_Forget = Annotated[float, typer.Option(min=0.1, help="Seconds of silence that end a room.")]
 
 
 def serve(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     encode: Annotated[
         bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
     ] = False,
-    redis: Annotated[
-        str | None, typer.Option(help="Rooms in Redis, scored by workers. \\[default: here]")
-    ] = None,
-    partitions: _Partitions = None,
-    prefix: _Prefix = "contentctr",
+    redis: Redis = None,
+    redis_file: RedisFile = None,
+    partitions: Partitions = None,
+    prefix: Prefix = "contentctr",
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"Its text is the API key. \\[default: ${KEY_VARIABLE}]")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Keys with roles: lines ROLE NAME KEY; may change.")
+    ] = None,
+    rooms_per_key: Annotated[
+        int | None, typer.Option(min=1, help="Rooms of a key of --keys. \\[default: a quarter]")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let other machines in without any key.")
+    ] = False,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address whose X-Forwarded-For is believed.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Names in the header Host. \\[default: any]")
     ] = None,
     max_rooms: Annotated[int, typer.Option(min=1, help="Live rooms at once.")] = 4096,
     batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
@@ -51,21 +72,43 @@ def serve(
     ] = None,
     rate: Annotated[float, typer.Option(min=0, help="Requests/s of one address; 0: any.")] = 1000.0,
     max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4 * 2**20,
+    max_connections: Annotated[int, typer.Option(min=2, help="Connections at once.")] = 2000,
     max_listeners: Annotated[int, typer.Option(min=1, help="Open event streams.")] = 256,
-    forget_after: _Forget = 600.0,
+    access_log: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of requests logged, as JSON, to stderr.")
+    ] = 0.0,
+    forget_after: Forget = 600.0,
     device: Device = "cpu",
     engine: InferenceEngine = "auto",
 ) -> None:
-    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
+    """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /.
+
+    With a Redis, rooms are there and workers score them; without one, all is done here.
+    """
     require_extra()
     from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
+    from contentctr.live.service.connections import ConnectionLimits
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
 
+    settings = ServiceSettings(
+        api_key=_api_key(api_key_file),
+        keys_file=keys,
+        rooms_per_key=rooms_per_key or max(1, max_rooms // 4),
+        allowed_hosts=tuple(allowed_host or ()),
+        rate=rate,
+        burst=max(1.0, 2 * rate),
+        max_body=max_body,
+        max_encoding=min(queue_size or 64, 1000),
+        max_listeners=max_listeners,
+        access_log=access_log,
+    )
+    _require_key(host, settings, insecure)
+    url = redis_url(redis, redis_file)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
     # With Redis it only checks segments and describes the model.
@@ -75,7 +118,7 @@ def serve(
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
-    if redis is None:
+    if url is None:
         backend = LocalBackend(
             scorer,
             encoder=encoder,
@@ -84,61 +127,17 @@ def serve(
             forget_after_s=forget_after,
         )
     else:
-        backend = _redis_backend(redis, prefix, partitions, scorer, encoder, queue_size or 10_000)
-    settings = ServiceSettings(
-        api_key=_api_key(api_key_file),
-        rate=rate,
-        burst=max(1.0, 2 * rate),
-        max_body=max_body,
-        max_listeners=max_listeners,
-    )
+        queue = queue_size or 10_000
+        backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
     make_server(
         create_app(backend, scorer, settings, encoder=encoder),
         backend,
         host=host,
         port=port,
-        report=lambda url: print(f"serving {found.folder} on {url}", flush=True),
+        limits=ConnectionLimits(total=max_connections),
+        trusted_proxies=trusted_proxy or (),
+        report=lambda url: say(f"serving {found.folder} on {url}", result=True),
     ).run()
-
-
-def worker(
-    checkpoint: _Checkpoint,
-    redis: _Redis,
-    partitions: _Partitions = None,
-    prefix: _Prefix = "contentctr",
-    max_rooms: Annotated[int, typer.Option(min=1, help="Rooms kept in memory.")] = 4096,
-    batch_size: Annotated[int, typer.Option(min=1, help="Segments scored at once.")] = 64,
-    lease: Annotated[
-        float, typer.Option(min=1, help="Seconds after which a silent worker is given up.")
-    ] = 10.0,
-    forget_after: _Forget = 600.0,
-    device: Device = "cpu",
-) -> None:
-    """Score segments from Redis streams; any number of workers share them."""
-    require_extra()
-    from redis.exceptions import RedisError
-
-    from contentctr.live.engine import Engine
-    from contentctr.live.redis.messages import Keys, connect
-    from contentctr.live.redis.worker import Worker
-    from contentctr.progress import stop_signals
-
-    engine = Engine.from_checkpoint(
-        checkpoint, max_rooms=max_rooms, batch_size=batch_size, device=device_name(device)
-    )
-    with stop_signals() as caught:
-        try:
-            stream_worker = Worker(
-                connect(redis),
-                engine,
-                keys=Keys(prefix),
-                partitions=partitions,
-                lease_s=lease,
-                forget_after_s=forget_after,
-            )
-        except RedisError as error:
-            raise InputError(f"--redis {redis}: does not answer ({error})") from None
-        stream_worker.run(lambda: caught)
 
 
 def _redis_backend(
@@ -148,45 +147,58 @@ def _redis_backend(
     engine: Engine,
     encoder: LiveEncoder | None,
     queue_size: int,
+    forget_after_s: float,
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
-    from redis.exceptions import RedisError
-
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys, connect
+    from contentctr.live.redis.messages import Keys
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
             "--encode with --redis: the model reads earlier comments (comment_lag "
             f"{engine.spec.comment_lag}), which services do not share; post features"
         )
-    try:
-        return RedisBackend(
-            connect(url),
+    client = redis_client(url)
+    return answered(
+        lambda: RedisBackend(
+            client,
             horizon=engine.config.data.horizon,
             keys=Keys(prefix),
             partitions=partitions,
             encoder=encoder,
             queue_size=queue_size,
             max_rooms=engine.scorer.max_rooms,
+            forget_after_s=forget_after_s,
         )
-    except RedisError as error:
-        raise InputError(f"--redis {url}: does not answer ({error})") from None
+    )
 
 
 def _api_key(path: Path | None) -> str | None:
+    from contentctr.live.service.keys import require_key
+
+    found = _secret(path, KEY_VARIABLE)
+    return None if found is None else require_key(*found)
+
+
+def _secret(path: Path | None, variable: str) -> tuple[str, str] | None:
+    """A secret and the name of its place: a file, or else a variable that is set, if to nothing."""
     if path is None:
-        return os.environ.get(KEY_VARIABLE) or None
+        # Set but empty is a mistake of a script, never the wish for a service without a key.
+        text = os.environ.get(variable)
+        return None if text is None else (text, f"${variable}")
+    return read_secret(path, "the API key"), str(path)
+
+
+def _require_key(host: str, settings: ServiceSettings, insecure: bool) -> None:
+    """Stop before other machines could do anything that they like."""
+    if insecure or settings.api_key is not None or settings.keys_file is not None:
+        return
     try:
-        key = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error})") from None
-    if not key:
-        raise InputError(f"{path}: must hold the API key, and is empty")
-    return key
-
-
-def require_extra() -> None:
-    """Raises InputError where the extra `live` is not installed."""
-    for name in ("fastapi", "httpx", "uvicorn", "redis", "prometheus_client"):
-        require_installed(name, "live")
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise InputError(
+            f"--host {host}: other machines could do anything without a key: give --keys or "
+            f"--api-key-file (or ${KEY_VARIABLE}), or --insecure if that is wanted"
+        )

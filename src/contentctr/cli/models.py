@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from contentctr.batch import DataSpec
 from contentctr.cli.common import (
     Asr,
+    Clips,
     Columns,
     Device,
     Engine,
+    Exact,
+    Export,
     Language,
+    Length,
+    MaxLength,
+    MinLength,
     Out,
+    Pad,
     Ray,
+    Reel,
     Resume,
     StartedAt,
+    Top,
+    Vertical,
     Words,
     column_names,
     device_name,
+    editing_of,
+    highlight_choice,
     print_prediction,
     print_table,
     print_warnings,
@@ -29,6 +41,7 @@ from contentctr.cli.common import (
 )
 from contentctr.config import Config, override
 from contentctr.errors import InputError
+from contentctr.printing import say
 from contentctr.recipes import RECIPES, recipe
 
 
@@ -92,8 +105,8 @@ def train(
             track=track or (),
         )
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
-    print(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside")
-    print(f"best checkpoint: {best}")
+    say(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside", result=True)
+    say(f"best checkpoint: {best}", result=True)
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
@@ -154,8 +167,8 @@ def evaluate(
     print_warnings(metrics.get("warnings", []))
     print_table(*headline(metrics))
     if verdict(metrics):
-        print(verdict(metrics))
-    print(f"report: {page}")
+        say(verdict(metrics), result=True)
+    say(f"report: {page}", result=True)
 
 
 def report(
@@ -165,12 +178,18 @@ def report(
     """Write the report page again, from the saved files of an evaluation."""
     from contentctr.report import write_report
 
-    print(f"report: {write_report(evaluation, max_rooms=max_rooms)}")
+    say(f"report: {write_report(evaluation, max_rooms=max_rooms)}", result=True)
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
-    source: Annotated[Path, typer.Argument(help="Room folder or video file.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[RUN] RECORDING",
+            help="Checkpoint or run folder, and room folder or video file; without a run the rule "
+            "of `highlights` scores.",
+        ),
+    ],
     out: Out,
     comments: Annotated[Path | None, typer.Option(help="Chat log of the video.")] = None,
     speech: Annotated[Path | None, typer.Option(help="Subtitles of the video.")] = None,
@@ -180,28 +199,49 @@ def predict(
     language: Language = None,
     started_at: StartedAt = None,
     columns: Columns = None,
-    top: Annotated[int, typer.Option(help="Highlights at most.")] = 5,
-    clips: Annotated[bool, typer.Option("--clips", help="Cut the highlights out.")] = False,
+    top: Top = 5,
+    min_length: MinLength = None,
+    max_length: MaxLength = None,
+    length: Length = "",
+    clips: Clips = False,
+    exact: Exact = False,
+    vertical: Vertical = False,
+    reel: Reel = False,
+    pad: Pad = 0.0,
+    export: Export = None,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
     """From a recording to its CTR curve and highlights."""
+    if len(inputs) > 2:
+        raise InputError(f"predict takes a run and a recording, not {len(inputs)} paths")
+    shared: dict[str, Any] = {
+        "comments": comments,
+        "speech": speech,
+        "events": events,
+        "streamer_id": streamer,
+        "started_at": start_time(started_at),
+        "names": column_names(columns),
+        "choice": highlight_choice(top, None, min_length, max_length, length),
+        "editing": editing_of(clips, exact, vertical, reel, pad, export),
+    }
+    if len(inputs) == 1:
+        if asr is not None or language is not None:
+            raise InputError("--asr and --language go with a run")
+        from contentctr.predict.by_rule import highlight_recording
+
+        print_prediction(highlight_recording(inputs[0], out, **shared), "score")
+        return
     from contentctr.predict.rooms import predict_recording as run
 
+    checkpoint, recording = inputs
     found = run(
         checkpoint,
-        source,
+        recording,
         out,
-        comments=comments,
-        speech=speech,
-        events=events,
-        streamer_id=streamer,
-        started_at=start_time(started_at),
-        names=column_names(columns),
+        **shared,
         asr=asr,
         language=language,
-        top_k=top,
-        clips=clips,
         device=device_name(device),
         engine=engine,
     )
@@ -228,7 +268,8 @@ def demo(
     if live:
         import os
 
-        from contentctr.cli.live import KEY_VARIABLE, require_extra
+        from contentctr.cli.common import require_extra
+        from contentctr.cli.live import KEY_VARIABLE
 
         require_extra()
         from contentctr.demo.live import demo_live

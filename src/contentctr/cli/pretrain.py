@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from contentctr.cli.common import Out, Resume, Words, print_table, print_warnings, training_exits
+from contentctr.printing import say
 
 Base = Annotated[
     str | None, typer.Option(help="What to start from: a hub name, a local folder, or embedded.")
@@ -116,7 +117,7 @@ def vision(
 def _pretrain(option: str, work: Callable[[], Path]) -> None:
     with training_exits():
         folder = work()
-    print(f"encoder: {folder} (contentctr encode DATA --{option} {folder})")
+    say(f"encoder: {folder} (contentctr encode DATA --{option} {folder})", result=True)
 
 
 def _values(settings: list[str] | None) -> dict[str, str]:

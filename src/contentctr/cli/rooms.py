@@ -21,6 +21,7 @@ from contentctr.cli.common import (
     print_warnings,
 )
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 Target = Annotated[
     str,
@@ -31,9 +32,10 @@ Target = Annotated[
 ]
 
 Scale = Annotated[
-    Literal["none", "rank", "minmax"] | None,
+    Literal["none", "rank", "minmax", "odds"] | None,
     typer.Option(
-        help="Bring the target to \\[0, 1] inside each room: by rank, by minmax, or not at all. "
+        help="Bring the target to \\[0, 1]: inside each room by rank or by minmax, for all rooms "
+        "alike as odds (counts and rates), or not at all. "
         "\\[default: none for what lies there, else rank]"
     ),
 ]
@@ -100,7 +102,7 @@ def prepare_rooms(
     )
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
-    print(f"speech: {manifest['speech_source']}")
+    say(f"speech: {manifest['speech_source']}", result=True)
     print_table(f"Prepared in {out}", manifest["counts"])
 
 

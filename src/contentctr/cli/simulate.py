@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 Out = Annotated[Path, typer.Argument(help="Folder to write to.")]
 Rooms = Annotated[int, typer.Option(help="Rooms.")]
@@ -38,7 +39,10 @@ def simulate_rooms(
         seed=seed,
     )
     write_room_folders(config, out)
-    print(f"{rooms} simulated rooms in {out}; next: contentctr prepare rooms {out} PREPARED")
+    say(
+        f"{rooms} simulated rooms in {out}; next: contentctr prepare rooms {out} PREPARED",
+        result=True,
+    )
 
 
 def simulate_features(
@@ -62,7 +66,7 @@ def simulate_features(
         seed=seed,
     )
     write_features(config, out, test=test)
-    print(f"{rooms} simulated rooms in {out}, prepared and encoded")
+    say(f"{rooms} simulated rooms in {out}, prepared and encoded", result=True)
 
 
 def simulate_logs(
@@ -75,7 +79,7 @@ def simulate_logs(
     from contentctr.simulate.watch_logs import WatchConfig, write_watch_logs
 
     write_watch_logs(WatchConfig(num_users=users, num_streamers=streamers, seed=seed), out)
-    print(f"simulated watch logs of {users} users in {out}")
+    say(f"simulated watch logs of {users} users in {out}", result=True)
 
 
 def simulate_personal(
@@ -103,7 +107,7 @@ def simulate_personal(
             seed=seed,
         )
         write_personal_features(simulation, out)
-        print(f"{simulation.num_users} simulated users in {out}, prepared and encoded")
+        say(f"{simulation.num_users} simulated users in {out}, prepared and encoded", result=True)
         return
     if test is not None:
         raise InputError("simulate personal: --test goes with --features; videos have no split yet")
@@ -111,7 +115,8 @@ def simulate_personal(
 
     count = DEFAULTS.num_users if users is None else users
     csv = write_videos(dataclasses.replace(DEFAULTS, num_users=count, seed=seed), out)
-    print(
+    say(
         f"{count} simulated users in {out}; next: contentctr prepare phd {csv} "
-        f"{out / VIDEOS_DIR} PREPARED"
+        f"{out / VIDEOS_DIR} PREPARED",
+        result=True,
     )

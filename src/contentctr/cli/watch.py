@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -25,10 +24,12 @@ from contentctr.cli.common import (
     column_names,
     device_name,
     print_warnings,
+    require_extra,
     start_time,
 )
-from contentctr.cli.live import KEY_VARIABLE, require_extra
+from contentctr.cli.live import KEY_VARIABLE
 from contentctr.errors import InputError
+from contentctr.printing import say
 
 if TYPE_CHECKING:
     from contentctr.batch import DataSpec
@@ -114,9 +115,9 @@ def watch(
     outcomes = _Outcomes(room, out)
     chat, words = None, None
     if parts.comments is not None:
-        chat = GrowingLog(parts.comments, "comments", axis=axis, names=names, report=_say)
+        chat = GrowingLog(parts.comments, "comments", axis=axis, names=names, report=say)
     if parts.speech is not None:
-        words = GrowingLog(parts.speech, "speech", report=_say)
+        words = GrowingLog(parts.speech, "speech", report=say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
     if parts.speech is not None:
         print_warnings(found.speech_warnings(made_from(parts.speech) or FILES))
@@ -124,7 +125,7 @@ def watch(
     choice = Choice(asr=asr if parts.speech is None else NONE, language=language, device=place)
     choice = choice_for(found.spec.speech_source, choice)
     with stop_signals() as caught:
-        waiting = Waiting(idle_s=idle, stopped=lambda: caught, report=_say)
+        waiting = Waiting(idle_s=idle, stopped=lambda: caught, report=say)
         listener = _listener(found, choice, waiting)
         watched = WatchedRoom(
             parts.source,
@@ -151,9 +152,9 @@ def watch(
             if watched.count or caught:
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
-                _say(f"its sound was not heard: {choice.lacks}")
+                say(f"its sound was not heard: {choice.lacks}")
             if listener is not None and listener.skipped:
-                _say(
+                say(
                     f"speech of {listener.skipped} of {watched.count} segments was skipped: this "
                     "machine is too slow for it (a smaller --asr, or none)"
                 )
@@ -172,7 +173,7 @@ def _listener(checkpoint: Checkpoint, choice: Choice, waiting: Waiting) -> Liste
     def load() -> Recogniser:
         recogniser = named or choice.load()
         source = source_of(recogniser)
-        _say(f"speech: {source}")
+        say(f"speech: {source}")
         print_warnings(checkpoint.speech_warnings(source))
         return recogniser
 
@@ -250,7 +251,7 @@ def _scoring(
         outbox = Outbox(
             client,
             window_len=checkpoint.config.data.window_len,
-            report=_say,
+            report=say,
             away_s=away_s,
             stopped=lambda: caught,
         )
@@ -264,12 +265,8 @@ def _scoring(
         scorer.close()
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _end(error: Exception, code: int) -> None:
-    _say(f"error: {error}")
+    say(f"error: {error}")
     raise typer.Exit(code)
 
 
@@ -313,7 +310,7 @@ class _Outcomes:
         self._by_status[status] = self._by_status.get(status, 0) + 1
         span = f"{clock(outcome['start_s'])}-{clock(outcome['end_s'])}"
         score = "-" if outcome["score"] is None else f"{outcome['score']:.4f}"
-        print(f"{span}  {score}{' (simulated)' * self.simulated}  {status}", flush=True)
+        say(f"{span}  {score}{' (simulated)' * self.simulated}  {status}", result=True)
         if self._out is not None:
             with self._out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"room_id": self._room_id, **outcome}) + "\n")
@@ -323,7 +320,7 @@ class _Outcomes:
         from contentctr.score.highlights import clock
 
         counts = ", ".join(f"{n} {status}" for status, n in sorted(self._by_status.items()))
-        _say(
+        say(
             f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}: "
             f"{count} segment{'s' * (count != 1)}" + (f" ({counts})" if counts else "")
         )

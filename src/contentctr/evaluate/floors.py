@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.config import LATE_COMMENTS
 from contentctr.prepare.targets import raw_target
 from contentctr.store.statistics import COLUMNS, HALF_LIVES, table_statistics
 
@@ -172,8 +173,11 @@ def _known(segments: pl.DataFrame, what: Measured) -> Floats:
         pl.col("raw").shift(1).over("room_id").alias("before"),
         *(earlier_mean(pl.col("raw"), life).alias(f"mean_{life}") for life in HALF_LIVES),
     )
-    ranked = what.scale != "none"
-    counted_SX = table_statistics(segments, horizon=0, target=what.target, ranked=ranked).values_RX
+    # The floor is of whole segments: what parts of one tell beyond it is the model's to show.
+    counted = segments.with_columns(pl.lit(None, pl.UInt32).alias(name) for name in LATE_COMMENTS)
+    counted_SX = table_statistics(
+        counted, horizon=0, target=what.target, scale=what.scale
+    ).values_RX
     return np.concatenate([counted_SX, means.to_numpy()], axis=1)
 
 

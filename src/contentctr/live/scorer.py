@@ -7,7 +7,7 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
 
 - first: a room begins with the first segment that is seen, whatever its number.
 - missing: where a number is skipped, the skipped segments are taken as segments without frames,
-  speech and comments. They have no score.
+  speech and comments. They have no score. More than MAX_GAP_S of them are refused.
 - repeated: a segment that was scored is not scored again; its score is given once more, whatever
   it holds now, as long as it is among the room's last n.
 - counts: a model with statistics reads what was counted in a room's earlier segments, which are
@@ -34,7 +34,14 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
-from contentctr.live.scorer_segments import LiveSegment, Scored, Status, as_batch, check_segments
+from contentctr.live.scorer_segments import (
+    MAX_GAP_S,
+    LiveSegment,
+    Scored,
+    Status,
+    as_batch,
+    check_segments,
+)
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
 from contentctr.models.contentctr import ContentCTR
@@ -156,7 +163,7 @@ class RoomScorer:
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
-            LiveStatistics(max_rooms, self.horizon, spec.target, ranked=spec.target_is_ranked)
+            LiveStatistics(max_rooms, self.horizon, spec.target, spec.target_scale)
             if reads_counts
             else None
         )
@@ -193,8 +200,9 @@ class RoomScorer:
             What became of each, in the order given.
 
         Raises:
-            InputError: a segment is not what the model takes, its streamer is not the room's, or
-                there would be more than `max_rooms`. Then nothing has changed.
+            InputError: a segment is not what the model takes, its streamer is not the room's, it
+                lies too far after the room's last, or there would be more than `max_rooms`. Then
+                nothing has changed.
         """
         check_segments(segments, self._spec)
         plan = self._plan(segments)
@@ -215,6 +223,7 @@ class RoomScorer:
             room = self._room(segment, plan.new_rooms)
             last, twin = ahead.get(segment.room_id, (room.last, -1))
             if index > last:
+                self._require_near(segment, last)
                 # No window reaches further back than n - 1 segments.
                 for missing in range(max(last + 1, index - self.window_len + 1), index):
                     plan.add(room, missing, None, None)
@@ -232,6 +241,14 @@ class RoomScorer:
                 f"(max_rooms), not {count}; forget those that have ended"
             )
         return plan
+
+    def _require_near(self, segment: LiveSegment, last: int) -> None:
+        most = last + max(1, int(MAX_GAP_S / self._spec.segment_seconds))
+        if segment.index > most:
+            raise InputError(
+                f"room {segment.room_id!r}, segment {segment.index}: index must be at most {most}, "
+                f"a day after the room's last, {last}; end the room first, if it begins anew"
+            )
 
     def _room(self, segment: LiveSegment, new_rooms: dict[str, _Room]) -> _Room:
         """The segment's room, which may be a new one."""

@@ -17,6 +17,9 @@ from contentctr.store.statistics import COLUMNS, MAX_COUNT
 Status = Literal["scored", "repeated", "late"]
 MAX_INDEX = 2**31 - 1
 """Largest number of a segment in its room."""
+MAX_GAP_S = 86_400.0
+"""A segment this long after its room's last one is not of that room: believed, one wrong number
+would make every right one that follows late."""
 MAX_FEATURE = 65504.0
 """Largest size of a feature, float16's: features are stored so, and no model saw a larger one."""
 

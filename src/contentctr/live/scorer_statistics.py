@@ -59,12 +59,12 @@ class LiveStatistics:
         slots: rooms at once.
         horizon: 1: a segment's own counts are known when the next one is predicted.
         target: what is predicted.
-        ranked: whether that is mapped to [0, 1] inside each room.
+        scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
 
-    def __init__(self, slots: int, horizon: int, target: str, *, ranked: bool) -> None:
+    def __init__(self, slots: int, horizon: int, target: str, scale: str) -> None:
         self.ring = Ring(slots, 1, STATE_SHAPE, dtype=torch.float64)
-        self._horizon, self._target, self._ranked = horizon, target, ranked
+        self._horizon, self._target, self._scale = horizon, target, scale
 
     def state(self, slot: int) -> Floats:
         """A room's state; a copy, so that nothing changes before `keep`."""
@@ -87,7 +87,7 @@ class LiveStatistics:
             after_RAC if self._horizon else before_RAC,
             np.array([room.index + self._horizon for room in rooms]),
             self._target,
-            ranked=self._ranked,
+            scale=self._scale,
         )
         return [
             Followed(

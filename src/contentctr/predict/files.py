@@ -1,30 +1,59 @@
 """The files of a prediction: the curve and its picture, the highlights and their clips.
 
-Recordings and users' videos share them, and what is asked and told of both.
+Recordings and users' videos share them, by a model or by the rule without one. What OUT holds:
+
+- `curve.csv`, a row a segment (5 s by the rule, else the model's; a frame of a user's video):
+  `segment` (or `frame`), `start_s`, `end_s`, `score` (empty where there is none), `highlight`,
+  `ctr` and `viewers` where the recording has events, and one column a part of the rule, 0 to 1:
+  `part_chat`, `part_words`, `part_laughter`, `part_loudness`, `part_scenes`, `part_speech`. A part
+  that the recording does not have is an empty column; users' videos have none of these columns.
+- `highlights.csv`, a row a highlight, best first: `rank`, `start`, `end` (clock), `start_s`,
+  `end_s`, `peak_s`, `score` (of the peak), `reasons` (plain words, "; " between them), `clip`,
+  `clip_start_s`, `clip_end_s`.
+- `prediction.json`: `kind` ("rule" or "model"), `run` (its folder; null by the rule), `recording`
+  (as it was given), `video` (the file that can be played; null where there is none), `duration_s`,
+  `label` (what must stand beside every number, "" if nothing must), `settings` (an object),
+  `verdict` (why there are few highlights or none; "" where all is well), `parts` (a list of
+  {part, column, title, text}: those that the recording has), `highlights` (a list of {rank,
+  start_s, end_s, peak_s, score, clip, reasons}, reasons being a list of {part, score, text},
+  strongest first), `warnings`, and facts of the recording and of the run.
+- `index.html`, the page; `curve.png`; with clips `clips/*` and a picture of each peak; and, where
+  they are wanted, a reel and `export/*` (docs/editing.md).
+
+All times are seconds from the recording's start.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from contentctr.errors import InputError
-from contentctr.files import atomic, write_json
+from contentctr.files import atomic, write_json, write_text
 from contentctr.outputs import check_output, output_folder
+from contentctr.predict.clips import (
+    Clip,
+    clip_names,
+    make_clips,
+    make_reel,
+    peak_pictures,
+    thumbnail_name,
+)
+from contentctr.predict.editing import Editing
+from contentctr.predict.export.write import export_highlights, export_names
+from contentctr.predict.found import Found
+from contentctr.predict.page import PAGE, make_chapters, prediction_html, recording_name
 from contentctr.report.canvas import Canvas
 from contentctr.report.figures import draw_curve
-from contentctr.rooms.clips import CLIP_FORMATS, Cut, cut_clips
-from contentctr.score.checkpoint import Checkpoint
-from contentctr.score.highlights import SHARE, Highlight, clock
+from contentctr.report.fonts import missing_fonts
+from contentctr.report.player.contents import Chapter
+from contentctr.score.highlights import Highlight, clock
 
-NAMES = ("curve.csv", "curve.png", "highlights.csv", "prediction.json")
+NAMES = ("curve.csv", "curve.png", "highlights.csv", PAGE, "prediction.json")
 _KIND = "a prediction"
 _HIGHLIGHTS_SCHEMA = {
     "rank": pl.Int64,
@@ -32,7 +61,9 @@ _HIGHLIGHTS_SCHEMA = {
     "end": pl.String,
     "start_s": pl.Float64,
     "end_s": pl.Float64,
+    "peak_s": pl.Float64,
     "score": pl.Float64,
+    "reasons": pl.String,
     "clip": pl.String,
     "clip_start_s": pl.Float64,
     "clip_end_s": pl.Float64,
@@ -54,156 +85,203 @@ class Prediction:
     """What the user should know of the recording."""
     label: str
     """What has to stand beside every number: that the recording, or what the model was trained on,
-    is simulated; "" if neither is."""
+    is simulated, or that a rule made it; "" if none of these."""
+    kind: Literal["rule", "model"] = "model"
+    verdict: str = ""
+    """Why there are few highlights, or none; "" where the curve has what it takes."""
     speech: str = ""
     """Where its speech is from, of `join_sources`; "" where that is nothing to tell."""
 
 
-@dataclass(frozen=True)
-class _Clip:
-    path: Path
-    start_s: float
-    end_s: float
-
-
-def require_choice(
-    out: Path, top_k: int, share: float = SHARE, max_length_s: float = math.inf
-) -> None:
-    """Stop at a setting of `find_highlights` out of its range, or at a folder that is not ours.
-
-    That is, before anything is scored, which may take an hour.
+def require_output(out: Path) -> None:
+    """Stop at a folder that is not ours, before anything is scored, which may take an hour.
 
     Raises:
-        InputError: names the setting, or the folder.
+        InputError: names the folder.
     """
-    for name, value, good, rule in (
-        ("top_k", top_k, top_k >= 1, "at least 1"),
-        ("share", share, 0 < share < 1, "in (0, 1)"),
-        ("max_length_s", max_length_s, max_length_s > 0, "above 0"),
-    ):
-        if not good:
-            raise InputError(f"{name} must be {rule}, not {value:g}")
     check_output(out, _KIND, NAMES)
 
 
 def write_prediction(
-    out: Path,
-    *,
-    checkpoint: Checkpoint,
-    curve: pl.DataFrame,
-    line_S: npt.NDArray[np.float64],
-    highlights: list[Highlight],
-    title: str,
-    data: str,
-    facts: Mapping[str, Any],
-    warnings: list[str],
-    targets_S: npt.NDArray[np.float64] | None = None,
-    clips_from: Path | None = None,
+    out: Path, found: Found, *, clips: bool = False, editing: Editing | None = None
 ) -> Prediction:
-    """Write OUT/curve.csv, curve.png, highlights.csv, prediction.json, and clips if asked for.
+    """Write OUT/curve.csv, curve.png, highlights.csv, index.html and prediction.json, and clips.
 
     Args:
         out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
-        checkpoint: of the model that scored.
-        curve: what curve.csv holds, with start_s and end_s.
-        line_S: what is drawn, one number a row of `curve`; NaN where there is none.
-        highlights: best first.
-        title: of the picture.
-        data: what the model was trained on shows, in a word, as "rooms".
-        facts: what prediction.json holds beside the warnings and what it tells of the checkpoint;
-            `simulated` is true where the recording is.
-        warnings: see Prediction; a clip that cannot be cut is added to them, and costs no more.
-        targets_S: drawn beside `line_S`; None: not known.
-        clips_from: the video that the highlights are cut from, into OUT/clips; None: no clips.
+        found: what is written.
+        clips: whether the highlights are cut from the video, into OUT/clips.
+        editing: what else is wanted for editing, such as a reel and OUT/export.
 
     Raises:
         InputError: the folder holds files of somebody else.
     """
-    label = f"by a model of simulated {data}" if checkpoint.spec.simulated else ""
-    label = "simulated" if facts.get("simulated") else label
-    facts = {
-        **facts,
-        "target": checkpoint.spec.target,
-        "checkpoint": str(checkpoint.folder),
-        "trained_on_simulated": checkpoint.spec.simulated,
-    }
-    clips = [] if clips_from is None else _clip_names(clips_from, highlights)
-    with output_folder(out, _KIND, [*reversed(NAMES), *clips]):
+    editing = editing or Editing()
+    editing = replace(editing, clips=clips or editing.wants_clips)
+    files = _Files(found, editing)
+    curve = _marked(found.curve, found.highlights)
+    with output_folder(out, _KIND, [*reversed(NAMES), *files.names]):
         with atomic(out / "curve.csv") as temporary:
             _rounded(curve).write_csv(temporary)
-        _draw(out, title, label, curve, line_S, highlights, targets_S)
-        cut: list[_Clip | None] = [None] * len(highlights)
-        if clips_from is not None:
-            paths = [out / name for name in clips]
-            cut = _cut(clips_from, highlights, paths, warnings)
-        _write_highlights(out / "highlights.csv", highlights, cut)
-        write_json(out / "prediction.json", {**facts, "warnings": warnings})
+        _draw(out, found)
+        found.warnings.extend(filter(None, [missing_fonts(found.title)]))
+        made = files.write(out)
+        _write_highlights(out / "highlights.csv", found.highlights, files.cut)
+        write_json(out / "prediction.json", _facts(found, files.cut))
     return Prediction(
         curve=curve,
-        highlights=highlights,
-        files=[*(out / name for name in NAMES), *(clip.path for clip in cut if clip is not None)],
-        warnings=warnings,
-        label=label,
-        speech=str(facts.get("speech_source", "")),
+        highlights=found.highlights,
+        files=[*(out / name for name in NAMES), *made],
+        warnings=found.warnings,
+        label=found.label,
+        speech=str(found.facts.get("speech_source", "")),
+        kind=found.kind,
+        verdict=found.verdict,
     )
 
 
-def _draw(
-    out: Path,
-    title: str,
-    label: str,
-    curve: pl.DataFrame,
-    line_S: npt.NDArray[np.float64],
-    highlights: Sequence[Highlight],
-    targets_S: npt.NDArray[np.float64] | None,
-) -> None:
-    legend = [("predicted", "Predicted")]
+class _Files:
+    """What is made of the highlights beside their list: clips, pictures, reel, exports, page."""
+
+    def __init__(self, found: Found, editing: Editing) -> None:
+        self.found, self.editing = found, editing
+        cuts = editing.clips and found.video is not None
+        self.clips = clip_names(found.video, found.highlights, editing) if cuts else []  # type: ignore[arg-type]
+        self.reel = f"reel{Path(self.clips[0]).suffix}" if editing.reel and self.clips else ""
+        self.names = [
+            *self.clips,
+            *map(thumbnail_name, self.clips),
+            *([self.reel] if self.reel else []),
+            *export_names(editing.formats),
+        ]
+        self.cut: list[Clip | None] = [None] * len(found.highlights)
+
+    def write(self, out: Path) -> list[Path]:
+        """Write them; what cannot be made is told in the warnings, and costs no more."""
+        found, editing = self.found, self.editing
+        ends = float(found.curve["end_s"].max() or 0.0)  # type: ignore[arg-type]
+        duration_s = float(found.facts.get("duration_s") or ends)
+        made: list[Path] = []
+        thumbnails: list[Path | None] = [None] * len(found.highlights)
+        if self.clips and found.video is not None:
+            paths = [out / name for name in self.clips]
+            self.cut = make_clips(
+                *(found.video, found.highlights, paths, editing, duration_s, found.warnings)
+            )
+            made += [clip.path for clip in self.cut if clip is not None]
+            thumbnails = [
+                None if clip is None else out / thumbnail_name(name)
+                for clip, name in zip(self.cut, self.clips, strict=True)
+            ]
+        if self.reel and (reel := make_reel(self.cut, out / self.reel, found.warnings)):
+            made.append(reel)
+        pictures = [b""] * len(found.highlights)
+        if found.video is not None and found.highlights:
+            pictures = peak_pictures(found.video, found.highlights, thumbnails, found.warnings)
+            made += [path for path in thumbnails if path is not None and path.is_file()]
+        chapters = make_chapters(found, self.cut, pictures)
+        made += self._export(out, chapters, duration_s)
+        page = prediction_html(
+            out, found, chapters=chapters, duration_s=duration_s, files=self._listed(out, made)
+        )
+        write_text(out / PAGE, page)
+        return made
+
+    def _export(self, out: Path, chapters: Sequence[Chapter], duration_s: float) -> list[Path]:
+        if not self.editing.formats:
+            return []
+        return export_highlights(
+            out,
+            self.editing.formats,
+            name=recording_name(self.found.recording),
+            chapters=chapters,
+            duration_s=duration_s,
+            video=self.found.video,
+            pad_s=self.editing.pad_s,
+            warnings=self.found.warnings,
+        )
+
+    def _listed(self, out: Path, made: Sequence[Path]) -> list[tuple[str, str]]:
+        """Names and kinds of files that the page lists."""
+        others = [str(path.relative_to(out).as_posix()) for path in made]
+        listed = [("curve.csv", "scores"), ("highlights.csv", "highlights")]
+        listed += [(self.reel, "reel")] if self.reel in others else []
+        folders = {"clips/": "clips", "export/": "for other programs"}
+        return listed + [
+            (folder, what)
+            for folder, what in folders.items()
+            if any(name.startswith(folder) for name in others)
+        ]
+
+
+def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFrame:
+    """The curve with `highlight` after its score: whether a row's middle lies in one."""
+    middle_S = ((curve["start_s"] + curve["end_s"]) / 2).to_numpy()
+    inside_S = np.zeros(curve.height, np.bool_)
+    for h in highlights:
+        inside_S |= (h.start_s <= middle_S) & (middle_S < h.end_s)
+    place = max(
+        curve.columns.index(name) for name in ("score", "smoothed") if name in curve.columns
+    )
+    return curve.insert_column(place + 1, pl.Series("highlight", inside_S))
+
+
+def _facts(found: Found, clips: Sequence[Clip | None]) -> dict[str, Any]:
+    """What prediction.json holds."""
+    model: dict[str, Any] = {"target": None}
+    if found.checkpoint is not None:
+        model = {
+            "target": found.checkpoint.spec.target,
+            "checkpoint": str(found.checkpoint.folder),
+            "trained_on_simulated": found.checkpoint.spec.simulated,
+        }
+    return {
+        "kind": found.kind,
+        "run": model.get("checkpoint"),
+        "recording": str(found.recording),
+        "video": None if found.video is None else str(found.video),
+        "label": found.label,
+        "verdict": found.verdict,
+        **found.facts,
+        **model,
+        "settings": dict(found.settings),
+        "parts": [dict(part) for part in found.parts],
+        "highlights": [
+            {
+                "rank": rank,
+                "start_s": round(h.start_s, 6),
+                "end_s": round(h.end_s, 6),
+                "peak_s": round(h.peak_s, 6),
+                "score": h.score,
+                "clip": None if clip is None else f"clips/{clip.path.name}",
+                "reasons": [asdict(reason) for reason in h.reasons],
+            }
+            for rank, (h, clip) in enumerate(zip(found.highlights, clips, strict=True), 1)
+        ],
+        "warnings": found.warnings,
+    }
+
+
+def _draw(out: Path, found: Found) -> None:
+    curve, targets_S = found.curve, found.targets_S
+    legend = [("predicted", "Predicted" if found.checkpoint is not None else "By the rule")]
     legend += [("target", "True")] if targets_S is not None else []
-    legend += [("highlight box", "Highlight")] if highlights else []
-    Canvas(folder=out, note=label).save(
+    legend += [("highlight box", "Highlight")] if found.highlights else []
+    Canvas(folder=out, note=found.label).save(
         "curve",
-        title,
+        found.title,
         lambda ax: draw_curve(
-            ax, curve["start_s"], curve["end_s"], line_S, targets=targets_S, highlights=highlights
+            *(ax, curve["start_s"], curve["end_s"], found.line_S),
+            targets=targets_S,
+            highlights=found.highlights,
         ),
         (960, 260),
         legend,
     )
 
 
-def _clip_names(video: Path, highlights: Sequence[Highlight]) -> list[str]:
-    """One file a highlight, relative to the prediction's folder."""
-    suffix = video.suffix.lower()
-    suffix = suffix if suffix in CLIP_FORMATS else ".mkv"  # Matroska holds nearly any codec
-    return [
-        f"clips/{rank:02d}_{clock(h.start_s)}-{clock(h.end_s)}{suffix}".replace(":", ".")
-        for rank, h in enumerate(highlights, 1)
-    ]
-
-
-def _cut(
-    video: Path, highlights: Sequence[Highlight], paths: Sequence[Path], warnings: list[str]
-) -> list[_Clip | None]:
-    """Each highlight's clip; None where it cannot be cut, which is no reason to lose the others."""
-    cuts = [
-        Cut(start_s=h.start_s, end_s=h.end_s, out=path)
-        for h, path in zip(highlights, paths, strict=True)
-    ]
-    found: Sequence[tuple[float, float] | Exception]
-    try:
-        found = cut_clips(video, cuts)
-    except (InputError, OSError) as error:
-        found = [error] * len(cuts)
-    clips: list[_Clip | None] = []
-    for path, clip in zip(paths, found, strict=True):
-        if isinstance(clip, Exception):
-            warnings.append(f"{path.name}: this clip was not cut ({clip})")
-        clips.append(None if isinstance(clip, Exception) else _Clip(path, *clip))
-    return clips
-
-
 def _write_highlights(
-    path: Path, highlights: Sequence[Highlight], clips: Sequence[_Clip | None]
+    path: Path, highlights: Sequence[Highlight], clips: Sequence[Clip | None]
 ) -> None:
     rows = [
         {
@@ -212,7 +290,9 @@ def _write_highlights(
             "end": clock(h.end_s),
             "start_s": h.start_s,
             "end_s": h.end_s,
+            "peak_s": h.peak_s,
             "score": h.score,
+            "reasons": "; ".join(reason.text for reason in h.reasons),
             "clip": None if c is None else c.path.name,
             "clip_start_s": None if c is None else c.start_s,
             "clip_end_s": None if c is None else c.end_s,

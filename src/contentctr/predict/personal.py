@@ -33,14 +33,17 @@ from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.files import Prediction, require_choice, write_prediction
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
 from contentctr.predict.picks import Pick, read_history
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.media import probe
 from contentctr.rooms.room import Media
 from contentctr.rooms.speech import read_speech
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.highlights import SHARE, find_highlights, highlight_mask
+from contentctr.score.choose import HighlightChoice
+from contentctr.score.highlights import SHARE, find_highlights
 from contentctr.score.personal import score_videos
 from contentctr.store.personal import count_frames, span_frames
 from contentctr.store.vectors import to_half
@@ -99,6 +102,7 @@ def pick_highlights(
     share: float = SHARE,
     max_length_s: float = MAX_LENGTH_S,
     clips: bool = False,
+    editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
     show_progress: bool = True,
@@ -106,7 +110,7 @@ def pick_highlights(
     """Score every frame of a video for a user, and write the parts that the user would pick.
 
     Writes OUT/curve.csv, OUT/curve.png, OUT/highlights.csv, OUT/prediction.json, and with `clips`
-    OUT/clips/*. A highlight's score is the mean of its frames' smoothed scores.
+    OUT/clips/*. A highlight's score is the highest of its frames' smoothed scores.
 
     Args:
         checkpoint: a checkpoint or run folder of a model of highlights.
@@ -116,9 +120,10 @@ def pick_highlights(
             scored for a user of whom nothing is known.
         captions: of the video, as `read_speech` takes them.
         top_k: parts to find at most.
-        share: of the video's frames that are marked at most, in (0, 1).
-        max_length_s: a longer part is cut to its best stretch of so many seconds.
+        share: of the video that the parts cover at most, in (0, 1).
+        max_length_s: a part is no longer.
         clips: cut the parts from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
@@ -127,7 +132,8 @@ def pick_highlights(
         InputError: the model has no encoders, a file or a setting is wrong, or `out` holds files
             of somebody else. Nothing is written then.
     """
-    require_choice(Path(out), top_k, share, max_length_s)
+    HighlightChoice(top_k=top_k, share=share, min_length_s=0.0, max_length_s=max_length_s).require()
+    require_output(Path(out))
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
     found = _encode_source(checkpoint, source, device, engine, show_progress)
@@ -136,7 +142,7 @@ def pick_highlights(
     window_len = checkpoint.config.data.window_len
     scores_T = next(score_videos(model, found, [0], window_len=window_len, device=device))
     smoothed_T = smooth(scores_T, source.frame_rate)
-    curve = _curve(source, scores_T, smoothed_T, share)
+    curve = _curve(source, scores_T, smoothed_T)
     highlights = find_highlights(
         smoothed_T,
         curve["start_s"],
@@ -145,21 +151,28 @@ def pick_highlights(
         share=share,
         max_length_s=max_length_s,
     )
-    if not highlights:
-        source.warnings.append("all frames score alike: no part stands out")
-    settings = {"smooth_s": SMOOTH_S, "share": share, "max_length_s": max_length_s}
-    return write_prediction(
-        Path(out),
+    verdict = "" if highlights else "all frames score alike: no part stands out"
+    source.warnings.extend([verdict] if verdict else [])
+    found_parts = Found(
         checkpoint=checkpoint,
+        recording=source.path,
+        video=source.path,
         curve=curve,
         line_S=smoothed_T,
         highlights=highlights,
         title=f"How likely each moment is picked: {source.path.name}",
         data="videos",
-        facts={**_facts(source), **settings},
+        settings={
+            "top_k": top_k,
+            "smooth_s": SMOOTH_S,
+            "share": share,
+            "max_length_s": max_length_s,
+        },
+        facts=_facts(source),
         warnings=source.warnings,
-        clips_from=source.path if clips else None,
+        verdict=verdict,
     )
+    return write_prediction(Path(out), found_parts, clips=clips, editing=editing)
 
 
 def _unused_parts(model: Any, source: _Source) -> list[str]:
@@ -324,7 +337,7 @@ def _load_encoders(
 
 
 def _curve(
-    source: _Source, scores_T: NDArray[np.float64], smoothed_T: NDArray[np.float64], share: float
+    source: _Source, scores_T: NDArray[np.float64], smoothed_T: NDArray[np.float64]
 ) -> pl.DataFrame:
     """One row a frame; the last one ends with the video."""
     frame_T = np.arange(len(scores_T), dtype=np.int32)
@@ -335,14 +348,12 @@ def _curve(
             "end_s": np.minimum((frame_T + 1) / source.frame_rate, source.duration_s),
             "score": scores_T,
             "smoothed": smoothed_T,
-            "highlight": highlight_mask(smoothed_T, share=share),
         }
     )
 
 
 def _facts(source: _Source) -> dict[str, Any]:
     return {
-        "video": str(source.path),
         "duration_s": source.duration_s,
         "frame_rate": source.frame_rate,
         "captions": None if source.captions is None else str(source.captions),

@@ -15,13 +15,17 @@ import torch
 from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
-from contentctr.predict.files import Prediction, require_choice, write_prediction
+from contentctr.predict.by_rule import finish
+from contentctr.predict.editing import Editing
+from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.found import Found
+from contentctr.predict.recording import playable, read_recording
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
-from contentctr.rooms.folder import read_room, room_from_video
 from contentctr.rooms.room import Room
+from contentctr.rule.curve import RuleCurve, read_curve
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.highlights import find_highlights, highlight_mask, is_flat
+from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.rooms import score_segments
 from contentctr.transcribe.recogniser import Choice, choice_for, source_of
 from contentctr.transcribe.rooms import hear_room
@@ -45,7 +49,9 @@ def predict_recording(
     asr: str | Recogniser | None = None,
     language: str | None = None,
     top_k: int = 5,
+    choice: HighlightChoice | None = None,
     clips: bool = False,
+    editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
     show_progress: bool = True,
@@ -69,8 +75,10 @@ def predict_recording(
         asr: what hears a recording without a transcript, of `Choice`; None: what heard the model's
             training rooms, as `choice_for` has it.
         language: what is spoken, of `Choice`.
-        top_k: highlights to find at most.
+        top_k: highlights to find at most, where there is no `choice`.
+        choice: which highlights are wanted.
         clips: cut the highlights from the video, without encoding it again.
+        editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
         show_progress: show a bar.
@@ -79,16 +87,23 @@ def predict_recording(
         InputError: the recording cannot be read, or lacks what is asked for; the recogniser cannot
             be had; or `out` holds files of somebody else.
     """
-    require_choice(Path(out), top_k)
+    choice = choice or HighlightChoice(top_k=top_k)
+    choice.require()
+    editing = editing or Editing()
+    editing.require()
+    clips = clips or editing.wants_clips
+    require_output(Path(out))
     checkpoint = load_for(checkpoint, "rooms")
-    choice = Choice(asr=asr, language=language, device=torch.device(device).type)
-    choice = choice_for(checkpoint.spec.speech_source, choice)
-    room = _read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
-    _require_parts(room, Path(source), choice, checkpoint)
+    asked = Choice(asr=asr, language=language, device=torch.device(device).type)
+    hearing = choice_for(checkpoint.spec.speech_source, asked)
+    room = read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
+    _require_parts(room, Path(source), hearing, checkpoint)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
     warnings = list(room.warnings)
-    room, heard_from = _with_speech(room, Path(source), choice, checkpoint, warnings, show_progress)
+    room, heard_from = _with_speech(
+        room, Path(source), hearing, checkpoint, warnings, show_progress
+    )
     warnings += _missing_parts(room, checkpoint)
     table = segment_rooms([room], segment_seconds=checkpoint.spec.segment_seconds)
     if not table.height:
@@ -98,43 +113,10 @@ def predict_recording(
         )
     scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
     facts = {**_facts(room, checkpoint), "speech_source": heard_from}
-    return _write(Path(out), room, table, scores_S, top_k, clips, warnings, checkpoint, facts)
-
-
-def _read_recording(
-    source: Path,
-    comments: Path | None,
-    speech: Path | None,
-    events: Path | None,
-    streamer_id: str,
-    started_at: datetime | None,
-    names: Mapping[str, str] | None,
-) -> Room:
-    if source.is_dir():
-        given = {
-            "comments": comments,
-            "speech": speech,
-            "events": events,
-            "started-at": started_at,
-        }
-        extra = [name for name, path in given.items() if path is not None]
-        if extra or streamer_id:
-            raise InputError(
-                f"{source}: a room folder names its own parts; --{(extra or ['streamer'])[0]} is "
-                "for a video file"
-            )
-        return read_room(source, names=names)
-    if not source.is_file():
-        raise InputError(f"{source}: no such file or folder")
-    return room_from_video(
-        source,
-        comments=comments,
-        speech=speech,
-        events=events,
-        streamer_id=streamer_id,
-        started_at=started_at,
-        names=names,
-    )
+    # What it warns of was told when the encoders read the recording.
+    rule = read_curve(room, show_progress=show_progress)
+    found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts, rule)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
 
 
 def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpoint) -> None:
@@ -231,48 +213,50 @@ def _score(
         checkpoint.config.model,
         horizon=config.horizon,
         target=checkpoint.spec.target,
-        ranked=checkpoint.spec.target_is_ranked,
+        scale=checkpoint.spec.target_scale,
     )
     return score_segments(
         model, data, window_len=config.window_len, horizon=config.horizon, device=device
     )
 
 
-def _write(
-    out: Path,
+def _found(
+    source: Path,
     room: Room,
     table: pl.DataFrame,
     scores_S: npt.NDArray[np.float64],
-    top_k: int,
-    clips: bool,
+    choice: HighlightChoice,
     warnings: list[str],
     checkpoint: Checkpoint,
     facts: dict[str, Any],
-) -> Prediction:
-    starts, ends = table["start_s"].to_numpy(), table["end_s"].to_numpy()
-    highlights = find_highlights(scores_S, starts, ends, top_k=top_k)
-    if highlights and is_flat(scores_S):
-        warnings.append(
-            "the curve is flat (its odds differ by less than a tenth): the highlights mean little"
-        )
+    rule: RuleCurve,
+) -> Found:
+    starts, ends = table["start_s"], table["end_s"]
     curve = table.select("segment", "start_s", "end_s").with_columns(
-        pl.Series("score", scores_S).fill_nan(None),
-        pl.Series("highlight", highlight_mask(scores_S)),
+        pl.Series("score", scores_S).fill_nan(None)
     )
     if room.events is not None:
         curve = curve.with_columns(table["ctr"], table["viewers"])
-    return write_prediction(
-        out,
+    curve = curve.with_columns(rule.part_columns(starts, ends))
+    highlights, verdict = choose_highlights(scores_S, starts, ends, choice)
+    highlights = finish(room, rule, highlights, choice, checkpoint.spec.segment_seconds)
+    warnings += [verdict] if verdict else []
+    return Found(
         checkpoint=checkpoint,
+        recording=source,
+        video=playable(room),
         curve=curve,
         line_S=scores_S,
         highlights=highlights,
         title="Predicted " + _target_name(checkpoint),
-        data="rooms",
+        settings=choice.as_settings(),
         facts=facts,
         warnings=warnings,
+        verdict=verdict,
+        parts=rule.parts(),
         targets_S=_targets(table, checkpoint),
-        clips_from=room.media.path if clips and room.media is not None else None,
+        comments=room.comments,
+        speech=room.speech,
     )
 
 

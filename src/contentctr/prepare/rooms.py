@@ -205,8 +205,8 @@ def prepare_rooms(
     rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
     segments = _segments(collected, table, target)
     scale = target_scale or default_scale(segments, target)
-    segments = set_target(segments, target, scale)
     segments = segments.drop("split").join(rooms.select("room_id", "split"), on="room_id")
+    segments = set_target(segments, target, scale)
     _warn_of_lacks(collected, rooms, segments, target, {"val": val, "test": test})
     settings = {
         "source": "room folders",

@@ -5,11 +5,12 @@ Vectorised over all rooms given at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import COMMENTS_SCHEMA, EVENTS_SCHEMA, SPEECH_SCHEMA, Room
@@ -74,17 +75,25 @@ def segment_rooms(rooms: Sequence[Room], *, segment_seconds: float = 30.0) -> pl
             # A chat log tells of gifts and of nobody's exposure: the other counts stay unknown.
             *(
                 _silent("has_gifts" if c == "gifts" else "has_events", c, 0)
-                for c in ("viewers", "clickers", "commenters_acted", *_EVENT_COUNTS)
+                for c in (
+                    "viewers",
+                    "clickers",
+                    "commenters_acted",
+                    *_EVENT_COUNTS,
+                    *_late("acted"),
+                )
             ),
             _silent("has_speech", "speech", ""),
             _silent("has_comments", "comments", ""),
             _silent("has_comments", "comments_logged", 0),
             _silent("has_comments", "commenters_logged", 0),
+            *(_silent("has_comments", c, 0) for c in _late("logged")),
         )
         .with_columns(
             ctr=pl.when(viewers > 0).then(pl.col("clickers") / viewers),
             comment_count=pl.coalesce("comments_logged", "comments_acted"),
             commenters=pl.coalesce("commenters_logged", "commenters_acted"),
+            **{name: pl.coalesce(f"{name}_logged", f"{name}_acted") for name in LATE_COMMENTS},
         )
         .select(*(pl.col(k).cast(v) for k, v in SEGMENTS_SCHEMA.items()), *own)
         .rename(lambda name: name.removeprefix(_OWN))
@@ -120,6 +129,8 @@ _WRITERS = (
 _EVENT_COUNTS = tuple(
     "comments_acted" if name == "comment_count" else name for name in COUNT_COLUMNS
 )
+_LATE_SHARES = dict(zip(LATE_COMMENTS, (1 / 6, 1 / 3, 2 / 3), strict=True))
+"""The last part of a segment that each counts, as a share of a whole segment's length."""
 _OWN = "own:"
 """Marks the users' columns, so that they cannot meet ours on the way."""
 
@@ -127,6 +138,22 @@ _OWN = "own:"
 def _silent(flag: str, name: str, empty: str | int) -> pl.Expr:
     """A column that is `empty` where a room with a log is silent; null without a log."""
     return pl.when(pl.col(flag)).then(pl.col(name).fill_null(empty)).alias(name)
+
+
+def _late(of: str) -> tuple[str, ...]:
+    """Names of LATE_COMMENTS of one source, before the better one is chosen."""
+    return tuple(f"{name}_{of}" for name in LATE_COMMENTS)
+
+
+def _late_counts(grid: Grid, of: str) -> Iterator[pl.Expr]:
+    """How many of a segment's rows came in its last parts.
+
+    Counts of whole segments do not tell whether a chat is rising or dying away as one ends.
+    """
+    before_end_s = pl.min_horizontal(grid.border(pl.col("segment") + 1), "duration_s") - pl.col("t")
+    for name, share in _LATE_SHARES.items():
+        late = before_end_s.round(6) <= share * grid.segment_seconds
+        yield late.sum().alias(f"{name}_{of}")
 
 
 def _base(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
@@ -209,7 +236,9 @@ def _count_events(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
         .agg(viewers=pl.len(), clickers=pl.col("clicked").sum())
     )
     writers = (
-        rows.filter(kind == "comment").group_by("room", "segment").agg(commenters_acted=_WRITERS)
+        rows.filter(kind == "comment")
+        .group_by("room", "segment")
+        .agg(*_late_counts(grid, "acted"), commenters_acted=_WRITERS)
     )
     for part in (people, writers):
         counts = counts.join(part, on=("room", "segment"), how="left")
@@ -223,6 +252,7 @@ def _collect_comments(rooms: Sequence[Room], grid: Grid) -> pl.DataFrame:
         rows.sort("room", "t", maintain_order=True)
         .group_by("room", "segment", maintain_order=True)
         .agg(
+            *_late_counts(grid, "logged"),
             comments=text.filter(text != "").str.join("\n"),
             comments_logged=pl.len(),
             commenters_logged=_WRITERS,

@@ -8,12 +8,14 @@ from typing import Literal
 
 import polars as pl
 
-from contentctr.config import COUNT_COLUMNS
+from contentctr.config import COUNT_COLUMNS, LATE_COMMENTS
 from contentctr.errors import InputError
 
 COMMENT_TARGETS = (
     "comment_rate",
     "comment_count",
+    "commenters",
+    *LATE_COMMENTS,
     "engagement",
     "highlight_score",
     "highlight_label",
@@ -21,7 +23,7 @@ COMMENT_TARGETS = (
 """Targets made from the comments: the model must not see a segment's own comments."""
 SHARES = ("ctr", "long_view_rate", "retention", "highlight_score", "highlight_label")
 """Lie in [0, 1] by what they are, and have a scale of their own."""
-TargetScale = Literal["none", "rank", "minmax"]
+TargetScale = Literal["none", "rank", "minmax", "odds"]
 _NO_TARGETS = ("segment", "start_s", "end_s", "target")
 
 
@@ -32,15 +34,18 @@ def set_target(
 
     "none" takes it as it is. "rank" is (average rank - 1) / (n - 1) over the room's n segments
     that have a value, "minmax" (value - lowest) / (highest - lowest) of the room's; both are 0.5
-    where n is 1 or all are equal. No value, no target.
+    where n is 1 or all are equal. "odds" is value / (value + typical), where typical is the median
+    of the training rooms' values above 0 (of all rooms', where there is no split yet): so the
+    target's odds are proportional to the value, in every room alike. No value, no target.
 
     Args:
-        segments: of SEGMENTS_SCHEMA, with any further columns.
+        segments: of SEGMENTS_SCHEMA, with any further columns; `split` may be null.
         target: of `raw_target`.
         scale: None for `default_scale`.
 
     Raises:
-        InputError: there is no such numeric column, or a value is outside [0, 1] and stays so.
+        InputError: there is no such numeric column, or a value is outside [0, 1] and stays so, or
+            below 0 and asked for as odds.
     """
     value = raw_target(segments, target)
     scale = scale or default_scale(segments, target)
@@ -48,6 +53,8 @@ def set_target(
         return segments.with_columns(target=_rank_inside_room(value))
     if scale == "minmax":
         return segments.with_columns(target=_spread_inside_room(value))
+    if scale == "odds":
+        return segments.with_columns(target=_odds(segments, value, target))
     found = segments.with_columns(target=value)
     outside = found.filter(~pl.col("target").is_between(0, 1))
     if outside.height:
@@ -93,7 +100,14 @@ def default_scale(segments: pl.DataFrame, target: str) -> TargetScale:
     """
     if target in SHARES:
         return "none"
-    if target in ("comment_rate", "viewers", "clickers", "commenters", *COUNT_COLUMNS):
+    if target in (
+        "comment_rate",
+        "viewers",
+        "clickers",
+        "commenters",
+        *LATE_COMMENTS,
+        *COUNT_COLUMNS,
+    ):
         return "rank"
     value = segments.select(raw_target(segments, target)).to_series().drop_nulls()
     return "none" if value.is_between(0, 1).all() else "rank"
@@ -187,6 +201,21 @@ def _spread_inside_room(value: pl.Expr) -> pl.Expr:
         .then((value - low) / (high - low))
         .otherwise(0.5)
     )
+
+
+def _odds(segments: pl.DataFrame, value: pl.Expr, target: str) -> pl.Expr:
+    found = segments.select("room_id", "segment", "split", value=value)
+    negative = found.filter(pl.col("value") < 0)
+    if negative.height:
+        row = negative.row(0, named=True)
+        raise InputError(
+            f"target {target!r} must be at least 0 with --target-scale odds, not {row['value']} "
+            f"(room {row['room_id']!r}, segment {row['segment']}); rank or minmax maps it to [0, 1]"
+        )
+    train = found.filter(pl.col("split") == "train")
+    positive = (train if train.height else found).filter(pl.col("value") > 0)["value"]
+    # Where nothing is above 0 all targets are 0, whatever is typical.
+    return value / (value + (positive.median() or 1.0))
 
 
 def _take_last(sizes: Sequence[int], wanted: float, *, keep: int) -> int:

@@ -13,7 +13,6 @@ from matplotlib.patches import Patch
 
 from contentctr.report import blocks
 from contentctr.report.figures import (
-    FONT,
     PALETTE,
     Paint,
     Sizes,
@@ -22,6 +21,7 @@ from contentctr.report.figures import (
     new_figure,
     save_png,
 )
+from contentctr.report.fonts import FONT
 
 Lines = Sequence[tuple[str, str]]
 """Of a legend, as blocks.Legend has them."""

@@ -12,13 +12,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from contentctr.errors import InputError
 from contentctr.report.figures import (
-    FONT,
     PALETTE,
     bare_axes,
     drawn_by_us,
     heading,
     save_png,
 )
+from contentctr.report.fonts import FONT
 from contentctr.report.strip import coverage_rows
 from contentctr.report.ticks import moment, tick_seconds
 from contentctr.rooms.inspection.coverage import time_range

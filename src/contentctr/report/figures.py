@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from contentctr.files import atomic
+from contentctr.report.fonts import FONT, drawable, families
 from contentctr.report.ticks import TICK_SECONDS
 from contentctr.score.highlights import Highlight, clock
 
@@ -47,7 +47,6 @@ Sizes = Sequence[tuple[str, int, int]]
 ACROSS: Sizes = (("wide", 960, 230), ("narrow", 350, 220))
 """A figure as wide as the page: its style sheet shows the drawing that fits the screen."""
 
-FONT = "DejaVu Sans"  # ships with matplotlib
 _SOFTWARE = "contentctr"
 """What our PNGs say of where they come from."""
 
@@ -193,13 +192,14 @@ def heading(ax: Axes, title: str, note: str = "") -> None:
 
     Args:
         ax: where to draw.
-        title: plain text; characters that the figure's font lacks become boxes.
+        title: plain text; characters that no installed font has become boxes.
         note: such as "simulated".
     """
-    style: dict[str, Any] = {"color": PALETTE["ink"], "fontfamily": FONT, "parse_math": False}
+    style: dict[str, Any] = {"color": PALETTE["ink"], "parse_math": False}
     style["pad"] = 18 if ax.texts else 8
+    style["fontfamily"] = families(title)
     if title:
-        ax.set_title(_drawable(title), loc="left", fontsize=13, **style)
+        ax.set_title(drawable(title), loc="left", fontsize=13, **style)
     if note:
         ax.set_title(note, loc="right", fontsize=11, fontstyle="italic", **style)
 
@@ -325,10 +325,3 @@ def _time_axis(ax: Axes, start_s: float, end_s: float) -> None:
 def _label(ax: Axes, x: str, y: str) -> None:
     ax.set_xlabel(x, fontsize=11, color=PALETTE["muted"], fontfamily=FONT)
     ax.set_ylabel(y, fontsize=11, color=PALETTE["muted"], fontfamily=FONT)
-
-
-def _drawable(text: str) -> str:
-    """`text` with a box for each character that the font lacks: matplotlib would warn of each."""
-    font = font_manager.get_font(font_manager.findfont(FONT))
-    known = font.get_charmap()
-    return "".join(c if ord(c) in known else "\N{WHITE SQUARE}" for c in " ".join(text.split()))

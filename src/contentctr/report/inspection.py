@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contentctr.report.strip import strip_lines
 from contentctr.report.ticks import moment
 from contentctr.rooms.inspection.facts import Inspection, PartFacts, RecordingFacts
+from contentctr.visible import visible
 
 _LABEL = 11
 _SEGMENT_S = 30.0
@@ -19,8 +20,6 @@ _KINDS = {
     "events": "an event log",
     "columns": "columns of numbers",
 }
-_JOINERS = "\u200c\u200d"
-"""Of no width, and part of Persian words and of emoji."""
 
 
 def describe(found: Inspection, cells: int, *, unicode: bool = True) -> list[str]:
@@ -44,18 +43,6 @@ def describe(found: Inspection, cells: int, *, unicode: bool = True) -> list[str
     lines += [f"  note: {note}" for note in found.notes]
     lines += [f"  problem: {problem}" for problem in found.problems]
     return [visible(line) for line in lines]
-
-
-def visible(text: str) -> str:
-    """Text of others for a terminal: what would control it, or turn its direction, is escaped."""
-    return "".join(
-        c
-        if c.isprintable() or c in _JOINERS
-        else " "
-        if c.isspace() and c not in "\x1c\x1d\x1e\x1f\x85\u2028\u2029"
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
 
 
 def _facts(found: Inspection) -> Iterator[tuple[str, str]]:

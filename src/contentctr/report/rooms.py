@@ -38,8 +38,9 @@ from contentctr.report.words import (
     split_name,
     target_name,
 )
+from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.evaluation import FORMS, Evaluation
-from contentctr.score.highlights import clock, find_highlights, is_flat
+from contentctr.score.highlights import clock
 
 METRICS = FORMS["rooms"].metrics
 
@@ -262,13 +263,12 @@ def _room_card(found: Evaluation, label: str, room: RoomCurve) -> CurveCard:
         room.rows[name].fill_null(np.nan).to_numpy()
         for name in ("start_s", "end_s", "score", "target", "truth")
     )
-    flat = is_flat(scores)
-    best = [] if flat else find_highlights(scores, starts, ends)
+    best, verdict = choose_highlights(scores, starts, ends, HighlightChoice())
     times = ", ".join(f"{clock(h.start_s)} to {clock(h.end_s)}" for h in best) or "none"
     streamer, tau = str(room.rows["streamer_id"][0]), f"tau {show_number(room.tau)}"
     facts = f"{tau} over {counted(room.samples, 'segment')}"
-    if flat:
-        facts += " · flat: its odds differ by less than a tenth, so no highlight is marked"
+    if verdict:
+        facts += f" · {verdict}"
     return CurveCard(
         label=label,
         heading=f"Room {room.room_id}",

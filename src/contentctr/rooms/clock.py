@@ -12,8 +12,9 @@ cut out, a broken stamp), in all streams or in one. The room's runs on, by these
    be as rare as that. Where a stream goes back to where the clock was within SETTLE_S, the stamps
    between were astray: they are shown in their stream's order, and move nothing.
 4. A session to which all running streams jumped ahead, by at most KEPT_S, keeps its time: that
-   much was not recorded, and is a hole. Any other goes on where what was before it ended, as
-   players and ffmpeg do it, and none of its packets comes before the end of its own stream.
+   much was not recorded, and is a hole; of all holes together, HOLES_KEPT_S. Any other goes on
+   where what was before it ended, as players and ffmpeg do it, and none of its packets comes before
+   the end of its own stream.
 5. A stream that starts again or jumps alone goes on by itself, and the others keep their time.
 
 The clock is fed packet by packet, so that a file which still grows has the same as the whole one. A
@@ -37,6 +38,9 @@ PAUSE_S = 60.0
 """Pictures without sound may be this far apart: slides, a picture now and then."""
 KEPT_S = 300.0
 """A longer hole is closed up: the clock is then more likely broken than the stream was away."""
+HOLES_KEPT_S = 6 * 3600.0
+"""Holes of a recording in all; from there on each is closed up. Without a bound, jumps every few
+seconds would make days of segments in which there is nothing."""
 SETTLE_S = 2.0
 """More than muxers put between packets of one moment."""
 _FOLLOW_S = 1.0
@@ -131,6 +135,8 @@ class Clock:
         self.breaks: list[Break] = []
         self.holes: list[tuple[float, float]] = []
         """Where neither sound nor pictures were recorded, in seconds of the room."""
+        self._kept_s = 0.0
+        """Of the holes together."""
         self._sessions: list[_Session] = []
         self._tracks: dict[int, _Track] = {}
         self._new: set[int] | None = None
@@ -368,7 +374,9 @@ class Clock:
             return offset_s
         # One stray stamp must not make a hole: the session after a real one lasts.
         kept = whole and not gone_on and 0 < session.jump_s <= KEPT_S and session.opener in ends
+        kept = kept and self._kept_s + session.jump_s <= HOLES_KEPT_S
         if kept:
+            self._kept_s += session.jump_s
             self.holes.append((max(ends.values()), offset_s + begin_s))
         elif session.opener in ends or (self._new is not None and ends):
             offset_s = max(end - session.first_s.get(s, begin_s) for s, end in ends.items())

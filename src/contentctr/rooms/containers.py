@@ -68,6 +68,24 @@ def open_file(path: Path, *, missing: list[str] | None = None) -> Containers:
     yield _open(file_url(path), path)
 
 
+def describe_streams(path: Path) -> list[str]:
+    """Codecs of a recording's pictures and sound, by FFmpeg's names, pictures first.
+
+    Raises:
+        InputError: there is no such file, or FFmpeg cannot open it.
+    """
+    containers = open_file(path)
+    try:
+        first = next(containers)
+        assert first is not None
+        streams = [*first.streams.video, *first.streams.audio]
+        names = [s.codec_context.name for s in streams if s.codec_context is not None]
+        first.close()
+    finally:
+        containers.close()
+    return list(dict.fromkeys(names))
+
+
 def open_stream(file: Readable, name: Path | str) -> Containers:
     """Open what can only be read on and on.
 

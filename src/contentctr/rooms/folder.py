@@ -25,7 +25,7 @@ from contentctr.rooms.media import list_images, probe
 from contentctr.rooms.moments import TimeAxis
 from contentctr.rooms.parts import find_parts
 from contentctr.rooms.room import Media, Room
-from contentctr.rooms.room_json import RoomHead, read_head
+from contentctr.rooms.room_json import MAX_DURATION_S, RoomHead, read_head
 from contentctr.rooms.speech import read_speech
 
 READERS: dict[str, Callable[[Path, TimeAxis, Mapping[str, str] | None], Part]] = {
@@ -257,7 +257,7 @@ def _duration(place: Path, head: RoomHead, pictures: Pictures, parts: dict[str, 
             )
         return head.duration_s
     if pictures.video_s is not None:
-        return pictures.video_s
+        return _believed(place, pictures.video_s, "video")
     last = {n: _last_second(n, part.table) for n, part in parts.items() if part.table.height}
     longest = max(last, key=lambda name: last[name], default=None)
     if longest is None or last[longest] <= 0:
@@ -266,7 +266,21 @@ def _duration(place: Path, head: RoomHead, pictures: Pictures, parts: dict[str, 
             "room.json, a video, frames or logs"
         )
     _require_seconds(place, last, longest, parts, pictures)
-    return last[longest]
+    return _believed(place, last[longest], longest)
+
+
+def _believed(place: Path, duration_s: float, name: str) -> float:
+    """A length that is no mistake of units or of stamps: each segment of it takes time and memory.
+
+    Raises:
+        InputError: it is.
+    """
+    if duration_s > MAX_DURATION_S:
+        raise InputError(
+            f"{place}: its {name} would make a room of {duration_s:.0f} s; a room lasts at most "
+            f"{MAX_DURATION_S:.0f} s (31 days)"
+        )
+    return duration_s
 
 
 def _require_seconds(

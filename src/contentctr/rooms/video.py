@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.rooms.clock import JITTER_S, PICTURE, Clock
+from contentctr.rooms.clock import JITTER_S, KEPT_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
 from contentctr.rooms.interleaved import interleaved
 
@@ -253,6 +253,9 @@ class Video:
             return
         base_s, show = self._bases[packet.stream_index], packet.pts
         decode = self._decode_stamp(packet, number)
+        if show is not None and abs(show - decode) * base_s > KEPT_S:
+            # No reordering lasts so long: believed, one broken stamp would make days of nothing.
+            packet.pts = show = decode
         session = self.clock.add(
             number,
             decode * base_s,

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from contentctr.batch import DataSpec
+from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest
 from contentctr.prepare.targets import assign_splits, check_shares, set_target
@@ -227,7 +228,8 @@ def _segments(room: SimulatedRoom, features: RoomFeatures) -> pl.DataFrame:
             "viewers": room.viewers_S,
             "clickers": room.clickers_S,
             **room.counts,
-            "commenters": nothing,  # the simulator counts comments, not who wrote them
+            # The simulator counts comments, not who wrote them nor when in the segment.
+            **dict.fromkeys(("commenters", *LATE_COMMENTS), nothing),
         },
         schema_overrides={k: v for k, v in SEGMENTS_SCHEMA.items() if k not in MADE_LATER},
     ).with_columns(ctr=pl.when(pl.col("viewers") > 0).then(pl.col("clickers") / pl.col("viewers")))

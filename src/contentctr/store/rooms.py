@@ -22,6 +22,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.config import COUNT_COLUMNS as COUNT_COLUMNS
+from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.files import read_parquet
 from contentctr.store.folder import SCHEMA_VERSION as SCHEMA_VERSION
@@ -53,6 +54,7 @@ SEGMENTS_SCHEMA: dict[str, Any] = {
     "ctr": pl.Float64,
     **{name: pl.UInt32 for name in COUNT_COLUMNS},
     "commenters": pl.UInt32,
+    **{name: pl.UInt32 for name in LATE_COMMENTS},
     "target": pl.Float64,
     "split": pl.String,
 }

@@ -17,11 +17,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contentctr.config import COUNT_COLUMNS
+from contentctr.config import COUNT_COLUMNS, LATE_COMMENTS
 
 Floats = NDArray[np.float64]
 
-COLUMNS = (*COUNT_COLUMNS, "viewers", "clickers", "commenters")
+COLUMNS = (*COUNT_COLUMNS, "viewers", "clickers", "commenters", *LATE_COMMENTS)
 """Columns of segments.parquet that are counted on, and what a live room may tell of a segment."""
 HALF_LIVES = (1, 3, 8, 20)
 """Of the exponential means, in segments."""
@@ -43,6 +43,8 @@ whether each of the two is missing; and the number of the segment."""
 _VIEWERS, _CLICKERS = COLUMNS.index("viewers"), COLUMNS.index("clickers")
 _GIFTS = COLUMNS.index("gifts")
 _RESIDUAL_K = HALF_LIVES.index(MEAN_HALF_LIFE)
+_RELATIVE = ("rank", "minmax")
+"""Scales that say how a segment compares with others of its room."""
 _HALF = 0.5
 """Added to counts before their logarithm: what none of them says is not that none can be."""
 
@@ -95,7 +97,7 @@ def skip(state_RAC: Floats, segments: int) -> Floats:
 
 
 def statistics(
-    state_RAC: Floats, number_R: NDArray[np.int64], target: str, *, ranked: bool
+    state_RAC: Floats, number_R: NDArray[np.int64], target: str, *, scale: str
 ) -> Statistics:
     """What a state says of the segment that follows it.
 
@@ -103,7 +105,7 @@ def statistics(
         state_RAC: of the segments before the predicted one.
         number_R: of the predicted segment in its room.
         target: what is predicted (DataSpec.target).
-        ranked: whether that is mapped to [0, 1] inside each room.
+        scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
     last_RA1 = state_RAC[..., -1:]
     sum_RAK, weight_RAK = state_RAC[..., :_MEANS], state_RAC[..., _K : _K + _MEANS]
@@ -122,7 +124,7 @@ def statistics(
     return Statistics(
         values_RX=np.where(has_R[:, None], values_RX, 0).astype(np.float32),
         has_R=has_R,
-        mean_logit_R=_mean_logit(state_RAC, target, ranked).astype(np.float32),
+        mean_logit_R=_mean_logit(state_RAC, target, scale).astype(np.float32),
     )
 
 
@@ -131,14 +133,14 @@ def known_target(target: str) -> bool:
     return target in ("ctr", "comment_rate", *COLUMNS)
 
 
-def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, ranked: bool) -> Statistics:
+def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, scale: str) -> Statistics:
     """Statistics of every segment of a table, each from its own room's earlier rows alone.
 
     Args:
         table: of SEGMENTS_SCHEMA; rooms stand together, their segments in order.
         horizon: which segment a row predicts, 0 its own or 1 the next one.
         target: what is predicted.
-        ranked: whether that is mapped to [0, 1] inside each room.
+        scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
     counts_SA = counts_of(table)
     number_S = table["segment"].to_numpy().astype(np.int64)
@@ -158,7 +160,7 @@ def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, ranked: 
         before_RAC = state_RAC[:alive]
         state_RAC = advance(before_RAC, counts_SA[row_R])
         seen_RAC = state_RAC if horizon else before_RAC
-        here = statistics(seen_RAC, number_S[row_R] + horizon, target, ranked=ranked)
+        here = statistics(seen_RAC, number_S[row_R] + horizon, target, scale=scale)
         found.values_RX[row_R] = here.values_RX
         found.has_R[row_R] = here.has_R
         found.mean_logit_R[row_R] = here.mean_logit_R
@@ -190,13 +192,14 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return out
 
 
-def _mean_logit(state_RAC: Floats, target: str, ranked: bool) -> Floats:
+def _mean_logit(state_RAC: Floats, target: str, scale: str) -> Floats:
     """Log-odds of the target's exponential mean, [R]; NaN where it is not known.
 
     The CTR's is that of all clickers and viewers, as they weigh now. A target that is mapped to
     [0, 1] inside its room cannot be known before the room has ended: there it is the logarithm of
     the exponential mean over the mean of all segments so far, which is 0 in the middle as a rank's
-    is.
+    is. On the scale "odds" the target's log-odds are its logarithm less a constant, so there it is
+    that of the exponential mean; the constant is left for the model's own bias to learn.
     """
     nothing_R = np.full(len(state_RAC), np.nan)
     if not known_target(target):
@@ -204,7 +207,7 @@ def _mean_logit(state_RAC: Floats, target: str, ranked: bool) -> Floats:
     if target == "ctr":
         viewers_RK, clickers_RK = state_RAC[:, _VIEWERS, :_K], state_RAC[:, _CLICKERS, :_K]
         others_RK = np.maximum(viewers_RK - clickers_RK, 0)
-        if not ranked:
+        if scale not in _RELATIVE:
             odds_RK = (clickers_RK + _HALF) / (others_RK + _HALF)
             return np.where(viewers_RK[:, -1] > 0, np.log(odds_RK[:, _RESIDUAL_K]), nothing_R)
         means_RK, seen_R = (clickers_RK + _HALF) / (viewers_RK + 2 * _HALF), viewers_RK[:, -1]
@@ -213,5 +216,7 @@ def _mean_logit(state_RAC: Floats, target: str, ranked: bool) -> Floats:
         column_RC = state_RAC[:, _PLACE[name]]
         means_RK = _ratio(column_RC[:, :_K], column_RC[:, _K:-1]) + _HALF
         seen_R = column_RC[:, 2 * _K - 1]
+        if scale == "odds":
+            return np.where(seen_R > 0, np.log(means_RK[:, _RESIDUAL_K]), nothing_R)
     logit_R: Floats = np.log(means_RK[:, _RESIDUAL_K] / means_RK[:, -1])
     return np.where(seen_R > 0, logit_R, nothing_R)

@@ -8,7 +8,6 @@ the loop never asks which.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from contentctr.config import Config, to_dict
 from contentctr.errors import NonFiniteLossError
 from contentctr.files import read_json
 from contentctr.models.registry import require_task
+from contentctr.printing import say
 from contentctr.progress import Progress, progress_bar, stop_signals
 from contentctr.score.checkpoint import load_optimizer
 from contentctr.store.opened import Data
@@ -101,7 +101,7 @@ def train_model(
     process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
     training = ModelTraining(config, task, spec, last, process, init)
     if training.started_from and last is None and show_progress and process.rank == 0:
-        print(told(training.started_from), file=sys.stderr)
+        say(told(training.started_from))
     begin_run(out, described, accelerator)
     start_trackers(accelerator, out, config)
     run_training(

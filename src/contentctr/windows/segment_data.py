@@ -147,7 +147,7 @@ def load_segments(
         sizes,
         horizon=horizon,
         target=manifest["target"],
-        ranked=manifest.get("target_scale", "none") != "none",
+        scale=manifest.get("target_scale", "none"),
     )
 
 
@@ -158,7 +158,7 @@ def with_extra(
     *,
     horizon: int,
     target: str,
-    ranked: bool,
+    scale: str,
 ) -> SegmentData:
     """The segments with what the model's extra tokens and its residual form need, and no more.
 
@@ -168,7 +168,7 @@ def with_extra(
         model: its settings.
         horizon: which segment's target a segment predicts, 0 its own or 1 the next one's.
         target: DataSpec.target.
-        ranked: whether that is mapped to [0, 1] inside each room.
+        scale: how that is brought to [0, 1] (DataSpec.target_scale).
 
     Raises:
         InputError: the residual form is asked for, and the target is not known when a segment ends.
@@ -181,7 +181,7 @@ def with_extra(
     extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
         return dataclasses.replace(data, extra=extra)
-    found = table_statistics(table, horizon=horizon, target=target, ranked=ranked)
+    found = table_statistics(table, horizon=horizon, target=target, scale=scale)
     if model.statistics:
         values_SX, has_S = torch.from_numpy(found.values_RX), torch.from_numpy(found.has_R)
         extra["statistics"] = ExtraRows(values_SX=values_SX, has_S=has_S)

@@ -15,8 +15,6 @@ from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.leases import Leases, LostLeaseError
 from contentctr.live.redis.messages import (
     GROUP,
-    Keys,
-    add_segment,
     connect,
     end_fields,
     partition_of,
@@ -24,15 +22,26 @@ from contentctr.live.redis.messages import (
     segment_fields,
 )
 from contentctr.live.redis.store import RedisStore
-from contentctr.live.redis.worker import MAX_DELIVERIES, Worker
+from contentctr.live.redis.worker import MAX_DELIVERIES
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
-from live_service import MORE, N, T, V, X, make_engine, make_post
+from live_redis import (
+    KEYS,
+    PARTITIONS,
+    SHOWN,
+    add,
+    curves,
+    drain,
+    left,
+    make_worker,
+    offline,
+    require_same,
+    segment,
+    wait_for,
+)
+from live_service import MORE, N, V, make_engine, make_post
 from redis_server import RedisServer
-
-KEYS, PARTITIONS = Keys(), 4
-SHOWN = Shown(ended_at=1000.0)
 
 
 @pytest.fixture(scope="module")
@@ -47,65 +56,6 @@ def client(server):
     with connect(server.url) as found:
         found.flushall()
         yield found
-
-
-def make_worker(client, **options):
-    engine = options.pop("engine", None) or make_engine(
-        max_rooms=options.pop("max_rooms", 64), sizes=MORE
-    )
-    options = {"partitions": PARTITIONS, "lease_s": 5.0, "report": lambda line: None, **options}
-    return Worker(client, engine, **options)
-
-
-def segment(room, index, streamer="a"):
-    rng = np.random.default_rng([index, *room.encode()])
-    values = rng.normal(size=V + T).astype(np.float16)
-    return LiveSegment(
-        room_id=room,
-        streamer_id=streamer,
-        index=index,
-        visual=values[:V],
-        text=values[V:],
-        has_speech=True,
-        has_comments=index % 2 == 0,
-        sound=rng.normal(size=X).astype(np.float16) if index % 3 else None,
-        counts={"viewers": 20, "clickers": index % 5, "likes": len(room) + index},
-    )
-
-
-def offline(rooms):
-    """Scores of rooms {id: indices} by one scorer, each room alone."""
-    scorer = make_engine(max_rooms=64, sizes=MORE).scorer
-    return {
-        room: [(index, scorer.score([segment(room, index)])[0].score) for index in indices]
-        for room, indices in rooms.items()
-    }
-
-
-def add(client, room, index, **options):
-    add_segment(client, KEYS, PARTITIONS, segment(room, index), SHOWN, **options)
-
-
-def drain(worker):
-    while worker.turn():
-        pass
-
-
-def curves(client, rooms):
-    found = RedisStore(client, KEYS, PARTITIONS).rooms(list(rooms))
-    return {room: [] if r is None else list(r.curve) for room, r in zip(rooms, found, strict=True)}
-
-
-def require_same(found, expected):
-    assert found.keys() == expected.keys()
-    for room, points in expected.items():
-        assert [index for index, _ in found[room]] == [index for index, _ in points], room
-        gaps = [abs(a - b) for (_, a), (_, b) in zip(found[room], points, strict=True)]
-        assert max(gaps) <= 1e-6, room
-
-
-def left(client):
-    return [client.xlen(KEYS.stream(p)) for p in range(PARTITIONS)]
 
 
 def test_a_message_is_the_segment():
@@ -327,21 +277,13 @@ def start(server):
     )
 
 
-def wait_for(condition, seconds=60):
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("did not come about")
-
-
 @pytest.mark.slow
 def test_a_killed_worker_and_a_killed_redis(server, client):
     rooms = {f"r{k}": range(60) for k in range(20)}
     expected = offline(rooms)
     workers = [start(server) for _ in range(2)]
     try:
-        wait_for(lambda: client.zcard(KEYS.workers) == 2)
+        wait_for(lambda: client.hlen(KEYS.workers) == 2)
         for index in range(30):
             for room in rooms:
                 add(client, room, index)
@@ -358,7 +300,7 @@ def test_a_killed_worker_and_a_killed_redis(server, client):
         require_same(curves(client, rooms), expected)
         workers[1].send_signal(signal.SIGTERM)
         assert workers[1].wait(10) == 0
-        assert client.zcard(KEYS.workers) <= 1  # the killed one may not have lapsed
+        assert client.hlen(KEYS.workers) <= 1  # the killed one may not have lapsed
     finally:
         for worker in workers:
             worker.kill()

@@ -1,6 +1,7 @@
 """The service over HTTP: scores, ranking, events, limits, and how it says no."""
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import json
@@ -8,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -546,7 +548,33 @@ def test_listeners_are_limited():
         with client.stream("GET", "/v1/events") as stream:
             lines = stream.iter_lines()
             next(lines)
-            assert client.get("/v1/events").status_code == 503
+            refused = client.get("/v1/events")
+            assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+
+
+def test_listeners_that_come_at_once_are_as_many_as_there_may_be():
+    limits = ServiceSettings(max_listeners=8, listeners_per_client=5)
+    with running(settings=limits) as (client, backend), contextlib.ExitStack() as stack:
+        address = client.base_url.host, client.base_url.port
+        socks = []
+        for number in range(40):
+            source = (f"127.0.0.{2 + number % 2}", 0)
+            one = socket.create_connection(address, source_address=source)
+            socks.append(stack.enter_context(one))
+        for one in socks:
+            one.sendall(b"GET /v1/events HTTP/1.1\r\nhost: x\r\n\r\n")
+        codes = [(one.getsockname()[0], one.recv(12)[-3:]) for one in socks]
+        counts = Counter(codes)
+        let_in = [counts[f"127.0.0.{k}", b"200"] for k in (2, 3)]
+        assert sum(let_in) == 8 and max(let_in) <= 5
+        assert counts.total() == 40 and {code for _, code in counts} == {b"200", b"503"}
+        assert backend.events.listeners == 8
+        stack.close()
+        for _ in range(100):
+            if not backend.events.listeners:
+                break
+            time.sleep(0.02)
+        assert backend.events.listeners == 0
 
 
 def slow_engine(monkeypatch, seconds, **options):

@@ -305,7 +305,13 @@ def test_a_service_that_encodes(models, tmp_path):
                 "frames": frames[3 * k : 3 * k + 3],
                 "speech": f" {speech[k]} ",
                 "comments": [f" {c}" for c in comments[k].split("\n") if c],
-                "counts": {"comment_count": (4, 1, 4)[k], "commenters": 1},
+                "counts": {
+                    "comment_count": (4, 1, 4)[k],
+                    "commenters": 1,
+                    "comments_last_sixth": (1, 0, 1)[k],
+                    "comments_last_third": (1, 0, 1)[k],
+                    "comments_last_two_thirds": (3, 0, 2)[k],
+                },
             }
             answer = client.post("/v1/segments", json=body).json()
             assert abs(answer["score"] - expected[k]) <= 1e-6

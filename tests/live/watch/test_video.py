@@ -3,6 +3,7 @@
 import dataclasses
 import time
 
+import av
 import pytest
 
 from contentctr.live.watch import video as watched_video
@@ -192,3 +193,30 @@ def test_a_stream_that_breaks_off(tmp_path):
             segments.extend(video.segments())
     assert len(segments) == 3
     require_equal(as_offline(segments), offline(path)[:3])
+
+
+def astray(source, path, which, by_s):
+    """A copy in which some packets' time of showing, by their number, is so much later."""
+    with av.open(str(source)) as found, av.open(str(path), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in found.streams}
+        count = 0
+        for packet in found.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "video":
+                count += 1
+                if which(count):
+                    packet.pts += round(by_s / packet.time_base)
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv", "flv"])
+@pytest.mark.parametrize("which", [lambda k: k == 50, lambda k: k >= 50], ids=["one", "all"])
+def test_broken_stamps_make_no_segments(tmp_path, suffix, which):
+    whole = record(tmp_path / f"v.{suffix}", 20.0, bframes=2)
+    path = astray(whole, tmp_path / f"w.{suffix}", which, 1e6)
+    expected = offline(path)
+    assert len(expected) <= 4 and expected[-1][1] <= 24.0
+    require_equal(watched(path), expected)

@@ -16,18 +16,27 @@ from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RoomScore
-from contentctr.live.redis.messages import Keys, add_segment, partition_of, settle_partitions
+from contentctr.live.redis.messages import (
+    Keys,
+    StreamFullError,
+    segment_fields,
+    settle_partitions,
+)
+from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
+from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import shares_from
 
 T = TypeVar("T")
 _READ_MS = 1000
 _READ_COUNT = 500
+_ENCODE_S = 10.0
+"""Seconds that a post waits to be encoded."""
 
 
 class RedisBackend:
@@ -42,6 +51,7 @@ class RedisBackend:
         wait_s: seconds that a post waits for its score; then it is "queued".
         queue_size: messages of one partition that wait at most.
         max_rooms: live rooms.
+        forget_after_s: seconds after which workers forget a silent room.
     """
 
     def __init__(
@@ -55,13 +65,15 @@ class RedisBackend:
         wait_s: float = 5.0,
         queue_size: int = 10_000,
         max_rooms: int = 4096,
+        forget_after_s: float = 600.0,
     ) -> None:
         self.events, self.metrics = EventLog(), Metrics()
         self._client, self._keys, self._encoder = client, keys or Keys(), encoder
         self._horizon, self._wait_s = horizon, wait_s
         self._queue_size, self._max_rooms = queue_size, max_rooms
-        self._partitions = settle_partitions(client, self._keys, partitions)
-        self._store = RedisStore(client, self._keys, self._partitions)
+        count = settle_partitions(client, self._keys, partitions)
+        self._store = RedisStore(client, self._keys, count)
+        self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._encoding = asyncio.Lock()
@@ -91,12 +103,15 @@ class RedisBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
 
-    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+    async def submit(
+        self, segment: LiveSegment | RawSegment, shown: Shown, caller: Caller = ANYONE
+    ) -> Answer:
         """See Backend.
 
         Raises:
             BusyError: too much waits, or Redis does not answer.
-            RoomsFullError: a new room, and there are as many as there may be.
+            RoomsFullError: a new room, and there are as many as there, or of one key, may be.
+            NotOwnerError: the room is another's.
             InputError: the worker refused it.
         """
         if not self.ready:
@@ -105,7 +120,7 @@ class RedisBackend:
         request_id = uuid.uuid4().hex
         waiting = self._waiting[request_id] = asyncio.get_running_loop().create_future()
         try:
-            await self._redis(self._add, live, shown, request_id)
+            await self._redis(self._add, live, shown, request_id, caller)
             async with asyncio.timeout(self._wait_s):
                 outcome = await waiting
         except TimeoutError:
@@ -135,27 +150,45 @@ class RedisBackend:
         """See Backend."""
         return await self._redis(self._store.thumbnail, room_id)
 
-    async def end(self, room_id: str) -> bool:
+    async def end(self, room_id: str, caller: Caller = ANYONE) -> bool:
         """See Backend; it takes effect once a worker has come to it."""
-        return await self._redis(self._store.end, room_id)
+        return await self._redis(self._end, room_id, caller)
+
+    def _end(self, room_id: str, caller: Caller) -> bool:
+        self._owners.require(room_id, caller)
+        found = self._store.end(room_id)
+        self._owners.release(room_id)
+        return found
 
     async def _encoded(self, segment: LiveSegment | RawSegment) -> LiveSegment:
         if isinstance(segment, LiveSegment):
             return segment
         assert self._encoder is not None
-        async with self._encoding:
+        try:
+            async with asyncio.timeout(_ENCODE_S):
+                await self._encoding.acquire()
+        except TimeoutError:
+            raise BusyError(f"it has waited for {_ENCODE_S:g} s in vain") from None
+        try:
             found = await asyncio.to_thread(self._encoder.encode, [segment])
+        finally:
+            self._encoding.release()
         return found[0]
 
-    def _add(self, segment: LiveSegment, shown: Shown, request_id: str) -> None:
+    def _add(
+        self, segment: LiveSegment, shown: Shown, request_id: str, caller: Caller = ANYONE
+    ) -> None:
         client, keys = self._client, self._keys
-        waiting = client.xlen(keys.stream(partition_of(segment.room_id, self._partitions)))
-        if waiting >= self._queue_size:
-            raise BusyError(f"{waiting} segments of the room's partition wait already")
         if client.zcard(keys.ranking) >= self._max_rooms:
             if client.zscore(keys.ranking, segment.room_id) is None:
                 raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
-        add_segment(client, keys, self._partitions, segment, shown, request_id=request_id)
+        if caller.name:  # without keys every room is everybody's
+            self._owners.claim(segment.room_id, caller)
+        fields = segment_fields(segment, shown, request_id=request_id)
+        try:
+            self._store.add(segment.room_id, fields, max_count=self._queue_size)
+        except StreamFullError as error:
+            raise BusyError(str(error)) from None
 
     async def _redis(self, work: Callable[..., T], *arguments: Any) -> T:
         try:

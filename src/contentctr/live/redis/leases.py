@@ -1,26 +1,41 @@
 """Which worker has which partition: leases with a token, and commands that are only done with it.
 
-A lease is a key that holds its owner's token and lapses by itself. Everything an owner does to its
+A lease is a key that holds its owner's name and a token. It stands until its owner gives it up, or
+is dead by its heartbeats (redis/beats.py); then another takes it. Everything an owner does to its
 partition, reading too, is one script that first looks whether the token still stands there. So a
 worker that was held up beyond its lease can do no harm when it comes back: nothing it computed is
 kept, and it takes no message from its successor.
+
+Scripts remove before they write: once something was removed, a Redis whose memory is full takes
+the rest of the script, so that workers go on and make room. Nothing but a script sees the order.
 """
 
 from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from contentctr.live.redis.messages import GROUP, Keys
+from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
+from contentctr.live.redis.messages import GROUP, Keys, PartitionsMovedError
 from contentctr.live.redis.store import Command
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 _COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local i = 2
+local done = tonumber(ARGV[3])
+for i = 5, 4 + done do
+  redis.call('XACK', KEYS[2], ARGV[2], ARGV[i])
+  redis.call('XDEL', KEYS[2], ARGV[i])
+end
+if done > 0 then
+  if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[3])
+  elseif redis.call('DECRBY', KEYS[3], ARGV[4]) < 0 then redis.call('SET', KEYS[3], 0) end
+end
+local i = 5 + done
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   redis.call(unpack(ARGV, i + 1, i + n))
@@ -35,13 +50,19 @@ local found = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[
 if not found then return {} end
 return found[1][2]
 """
+# JUSTID leaves the count of deliveries as it is: it is for a worker that had the messages itself.
 _CLAIM = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
-local cursor, entries = '0-0', {}
+local cursor, entries, again = '0-0', {}, ARGV[4] == '1'
 repeat
-  local found = redis.call('XAUTOCLAIM', KEYS[2], ARGV[2], ARGV[3], 0, cursor, 'COUNT', 100)
+  local args = {KEYS[2], ARGV[2], ARGV[3], 0, cursor, 'COUNT', 100}
+  if again then args[#args + 1] = 'JUSTID' end
+  local found = redis.call('XAUTOCLAIM', unpack(args))
   cursor = found[1]
-  for _, entry in ipairs(found[2]) do entries[#entries + 1] = entry end
+  for _, entry in ipairs(found[2]) do
+    if again then entry = redis.call('XRANGE', KEYS[2], entry, entry)[1] end
+    if entry then entries[#entries + 1] = entry end
+  end
 until cursor == '0-0'
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[2], ARGV[2])) do
   if consumer[2] ~= ARGV[3] then
@@ -50,10 +71,48 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[2], ARGV[2])) do
 end
 return entries
 """
+_BEAT = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if not redis.call('GET', KEYS[2]) then redis.call('SET', KEYS[2], ARGV[3]) end
+return {redis.call('GET', KEYS[2]), redis.call('HGETALL', KEYS[1])}
+"""
+_ACQUIRE = """
+local found = redis.call('GET', KEYS[1])
+if found and found ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1])
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[2], ARGV[3], '0', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP') then return made end
+return 1
+"""
+_BURY = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+"""
+_CLOCK = """
+local time = redis.call('TIME')
+local wall = time[1] + time[2] / 1e6
+local last = redis.call('HMGET', KEYS[1], 'wall', 'now')
+local now = tonumber(last[2]) or wall
+local step = wall - (tonumber(last[1]) or wall)
+now = now + math.max(0, math.min(step, tonumber(ARGV[1])))
+redis.call('HDEL', KEYS[1], 'wall')
+redis.call('HSET', KEYS[1], 'wall', string.format('%.6f', wall), 'now', string.format('%.6f', now))
+return string.format('%.6f', now)
+"""
 
 
 class LostLeaseError(Exception):
     """The partition is another worker's by now."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Messages that a commit finishes: they leave the stream."""
+
+    ids: Sequence[bytes] = ()
+    size: int = 0
+    """Their bytes, as `size_of` counts them."""
 
 
 class Leases:
@@ -71,8 +130,12 @@ class Leases:
         self._client, self._keys, self._partitions = client, keys, partitions
         self._name, self._lease_s = name, lease_s
         self._tokens: dict[int, str] = {}
+        self._beats = 0
+        self.watch = WorkerWatch()
         script = client.register_script
         self._commit, self._read, self._claim = script(_COMMIT), script(_READ), script(_CLAIM)
+        self._beat, self._take, self._bury = script(_BEAT), script(_ACQUIRE), script(_BURY)
+        self._clock = script(_CLOCK)
 
     @property
     def owned(self) -> list[int]:
@@ -80,45 +143,62 @@ class Leases:
         return sorted(self._tokens)
 
     def now(self) -> float:
-        """Redis' clock, seconds: the one clock of all workers."""
-        seconds, micros = self._client.time()
-        return float(seconds + micros / 1e6)
+        """Seconds on the one clock of all workers.
+
+        It is Redis' clock without its jumps: from one look to the next it goes on by a lease at
+        most, and never back. So a jump ends no room, and neither does a pause of all workers.
+        """
+        return float(self._clock(keys=[self._keys.clock], args=[self._lease_s]))
 
     def balance(self) -> tuple[list[int], list[int]]:
-        """Say that this worker lives, renew its leases, and have its fair share of partitions.
+        """Say that this worker lives, and have its fair share of partitions.
 
         Returns:
             Partitions it has got, and those it has lost or given up.
+
+        Raises:
+            PartitionsMovedError: there is another number of partitions.
         """
-        keys, now = self._keys, self.now()
-        pipe = self._client.pipeline(transaction=True)
-        pipe.zadd(keys.workers, {self._name: now})
-        pipe.zremrangebyscore(keys.workers, "-inf", now - 2 * self._lease_s)
-        pipe.zcard(keys.workers)
-        share = math.ceil(self._partitions / pipe.execute()[2])
-        gone = [partition for partition in self.owned if not self._renew(partition)]
+        others = {worker.name for worker in self._say_alive()} - {self._name}
+        for name, row in self.watch.dead().items():
+            self._bury(keys=[self._keys.workers], args=[name, row])
+        share = math.ceil(self._partitions / (1 + len(others)))
+        holders = self._client.mget([self._keys.lease(p) for p in range(self._partitions)])
+        gone = [p for p in self.owned if holders[p] != self._tokens[p].encode()]
+        for partition in gone:
+            del self._tokens[partition]
         extra = self.owned[share:]
         for partition in extra:
             self.release(partition)
         got: list[int] = []
-        for partition in range(self._partitions):
+        for partition, holder in enumerate(holders):
             if len(self._tokens) >= share:
                 break
-            if partition not in self._tokens and self._acquire(partition):
+            if partition in self._tokens or partition in extra:
+                continue
+            # One in our own name is from before Redis failed: it could not be given up then.
+            if _name_of(holder) not in others and self._acquire(partition, holder):
                 got.append(partition)
         return got, gone + extra
 
-    def commit(self, partition: int, commands: Iterable[Command]) -> None:
+    def commit(self, partition: int, commands: Iterable[Command], done: Done | None = None) -> None:
         """All of the commands in one step, if the partition is still ours.
 
+        Args:
+            partition: which.
+            commands: done after what `done` says.
+            done: messages that are finished with it.
+
         Raises:
-            LostLeaseError: it is not; nothing was done.
+            LostLeaseError: it is not ours; nothing was done.
         """
+        done = done or Done()
         flat: list[str | bytes | int | float] = []
         for command in commands:
             flat += [len(command), *command]
-        token = self._token(partition)
-        if not self._commit(keys=[self._keys.lease(partition)], args=[token, *flat]):
+        args = [self._token(partition), GROUP, len(done.ids), done.size, *done.ids, *flat]
+        keys = [*self._names(partition), self._keys.bytes(partition)]
+        if not self._commit(keys=keys, args=args):
             self._lost(partition)
 
     def read(self, partition: int, count: int) -> Entries:
@@ -126,9 +206,15 @@ class Leases:
         args = [self._token(partition), GROUP, self._name, count]
         return self._entries(partition, self._read(keys=self._names(partition), args=args))
 
-    def claim(self, partition: int) -> Entries:
-        """Messages that were given to workers before, and not done with; in order."""
-        args = [self._token(partition), GROUP, self._name]
+    def claim(self, partition: int, *, again: bool = False) -> Entries:
+        """Messages that were given to workers before, and not done with; in order.
+
+        Args:
+            partition: which.
+            again: it was this worker that had them, and nothing came of it because of Redis: that
+                counts as no delivery, or messages would be put aside for a Redis that fails.
+        """
+        args = [self._token(partition), GROUP, self._name, int(again)]
         return self._entries(partition, self._claim(keys=self._names(partition), args=args))
 
     def deliveries(self, partition: int) -> dict[bytes, int]:
@@ -140,38 +226,31 @@ class Leases:
         """Give a partition up."""
         token = self._tokens.pop(partition)
         name = self._keys.lease(partition)
-        self._commit(keys=[name], args=[token, 2, "DEL", name])
+        keys = [*self._names(partition), self._keys.bytes(partition)]
+        self._commit(keys=keys, args=[token, GROUP, 0, 0, 2, "DEL", name])
 
     def leave(self) -> None:
         """Give all up: this worker ends."""
         for partition in self.owned:
             self.release(partition)
-        self._client.zrem(self._keys.workers, self._name)
+        self._client.hdel(self._keys.workers, self._name)
 
-    def _acquire(self, partition: int) -> bool:
-        token, stream = uuid.uuid4().hex, self._keys.stream(partition)
-        lease_ms = int(self._lease_s * 1000)
-        if not self._client.set(self._keys.lease(partition), token, nx=True, px=lease_ms):
+    def _say_alive(self) -> list[LiveWorker]:
+        self._beats += 1
+        row = row_of(self._beats, self._lease_s, self.owned)
+        keys = [self._keys.workers, self._keys.partitions]
+        count, flat = self._beat(keys=keys, args=[self._name, row, self._partitions])
+        if int(count) != self._partitions:
+            raise PartitionsMovedError(int(count))
+        return self.watch.note(dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    def _acquire(self, partition: int, holder: bytes | None) -> bool:
+        """Take a partition that nobody has, or whose `holder` is dead."""
+        token = f"{self._name}/{uuid.uuid4().hex}"
+        args = [token, holder or b"", GROUP]
+        if not self._take(keys=self._names(partition), args=args):
             return False
         self._tokens[partition] = token
-        if not any(group["name"] == GROUP.encode() for group in self._groups(stream)):
-            make = ("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
-            self.commit(partition, [make])
-        return True
-
-    def _groups(self, stream: str) -> list[dict[str, Any]]:
-        if not self._client.exists(stream):
-            return []
-        groups: list[dict[str, Any]] = self._client.xinfo_groups(stream)
-        return groups
-
-    def _renew(self, partition: int) -> bool:
-        name = self._keys.lease(partition)
-        renew = ("PEXPIRE", name, int(self._lease_s * 1000))
-        try:
-            self.commit(partition, [renew])
-        except LostLeaseError:
-            return False
         return True
 
     def _token(self, partition: int) -> str:
@@ -180,7 +259,7 @@ class Leases:
         return self._tokens[partition]
 
     def _lost(self, partition: int) -> None:
-        self._tokens.pop(partition, None)
+        del self._tokens[partition]
         raise LostLeaseError(f"partition {partition}")
 
     def _names(self, partition: int) -> list[str]:
@@ -195,3 +274,8 @@ class Leases:
             if fields:
                 entries.append((id, dict(zip(fields[::2], fields[1::2], strict=True))))
         return entries
+
+
+def _name_of(holder: bytes | None) -> str:
+    """The worker in a lease's value."""
+    return "" if holder is None else holder.decode(errors="replace").rpartition("/")[0]

@@ -3,6 +3,18 @@
 Rooms are dealt to a fixed number of partitions by the hash of their id; each is a stream, read by
 one worker at a time (redis/leases.py), which is what keeps a room's segments in order. Scripts name
 keys that are computed, so a Redis Cluster will not do.
+
+The keys, each after the prefix:
+
+- `partitions`: their number; whoever finds it missing sets the one that they work with.
+- `segments:P` (stream) and `bytes:P`: messages of partition P, and their bytes together.
+- `lease:P`: "WORKER/TOKEN" of the worker that has the partition.
+- `workers` (hash): a row of JSON a worker, which changes with every heartbeat: `beat`, `lease_s`,
+  `partitions`. A worker lives while its row changes (redis/beats.py), whatever any clock says.
+- `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
+- `room:ID`, `curve:ID`, `state:ID`, `thumbnail:ID`: a room; `ranking`, `ended`, `seen` (sorted
+  sets): its score, the end of its last segment (Unix seconds), when it last had one (`clock`).
+- `events` (stream): what the services tell; `rejected` (stream): messages that were put aside.
 """
 
 from __future__ import annotations
@@ -11,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,7 +40,37 @@ PREFIX = "contentctr"
 GROUP = "workers"
 PARTITIONS = 16
 """Of a new installation: the number of workers that can work at once."""
+MAX_MESSAGES = 10_000
+MAX_BYTES = 64 * 2**20
+"""Of a partition's messages that wait: with 16 partitions they take a gigabyte at most."""
+NAMES = ("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected")
+"""Keys of which there is one."""
 Fields = dict[str, bytes | str | int | float]
+
+_ADD = """
+local found = redis.call('GET', KEYS[3])
+if found and found ~= ARGV[1] then return {'moved', tonumber(found)} end
+local count, held, size = redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), 0
+if count >= tonumber(ARGV[2]) then return {'count', count} end
+for i = 4, #ARGV do size = size + #ARGV[i] end
+if count > 0 and held + size > tonumber(ARGV[3]) then return {'bytes', held} end
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
+redis.call('INCRBY', KEYS[2], size)
+if not found then redis.call('SET', KEYS[3], ARGV[1]) end
+return {'added', size}
+"""
+
+
+class PartitionsMovedError(Exception):
+    """There are `count` partitions now: Redis lost its data, and another set that number."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"partitions are {count} now")
+        self.count = count
+
+
+class StreamFullError(Exception):
+    """A partition's stream holds as much as it may."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +80,8 @@ class Keys:
     prefix: str = PREFIX
 
     def __getattr__(self, name: str) -> str:
-        """One of `partitions`, `workers`, `ranking`, `ended`, `seen`, `events`, `rejected`."""
-        if name not in ("partitions", "workers", "ranking", "ended", "seen", "events", "rejected"):
+        """One of NAMES."""
+        if name not in NAMES:
             raise AttributeError(name)
         return f"{self.prefix}:{name}"
 
@@ -46,8 +89,12 @@ class Keys:
         """Segments of a partition's rooms."""
         return f"{self.prefix}:segments:{partition}"
 
+    def bytes(self, partition: int) -> str:
+        """Bytes of the messages in the partition's stream."""
+        return f"{self.prefix}:bytes:{partition}"
+
     def lease(self, partition: int) -> str:
-        """Token of the worker that has the partition."""
+        """Who has the partition: "WORKER/TOKEN"."""
         return f"{self.prefix}:lease:{partition}"
 
     def room(self, room_id: str) -> str:
@@ -82,6 +129,8 @@ class Message:
     shown: Shown | None
     request_id: str
     """Names the request that waits for the outcome; "": none does."""
+    fields: Mapping[bytes, bytes]
+    """As they stood in the stream."""
 
 
 def connect(url: str, *, timeout_s: float = 10.0) -> Any:
@@ -99,8 +148,12 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
         )
-    except ValueError as error:
-        raise InputError(f"--redis must be a Redis URL, not {url!r} ({error})") from None
+    except ValueError:
+        # Neither the URL nor what was said of it: both may hold a password.
+        raise InputError(
+            "--redis must be a Redis URL, like redis://HOST:6379/0, and is not; in a password, "
+            "any of @ : / ? # must be written as %40 %3A %2F %3F %23"
+        ) from None
 
 
 def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int:
@@ -111,7 +164,9 @@ def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int
     """
     if wanted is not None and wanted < 1:
         raise InputError(f"partitions must be at least 1, not {wanted}")
-    client.set(keys.partitions, wanted or PARTITIONS, nx=True)
+    # Looked at first: a full Redis refuses the SET, also where it would change nothing.
+    if client.get(keys.partitions) is None:
+        client.set(keys.partitions, wanted or PARTITIONS, nx=True)
     found = int(client.get(keys.partitions))
     if wanted not in (None, found):
         raise InputError(
@@ -156,6 +211,48 @@ def end_fields(room_id: str) -> Fields:
     return {"room": room_id, "end": 1}
 
 
+def size_of(fields: Mapping[bytes, bytes]) -> int:
+    """Bytes of a message, as `add_fields` counts them."""
+    return sum(len(name) + len(value) for name, value in fields.items())
+
+
+def add_fields(
+    client: Any,
+    keys: Keys,
+    partitions: int,
+    room_id: str,
+    fields: Fields,
+    *,
+    max_count: int = MAX_MESSAGES,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Put a message into its room's stream, if that has room for it.
+
+    Args:
+        client: of `connect`.
+        keys: names of the keys.
+        partitions: how many the caller takes for granted.
+        room_id: of the message's room.
+        fields: of the message.
+        max_count: messages of a partition that wait at most.
+        max_bytes: bytes of them; one message is always taken.
+
+    Raises:
+        PartitionsMovedError: there is another number of partitions; nothing was done.
+        StreamFullError: too much waits; nothing was done.
+    """
+    partition = partition_of(room_id, partitions)
+    found, value = client.register_script(_ADD)(
+        keys=[keys.stream(partition), keys.bytes(partition), keys.partitions],
+        args=[partitions, max_count, max_bytes, *chain.from_iterable(fields.items())],
+    )
+    if found == b"moved":
+        raise PartitionsMovedError(value)
+    if found in (b"count", b"bytes"):
+        what = "segments" if found == b"count" else "bytes"
+        raise StreamFullError(f"{value} {what} of the room's partition wait already")
+
+
 def add_segment(
     client: Any,
     keys: Keys,
@@ -166,8 +263,8 @@ def add_segment(
     request_id: str = "",
 ) -> None:
     """Put a segment into its room's stream. It does no harm to put it there twice."""
-    stream = keys.stream(partition_of(segment.room_id, partitions))
-    client.xadd(stream, segment_fields(segment, shown, request_id=request_id))
+    fields = segment_fields(segment, shown, request_id=request_id)
+    add_fields(client, keys, partitions, segment.room_id, fields)
 
 
 def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
@@ -178,7 +275,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
     """
     room_id = _text(fields, "room")
     if b"end" in fields:
-        return Message(id, room_id, None, None, "")
+        return Message(id, room_id, None, None, "", fields)
     segment = LiveSegment(
         room_id=room_id,
         streamer_id=_text(fields, "streamer"),
@@ -191,7 +288,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         counts=_counts(fields),
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
-    return Message(id, room_id, segment, _shown(fields), request_id)
+    return Message(id, room_id, segment, _shown(fields), request_id, fields)
 
 
 def _text(fields: Mapping[bytes, bytes], name: str) -> str:

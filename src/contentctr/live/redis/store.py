@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore
-from contentctr.live.redis.messages import Keys, end_fields, partition_of
+from contentctr.live.redis.messages import (
+    Fields,
+    Keys,
+    PartitionsMovedError,
+    add_fields,
+    end_fields,
+)
 from contentctr.live.shares import shares_from
 
-EVENTS_KEPT = 10_000
-REJECTED_KEPT = 1_000
+EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
+_AT_ONCE = 1000
+"""Rooms that are looked up by one script: Lua unpacks no more than some thousands."""
 Command = Sequence[str | bytes | int | float]
 
+# Scripts and not MULTI: a Redis whose memory is full refuses reads too between MULTI and EXEC.
+_SCORES = """
+local scored = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+return {scored, redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')}
+"""
+_SOME_SCORES = """
+return {redis.call('ZMSCORE', KEYS[1], unpack(ARGV)), redis.call('ZMSCORE', KEYS[2], unpack(ARGV))}
+"""
+_ROOM = """
+return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], 0, -1)}
+"""
 _SWEEP = """
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, 100)
 for _, room in ipairs(gone) do
@@ -31,6 +49,19 @@ return #gone
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueueFacts:
+    """What waits in Redis, for metrics."""
+
+    waiting: int
+    """Messages in all partitions."""
+    waiting_bytes: int
+    oldest_s: float
+    """How long the oldest of them has waited, by Redis' clock; 0 where none waits."""
+    rejected: int
+    """Messages that were put aside."""
+
+
 class RedisStore:
     """Rooms that workers keep in Redis.
 
@@ -41,27 +72,29 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, keys: Keys, partitions: int) -> None:
-        self._client, self._keys, self._partitions = client, keys, partitions
-        self._sweep = client.register_script(_SWEEP)
+        self.partitions = partitions
+        """As many as there are now."""
+        self._client, self._keys = client, keys
+        script = client.register_script
+        self._sweep, self._room = script(_SWEEP), script(_ROOM)
+        self._scores, self._some_scores = script(_SCORES), script(_SOME_SCORES)
 
     def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
         """Latest scores, of some rooms or of all; rooms without one are left out."""
-        keys = self._keys
-        pipe = self._client.pipeline(transaction=True)
+        keys = [self._keys.ranking, self._keys.ended]
+        found: dict[str, tuple[bytes | None, bytes | None]] = {}
         if room_ids is None:
-            pipe.zrange(keys.ranking, 0, -1, withscores=True)
-            pipe.zrange(keys.ended, 0, -1, withscores=True)
-            scored, ended = (dict(pairs) for pairs in pipe.execute())
-            found = {name.decode(): (score, ended.get(name)) for name, score in scored.items()}
-        elif not room_ids:
-            return {}
+            flat, ended_flat = self._scores(keys=keys)
+            ended = dict(zip(ended_flat[::2], ended_flat[1::2], strict=True))
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            found = {name.decode(): (score, ended.get(name)) for name, score in pairs}
         else:
-            pipe.zmscore(keys.ranking, list(room_ids))
-            pipe.zmscore(keys.ended, list(room_ids))
-            pairs = zip(*pipe.execute(), strict=True)
-            found = dict(zip(room_ids, pairs, strict=True))
+            for start in range(0, len(room_ids), _AT_ONCE):
+                names = room_ids[start : start + _AT_ONCE]
+                both = self._some_scores(keys=keys, args=list(names))
+                found.update(zip(names, zip(*both, strict=True), strict=True))
         return {
-            name: RoomScore(score=score, ended_at=ended_at)
+            name: RoomScore(score=float(score), ended_at=float(ended_at))
             for name, (score, ended_at) in found.items()
             if score is not None and ended_at is not None
         }
@@ -72,15 +105,42 @@ class RedisStore:
 
     def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
         """Several rooms; None for those that are not there."""
-        pipe = self._client.pipeline(transaction=True)
+        pipe = self._client.pipeline(transaction=False)
         for room_id in room_ids:
-            pipe.get(self._keys.room(room_id))
-            pipe.lrange(self._keys.curve(room_id), 0, -1)
-        found = pipe.execute()
-        return [
-            None if about is None else _room(about, curve)
-            for about, curve in zip(found[::2], found[1::2], strict=True)
-        ]
+            self._room(keys=[self._keys.room(room_id), self._keys.curve(room_id)], client=pipe)
+        return [None if about is None else _room(about, curve) for about, curve in pipe.execute()]
+
+    def queue(self) -> QueueFacts:
+        """What waits."""
+        pipe = self._client.pipeline(transaction=False)
+        streams = [self._keys.stream(p) for p in range(self.partitions)]
+        for partition, stream in enumerate(streams):
+            pipe.xlen(stream)
+            pipe.get(self._keys.bytes(partition))
+            pipe.xrange(stream, "-", "+", 1)
+        pipe.time()
+        pipe.xlen(self._keys.rejected)
+        *rows, (seconds, micros), rejected = pipe.execute()
+        first_ms = [int(entries[0][0].split(b"-")[0]) for entries in rows[2::3] if entries]
+        now_ms = 1000 * seconds + micros / 1000
+        return QueueFacts(
+            waiting=sum(rows[::3]),
+            waiting_bytes=sum(int(size or 0) for size in rows[1::3]),
+            oldest_s=max(0.0, now_ms - min(first_ms)) / 1000 if first_ms else 0.0,
+            rejected=rejected,
+        )
+
+    def add(self, room_id: str, fields: Fields, **limits: int) -> None:
+        """Put a message into its room's stream, whatever number of partitions there is by now.
+
+        Raises:
+            StreamFullError: too much waits.
+        """
+        try:
+            add_fields(self._client, self._keys, self.partitions, room_id, fields, **limits)
+        except PartitionsMovedError as moved:
+            self.partitions = moved.count
+            add_fields(self._client, self._keys, self.partitions, room_id, fields, **limits)
 
     def thumbnail(self, room_id: str) -> bytes | None:
         """The room's latest thumbnail."""
@@ -90,12 +150,11 @@ class RedisStore:
     def end(self, room_id: str) -> bool:
         """Forget a room, once a worker has come to it; whether there is one now."""
         found = self._client.exists(self._keys.room(room_id))
-        stream = self._keys.stream(partition_of(room_id, self._partitions))
-        self._client.xadd(stream, end_fields(room_id))
+        self.add(room_id, end_fields(room_id))
         return bool(found)
 
     def forget_idle(self, before: float) -> int:
-        """Forget rooms without a segment since `before`, Redis' seconds; how many, 100 at most."""
+        """Forget rooms without a segment since `before` (Leases.now); how many, 100 at most."""
         keys = self._keys
         names = [keys.seen, keys.ranking, keys.ended, keys.events]
         count: int = self._sweep(keys=names, args=[before, keys.prefix, EVENTS_KEPT])
@@ -138,15 +197,26 @@ def event_command(
     fields = {
         "kind": kind,
         "room": room_id,
-        "data": json.dumps(data, allow_nan=False),
+        "data": json.dumps(data, allow_nan=False, ensure_ascii=False),
         "request_id": request_id,
     }
-    return append_command(keys.events, EVENTS_KEPT, fields)
+    return append_command(keys.events, EVENTS_KEPT, EVENTS_BYTES, fields)
 
 
-def append_command(stream: str, kept: int, fields: Mapping[str, str | bytes]) -> Command:
-    """What adds an entry to a stream of which the last `kept` entries, or some more, are kept."""
-    return ("XADD", stream, "MAXLEN", "~", kept, "*", *chain.from_iterable(fields.items()))
+def append_command(
+    stream: str, kept: int, kept_bytes: int, fields: Mapping[str, str | bytes]
+) -> Command:
+    """What adds an entry to a stream of which only the last entries are kept.
+
+    Args:
+        stream: its key.
+        kept: so many are kept, or some more.
+        kept_bytes: fewer are kept where so many of this one's size would take more.
+        fields: of the entry.
+    """
+    flat = [part if isinstance(part, bytes) else part.encode() for part in chain(*fields.items())]
+    count = max(1, min(kept, kept_bytes // sum(map(len, flat))))
+    return ("XADD", stream, "MAXLEN", "~", count, "*", *flat)
 
 
 def _room(about: bytes, curve: Sequence[bytes]) -> LiveRoom:

@@ -19,42 +19,44 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
 from contentctr.live.known_rooms import LiveRoom, NewScore, with_score
-from contentctr.live.redis.leases import Entries, Leases, LostLeaseError
-from contentctr.live.redis.messages import GROUP, Keys, Message, read_message, settle_partitions
+from contentctr.live.redis.health import WorkerHealth
+from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
+from contentctr.live.redis.messages import (
+    Keys,
+    Message,
+    PartitionsMovedError,
+    read_message,
+    settle_partitions,
+    size_of,
+)
+from contentctr.live.redis.rejected import rejected_command
 from contentctr.live.redis.store import (
-    REJECTED_KEPT,
     Command,
     RedisStore,
-    append_command,
     end_commands,
     event_command,
     score_commands,
 )
 from contentctr.live.service.schemas import room_event, shares_out
+from contentctr.printing import say
 
 CAREFUL_AFTER = 3
 """Messages that were given out more often are taken one by one: one may kill its worker."""
 MAX_DELIVERIES = 10
 """A message that was given out more often did so: it is put aside."""
-_DOWN = (ConnectionError, TimeoutError, BusyLoadingError)
 Report = Callable[[str], None]
-
-
-def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @dataclass(kw_only=True)
@@ -96,7 +98,7 @@ class Worker:
         lease_s: float = 10.0,
         poll_s: float = 0.1,
         forget_after_s: float = 600.0,
-        report: Report = _print_line,
+        report: Report = say,
     ) -> None:
         self._client, self._engine, self._keys = client, engine, keys or Keys()
         self._lease_s, self._poll_s, self._forget_after_s = lease_s, poll_s, forget_after_s
@@ -107,29 +109,50 @@ class Worker:
                 f"max_rooms must be at least the batch size, {engine.scorer.batch_size}, not "
                 f"{engine.scorer.max_rooms}"
             )
-        count = settle_partitions(client, self._keys, partitions)
-        self._store = RedisStore(client, self._keys, count)
-        self._leases = Leases(client, self._keys, count, self.name, lease_s)
+        self.health = WorkerHealth(lease_s)
+        self._settle(settle_partitions(client, self._keys, partitions))
         self._rooms: OrderedDict[str, _Kept] = OrderedDict()
         self._left: dict[int, Entries] = {}
         """Messages that earlier workers left undone."""
         self._careful: set[int] = set()
+        self._interrupted: set[int] = set()
+        """Partitions whose messages this worker had when Redis failed."""
         self._next_beat = 0.0
 
     def run(self, stopped: Callable[[], object]) -> None:
-        """Work until `stopped()`; then finish the batch in hand and give the partitions up."""
+        """Work until `stopped()`; then finish the batch in hand and give the partitions up.
+
+        Whatever Redis refuses (its memory is full, it is a replica after a failover, its disk has
+        failed, it is loading, a group is gone), it is waited for: a worker that ended would have
+        to be started again by somebody.
+        """
+        trouble = ""
         while not stopped():
             try:
-                if not self.turn():
-                    time.sleep(self._poll_s)
-            except _DOWN as error:
-                self._report(f"Redis does not answer ({error}); trying again")
-                self._forget_all()
+                worked = self.turn()
+            except RedisError as error:
+                found = _kind_of(error)
+                if found != trouble:
+                    self._report(f"{found}; trying again")
+                trouble = found
+                self.health.redis_failed(found)
+                self._begin_again()
                 time.sleep(min(1.0, self._lease_s / 4))
+                continue
+            if trouble:
+                self._report("Redis takes commands again")
+            trouble = ""
+            self.health.turned(len(self._leases.owned), len(self._rooms))
+            if not worked:
+                time.sleep(self._poll_s)
         try:
             self._leases.leave()
-        except _DOWN:
+        except RedisError:
             self._report("Redis does not answer: the leases will lapse by themselves")
+
+    def _settle(self, partitions: int) -> None:
+        self._store = RedisStore(self._client, self._keys, partitions)
+        self._leases = Leases(self._client, self._keys, partitions, self.name, self._lease_s)
 
     def turn(self) -> int:
         """One batch of each of the worker's partitions; how many messages were taken."""
@@ -149,11 +172,19 @@ class Worker:
         return count
 
     def _beat(self) -> None:
-        got, gone = self._leases.balance()
+        try:
+            got, gone = self._leases.balance()
+        except PartitionsMovedError as moved:
+            self._report(f"there are {moved.count} partitions now, as Redis says")
+            self._begin_again()
+            self._settle(moved.count)
+            got, gone = self._leases.balance()
         for partition in gone:
             self._drop(partition)
         for partition in got:
-            self._left[partition] = self._leases.claim(partition)
+            again = partition in self._interrupted
+            self._left[partition] = self._leases.claim(partition, again=again)
+            self._interrupted.discard(partition)
             self._put_killer_aside(partition)
         if got or gone:
             self._report(f"{self.name}: partitions {self._leases.owned}")
@@ -171,8 +202,7 @@ class Worker:
         # The oldest is the one that was tried; those behind it were given out with it.
         id, fields = left[0]
         if counts.get(id, 0) > MAX_DELIVERIES:
-            reason = f"given out {counts[id]} times without an outcome"
-            self._leases.commit(partition, self._rejection(partition, id, fields, reason))
+            self._reject(partition, id, fields, f"given out {counts[id]} times without an outcome")
             del left[0]
 
     def _work(self, partition: int) -> int:
@@ -187,7 +217,7 @@ class Worker:
             try:
                 message = read_message(id, fields)
             except InputError as error:
-                self._leases.commit(partition, self._rejection(partition, id, fields, str(error)))
+                self._reject(partition, id, fields, str(error))
                 continue
             if message.segment is None:  # what comes after a room's end is another room
                 self._score(partition, messages)
@@ -211,21 +241,23 @@ class Worker:
         pairs = zip(messages, outcomes, strict=True)
         for message, taken in sorted(pairs, key=_segment_index):
             if not isinstance(taken, Taken):
-                fields = {b"room": message.room_id.encode()}
-                commands += self._rejection(
-                    partition, message.id, fields, str(taken), request_id=message.request_id
-                )
+                commands += self._rejection(partition, message.id, message.fields, str(taken))
+                self.health.segments.labels("refused").inc()
                 continue
+            self.health.segments.labels(taken.scored.status).inc()
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
                 touched.add(message.room_id)
             elif message.request_id:
                 commands.append(self._outcome(message, taken))
-            commands += self._done(partition, message.id)
         for room_id in touched:
             state = self._engine.scorer.save([room_id])
             commands.append(("SET", self._keys.state(room_id), state))
-        self._leases.commit(partition, commands)
+        done = Done(
+            [message.id for message in messages],
+            sum(size_of(message.fields) for message in messages),
+        )
+        self._leases.commit(partition, commands, done)
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
         assert message.segment is not None and message.shown is not None
@@ -255,32 +287,30 @@ class Worker:
         }
         return event_command(self._keys, "outcome", message.room_id, data, message.request_id)
 
-    def _done(self, partition: int, id: bytes) -> list[Command]:
-        stream = self._keys.stream(partition)
-        return [("XACK", stream, GROUP, id), ("XDEL", stream, id)]
+    def _reject(
+        self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
+    ) -> None:
+        """Put a message aside by a commit of its own."""
+        commands = self._rejection(partition, id, fields, reason)
+        self.health.segments.labels("refused").inc()
+        self._leases.commit(partition, commands, Done([id], size_of(fields)))
 
     def _rejection(
-        self,
-        partition: int,
-        id: bytes,
-        fields: dict[bytes, bytes],
-        reason: str,
-        request_id: str = "",
+        self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
     ) -> list[Command]:
-        """Put a message aside, with the reason."""
+        """What puts a message aside, with the reason."""
         self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
-        room = fields.get(b"room", b"")[:200]
-        aside = append_command(self._keys.rejected, REJECTED_KEPT, {"room": room, "reason": reason})
-        commands = [aside, *self._done(partition, id)]
+        commands = [rejected_command(self._keys, partition, id, fields, reason)]
+        request_id = fields.get(b"request_id", b"").decode(errors="replace")
         if request_id:
-            name = room.decode(errors="replace")
+            name = fields.get(b"room", b"").decode(errors="replace")
             data = {"status": "refused", "detail": reason}
             commands.append(event_command(self._keys, "outcome", name, data, request_id))
         return commands
 
     def _end(self, partition: int, message: Message) -> None:
-        done = self._done(partition, message.id)
-        self._leases.commit(partition, [*end_commands(self._keys, message.room_id), *done])
+        done = Done([message.id], size_of(message.fields))
+        self._leases.commit(partition, end_commands(self._keys, message.room_id), done)
         self._forget(message.room_id)
 
     def _load(self, partition: int, room_ids: Sequence[str]) -> None:
@@ -318,17 +348,28 @@ class Worker:
         for room_id in [r for r, k in self._rooms.items() if k.partition == partition]:
             self._forget(room_id)
 
-    def _forget_all(self) -> None:
-        """Begin again from what Redis knows."""
+    def _begin_again(self) -> None:
+        """Forget everything and begin again from what Redis knows."""
         for room_id in list(self._rooms):
             self._forget(room_id)
         self._left.clear()
+        self._interrupted.update(self._leases.owned)
         for partition in self._leases.owned:
             try:
                 self._leases.release(partition)
-            except (*_DOWN, ResponseError):
+            except RedisError:
                 continue  # it lapses by itself
+        self._leases.watch.reset()
         self._next_beat = 0.0
+
+
+def _kind_of(error: RedisError) -> str:
+    """What is wrong with Redis, without numbers and places that change from time to time."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return f"Redis does not answer ({type(error).__name__})"
+    # The client takes the codes that it knows off the text, and has a class for each.
+    word = str(error).split(" ")[0]
+    return f"Redis refuses commands ({word[:40] if word.isupper() else type(error).__name__})"
 
 
 def _segment_index(pair: tuple[Message, object]) -> int:

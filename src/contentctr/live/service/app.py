@@ -14,6 +14,9 @@ from contentctr import __version__
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service.backend import Backend
+from contentctr.live.service.budget import Budget
+from contentctr.live.service.decoding import Decoding
+from contentctr.live.service.keys import ApiKeys
 from contentctr.live.service.limits import Guard, TokenBuckets
 from contentctr.live.service.metrics import Measured
 from contentctr.live.service.refusals import Json, handle_errors
@@ -39,6 +42,9 @@ def create_app(
         settings: limits and key.
         encoder: the backend's; None: posts must hold features.
         clock: Unix seconds.
+
+    Raises:
+        InputError: a key is none.
     """
     settings = settings or ServiceSettings()
     app = FastAPI(
@@ -50,9 +56,20 @@ def create_app(
         redoc_url=None,
         default_response_class=Json,
     )
+    decoding = Decoding(settings.max_encoding)
     app.state.service = Service(
-        backend=backend, engine=engine, settings=settings, encoder=encoder, clock=clock
+        backend=backend,
+        engine=engine,
+        settings=settings,
+        encoder=encoder,
+        clock=clock,
+        decoding=decoding,
     )
+    if encoder is not None:
+        gauge = backend.metrics.gauge
+        gauge("encoding_posts", "Posts that wait to be encoded.", lambda: decoding.posts.held)
+        gauge("decoding_pixels", "Pixels that wait to be read.", lambda: decoding.pixels.held)
+    backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
@@ -67,17 +84,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await service.backend.start()
     yield
     await service.backend.stop()
-    service.decoders.shutdown()
+    service.decoding.close()
 
 
 def _stand_guard(app: FastAPI, backend: Backend, settings: ServiceSettings) -> None:
     """Limits in front of the routes, and the count of requests in front of the limits."""
     app.add_middleware(
         Guard,
-        api_key=settings.api_key,
+        keys=ApiKeys(settings.api_key, settings.keys_file, rooms=settings.rooms_per_key),
         buckets=TokenBuckets(settings.rate, settings.burst) if settings.rate else None,
-        busy=lambda: backend.busy,
-        max_body=settings.max_body,
-        body_timeout_s=settings.body_timeout_s,
+        busy=lambda: backend.busy or app.state.service.decoding.full,
+        settings=settings,
     )
     app.add_middleware(Measured, metrics=backend.metrics)

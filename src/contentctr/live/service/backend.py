@@ -16,7 +16,9 @@ from contentctr.live.ranking import RoomScore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
+from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
+from contentctr.live.service.owners import Owners
 from contentctr.live.service.schemas import room_event
 from contentctr.live.shares import SegmentShares
 
@@ -39,6 +41,11 @@ class _Item:
     shown: Shown
 
 
+def _weight(item: _Item) -> int:
+    """Pictures to encode: a batch of many of them would hold everybody else up."""
+    return max(1, len(item.segment.pictures)) if isinstance(item.segment, RawSegment) else 1
+
+
 class Backend(Protocol):
     """What the service asks of what is behind it."""
 
@@ -59,7 +66,9 @@ class Backend(Protocol):
     async def stop(self) -> None:
         """Finish what was accepted, and end."""
 
-    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+    async def submit(
+        self, segment: LiveSegment | RawSegment, shown: Shown, caller: Caller = ANYONE
+    ) -> Answer:
         """Have a segment scored."""
 
     async def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
@@ -71,7 +80,7 @@ class Backend(Protocol):
     async def thumbnail(self, room_id: str) -> bytes | None:
         """A room's latest thumbnail."""
 
-    async def end(self, room_id: str) -> bool:
+    async def end(self, room_id: str, caller: Caller = ANYONE) -> bool:
         """Forget a room; whether there was one."""
 
 
@@ -98,11 +107,12 @@ class LocalBackend:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
-        self._engine, self._encoder = engine, encoder
+        self._engine, self._encoder, self._owners = engine, encoder, Owners()
         self._forget_after_s, self._clock = forget_after_s, clock
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
+            weigh=_weight,
             wait_s=wait_s,
             queue_size=queue_size,
             deliver=self._deliver,
@@ -137,12 +147,15 @@ class LocalBackend:
         await self._batcher.stop()
         self.events.close()
 
-    async def submit(self, segment: LiveSegment | RawSegment, shown: Shown) -> Answer:
+    async def submit(
+        self, segment: LiveSegment | RawSegment, shown: Shown, caller: Caller = ANYONE
+    ) -> Answer:
         """See Backend.
 
         Raises:
             BusyError: too many wait, or the service ends.
-            RoomsFullError: a new room, and there are as many as there may be.
+            RoomsFullError: a new room, and there are as many as there, or of one key, may be.
+            NotOwnerError: the room is another's.
             StreamerChangedError: the room has another streamer.
             InputError: the segment is not what the model takes.
         """
@@ -154,7 +167,12 @@ class LocalBackend:
                 f"room {segment.room_id!r}: streamer_id must be {room.streamer_id!r}, as in its "
                 f"first segment, not {segment.streamer_id!r}"
             )
-        taken = await self._batcher.submit(_Item(segment, shown))
+        self._owners.claim(segment.room_id, caller)
+        try:
+            taken = await self._batcher.submit(_Item(segment, shown))
+        finally:
+            if self.store.room(segment.room_id) is None:  # a room that did not come about
+                self._owners.release(segment.room_id)
         return Answer(
             status=taken.scored.status,
             target_index=taken.scored.target_index,
@@ -175,8 +193,13 @@ class LocalBackend:
         """See Backend."""
         return self.store.thumbnail(room_id)
 
-    async def end(self, room_id: str) -> bool:
-        """See Backend."""
+    async def end(self, room_id: str, caller: Caller = ANYONE) -> bool:
+        """See Backend.
+
+        Raises:
+            NotOwnerError: the room is another's.
+        """
+        self._owners.require(room_id, caller)
         return await self._end(room_id, "ended")
 
     def _work(self, items: list[_Item]) -> Sequence[Taken | Exception]:
@@ -226,6 +249,7 @@ class LocalBackend:
 
         await self._batcher.run(forget)
         found = self.store.end(room_id)
+        self._owners.release(room_id)
         if found:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
         return found

@@ -32,7 +32,8 @@ class Batcher(Generic[In, Out]):
     Args:
         work: computes items, in a thread of its own; an exception among what it returns is the
             outcome of that item alone. One that it raises is the outcome of all.
-        batch_size: items computed at once.
+        batch_size: weight of the items computed at once, which one item alone may exceed.
+        weigh: an item's weight: about how long it takes, in the time of a small one.
         wait_s: seconds that a batch stays open for more.
         queue_size: items that wait at most; one more is refused.
         max_wait_s: an item that has waited longer is refused instead of computed: its client is
@@ -46,13 +47,14 @@ class Batcher(Generic[In, Out]):
         work: Callable[[list[In]], Sequence[Out | Exception]],
         *,
         batch_size: int = 64,
+        weigh: Callable[[In], int] = lambda item: 1,
         wait_s: float = 0.002,
         queue_size: int = 512,
         max_wait_s: float = 10.0,
         deliver: Callable[[list[In], Sequence[Out | Exception]], None] | None = None,
     ) -> None:
         self._work, self._deliver = work, deliver
-        self._batch_size, self._wait_s = batch_size, wait_s
+        self._batch_size, self._weigh, self._wait_s = batch_size, weigh, wait_s
         self._queue: asyncio.Queue[_Waiting[In, Out] | None] = asyncio.Queue()
         self._queue_size, self._max_wait_s = queue_size, max_wait_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
@@ -139,13 +141,14 @@ class Batcher(Generic[In, Out]):
         return [waiting for waiting in batch if waiting not in late]
 
     async def _gather(self, first: _Waiting[In, Out]) -> list[_Waiting[In, Out]]:
-        batch = [first]
+        batch, weight = [first], self._weigh(first.item)
         if self._queue.empty() and self._wait_s:
             await asyncio.sleep(self._wait_s)
-        while len(batch) < self._batch_size and not self._queue.empty():
+        while weight < self._batch_size and not self._queue.empty():
             waiting = self._queue.get_nowait()
             if waiting is None:  # the end is near: it stays in the queue
                 self._queue.put_nowait(None)
                 break
             batch.append(waiting)
+            weight += self._weigh(waiting.item)
         return batch

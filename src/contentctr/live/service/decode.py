@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from contentctr.errors import InputError
 from contentctr.live.encoding import RawSegment
@@ -20,6 +22,21 @@ from contentctr.live.service.schemas import THUMBNAIL_BYTES, SegmentIn
 
 MAX_PIXELS = 4096 * 2304
 """Of a picture: a small file may claim to hold a huge one."""
+MAX_POST_PIXELS = 64 * 10**6
+"""Of all pictures of a post: 16 of 2560 x 1440 and some more."""
+MAX_ASPECT = 16
+"""Longer edge over the shorter: an encoder scales the shorter one up to its size."""
+THUMBNAIL_PIXELS = 1280 * 720
+"""Of a thumbnail: a few kilobytes may cost each viewer gigabytes."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The pictures of a post, not decoded yet."""
+
+    files: tuple[bytes, ...]
+    pixels: int
+    """Of all of them."""
 
 
 def to_segment(post: SegmentIn) -> LiveSegment:
@@ -48,24 +65,52 @@ def to_segment(post: SegmentIn) -> LiveSegment:
     )
 
 
-def to_raw(post: SegmentIn, preprocess: Callable[[Image.Image], NDArray[np.uint8]]) -> RawSegment:
+def read_frames(post: SegmentIn) -> Frames:
+    """The files of a post's frames; of each, no more than its head is read.
+
+    Raises:
+        InputError: a frame is no picture, or it or all of them have too many pixels.
+    """
+    files, pixels = [], 0
+    for k, text in enumerate(post.frames or []):
+        name = f"frames[{k}]"
+        data = _bytes(text, name)
+        width, height = _size(data, name)
+        if width * height > MAX_PIXELS:
+            raise InputError(
+                f"{name}: must have at most {MAX_PIXELS} pixels, not {width} x {height}"
+            )
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise InputError(
+                f"{name}: must be at most {MAX_ASPECT} times as long as wide, not "
+                f"{width} x {height}"
+            )
+        files.append(data)
+        pixels += width * height
+    if pixels > MAX_POST_PIXELS:
+        raise InputError(f"frames: must have at most {MAX_POST_PIXELS} pixels in all, not {pixels}")
+    return Frames(tuple(files), pixels)
+
+
+def to_raw(
+    post: SegmentIn, frames: Frames, preprocess: Callable[[Image.Image], NDArray[np.uint8]]
+) -> RawSegment:
     """The segment of a post that has frames or speech, or comments alone to be read.
 
     Args:
         post: the post.
+        frames: of `read_frames`.
         preprocess: the visual encoder's.
 
     Raises:
-        InputError: features are given too, or a frame is no picture.
+        InputError: features are given too, or a frame is damaged.
     """
     for name in ("visual", "text"):
         if getattr(post, name) is not None:
             raise InputError(f"{name}: must not be given beside frames or speech to be encoded")
     if post.has_speech or post.has_comments:
         raise InputError("has_speech, has_comments: must not be given beside frames or speech")
-    pictures = [
-        preprocess(_picture(frame, f"frames[{k}]")) for k, frame in enumerate(post.frames or [])
-    ]
+    pictures = [preprocess(_picture(data, f"frames[{k}]")) for k, data in enumerate(frames.files)]
     comments = [comment.strip() for comment in post.comments or []]
     return RawSegment(
         room_id=post.room_id,
@@ -90,6 +135,11 @@ def to_shown(post: SegmentIn, now: float) -> Shown:
         thumbnail = _bytes(post.thumbnail, "thumbnail")
         if len(thumbnail) > THUMBNAIL_BYTES or picture_type(thumbnail) is None:
             raise InputError(f"thumbnail: must be a JPEG or PNG of at most {THUMBNAIL_BYTES} bytes")
+        width, height = _size(thumbnail, "thumbnail")
+        if width * height > THUMBNAIL_PIXELS:
+            raise InputError(
+                f"thumbnail: must have at most {THUMBNAIL_PIXELS} pixels, not {width} x {height}"
+            )
     return Shown(
         ended_at=now if post.ended_at is None else post.ended_at,
         title=post.title,
@@ -129,19 +179,26 @@ def _bytes(text: str, name: str) -> bytes:
         raise InputError(f"{name}: must be base64, and is not") from None
 
 
-def _picture(text: str, name: str) -> Image.Image:
-    data = _bytes(text, name)
+def _size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height that a picture's head tells."""
     if picture_type(data) is None:
         raise InputError(f"{name}: must be a JPEG or PNG, and is not")
+    with _decoding(name), _open(data) as picture:
+        return picture.size
+
+
+def _picture(data: bytes, name: str) -> Image.Image:
+    with _decoding(name), _open(data) as picture:
+        return picture.convert("RGB")
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"{name}: must have at most {MAX_PIXELS} pixels, not {width} x {height}"
-                )
-            return picture.convert("RGB")
-    except InputError:
-        raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        yield
+    except Exception:  # a decoder raises whatever its parts raise: the picture is to blame
         raise InputError(f"{name}: must be a whole JPEG or PNG, and is damaged") from None

@@ -10,9 +10,12 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from contentctr.live.service.batching import BusyError
+from contentctr.live.service.budget import Budget
 
 KEPT = 2000
 """Events that a listener may be behind."""
@@ -33,15 +36,21 @@ class EventLog:
 
     Args:
         kept: events kept for listeners that are behind or come back.
+        places: of listeners, all of them and those of one client; None: any number.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, kept: int = KEPT, places: Budget | None = None) -> None:
         self._events: deque[Event] = deque(maxlen=kept)
         self._next = 1
         self._news = asyncio.Event()
         self._boot = uuid.uuid4().hex[:8]
         self.closed = False
-        self.listeners = 0
+        self.places = places or Budget(1_000_000, 1_000_000)
+
+    @property
+    def listeners(self) -> int:
+        """Listeners that are here."""
+        return self.places.held
 
     def append(self, kind: str, room_id: str, data: Mapping[str, Any]) -> None:
         """Tell all listeners."""
@@ -72,43 +81,55 @@ class EventLog:
     def _oldest(self) -> int:
         return self._events[0].number if self._events else self._next
 
-    async def listen(
-        self, cursor: str | None, *, room_id: str | None = None, ping_s: float = 15.0
-    ) -> AsyncIterator[str]:
+    def listen(
+        self,
+        cursor: str | None,
+        *,
+        room_id: str | None = None,
+        client: str = "",
+        ping_s: float = 15.0,
+    ) -> Listener:
         """The stream's text, from after the cursor on, until the log is closed.
 
         Args:
             cursor: id of the last event that was seen; None: only new events.
             room_id: events of this room alone; None: of all.
+            client: whose place it takes; at once, not when the first text is asked for.
             ping_s: seconds of silence after which a comment line says that the stream is alive.
+
+        Raises:
+            BusyError: there are as many listeners as there, or of this client, may be.
         """
-        self.listeners += 1
-        try:
-            seen = self._after(cursor)  # before anything is sent, or an event could fall between
-            yield "retry: 2000\n\n"
-            loop = asyncio.get_running_loop()
-            ping_at = loop.time() + ping_s
-            while not self.closed:
-                # A slow listener costs no memory: what the log has moved past is not sent.
-                if seen is None or seen < self._oldest() - 1:
-                    seen = self._next - 1
-                    yield self._text(seen, "reset", "{}")
-                news = self._news
-                for event in self._since(seen):
-                    seen = event.number
-                    if room_id in (None, event.room_id):
-                        ping_at = loop.time() + ping_s
-                        yield self._text(seen, event.kind, event.data)
-                if news.is_set() or seen < self._next - 1:
-                    continue
-                try:
-                    async with asyncio.timeout_at(ping_at):  # other rooms' news are silence too
-                        await news.wait()
-                except TimeoutError:
+        if not self.places.take(client):
+            raise BusyError(f"{self.listeners} listeners are here, as many as there may be")
+        return Listener(self._texts(cursor, room_id, ping_s), lambda: self.places.give(client))
+
+    async def _texts(
+        self, cursor: str | None, room_id: str | None, ping_s: float
+    ) -> AsyncGenerator[str, None]:
+        seen = self._after(cursor)  # before anything is sent, or an event could fall between
+        yield "retry: 2000\n\n"
+        loop = asyncio.get_running_loop()
+        ping_at = loop.time() + ping_s
+        while not self.closed:
+            # A slow listener costs no memory: what the log has moved past is not sent.
+            if seen is None or seen < self._oldest() - 1:
+                seen = self._next - 1
+                yield self._text(seen, "reset", "{}")
+            news = self._news
+            for event in self._since(seen):
+                seen = event.number
+                if room_id in (None, event.room_id):
                     ping_at = loop.time() + ping_s
-                    yield ": ping\n\n"
-        finally:
-            self.listeners -= 1
+                    yield self._text(seen, event.kind, event.data)
+            if news.is_set() or seen < self._next - 1:
+                continue
+            try:
+                async with asyncio.timeout_at(ping_at):  # other rooms' news are silence too
+                    await news.wait()
+            except TimeoutError:
+                ping_at = loop.time() + ping_s
+                yield ": ping\n\n"
 
     def _since(self, seen: int) -> list[Event]:
         """Events after `seen`, oldest first; a few at a time, as the log moves on meanwhile."""
@@ -118,3 +139,36 @@ class EventLog:
 
     def _text(self, number: int, kind: str, data: str) -> str:
         return f"id: {self._boot}-{number}\nevent: {kind}\ndata: {data}\n\n"
+
+
+class Listener:
+    """One listener's stream of texts; its place is free again once it is closed.
+
+    Args:
+        texts: what it is sent.
+        leave: told once, when it is closed, also where no text was ever asked for.
+    """
+
+    def __init__(self, texts: AsyncGenerator[str, None], leave: Callable[[], None]) -> None:
+        self._texts, self._leave = texts, leave
+        self._here = True
+
+    def __aiter__(self) -> Listener:
+        return self
+
+    async def __anext__(self) -> str:
+        try:
+            return await anext(self._texts)
+        except BaseException:
+            self._free()
+            raise
+
+    async def aclose(self) -> None:
+        """End it."""
+        self._free()
+        await self._texts.aclose()
+
+    def _free(self) -> None:
+        if self._here:
+            self._here = False
+            self._leave()

@@ -6,8 +6,6 @@ Plain ASGI, in front of the application: a request that is refused is not read, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,7 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contentctr.live.service.budget import Budget
+from contentctr.live.service.connections import PROBES
+from contentctr.live.service.keys import ANYONE, MAX_KEYS, ApiKeys, Caller, Role
 from contentctr.live.service.refusals import refusal, retry_after
+from contentctr.live.service.settings import ServiceSettings
 
 SECURITY_HEADERS = {
     "content-security-policy": (
@@ -26,6 +28,7 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+_CHUNKED = b"transfer-encoding"
 _HEADERS = [(k.encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 
 
@@ -64,30 +67,35 @@ class TokenBuckets:
 
 
 class Guard:
-    """Key, rate, size and time of every request, and the security headers of every answer.
+    """Host, key, rate, size and time of every request, and the security headers of every answer.
+
+    What a request's route may know of its client stands in its state: `caller`, and `client`, the
+    name under which it has its part of what is bounded.
 
     Args:
         app: the application behind it.
-        api_key: what X-API-Key must hold on guarded paths; None: no key is needed.
+        keys: who may call guarded paths; None: everybody.
         buckets: of the guarded paths, by the client's address; None: no limit.
         busy: whether segments are refused now; then none is read.
-        max_body: bytes of a body.
-        body_timeout_s: seconds in which a body must have come.
+        settings: sizes, times and hosts.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        api_key: str | None = None,
+        keys: ApiKeys | None = None,
         buckets: TokenBuckets | None = None,
         busy: Callable[[], bool] = lambda: False,
-        max_body: int = 4 * 2**20,
-        body_timeout_s: float = 15.0,
+        settings: ServiceSettings | None = None,
     ) -> None:
         self._app, self._buckets, self._busy = app, buckets, busy
-        self._key = None if api_key is None else _hash(api_key.encode())
-        self._max_body, self._body_timeout_s = max_body, body_timeout_s
+        self._keys = keys or ApiKeys()
+        self._of_key: dict[tuple[str, float], TokenBuckets] = {}
+        settings = settings or ServiceSettings()
+        self._max_body, self._body_timeout_s = settings.max_body, settings.body_timeout_s
+        self._bodies = Budget(max(settings.body_memory, 2 * settings.max_body))
+        self._hosts = {host.lower().encode() for host in settings.allowed_hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -100,28 +108,37 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
             await send(message)
 
-        refused = self._refused(scope)
-        if refused is None:
-            await self._app(scope, self._bounded(receive), send_safe)
-        else:
-            await refused(scope, receive, send_safe)
-
-    def _refused(self, scope: Scope) -> Response | None:
-        """The answer to a request that is not let in."""
         headers = dict(scope["headers"])
-        if scope["path"].startswith("/v1/") or scope["path"] == "/rank":
-            client = scope.get("client")
-            wait = self._buckets.take(client[0] if client else "") if self._buckets else 0.0
-            if wait > 0:
-                return refusal(429, "too many requests", retry_after(wait))
-            if self._key is not None:
-                # Hashes are as long as each other, so that the time tells nothing of the key.
-                given = _hash(headers.get(b"x-api-key", b""))
-                if not hmac.compare_digest(given, self._key):
-                    reason = "header X-API-Key must hold the service's key"
-                    return refusal(401, reason, {"www-authenticate": "X-API-Key"})
+        refused = self._refused(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send_safe)
+            return
+        size = self._announced(headers)
+        with self._bodies.hold(scope["state"]["client"], size) as room:
+            if room:
+                await self._app(scope, self._bounded(receive), send_safe)
+            else:
+                busy = refusal(503, "bodies fill the memory there is for them", retry_after(1))
+                await busy(scope, receive, send_safe)
+
+    def _announced(self, headers: dict[bytes, bytes]) -> int:
+        """Bytes that the body may have; what is not told may be the most."""
+        return self._max_body if _CHUNKED in headers else int(headers.get(b"content-length", b"0"))
+
+    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
+        """The answer to a request that is not let in."""
+        path = scope["path"]
+        if path in PROBES:
+            _note(scope, ANYONE)
+        else:
+            host = headers.get(b"host", b"").lower()
+            if self._hosts and _without_port(host) not in self._hosts:
+                return refusal(421, "this service is not for the host that was asked for")
+            refused = self._not_let_in(scope, headers.get(b"x-api-key", b""))
+            if refused is not None:
+                return refused
         # Reading what will be refused would take the time of what was accepted.
-        if scope["path"] == "/v1/segments" and scope["method"] == "POST" and self._busy():
+        if path == "/v1/segments" and scope["method"] == "POST" and self._busy():
             reason = "as many segments wait as may wait, or the service ends"
             return refusal(503, reason, retry_after(1))
         length = headers.get(b"content-length", b"0")
@@ -130,6 +147,36 @@ class Guard:
         if len(length) > 15 or int(length) > self._max_body:
             return refusal(413, self._too_large(), {"connection": "close"})
         return None
+
+    def _not_let_in(self, scope: Scope, key: bytes) -> Response | None:
+        """The answer to a client that may not do this; else it is noted whose request it is."""
+        if not (scope["path"].startswith("/v1/") or scope["path"] == "/rank"):
+            _note(scope, ANYONE)
+            return None
+        wait = self._buckets.take(_address(scope)) if self._buckets else 0.0
+        if wait > 0:
+            return refusal(429, "too many requests", retry_after(wait))
+        caller = self._keys.caller(key)
+        if caller is None:
+            reason = "header X-API-Key must hold a key of the service"
+            return refusal(401, reason, {"www-authenticate": "X-API-Key"})
+        _note(scope, caller)
+        if caller.rate is not None:
+            wait = self._bucket(caller, caller.rate).take(caller.name)
+            if wait > 0:
+                return refusal(429, "too many requests with this key", retry_after(wait))
+        needed: Role = "write" if _writes(scope) else "read"
+        if not caller.may(needed):
+            return refusal(403, f"the key must have the role {needed}, not {caller.role}")
+        return None
+
+    def _bucket(self, caller: Caller, rate: float) -> TokenBuckets:
+        found = self._of_key.get((caller.name, rate))
+        if found is None:
+            if len(self._of_key) >= 2 * MAX_KEYS:  # of keys that are no more
+                self._of_key.clear()
+            found = self._of_key[caller.name, rate] = TokenBuckets(rate, max(1.0, 2 * rate))
+        return found
 
     def _too_large(self) -> str:
         return f"the body must have at most {self._max_body} bytes"
@@ -160,5 +207,24 @@ class Guard:
         return bounded
 
 
-def _hash(value: bytes) -> bytes:
-    return hashlib.sha256(value).digest()
+def _note(scope: Scope, caller: Caller) -> None:
+    """Keep in the request's state whose it is."""
+    state = scope.setdefault("state", {})
+    state["caller"] = caller
+    state["client"] = f"key {caller.name}" if caller.name else _address(scope)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+def _writes(scope: Scope) -> bool:
+    """Whether the request changes rooms."""
+    posts = scope["method"] == "POST" and scope["path"] == "/v1/segments"
+    return posts or scope["method"] not in ("GET", "HEAD", "OPTIONS", "POST")
+
+
+def _without_port(host: bytes) -> bytes:
+    name, colon, port = host.rpartition(b":")
+    return name if colon and port.isdigit() else host

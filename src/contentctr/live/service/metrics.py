@@ -41,6 +41,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.closed_connections = Counter(
+            "contentctr_closed_connections",
+            "Connections closed because they were idle, unread, or too many.",
+            ["reason"],
+            registry=self.registry,
+        )
+
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read when Prometheus asks."""
         Gauge(f"contentctr_{name}", text, registry=self.registry).set_function(value)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from contentctr.errors import InputError
 from contentctr.live.engine import RoomsFullError, StreamerChangedError
 from contentctr.live.service.batching import BusyError
+from contentctr.live.service.owners import NotOwnerError
 
 
 class Json(JSONResponse):
@@ -54,6 +55,9 @@ def handle_errors(app: FastAPI) -> None:
     async def streamer(request: Request, error: Any) -> Response:
         return refusal(409, str(error))
 
+    async def owner(request: Request, error: Any) -> Response:
+        return refusal(403, str(error))
+
     async def busy(request: Request, error: Any) -> Response:
         return refusal(503, str(error), headers=retry_after(1))
 
@@ -64,5 +68,6 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(InputError, wrong_input)
     app.add_exception_handler(StreamerChangedError, streamer)
+    app.add_exception_handler(NotOwnerError, owner)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(RoomsFullError, rooms_full)

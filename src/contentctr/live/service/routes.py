@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
@@ -16,14 +14,15 @@ from starlette.types import Receive, Scope, Send
 
 from contentctr import __version__
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder, RawSegment
+from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import rank_rooms
 from contentctr.live.ranking import Candidate, RankSettings, rank
-from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.backend import Answer, Backend
 from contentctr.live.service.batching import BusyError
-from contentctr.live.service.decode import picture_type, to_raw, to_segment, to_shown
+from contentctr.live.service.decode import picture_type, to_segment, to_shown
+from contentctr.live.service.decoding import Decoding
+from contentctr.live.service.keys import Caller
 from contentctr.live.service.refusals import Json, refusal, retry_after
 from contentctr.live.service.schemas import (
     LIST_POINTS,
@@ -43,9 +42,6 @@ from contentctr.live.service.schemas import (
 )
 from contentctr.live.service.settings import ServiceSettings
 
-_DECODERS = 2
-"""Threads that read posted pictures: each may hold a large one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -56,9 +52,7 @@ class Service:
     settings: ServiceSettings
     encoder: LiveEncoder | None
     clock: Callable[[], float]
-    decoders: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_DECODERS, thread_name_prefix="decoder")
-    )
+    decoding: Decoding
 
     @property
     def ranking(self) -> RankSettings:
@@ -75,11 +69,23 @@ def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorOut} for code in codes}
 
 
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+async def _client(request: Request) -> str:
+    client: str = request.state.client
+    return client
+
+
 router = APIRouter()
 TheService = Annotated[Service, Depends(_service)]
+TheCaller = Annotated[Caller, Depends(_caller)]
+TheClient = Annotated[str, Depends(_client)]
 RoomIdPath = Annotated[str, Path(pattern=ROOM_ID)]
-_POST_ERRORS = _errors(400, 401, 408, 413, 422, 429)
-_ROOM_ERRORS = _errors(401, 404, 422, 429)
+_POST_ERRORS = _errors(400, 401, 403, 408, 413, 422, 429, 503)
+_ROOM_ERRORS = _errors(401, 403, 404, 422, 429)
 
 
 @router.get("/v1/info", response_model=InfoOut, responses=_errors(401, 429))
@@ -111,31 +117,29 @@ async def get_info(service: TheService) -> Response:
 @router.post(
     "/v1/segments",
     response_model=ScoreOut,
-    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409, 503)},
+    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409)},
 )
-async def post_segment(service: TheService, post: SegmentIn) -> Response:
+async def post_segment(
+    service: TheService, caller: TheCaller, client: TheClient, post: SegmentIn
+) -> Response:
     """Score a segment: features, or frames and texts to be encoded here."""
     shown = to_shown(post, service.clock())
-    segment = await _segment(service, post)
-    answer = await service.backend.submit(segment, shown)
+    encoder = service.encoder
+    comments_alone = post.comments and post.visual is None and post.text is None
+    if not (post.to_encode or (encoder is not None and comments_alone)):
+        segment = to_segment(post)
+        service.engine.check(segment)
+        answer = await service.backend.submit(segment, shown, caller)
+    elif encoder is None:
+        raise InputError("frames, speech: this service does not encode; post features")
+    else:
+        with service.decoding.place(client):
+            raw = await service.decoding.read(post, encoder.preprocess, client)
+            answer = await service.backend.submit(raw, shown, caller)
     return Json(
         _score_out(post, answer, shown.ended_at),
         status_code=202 if answer.status == "queued" else 200,
     )
-
-
-async def _segment(service: Service, post: SegmentIn) -> LiveSegment | RawSegment:
-    encoder = service.encoder
-    comments_alone = post.comments and post.visual is None and post.text is None
-    if post.to_encode or (encoder is not None and comments_alone):
-        if encoder is None:
-            raise InputError("frames, speech: this service does not encode; post features")
-        # A large picture takes a while to read: other requests are answered meanwhile.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(service.decoders, to_raw, post, encoder.preprocess)
-    segment = to_segment(post)
-    service.engine.check(segment)
-    return segment
 
 
 def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, Any]:
@@ -185,9 +189,9 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
 
 
 @router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
-async def end_room(service: TheService, room_id: RoomIdPath) -> Response:
+async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
-    if not await service.backend.end(room_id):
+    if not await service.backend.end(room_id, caller):
         raise _no_room(room_id)
     return Response(status_code=204)
 
@@ -229,6 +233,7 @@ class EventStream(StreamingResponse):
 )
 async def stream_events(
     service: TheService,
+    client: TheClient,
     room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
     last_event_id: Annotated[str | None, Query(max_length=64)] = None,
     cursor: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
@@ -237,9 +242,7 @@ async def stream_events(
     log = service.backend.events
     if log.closed:
         raise BusyError("the service is ending")
-    if log.listeners >= service.settings.max_listeners:
-        raise BusyError(f"{log.listeners} listeners are here already")
-    stream = log.listen(cursor or last_event_id, room_id=room_id)
+    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 

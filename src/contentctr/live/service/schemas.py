@@ -55,6 +55,11 @@ class CountsIn(_Request):
     viewers: Count = Field(None, description="Distinct users who were shown the room.")
     clickers: Count = Field(None, description="Distinct users who clicked; at most the viewers.")
     commenters: Count = Field(None, description="Distinct users who commented.")
+    comments_last_sixth: Count = Field(
+        None, description="Comments in the segment's last sixth; of 30 s, in the last 5 s."
+    )
+    comments_last_third: Count = Field(None, description="Comments in its last third.")
+    comments_last_two_thirds: Count = Field(None, description="Comments in its last two thirds.")
 
 
 class SegmentIn(_Request):

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from contentctr.errors import InputError
 from contentctr.live.service.backend import Backend
+from contentctr.live.service.connections import (
+    BoundedProtocol,
+    ConnectionLimits,
+    Connections,
+    descriptor_limit,
+)
+from contentctr.live.service.logs import count_repeats
 
 FINISH_S = 30
 """Seconds that open requests have to finish once the service is told to end."""
+ACCEPTED_AT_ONCE = 32
+"""Connections that are accepted before those already accepted are counted."""
+KERNEL_QUEUE = 2048
+"""Connections that wait in the kernel to be accepted: a burst must not be turned away there."""
 
 
 class _Server(uvicorn.Server):
@@ -31,7 +46,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
-        if self.started and self._report is not None:
+        if not self.started:
+            return
+        # asyncio has one number for both: what it accepts in a turn, and what the kernel keeps.
+        for listening in self.servers[0].sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(KERNEL_QUEUE)
+        if self._report is not None:
             self._report(url_of(self))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -40,6 +61,20 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         self._backend.events.close()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn; SIGHUP too, unless it is ignored (nohup): a lost terminal loses no post."""
+        with super().capture_signals():
+            main = threading.current_thread() is threading.main_thread()
+            if not main or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+                yield
+                return
+            old = signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, old)
+
 
 def make_server(
     app: FastAPI,
@@ -47,7 +82,8 @@ def make_server(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    max_connections: int = 2000,
+    limits: ConnectionLimits | None = None,
+    trusted_proxies: Sequence[str] = (),
     report: Callable[[str], None] | None = None,
 ) -> uvicorn.Server:
     """A server of the application; `run` it, or see `serving`.
@@ -57,21 +93,56 @@ def make_server(
         backend: the application's.
         host: address to listen on.
         port: 0: a free one.
-        max_connections: more at once are answered with 503.
+        limits: of connections.
+        trusted_proxies: addresses or networks that may say, in X-Forwarded-For, who their client
+            is; nobody else's word is taken for it.
         report: told the URL once it listens.
+
+    Raises:
+        InputError: a trusted proxy is no address or network.
     """
+    limits = limits or ConnectionLimits()
+    # Without a descriptor for it a connection could not even be refused.
+    limits = replace(limits, total=descriptor_limit(limits.total))
+    proxies = [_network(proxy) for proxy in trusted_proxies]
+    closed, repeats = backend.metrics.closed_connections, count_repeats()
+    connections = Connections(
+        limits,
+        shared=lambda address: any(ipaddress.ip_address(address) in net for net in proxies),
+        closed=lambda reason: closed.labels(reason).inc(),
+    )
+    backend.metrics.gauge("connections", "Open connections.", lambda: len(connections))
+    backend.metrics.gauge(
+        "unwritten_log_lines",
+        "Lines that came again and were not written.",
+        lambda: repeats.unwritten,
+    )
+    protocol: Any = functools.partial(BoundedProtocol, connections=connections)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
+        http=protocol,
+        ws="none",
         log_level="warning",
         access_log=False,
-        limit_concurrency=max_connections,
+        backlog=ACCEPTED_AT_ONCE,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=FINISH_S,
-        timeout_keep_alive=15,
+        timeout_keep_alive=int(limits.request_s) + 1,  # ours comes first
         server_header=False,
     )
     return _Server(config, backend, report)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InputError(
+            f"trusted proxy must be an address or a network, not {text!r} ({error})"
+        ) from None
 
 
 def url_of(server: uvicorn.Server) -> str:

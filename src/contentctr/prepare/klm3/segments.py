@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.config import LATE_COMMENTS
 from contentctr.metrics.ranking import percentile_by_room
 from contentctr.prepare.klm3.files import MAX_ID, ROW
 from contentctr.store.rooms import SEGMENTS_SCHEMA
@@ -322,6 +323,8 @@ def _likes_and_comments(grid: RoomGrid, logs: Logs, counts: Counter[str]) -> dic
         "likes": nothing,
         "comment_count": nothing,
         "commenters": nothing,
+        # The data set's own features are of whole segments.
+        **dict.fromkeys(LATE_COMMENTS, nothing),
         "comments": nothing.cast(pl.String),
     }
     if logs.likes is not None:

@@ -1,0 +1,1 @@
+"""Highlights for editors: timelines, chapters and tables, exact to the frame."""

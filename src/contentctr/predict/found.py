@@ -1,0 +1,71 @@
+"""What a model or the rule has found in a recording, before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from contentctr.score.highlights import Highlight
+
+if TYPE_CHECKING:  # torch takes seconds to load, and the rule needs none
+    from contentctr.score.checkpoint import Checkpoint
+
+BY_RULE = "by a rule, not a trained model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A curve and its highlights, as they are to be written."""
+
+    checkpoint: Checkpoint | None
+    """Of the model that scored; None: the rule did."""
+    recording: Path
+    """As it was given."""
+    video: Path | None
+    """What can be played of it, and cut; None: nothing."""
+    curve: pl.DataFrame
+    """What curve.csv holds, with start_s, end_s and score."""
+    line_S: npt.NDArray[np.float64]
+    """What is drawn, one number a row of `curve`; NaN where there is none."""
+    highlights: list[Highlight]
+    """Best first."""
+    title: str
+    """Of the picture."""
+    settings: Mapping[str, Any]
+    """What was asked for, for prediction.json."""
+    facts: Mapping[str, Any]
+    """What prediction.json holds beside; `simulated` is true where the recording is."""
+    warnings: list[str]
+    """See Prediction; a clip that cannot be cut is added to them, and costs no more."""
+    data: str = "rooms"
+    """What the model was trained on shows, in a word."""
+    verdict: str = ""
+    """See Prediction."""
+    parts: Sequence[Mapping[str, str]] = ()
+    """The rule's parts that the recording has, as prediction.json lists them."""
+    targets_S: npt.NDArray[np.float64] | None = None
+    """Drawn beside `line_S`; None: not known."""
+    comments: pl.DataFrame | None = None
+    """Of COMMENTS_SCHEMA, for the page; None: there are none."""
+    speech: pl.DataFrame | None = None
+    """Of SPEECH_SCHEMA, for the page; None: there is none."""
+
+    @property
+    def kind(self) -> Literal["rule", "model"]:
+        """What scored."""
+        return "rule" if self.checkpoint is None else "model"
+
+    @property
+    def label(self) -> str:
+        """See Prediction."""
+        simulated = "simulated" if self.facts.get("simulated") else ""
+        if self.checkpoint is None:
+            return "; ".join(filter(None, (simulated, BY_RULE)))
+        by_simulated = f"by a model of simulated {self.data}"
+        return simulated or (by_simulated if self.checkpoint.spec.simulated else "")

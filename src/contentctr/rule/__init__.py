@@ -1,0 +1,1 @@
+"""Highlights without training: a plain rule over chat, sound, pictures and speech of a room."""

@@ -1,0 +1,305 @@
+"""Workers when Redis refuses, forgets, is full, or its clock jumps."""
+
+import time
+
+import pytest
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from contentctr.errors import InputError
+from contentctr.live.redis.messages import (
+    GROUP,
+    PARTITIONS,
+    connect,
+    partition_of,
+    segment_fields,
+    settle_partitions,
+)
+from contentctr.live.redis.store import RedisStore
+from live_redis import (
+    KEYS,
+    SHOWN,
+    add,
+    curves,
+    drain,
+    left,
+    make_worker,
+    offline,
+    require_same,
+    segment,
+    wait_for,
+    working,
+)
+from live_service import N
+from redis_server import RedisServer
+
+OURS = 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    found = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def client(server):
+    with connect(server.url) as found:
+        found.config_set("maxmemory", 0)
+        found.config_set("min-replicas-to-write", 0)
+        found.replicaof("NO", "ONE")
+        found.flushall()
+        yield found
+        found.config_set("maxmemory", 0)
+        found.replicaof("NO", "ONE")
+
+
+def refuse_by_readonly(client):
+    client.replicaof("127.0.0.1", 1)
+    return lambda: client.replicaof("NO", "ONE")
+
+
+def refuse_by_replicas(client):
+    client.config_set("min-replicas-to-write", 1)
+    return lambda: client.config_set("min-replicas-to-write", 0)
+
+
+def refuse_by_group(client):
+    for partition in range(OURS):
+        client.xgroup_destroy(KEYS.stream(partition), GROUP)
+    return lambda: None
+
+
+@pytest.mark.parametrize("refuse", [refuse_by_readonly, refuse_by_replicas, refuse_by_group])
+def test_a_worker_outlasts_what_redis_refuses(server, client, refuse):
+    said = []
+    rooms = {f"r{k}": range(2 * N) for k in range(4)}
+    options = {"lease_s": 1.0, "poll_s": 0.01, "report": said.append}
+    with connect(server.url) as theirs, working(make_worker(theirs, **options)):
+        for index in range(N):
+            for room in rooms:
+                add(client, room, index)
+        wait_for(lambda: sum(left(client)) == 0)
+        allow = refuse(client)
+        wait_for(lambda: any("trying again" in line for line in said))
+        time.sleep(0.7)
+        allow()
+        for index in range(N, 2 * N):
+            for room in rooms:
+                add(client, room, index)
+        wait_for(lambda: sum(left(client)) == 0, 15)
+        require_same(curves(client, rooms), offline(rooms))
+        assert sum("trying again" in line for line in said) == 1, said
+        assert "Redis takes commands again" in said
+        assert client.xlen(KEYS.rejected) == 0
+
+
+def test_a_full_redis_is_read_and_drained(server, client):
+    rooms = {f"r{k}": range(N) for k in range(4)}
+    with connect(server.url) as theirs:
+        worker = make_worker(theirs, lease_s=1.0, poll_s=0.01)
+        for index in range(N):
+            for room in rooms:
+                add(client, room, index)
+        client.config_set("maxmemory", "100kb")  # less than an empty one takes
+        with pytest.raises(OutOfMemoryError):
+            client.set("x", "y")
+        store = RedisStore(client, KEYS, OURS)
+        assert store.scores() == {} and store.rooms(["r0"]) == [None]
+        assert settle_partitions(client, KEYS) == OURS
+        with working(worker):
+            wait_for(lambda: sum(left(client)) == 0, 15)
+        require_same(curves(client, rooms), offline(rooms))
+        assert store.scores().keys() == store.scores(list(rooms)).keys() == rooms.keys()
+
+
+def test_a_failing_redis_puts_no_message_aside(client):
+    worker = make_worker(client, lease_s=1.0)
+    worker.turn()
+    for index in range(3):
+        add(client, "x", index)
+    commit, partition = worker._leases.commit, partition_of("x", OURS)
+
+    def fail(*arguments):
+        raise ResponseError("MISCONF Redis is configured to save RDB snapshots")
+
+    for _ in range(15):
+        worker._leases.commit = fail
+        with pytest.raises(ResponseError):
+            drain(worker)
+        worker._leases.commit = commit
+        worker._begin_again()
+    counts = worker._leases.deliveries(partition).values()
+    assert set(counts) == {1}
+    drain(worker)
+    require_same(curves(client, ["x"]), offline({"x": range(3)}))
+
+
+def test_lost_data_brings_no_other_number_of_partitions(client):
+    many = make_worker(client, partitions=OURS * 2, lease_s=1.0)
+    many.turn()
+    service = RedisStore(client, KEYS, OURS * 2)
+    client.flushall()
+    many._beat()  # it says the number again before anybody's default can take its place
+    assert settle_partitions(client, KEYS) == OURS * 2
+    client.flushall()
+    assert settle_partitions(client, KEYS) == PARTITIONS  # one with the default was the first
+    rooms = {f"r{k}": range(3) for k in range(12)}
+    for index in range(3):
+        for room in rooms:
+            fields = segment_fields(segment(room, index), SHOWN)
+            service.add(room, fields)
+    assert service.partitions == PARTITIONS
+    waiting = [client.xlen(KEYS.stream(p)) for p in range(PARTITIONS)]
+    assert sum(waiting) == 36 and sum(waiting[OURS * 2 :]) > 0
+    many._begin_again()
+    drain(many)
+    require_same(curves(client, rooms), offline(rooms))
+    client.flushall()
+    service.add("r0", segment_fields(segment("r0", 0), SHOWN))  # says it with the first message
+    assert settle_partitions(client, KEYS) == PARTITIONS
+
+
+def test_a_partition_is_bounded_by_bytes(client):
+    from contentctr.live.redis.messages import StreamFullError, add_fields, size_of
+
+    settle_partitions(client, KEYS, OURS)
+    fields = {**segment_fields(segment("x", 0), SHOWN), "thumbnail": b"\xff" * 1000}
+    limit = {"max_bytes": 5000, "max_count": 100}
+    with pytest.raises(StreamFullError, match="bytes of the room's partition wait"):
+        for k in range(100):
+            add_fields(client, KEYS, OURS, "x", {**fields, "index": k}, **limit)
+    partition = partition_of("x", OURS)
+    entries = client.xrange(KEYS.stream(partition))
+    assert 2 <= len(entries) == k <= 4
+    assert int(client.get(KEYS.bytes(partition))) == sum(size_of(f) for _, f in entries) <= 5000
+    worker = make_worker(client)
+    client.xadd(KEYS.stream(partition), {"nobody": "counted it"})
+    worker.turn()
+    assert client.get(KEYS.bytes(partition)) is None  # nothing waits: nothing is carried along
+    add_fields(client, KEYS, OURS, "x", {**fields, "index": 200, "thumbnail": b"p" * 9000}, **limit)
+    with pytest.raises(StreamFullError):
+        add_fields(client, KEYS, OURS, "x", {**fields, "index": 201}, **limit)
+    assert RedisStore(client, KEYS, OURS).queue().waiting_bytes > 9000
+
+
+def test_streams_that_are_told_from_are_bounded_by_bytes(client):
+    from contentctr.live.redis.store import append_command
+
+    def append(count, kept, kept_bytes, text):
+        pipe = client.pipeline(transaction=False)
+        for _ in range(count):
+            pipe.execute_command(*append_command("s", kept, kept_bytes, {"a": text}))
+        pipe.execute()
+
+    append(300, 1000, 100_000, "x" * 10_000)
+    assert client.xlen("s") <= 12  # "~" leaves a node more
+    append(3000, 1000, 100_000_000, "x")
+    assert 1000 <= client.xlen("s") <= 1200
+
+
+def test_what_was_put_aside_is_whole_and_can_be_played_again(client):
+    from contentctr.live.redis.rejected import list_rejected, replay_rejected
+
+    worker = make_worker(client)
+    add(client, "x", 0)
+    bad = segment("x", 1, streamer="somebody else")
+    service = RedisStore(client, KEYS, OURS)
+    fields = segment_fields(bad, SHOWN, request_id="q1")
+    service.add("x", fields)
+    drain(worker)
+    [one] = list_rejected(client, KEYS)
+    assert (one.room_id, one.index) == ("x", "1") and "streamer_id" in one.reason
+    assert one.fields[b"visual"] == fields["visual"] and one.fields[b"room"] == b"x"
+    client.delete(*KEYS.of_room("x"))  # its room has ended: now the streamer is no fault
+    worker._forget("x")
+    assert replay_rejected(client, KEYS, ["1-1"]) == ([], ["1-1"])
+    back, unknown = replay_rejected(client, KEYS)
+    assert [r.id for r in back] == [one.id] and unknown == []
+    assert list(list_rejected(client, KEYS)) == []
+    drain(worker)
+    [room] = service.rooms(["x"])
+    assert room.streamer_id == "somebody else" and [index for index, _ in room.curve] == [1]
+
+
+def jump(client, seconds):
+    """Redis' clock jumps: since the last look more, or less, has passed on it."""
+    client.hincrbyfloat(KEYS.clock, "wall", -seconds)
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+def test_a_jump_of_redis_clock_ends_nothing(client, seconds):
+    worker = make_worker(client, forget_after_s=600.0)
+    for index in range(3):
+        add(client, "x", index)
+    drain(worker)
+    before = worker._leases.now()
+    jump(client, seconds)
+    worker._beat()
+    after = worker._leases.now()
+    assert 0 <= after - before <= 5.5
+    assert RedisStore(client, KEYS, OURS).scores().keys() == {"x"}
+    other = make_worker(client)  # a jump makes nobody dead
+    other._beat()
+    worker._beat()
+    assert len(worker._leases.owned) == len(other._leases.owned) or worker._leases.owned
+    add(client, "x", 3)
+    worker._beat()
+    drain(worker)
+    drain(other)
+    require_same(curves(client, ["x"]), offline({"x": range(4)}))
+
+
+def test_who_lives_is_told_by_change_alone(client):
+    from contentctr.live.redis.beats import WorkerWatch, row_of
+
+    now = [0.0]
+    watch = WorkerWatch(lambda: now[0])
+
+    def living(beats):
+        rows = {name.encode(): row_of(beat, 2.0, [1]).encode() for name, beat in beats.items()}
+        return {worker.name for worker in watch.note(rows)}
+
+    assert living({"a": 1, "b": 1}) == {"a", "b"}
+    now[0] = 1.5
+    assert living({"a": 2, "b": 1}) == {"a", "b"}
+    now[0] = 3.0
+    assert living({"a": 2, "b": 1}) == {"a"} and not watch.dead()
+    now[0] = 4.5
+    assert living({"a": 3, "b": 1}) == {"a"} and watch.dead().keys() == {"b"}
+    assert living({"a": 3, "b": 2}) == {"a", "b"}  # it was held up
+    watch.reset()
+    now[0] = 100.0
+    assert living({"a": 3, "b": 2}) == {"a", "b"}
+    junk = (b"{", b"[]", b"[" * 100_000, b'{"lease_s": 1e9, "partitions": []}', b'{"lease_s": "x"}')
+    assert watch.note({b"\xff%d" % k: row for k, row in enumerate(junk)}) == []
+
+
+def test_a_worker_tells_its_health(server, client):
+    import httpx
+
+    from contentctr.live.redis.health import health_server
+
+    with connect(server.url) as theirs:
+        worker = make_worker(theirs, lease_s=1.0, poll_s=0.01)
+        with health_server(worker.health, "127.0.0.1", 0) as url, httpx.Client() as http:
+            assert http.get(f"{url}/readyz").status_code == 503
+            with pytest.raises(InputError, match="cannot listen"):
+                with health_server(worker.health, "127.0.0.1", int(url.rpartition(":")[2])):
+                    pass
+            with working(worker):
+                for index in range(3):
+                    add(client, "x", index)
+                add(client, "x", 2)
+                wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
+                wait_for(lambda: sum(left(client)) == 0)
+                assert http.get(f"{url}/healthz").text == "ok\n"
+                text = http.get(f"{url}/metrics").text
+                assert 'contentctr_worker_segments_total{status="scored"} 3.0' in text
+                assert "contentctr_worker_partitions 4.0" in text
+                assert http.get(f"{url}/else").status_code == 404
+                allow = refuse_by_replicas(client)
+                wait_for(lambda: http.get(f"{url}/readyz").status_code == 503)
+                assert "NOREPLICAS" in http.get(f"{url}/readyz").text
+                allow()
+                wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
