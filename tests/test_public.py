@@ -18,13 +18,10 @@ FUNCTIONS = [
 ]
 PLACES = {"visual", "text", "asr"}
 """Parameters that are a name or a place, beside those that are places by their type."""
-NOT_YET = {"predict_recording"}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_places_are_text_or_path_everywhere(function):
-    if function.__name__ in NOT_YET:
-        pytest.skip("see its own tests")
     for parameter in inspect.signature(function).parameters.values():
         kinds = str(parameter.annotation)
         if "Path" in kinds or parameter.name in PLACES:

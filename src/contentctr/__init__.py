@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from contentctr.models.contentctr import ContentCTR as ContentCTR
     from contentctr.predict.by_rule import highlight_recording as highlight_recording
     from contentctr.predict.personal import pick_highlights as pick_highlights
+    from contentctr.predict.predictor import Predictor as Predictor
     from contentctr.predict.rooms import predict_recording as predict_recording
     from contentctr.prepare.personal import prepare_phd as prepare_phd
     from contentctr.prepare.rooms import prepare_rooms as prepare_rooms
     from contentctr.prepare.segments import segment_rooms as segment_rooms
     from contentctr.recipes import recipe as recipe
     from contentctr.report import write_report as write_report
+    from contentctr.report.runs import compare_runs as compare_runs
     from contentctr.rooms.folder import read_room as read_room
     from contentctr.rooms.room import Room as Room
     from contentctr.score.checkpoint import Checkpoint as Checkpoint
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from contentctr.simulate.rooms import write_room_folders as write_room_folders
     from contentctr.store.rooms import PreparedRooms as PreparedRooms
     from contentctr.train.loop import train_model as train_model
+    from contentctr.train.tuning import tune_model as tune_model
     from contentctr.transcribe.rooms import transcribe_rooms as transcribe_rooms
 
 _WHERE = {
@@ -52,9 +55,11 @@ _WHERE = {
     "DataSpec": ("batch", "DataSpec"),
     "InputError": ("errors", "InputError"),
     "Output": ("batch", "Output"),
+    "Predictor": ("predict.predictor", "Predictor"),
     "PreparedRooms": ("store.rooms", "PreparedRooms"),
     "Room": ("rooms.room", "Room"),
     "SimulatorConfig": ("simulate.mechanism", "SimulatorConfig"),
+    "compare_runs": ("report.runs", "compare_runs"),
     "encode_rooms": ("encode.rooms", "encode_rooms"),
     "encode_personal": ("encode.personal", "encode_personal"),
     "evaluate_model": ("evaluate.evaluate", "evaluate_model"),
@@ -70,6 +75,7 @@ _WHERE = {
     "recipe": ("recipes", "recipe"),
     "segment_rooms": ("prepare.segments", "segment_rooms"),
     "train_model": ("train.loop", "train_model"),
+    "tune_model": ("train.tuning", "tune_model"),
     "transcribe_rooms": ("transcribe.rooms", "transcribe_rooms"),
     "write_features": ("simulate.rooms", "write_features"),
     "write_report": ("report", "write_report"),

@@ -241,7 +241,7 @@ def test_room_folders_to_a_prediction(
     assert told[1].endswith("the model was trained on speech from files")
     assert "ended after 00:40: 1 segment (1 scored)" in told
     code, _, err = command("watch", live, run, "--idle", 0.1)
-    assert code == 0 and err.splitlines()[-1] == "its sound was not heard: in tests"
+    assert code == 0 and err.splitlines()[-1] == "its speech was not recognised: in tests"
 
 
 def test_transcribe_and_prepare_say_what_hears(

@@ -214,7 +214,9 @@ def test_a_recording_hears_itself(world: World, tmp_path: Path) -> None:
     same = given.curve["score"].to_numpy()
     np.testing.assert_array_equal(found.curve["score"].to_numpy(), same)
     deaf = predict_recording(world.run, path, tmp_path / "r", show_progress=False)
-    assert f"{path}: its sound is not heard: in tests" in deaf.warnings and deaf.speech == "none"
+    assert (
+        f"{path}: its speech is not recognised: in tests" in deaf.warnings and deaf.speech == "none"
+    )
     assert np.abs(deaf.curve["score"].to_numpy() - same).max() > 1e-4
 
 
@@ -222,7 +224,7 @@ def test_sound_alone_can_be_heard(world: World, tmp_path: Path) -> None:
     path = speaking(tmp_path / "v.m4a", [(1.0, 1), (35.0, 2)], 60.0, pictures=False)
     found = predict_recording(world.run, path, tmp_path / "p", asr=FakeEars(), show_progress=False)
     assert check(found, tmp_path / "p").height == 2
-    with pytest.raises(InputError, match=r"as it is not heard \(--asr none\)"):
+    with pytest.raises(InputError, match=r"as its speech is not recognised \(--asr none\)"):
         predict_recording(world.run, path, tmp_path / "q", asr="none", show_progress=False)
 
 

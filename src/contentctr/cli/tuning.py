@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from contentctr.cli.common import Words, print_table, training_exits
 from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.extras import require_installed
+from contentctr.printing import safe, say
 from contentctr.recipes import RECIPES, recipe
 
 if TYPE_CHECKING:
@@ -65,8 +67,11 @@ def tune(
     pairs = (word.partition("=") for word in found["settings"])
     rows |= {name: _short(value) for name, _, value in pairs}
     print_table(f"Best of {recipe_name}: trial {found['trial']}", rows)
-    print(f"its run: {out / found['run']}")
-    print(f"train with these settings: contentctr train {out / BEST} --data {data} --out RUN")
+    say(f"its run: {out / found['run']}", result=True)
+    say(
+        f"train with these settings: contentctr train {out / BEST} --data {data} --out RUN",
+        result=True,
+    )
 
 
 def runs(
@@ -96,10 +101,10 @@ def _print_runs(table: pl.DataFrame, settings: list[str]) -> None:
         lines = [name, *(f"  {key}={_short(row[key])}" for key in settings)]
         best, value = row["best_validation"], row["value"]
         found.add_row(
-            "\n".join(lines),
+            Text("\n".join(map(safe, lines))),
             "" if row["epochs"] is None else str(row["epochs"]),
             "" if best is None else f"{row['metric']} {best:.4f} (epoch {row['best_epoch']})",
-            row["evaluation"] or "",
+            Text(safe(row["evaluation"] or "")),
             "" if row["split"] is None else _result(row, value),
         )
     Console(width=None if sys.stdout.isatty() else 140).print(found)

@@ -168,7 +168,7 @@ def watch(
                     say(f"over: {why}")
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
-                say(f"its sound was not heard: {choice.lacks}")
+                say(f"its speech was not recognised: {choice.lacks}")
             if listener is not None and listener.skipped:
                 say(
                     f"speech of {listener.skipped} of {watched.count} segments was skipped: this "

@@ -28,9 +28,9 @@ def highlight_recording(
     source: Path | str,
     out: Path | str,
     *,
-    comments: Path | None = None,
-    speech: Path | None = None,
-    events: Path | None = None,
+    comments: Path | str | None = None,
+    speech: Path | str | None = None,
+    events: Path | str | None = None,
     streamer_id: str = "",
     started_at: datetime | None = None,
     names: Mapping[str, str] | None = None,
@@ -67,9 +67,27 @@ def highlight_recording(
     editing.require()
     clips = clips or editing.wants_clips
     require_output(Path(out))
-    room = read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
+    room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
+    found = find_by_rule(Path(source), room, choice, show_progress=show_progress)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
+
+
+def find_by_rule(
+    source: Path, room: Room, choice: HighlightChoice, *, show_progress: bool = True
+) -> Found:
+    """The rule's curve of a recording and its highlights; nothing is written.
+
+    Args:
+        source: the recording, as it was given.
+        room: as it was read.
+        choice: which highlights are wanted.
+        show_progress: show a bar.
+
+    Raises:
+        InputError: the recording cannot be read, or has nothing to score by.
+    """
     warnings = list(room.warnings)
     curve = read_curve(room, warnings=warnings, show_progress=show_progress)
     if not curve.signals:
@@ -87,9 +105,9 @@ def highlight_recording(
         highlights, verdict = highlights[:most], doubt
     highlights = finish(room, curve, highlights, choice, STEP_S)
     warnings += [verdict] if verdict else []
-    found = Found(
+    return Found(
         checkpoint=None,
-        recording=Path(source),
+        recording=source,
         video=playable(room),
         curve=table,
         line_S=curve.score_T,
@@ -103,7 +121,6 @@ def highlight_recording(
         comments=room.comments,
         speech=room.speech,
     )
-    return write_prediction(Path(out), found, clips=clips, editing=editing)
 
 
 def finish(

@@ -119,7 +119,7 @@ def write_prediction(
     editing = editing or Editing()
     editing = replace(editing, clips=clips or editing.wants_clips)
     files = _Files(found, editing)
-    curve = _marked(found.curve, found.highlights)
+    curve = marked_curve(found.curve, found.highlights)
     with output_folder(out, _KIND, [*reversed(NAMES), *files.names]):
         with atomic(out / "curve.csv") as temporary:
             _rounded(curve).write_csv(temporary)
@@ -214,7 +214,7 @@ class _Files:
         ]
 
 
-def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFrame:
+def marked_curve(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFrame:
     """The curve with `highlight` after its score: whether a row's middle lies in one."""
     middle_S = ((curve["start_s"] + curve["end_s"]) / 2).to_numpy()
     inside_S = np.zeros(curve.height, np.bool_)
@@ -223,7 +223,7 @@ def _marked(curve: pl.DataFrame, highlights: Sequence[Highlight]) -> pl.DataFram
     place = max(
         curve.columns.index(name) for name in ("score", "smoothed") if name in curve.columns
     )
-    return curve.insert_column(place + 1, pl.Series("highlight", inside_S))
+    return curve.clone().insert_column(place + 1, pl.Series("highlight", inside_S))
 
 
 def _facts(found: Found, clips: Sequence[Clip | None]) -> dict[str, Any]:

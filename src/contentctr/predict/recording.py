@@ -12,10 +12,10 @@ from contentctr.rooms.room import Room
 
 
 def read_recording(
-    source: Path,
-    comments: Path | None,
-    speech: Path | None,
-    events: Path | None,
+    source: Path | str,
+    comments: Path | str | None,
+    speech: Path | str | None,
+    events: Path | str | None,
     streamer_id: str,
     started_at: datetime | None,
     names: Mapping[str, str] | None,
@@ -34,6 +34,7 @@ def read_recording(
     Raises:
         InputError: it cannot be read, or a folder is given what is for a file.
     """
+    source = Path(source)
     if source.is_dir():
         given = {
             "comments": comments,
@@ -52,9 +53,9 @@ def read_recording(
         raise InputError(f"{source}: no such file or folder")
     return room_from_video(
         source,
-        comments=comments,
-        speech=speech,
-        events=events,
+        comments=None if comments is None else Path(comments),
+        speech=None if speech is None else Path(speech),
+        events=None if events is None else Path(events),
         streamer_id=streamer_id,
         started_at=started_at,
         names=names,

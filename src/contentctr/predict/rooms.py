@@ -19,15 +19,16 @@ from contentctr.predict.by_rule import finish
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
+from contentctr.predict.loaded import LoadedRun
 from contentctr.predict.recording import playable, read_recording
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
 from contentctr.rooms.room import Room
 from contentctr.rule.curve import RuleCurve, read_curve
-from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.choose import HighlightChoice, choose_highlights
 from contentctr.score.rooms import score_segments
-from contentctr.transcribe.recogniser import Choice, choice_for, source_of
+from contentctr.transcribe.recogniser import Choice, source_of
 from contentctr.transcribe.rooms import hear_room
 from contentctr.transcribe.segments import Recogniser
 from contentctr.transcribe.source import FILES, NONE
@@ -40,13 +41,13 @@ def predict_recording(
     source: Path | str,
     out: Path | str,
     *,
-    comments: Path | None = None,
-    speech: Path | None = None,
-    events: Path | None = None,
+    comments: Path | str | None = None,
+    speech: Path | str | None = None,
+    events: Path | str | None = None,
     streamer_id: str = "",
     started_at: datetime | None = None,
     names: Mapping[str, str] | None = None,
-    asr: str | Recogniser | None = None,
+    asr: Path | str | Recogniser | None = None,
     language: str | None = None,
     top_k: int = 5,
     choice: HighlightChoice | None = None,
@@ -93,17 +94,39 @@ def predict_recording(
     editing.require()
     clips = clips or editing.wants_clips
     require_output(Path(out))
-    checkpoint = load_for(checkpoint, "rooms")
-    asked = Choice(asr=asr, language=language, device=torch.device(device).type)
-    hearing = choice_for(checkpoint.spec.speech_source, asked)
-    room = read_recording(Path(source), comments, speech, events, streamer_id, started_at, names)
-    _require_parts(room, Path(source), hearing, checkpoint)
+    run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
+    room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
     if clips and (room.media is None or room.media.kind != "video"):
         raise InputError(f"{source}: clips can be cut from a video only; it has none")
+    found = find_by_run(run, Path(source), room, choice, show_progress=show_progress)
+    return write_prediction(Path(out), found, clips=clips, editing=editing)
+
+
+def find_by_run(
+    run: LoadedRun,
+    source: Path,
+    room: Room,
+    choice: HighlightChoice,
+    *,
+    show_progress: bool = True,
+) -> Found:
+    """A run's curve of a recording and its highlights; nothing is written.
+
+    Args:
+        run: its model, its encoders and what hears for it, which stay loaded.
+        source: the recording, as it was given.
+        room: as it was read.
+        choice: which highlights are wanted.
+        show_progress: show a bar.
+
+    Raises:
+        InputError: the recording cannot be read or lacks what the model reads, or the recogniser
+            or an encoder cannot be had.
+    """
+    checkpoint = run.checkpoint
+    _require_parts(room, source, run.hearing, checkpoint)
     warnings = list(room.warnings)
-    room, heard_from = _with_speech(
-        room, Path(source), hearing, checkpoint, warnings, show_progress
-    )
+    room, heard_from = _with_speech(room, source, run, warnings, show_progress)
     warnings += _missing_parts(room, checkpoint)
     table = segment_rooms([room], segment_seconds=checkpoint.spec.segment_seconds)
     if not table.height:
@@ -111,12 +134,11 @@ def predict_recording(
             f"{source}: too short: {room.duration_s:.1f} s, less than half of a segment of "
             f"{checkpoint.spec.segment_seconds:g} s"
         )
-    scores_S = _score(checkpoint, room, table, device, engine, warnings, show_progress)
-    facts = {**_facts(room, checkpoint), "speech_source": heard_from}
+    scores_S = _score(run, room, table, warnings, show_progress)
+    facts = {**_facts(room, checkpoint), **run.engines(), "speech_source": heard_from}
     # What it warns of was told when the encoders read the recording.
     rule = read_curve(room, show_progress=show_progress)
-    found = _found(Path(source), room, table, scores_S, choice, warnings, checkpoint, facts, rule)
-    return write_prediction(Path(out), found, clips=clips, editing=editing)
+    return _found(source, room, table, scores_S, choice, warnings, checkpoint, facts, rule)
 
 
 def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpoint) -> None:
@@ -125,26 +147,26 @@ def _require_parts(room: Room, source: Path, choice: Choice, checkpoint: Checkpo
     if source.is_file() and nothing and choice.lacks and not checkpoint.config.model.sound:
         raise InputError(
             f"{source}: has sound alone: with no pictures, comments or speech there is nothing to "
-            f"score by, as it is not heard ({choice.lacks}); give its --comments or --speech"
+            f"score by, as its speech is not recognised ({choice.lacks}); give its --comments or "
+            "--speech"
         )
 
 
 def _with_speech(
     room: Room,
     source: Path,
-    choice: Choice,
-    checkpoint: Checkpoint,
+    run: LoadedRun,
     warnings: list[str],
     show_progress: bool,
 ) -> tuple[Room, str]:
     """The room with its speech, heard where it has no transcript; and where that is from."""
-    found = NONE
+    found, choice, checkpoint = NONE, run.hearing, run.checkpoint
     if room.speech is not None:
         found = made_from(source / SPEECH_FILE) or FILES
     elif room.sound is not None and choice.lacks:
-        warnings.append(f"{room.sound}: its sound is not heard: {choice.lacks}")
+        warnings.append(f"{room.sound}: its speech is not recognised: {choice.lacks}")
     elif room.sound is not None:
-        recogniser = choice.load()
+        recogniser = run.recogniser
         room = hear_room(
             room,
             recogniser,
@@ -176,21 +198,19 @@ def _missing_parts(room: Room, checkpoint: Checkpoint) -> list[str]:
 
 
 def _score(
-    checkpoint: Checkpoint,
+    run: LoadedRun,
     room: Room,
     table: pl.DataFrame,
-    device: torch.device | str,
-    engine: str,
     warnings: list[str],
     show_progress: bool,
 ) -> npt.NDArray[np.float64]:
     """Scores of the room's segments, [S]; NaN where the horizon leaves none."""
-    spec = checkpoint.spec
-    visual = checkpoint.load_visual(device, engine=engine, notes=warnings)
+    checkpoint, spec = run.checkpoint, run.checkpoint.spec
+    visual = run.visual
     text: TextEncoder | NoTexts = NoTexts(spec.text_encoder, spec.text_dim)
     if any(any(pair) for pair in text_pairs(table, spec.comment_lag)):
-        text = checkpoint.load_text(device, engine=engine, notes=warnings)
-    model = checkpoint.load_model(device)
+        text = run.text
+    warnings += run.notes
     with progress_bar("encode", table.height, show=show_progress) as bar:
         found = encode_segments(
             room.media,
@@ -200,9 +220,9 @@ def _score(
             frames_per_segment=spec.frames_per_segment,
             frames=spec.frames,
             comment_lag=spec.comment_lag,
-            sound=checkpoint.load_sound(),
+            sound=run.sound,
             recording=room.sound,
-            batch_size=default_batch_size(device),
+            batch_size=default_batch_size(run.device),
             warnings=warnings,
             progress=bar,
         )
@@ -216,7 +236,11 @@ def _score(
         scale=checkpoint.spec.target_scale,
     )
     return score_segments(
-        model, data, window_len=config.window_len, horizon=config.horizon, device=device
+        run.model,
+        data,
+        window_len=config.window_len,
+        horizon=config.horizon,
+        device=run.device,
     )
 
 

@@ -72,7 +72,7 @@ class RoomSpeech:
         texts: list[tuple[str, int, str]] = []
         if self.sounds and choice.lacks:
             warnings.append(
-                f"{len(self.sounds)} rooms have sound and no transcript, and are not heard: "
+                f"{len(self.sounds)} rooms have sound and no transcript, and it is not recognised: "
                 f"{choice.lacks}"
             )
         elif self.sounds:

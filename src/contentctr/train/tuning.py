@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import read_json, write_json
 from contentctr.outputs import require_new
+from contentctr.printing import say
 from contentctr.store.opened import Data
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_task
@@ -194,7 +194,7 @@ def _run_trial(tuning: Tuning, study: optuna.Study, trial: Trial) -> None:
             f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in trial.params.items()
         )
-        print(f"trial {trial.number}: {end}: {tried}", file=sys.stderr, flush=True)
+        say(f"trial {trial.number}: {end}: {tried}")
     _drop_checkpoints(tuning, study)
     if _best(study) is not None:
         write_json(tuning.out / BEST, _best_json(tuning, study))

@@ -20,6 +20,7 @@ _DROPPING = re.compile(r"^\d{3} .*\d\d:\d\d:\d\d;\d\d", re.MULTILINE)
 """An event whose timecodes drop numbers."""
 _EVENT = re.compile(r"(?<=^\d{3}  .{8} )V    (?= C )", re.MULTILINE)
 """The channels of an event: pictures alone."""
+EXTRA = "editors"
 
 
 def otio_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
@@ -50,7 +51,7 @@ def edl_text(name: str, cuts: Sequence[FrameCut], footage: Footage) -> str:
         ) from None
     except otio.exceptions.OTIOError as error:
         raise InputError(
-            f"the edit decision list was not written ({error}); {install_hint('editors')}"
+            f"the edit decision list was not written ({error}); {install_hint(EXTRA)}"
         ) from None
     # The adapter counts 29.97 with dropped numbers, and does not say so; and writes pictures alone.
     mode = "DROP FRAME" if _DROPPING.search(str(text)) else "NON-DROP FRAME"
@@ -112,5 +113,5 @@ def _otio() -> Any:
     try:
         import opentimelineio
     except ModuleNotFoundError:
-        raise InputError(f"otio and edl need OpenTimelineIO: {install_hint('editors')}") from None
+        raise InputError(f"otio and edl need OpenTimelineIO: {install_hint(EXTRA)}") from None
     return opentimelineio
