@@ -33,11 +33,11 @@ MAIN = (
     Row("statistics alone", COUNTS),
 )
 ABLATIONS = (
-    Row("trained on the comment rate first", BOTH, first=RATE, first_data="rate"),
-    Row("comments alone", (*BOTH, "statistics=false")),
+    Row("comments alone", (*BOTH, "statistics=false", "wide=false")),
     Row("without look-ahead", (*BOTH, "horizon=0")),
     Row("plain labels (no prior, no weight)", BOTH[:3]),
     Row("pairwise loss", (*BOTH, "pair=L1")),
+    Row("trained on the comment rate first", BOTH, first=RATE, first_data="rate"),
 )
 
 
@@ -102,8 +102,6 @@ def main() -> None:
     labels = read_table(study.folder / LABELS)
     settings = {"segment_seconds": SCENE_S, "comment_lag": 0}
     data = study.prepare("label", target="label", labels=str(study.folder / LABELS), **settings)
-    if not given.no_ablations:
-        study.prepare("rate", target="comment_rate", target_scale="odds", segment_seconds=SCENE_S)
     lines = [line(name, films) for name, films in rules(study, data, labels).items()]
     for path in given.scores:
         lines.append(
@@ -122,6 +120,9 @@ def write_page(
     """Train, measure and write; the page grows row by row."""
     folds = one_out(data)
     for row in rows:
+        if row.first is not None:
+            settings = {"target": "comment_rate", "target_scale": "odds"}
+            study.prepare(row.first_data, segment_seconds=SCENE_S, **settings)
         table = study.scores(data, folds, row)
         alone = [score_films(table, labels, f"seed_{n}") for n in range(study.seeds)]
         seeds = " ".join(f"{np.mean([f.f1 for f in films.values()]):.3f}" for films in alone)

@@ -131,6 +131,11 @@ class ModelConfig:
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
 
+    wide: bool = False
+    """The score has a part that is linear in the statistics' numbers, as Wide&Deep's: norms keep
+    the rest within what training rooms showed, and a linear part goes on in rooms that are busier
+    than any of them. Needs `statistics`. Beyond the paper."""
+
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
@@ -161,6 +166,9 @@ class ModelConfig:
             "model.content",
             f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
             self.content,
+        )
+        require(
+            self.statistics or not self.wide, "model.wide", "false without statistics", self.wide
         )
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
