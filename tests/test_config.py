@@ -57,10 +57,8 @@ def test_wrong_settings_name_the_rule_and_the_value(word, message):
         override(paper(), [word])
 
 
-def test_look_ahead_goes_without_counts():
+def test_look_ahead_is_a_negative_horizon():
     assert override(paper(), ["horizon=-3"]).data.look_ahead == 3
-    with pytest.raises(InputError, match="data.horizon must be 0 or 1 with model.statistics"):
-        override(paper(), ["statistics=true", "horizon=-3"])
 
 
 def test_saved_settings_are_checked_too():

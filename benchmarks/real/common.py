@@ -151,7 +151,7 @@ class Study:
         seeds = [np.asarray(found[f"seed_{n}"]) for n in range(self.seeds)]
         # Log-odds, since scores near 0 or 1 differ by more than their difference says.
         mean_S = np.mean([np.log(s) - np.log1p(-s) for s in seeds], axis=0)
-        return found.with_columns(score=pl.Series(1 / (1 + np.exp(-mean_S))))
+        return found.with_columns(score=pl.Series(1 / (1 + np.exp(-mean_S))).fill_nan(None))
 
     def floors(self, data: PreparedRooms, folds: Sequence[Fold]) -> pl.DataFrame:
         """KEYS, and what each rule of thumb says of the rooms that are kept out."""

@@ -131,6 +131,11 @@ class ModelConfig:
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
 
+    wide: bool = False
+    """The score has a part that is linear in the statistics' numbers, as Wide&Deep's: norms keep
+    the rest within what training rooms showed, and a linear part goes on in rooms that are busier
+    than any of them. Needs `statistics`. Beyond the paper."""
+
     def __post_init__(self) -> None:
         for name in ("d_model", "num_heads", "ff_mult", "streamer_dim"):
             require(getattr(self, name) >= 1, f"model.{name}", "at least 1", getattr(self, name))
@@ -161,6 +166,9 @@ class ModelConfig:
             "model.content",
             f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
             self.content,
+        )
+        require(
+            self.statistics or not self.wide, "model.wide", "false without statistics", self.wide
         )
         for name in ("dropout", "feature_dropout"):
             rate = getattr(self, name)
@@ -349,13 +357,6 @@ class Config:
             "1 + the sum of (each of model.decoder_lookback - 1)",
             f"at most data.window_len ({self.data.window_len})",
             field_len,
-        )
-        # What was counted in the segments between would be the label's own future, or the label.
-        require(
-            self.data.horizon >= 0 or not self.model.reads_counts,
-            "data.horizon",
-            "0 or 1 with model.statistics or model.residual",
-            self.data.horizon,
         )
 
 

@@ -44,8 +44,8 @@ def small() -> Config:
 def live() -> Config:
     """For real rooms: what proved best on broadcasts, chats and films (docs/tables/real.md).
 
-    Statistics of earlier segments, the point loss alone, and a model small enough that some ten
-    thousand segments are not learned by heart.
+    Statistics of earlier segments with a linear part, the point loss alone, and a model small
+    enough that some ten thousand segments are not learned by heart.
     """
     base = small()
     return dataclasses.replace(
@@ -59,6 +59,7 @@ def live() -> Config:
             decoder_layers=1,
             dropout=0.0,
             statistics=True,
+            wide=True,
         ),
         loss=LossConfig(align_weight=0, pair="none"),
         train=dataclasses.replace(

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from contentctr.batch import Vocabulary
-from contentctr.config import COUNT_COLUMNS, DataConfig
+from contentctr.config import COUNT_COLUMNS, DataConfig, ModelConfig
+from contentctr.errors import InputError
 from contentctr.store.rooms import SEGMENTS_SCHEMA
 from contentctr.windows.rooms import gather, sample_windows
-from contentctr.windows.segment_data import known_ids, load_segments
+from contentctr.windows.segment_data import known_ids, load_segments, with_extra
 from make import make_segments, make_table, write_data
 
 
@@ -96,3 +97,26 @@ def test_without_content_no_feature_is_read(tmp_path):
     bare = load_segments(data, Vocabulary(streamers=[]), split="val", horizon=0, content=False)
     assert bare.visual_SV.shape == bare.text_ST.shape == (8, 0)
     assert torch.equal(bare.target_S, whole.target_S)
+
+
+def test_with_look_ahead_a_labels_statistics_hold_the_rows_own_counts_and_no_later_ones():
+    table, sizes = counted(), ModelConfig(statistics=True)
+    data = make_segments([3, 2], table=table)
+    rest = {"model": sizes, "horizon": -1, "scale": "none"}
+
+    def values(table, target="label"):
+        return with_extra(data, table, target=target, **rest).extra["statistics"].values_SX
+
+    before = values(table)
+    assert torch.isfinite(before).all() and len(before.unique(dim=0)) == len(before)
+    changed = table.with_columns(exposures=pl.Series([7, 8, 1, 9, 9], dtype=pl.UInt32))
+    changed = changed.with_columns(
+        exposures=pl.coalesce(
+            pl.when(pl.col("segment") == 2).then(pl.col("exposures")), table["exposures"]
+        )
+    )
+    after = values(changed)
+    assert (after == before).all(dim=1).tolist() == [True, True, False, True, True]
+    for target in ("ctr", "comment_rate", "likes"):
+        with pytest.raises(InputError, match="data.horizon must be 0 or 1 with model.statistics"):
+            values(table, target)

@@ -57,7 +57,7 @@ class LiveStatistics:
 
     Args:
         slots: rooms at once.
-        horizon: 1: a segment's own counts are known when the next one is predicted.
+        horizon: with 1, or below 0, a segment's own counts are known (`table_statistics`).
         target: what is predicted.
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
@@ -85,7 +85,7 @@ class LiveStatistics:
         after_RAC = advance(before_RAC, counts_RA)
         found = statistics(
             after_RAC if self._horizon else before_RAC,
-            np.array([room.index + self._horizon for room in rooms]),
+            np.array([max(room.index + self._horizon, 0) for room in rooms]),
             self._target,
             scale=self._scale,
         )

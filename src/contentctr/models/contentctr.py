@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
 from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
-from contentctr.models.extra_tokens import ExtraTokens, Residual
+from contentctr.models.extra_tokens import ExtraTokens, Residual, Wide
 from contentctr.models.layers import Attention, FeedForward, causal_mask
 from contentctr.models.streamers import streamer_embedding
 
@@ -159,7 +159,8 @@ class ContentCTR(nn.Module):
     so a window of k < n segments scores as it would alone.
 
     Beyond the paper, `model.statistics` and `model.sound` add a content token each, and
-    `model.residual` starts from what is known of earlier segments (extra_tokens.py).
+    `model.residual` starts from what is known of earlier segments, and `model.wide` adds what is
+    linear in it (extra_tokens.py).
 
     A subclass may set another `block_type`, other `modalities` or another `make_streamer`
     (variants.py).
@@ -190,6 +191,7 @@ class ContentCTR(nn.Module):
         # Drawn last, so that a model without them starts from the same weights elsewhere.
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
+        self.wide = Wide(spec) if sizes.wide else None
 
     @property
     def output_bias(self) -> nn.Parameter:
@@ -245,4 +247,6 @@ class ContentCTR(nn.Module):
         logits_BN = self.decode(x_BND, self.masks(batch))
         if self.residual is not None:
             logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
+        if self.wide is not None:
+            logits_BN = logits_BN + self.wide.of_segments(batch)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

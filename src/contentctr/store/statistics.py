@@ -138,7 +138,9 @@ def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, scale: s
 
     Args:
         table: of SEGMENTS_SCHEMA; rooms stand together, their segments in order.
-        horizon: which segment a row predicts, 0 its own or 1 the next one.
+        horizon: which segment a row predicts (DataConfig.horizon). Only with 0 are the counts of
+            the row's own segment left out: with 1 it has ended, and with look-ahead (labels alone)
+            counts tell nothing that is to be predicted.
         target: what is predicted.
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
@@ -160,7 +162,8 @@ def table_statistics(table: pl.DataFrame, *, horizon: int, target: str, scale: s
         before_RAC = state_RAC[:alive]
         state_RAC = advance(before_RAC, counts_SA[row_R])
         seen_RAC = state_RAC if horizon else before_RAC
-        here = statistics(seen_RAC, number_S[row_R] + horizon, target, scale=scale)
+        number_R = np.maximum(number_S[row_R] + horizon, 0)  # with look-ahead, before the first
+        here = statistics(seen_RAC, number_R, target, scale=scale)
         found.values_RX[row_R] = here.values_RX
         found.has_R[row_R] = here.has_R
         found.mean_logit_R[row_R] = here.mean_logit_R

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
-from contentctr.errors import InputError
+from contentctr.errors import InputError, require
 from contentctr.store.inputs import InputStore
 from contentctr.store.mapped import MappedFeatures, MappedRows
-from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms
+from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms, is_label_name
 from contentctr.store.statistics import known_target, table_statistics
 from contentctr.store.vectors import FeatureStore, SegmentFeatures
 
@@ -171,13 +171,22 @@ def with_extra(
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
 
     Raises:
-        InputError: the residual form is asked for, and the target is not known when a segment ends.
+        InputError: the residual form is asked for, and the target is not known when a segment ends;
+            or statistics with look-ahead, and the target is no label.
     """
     if model.residual and not known_target(target):
         raise InputError(
             f"model.residual must be false with target {target!r}: only the CTR and what is "
             "counted in a segment are known when it has ended"
         )
+    # What was counted up to the score's own segment is then known, and would be a counted target's
+    # own future, or itself; what people marked is not made of counts.
+    require(
+        horizon >= 0 or not model.reads_counts or is_label_name(target),
+        "data.horizon",
+        f"0 or 1 with model.statistics and target {target!r}, as it is below 0 for labels alone",
+        horizon,
+    )
     extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
     if not model.reads_counts:
         return dataclasses.replace(data, extra=extra)
