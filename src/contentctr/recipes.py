@@ -78,7 +78,8 @@ def moments() -> Config:
 
     Labels are spans of a minute from the moment on, so a segment's label says whether there was one
     in the minute that ends with it. A segment sees three minutes; windows hold six, so that most of
-    their segments have all they may see and each is in two windows.
+    their segments have all they may see and each is in two windows. The statistics tell how far on
+    a room is, also where nothing is counted in it.
     """
     base = small()
     return dataclasses.replace(
@@ -92,6 +93,7 @@ def moments() -> Config:
             decoder_layers=1,
             decoder_lookback="18",
             feature_dropout=0.3,
+            statistics=True,
             prior=0.0,
         ),
         loss=LossConfig(align_weight=0, pair="none"),
