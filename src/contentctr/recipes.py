@@ -73,6 +73,41 @@ def live() -> Config:
     )
 
 
+def moments() -> Config:
+    """For moments that are spoken of: rare labels on segments of 10 s (docs/tables/real.md).
+
+    Labels are spans of a minute from the moment on, so a segment's label says whether there was one
+    in the minute that ends with it. A segment sees three minutes; windows hold six, so that most of
+    their segments have all they may see and each is in two windows. The statistics tell how far on
+    a room is, also where nothing is counted in it.
+    """
+    base = small()
+    return dataclasses.replace(
+        base,
+        data=dataclasses.replace(base.data, window_len=36, stride=18),
+        model=dataclasses.replace(
+            base.model,
+            kind="without_visual",
+            d_model=64,
+            perceiver_layers=1,
+            decoder_layers=1,
+            decoder_lookback="18",
+            feature_dropout=0.3,
+            statistics=True,
+            prior=0.0,
+        ),
+        loss=LossConfig(align_weight=0, pair="none"),
+        train=dataclasses.replace(
+            base.train,
+            epochs=8,
+            batch_size=16,
+            learning_rate=2e-3,
+            warmup_steps=20,
+            patience=0,
+        ),
+    )
+
+
 def tables() -> Config:
     """A smaller model still, to train the paper's tables many times over on some 600 rooms."""
     base = small()
@@ -127,6 +162,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "paper": paper,
     "small": small,
     "live": live,
+    "moments": moments,
     "tables": tables,
     "highlights": highlights,
     "highlights_small": highlights_small,

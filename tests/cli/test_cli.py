@@ -95,8 +95,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(command: Command, tmp_path: Pat
     cases: list[tuple[list[object], str]] = [
         (
             ["train", "papr", "--dry-run"],
-            "recipe must be one of highlights, highlights_small, live, paper, small, tables, not "
-            "'papr'",
+            "recipe must be one of highlights, highlights_small, live, moments, paper, small, "
+            "tables, not 'papr'",
         ),
         (["train", "small", "model.d_modl=8", "--dry-run"], "d_model"),
         (["train", "small", "model.d_model=x", "--dry-run"], "model.d_model must be a number"),

@@ -58,8 +58,8 @@ class Scored:
     so early that the room has no segment yet that its score would predict."""
     status: Status
     """scored: new; repeated: scored before, and this is that score; late: a later segment of the
-    room was scored before, so it was taken for missing, and stays so; early: of a model with look-ahead,
-    whose score would be of a segment before the room's first."""
+    room was scored before, so it was taken for missing, and stays so; early: a model with
+    look-ahead has a score of a segment before the room's first, which is none."""
     statistics_X: NDArray[np.float32] | None = None
     """What the statistics' token was made of; None without one, or where nothing was known."""
 

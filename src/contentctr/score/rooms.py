@@ -35,8 +35,8 @@ def score_segments(
         data: the segments.
         window_len: n.
         horizon: what the model was trained for. With 1, a segment's score comes from the window
-            that ends with the segment before it, and a room's first segment has none; with -k from the
-            one that ends k segments after it, and a room's last k have none.
+            that ends with the segment before it, and a room's first segment has none; with -k from
+            the one that ends k segments after it, and a room's last k have none.
         batch_size: windows at once; the scores do not depend on it beyond rounding.
         device: where the model is.
         progress: advanced by the number of windows.

@@ -17,6 +17,7 @@ Rooms are kept in memory while a worker has their partition; Redis has the same.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -225,7 +226,10 @@ class Worker:
             commands += self._done(partition, message.id)
         for room_id in touched:
             state = self._engine.scorer.save([room_id])
-            commands.append(("SET", self._keys.state(room_id), state))
+            # A room that has no score yet is in no list of rooms: it must end by itself.
+            unlisted = self._rooms[room_id].room is None
+            expiry = ("EX", math.ceil(self._forget_after_s)) if unlisted else ()
+            commands.append(("SET", self._keys.state(room_id), state, *expiry))
         self._leases.commit(partition, commands)
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:

@@ -100,6 +100,9 @@ class LocalBackend:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
         self._engine, self._encoder = engine, encoder
         self._forget_after_s, self._clock = forget_after_s, clock
+        self._unscored: dict[str, float] = {}
+        """Rooms whose first segments are taken and have no score yet, and since when: no room of
+        the store is one of them, and they end too."""
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
@@ -201,9 +204,12 @@ class LocalBackend:
                 continue
             scored = taken.scored
             self.metrics.segments.labels(scored.status).inc()
+            if scored.status == "early":
+                self._unscored[scored.room_id] = now
             if scored.status != "scored":
                 continue
             assert scored.score is not None
+            self._unscored.pop(scored.room_id, None)
             room = self.store.put(
                 NewScore(
                     room_id=scored.room_id,
@@ -225,6 +231,7 @@ class LocalBackend:
             return self._engine.scorer.forget(room_id)
 
         await self._batcher.run(forget)
+        self._unscored.pop(room_id, None)
         found = self.store.end(room_id)
         if found:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
@@ -234,5 +241,7 @@ class LocalBackend:
         """End rooms that send nothing any more."""
         while True:
             await asyncio.sleep(min(self._forget_after_s / 4, 10.0))
-            for room_id in self.store.idle_since(self._clock() - self._forget_after_s):
+            since = self._clock() - self._forget_after_s
+            unscored = [room_id for room_id, last in self._unscored.items() if last < since]
+            for room_id in (*self.store.idle_since(since), *unscored):
                 await self._end(room_id, "idle")
