@@ -55,6 +55,7 @@ MAIN = Row("recipe moments")
 ABLATIONS = (
     Row("a decoder of two layers", ("decoder_layers=2", "decoder_lookback=12,12")),
     Row("look-back of 1 minute before the look-ahead", ("decoder_lookback=12",)),
+    Row("without how far on the half is", ("statistics=false",)),
     Row("weighted positives", ("positive_weight=0",)),
     Row("pairwise loss", ("pair=L1",)),
 )
@@ -274,22 +275,20 @@ def single(halves: Halves, found: Mapping[str, tuple[Floats, list[Floats]]]) -> 
     return f"{np.mean(means):.3f}"
 
 
-def table(study: Study, halves: Halves, page: Page, rows: Sequence[Row], *, later: bool) -> None:
-    """One table: with look-ahead or without."""
-    lines: list[list[object]] = []
+def table(study: Study, halves: Halves, page: Page, more: Sequence[Row], *, later: bool) -> None:
+    """One table, with look-ahead or without: rule of thumb, reference, recipe, further rows."""
     words = {name: count_words(halves.texts, halves.minutes, name, later=later) for name in CLASSES}
-    lines.append([KEYWORDS, *shown(halves, words), ""])
     trees = tree_scores(halves, later=later, seeds=study.seeds)
-    lines.append([TREES, *shown(halves, trees), ""])
-    for row in rows:
+    lines = [[KEYWORDS, *shown(halves, words), ""], [TREES, *shown(halves, trees), ""]]
+    print(*lines, sep="\n", flush=True)
+    for row in (MAIN, *more):
         found = model_scores(study, halves, row, later=later)
         scores = {name: ensemble for name, (ensemble, _) in found.items()}
         lines.append([row.name, *shown(halves, scores), single(halves, found)])
         if row is MAIN:
             joined = {name: (scores[name] + trees[name]) / 2 for name in CLASSES}
             lines.append([BOTH, *shown(halves, joined), ""])
-        for line in lines[-2:]:
-            print(*line, sep=" | ", flush=True)
+        print(lines[-1], flush=True)
     page.add(f"## {'One minute of look-ahead' if later else 'Causal'}")
     page.table(["", *CLASSES, "mean", "mean of one training"], lines)
 
@@ -312,10 +311,9 @@ def main() -> None:
         f"{study.seeds} seeds, {len(halves.folds)} fold(s)."
     )
     more = (Row(" ".join(given.set), tuple(given.set)),) if given.set else ()
-    table(study, halves, page, (MAIN, *more), later=True)
-    table(study, halves, page, (MAIN, *more), later=False)
-    if not given.no_ablations:
-        table(study, halves, page, ABLATIONS, later=True)
+    ablations = () if given.no_ablations else ABLATIONS
+    table(study, halves, page, (*more, *ablations), later=True)
+    table(study, halves, page, more, later=False)
     page.add("## What can be heard")
     audible = heard(halves.data.segments(), halves.events)
     page.table(

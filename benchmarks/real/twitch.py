@@ -27,14 +27,15 @@ TEXT = ("kind=without_visual", "feature_dropout=0.7")
 ALONE = ("content=false",)
 MAIN = (Row("statistics and comments", TEXT), Row("statistics alone", ALONE))
 ABLATIONS = (
-    Row("comments alone", (*TEXT, "statistics=false")),
-    Row("residual form", (*ALONE, "residual=true")),
+    Row("without the linear part", (*ALONE, "wide=false")),
+    Row("comments alone", (*TEXT, "statistics=false", "wide=false")),
     Row("pairwise loss", (*ALONE, "pair=L1")),
+    Row("residual form", (*ALONE, "residual=true")),
     Row("look-back of 1 segment", (*ALONE, "window_len=1", "stride=1", "batch_size=512")),
     Row("look-back of 20 segments", (*ALONE, "window_len=20", "stride=15")),
-    Row("DCN-M", ("kind=dcn_m", "statistics=false")),
-    Row("DeepFM", ("kind=deepfm", "statistics=false")),
-    Row("Wide&Deep", ("kind=wide_deep", "statistics=false")),
+    Row("DCN-M", ("kind=dcn_m", "statistics=false", "wide=false")),
+    Row("DeepFM", ("kind=deepfm", "statistics=false", "wide=false")),
+    Row("Wide&Deep", ("kind=wide_deep", "statistics=false", "wide=false")),
     Row("SelfAttention-plain", ("kind=self_attention_plain", "feature_dropout=0.7")),
     Row("CrossAttention-q", ("kind=cross_attention_q", "feature_dropout=0.7")),
     Row("CrossAttention-kv", ("kind=cross_attention_kv", "feature_dropout=0.7")),

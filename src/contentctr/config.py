@@ -148,6 +148,10 @@ class ModelConfig:
     feature_dropout: Share = 0.0
     """Dropout of the encoders' features, before their projections; against learning frozen
     features by heart where rooms are few."""
+    standardise: bool = False
+    """Features are brought to mean 0 and deviation 1 of the training segments, number by number, in
+    place of a layer norm. Sentence encoders' features share a large mean, beside which what tells
+    them apart is small. Beyond the paper."""
     prior: Share | None = None
     """The output layer's bias starts at the log-odds of this mean target; 0: of the training
     segments' own mean; none: as it is drawn, near the log-odds of a half, where a rare label's
@@ -170,6 +174,11 @@ class ModelConfig:
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
+
+    wide: bool = False
+    """The score has a part that is linear in the statistics' numbers, as Wide&Deep's: norms keep
+    the rest within what training rooms showed, and a linear part goes on in rooms that are busier
+    than any of them. Needs `statistics`. Beyond the paper."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "model")
@@ -198,6 +207,9 @@ class ModelConfig:
             "model.content",
             f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
             self.content,
+        )
+        require(
+            self.statistics or not self.wide, "model.wide", "false without statistics", self.wide
         )
 
     @property
@@ -342,6 +354,12 @@ class Config:
     ids: IdConfig = field(default_factory=IdConfig)
 
     def __post_init__(self) -> None:
+        require(
+            not (self.model.standardise and self.train.finetune_encoders),
+            "model.standardise",
+            "false with train.finetune_encoders, whose features change",
+            self.model.standardise,
+        )
         field_len = self.model.receptive_field
         require(
             not field_len or field_len <= self.data.window_len,

@@ -53,8 +53,8 @@ def small() -> Config:
 def live() -> Config:
     """For real rooms: what proved best on broadcasts, chats and films (docs/tables/real.md).
 
-    Statistics of earlier segments, the point loss alone, and a model small enough that some ten
-    thousand segments are not learned by heart.
+    Statistics of earlier segments with a linear part, the point loss alone, and a model small
+    enough that some ten thousand segments are not learned by heart.
     """
     base = small()
     return dataclasses.replace(
@@ -68,6 +68,7 @@ def live() -> Config:
             decoder_layers=1,
             dropout=0.0,
             statistics=True,
+            wide=True,
         ),
         loss=LossConfig(align_weight=0, pair="none"),
         train=dataclasses.replace(
@@ -86,7 +87,8 @@ def moments() -> Config:
 
     Labels are spans of a minute from the moment on, so a segment's label says whether there was one
     in the minute that ends with it. A segment sees three minutes; windows hold six, so that most of
-    their segments have all they may see and each is in two windows.
+    their segments have all they may see and each is in two windows. The statistics tell how far on
+    a room is, also where nothing is counted in it.
     """
     base = small()
     return dataclasses.replace(
@@ -100,6 +102,7 @@ def moments() -> Config:
             decoder_layers=1,
             decoder_lookback="18",
             feature_dropout=0.3,
+            statistics=True,
             prior=0.0,
         ),
         loss=LossConfig(align_weight=0, pair="none"),

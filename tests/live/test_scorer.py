@@ -46,6 +46,8 @@ def make_scorer(config=None, seed=0, **options):
     with torch.no_grad():  # far from the start, so that scores and attention differ
         for parameter in model.parameters():
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
+        if config.model.wide:  # which starts as nothing
+            model.wide.linear.weight.normal_(std=0.1)
     return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
 
 
@@ -155,9 +157,10 @@ def test_every_score_is_the_offline_windows(kind, rotary, lookback):
         {"statistics": True},
         {"residual": True},
         {"sound": True},
-        {"statistics": True, "residual": True, "sound": True},
+        {"statistics": True, "wide": True},
+        {"statistics": True, "residual": True, "sound": True, "wide": True},
     ],
-    ids=["statistics", "residual", "sound", "all"],
+    ids=["statistics", "residual", "sound", "wide", "all"],
 )
 @pytest.mark.parametrize("lookback", ["", "2,1,3"])
 def test_further_parts_are_the_offline_ones(settings, lookback, horizon):
@@ -180,7 +183,7 @@ def test_further_parts_are_the_offline_ones(settings, lookback, horizon):
 
 @pytest.mark.parametrize("horizon", [0, 1])
 def test_a_segments_counts_reach_no_score_up_to_its_own(horizon):
-    config = make_config(statistics=True, residual=True, horizon=horizon)
+    config = make_config(statistics=True, residual=True, wide=True, horizon=horizon)
     _, rooms = make_rooms([12], horizon=horizon)
     room = rooms["room000"]
     other = [*room]

@@ -106,6 +106,21 @@ def test_the_residual_form_adds_the_means_log_odds():
     assert torch.allclose(added[~known], torch.full_like(added[~known], -1.0), atol=1e-5)
 
 
+def test_the_wide_part_is_linear_in_the_statistics_and_nothing_at_first():
+    batch = with_extra(make_batch())
+    plain, wide = make_model(statistics=True), make_model(statistics=True, wide=True)
+    assert torch.equal(wide(batch).logits_BN, plain(batch).logits_BN)
+    with torch.no_grad():
+        wide.wide.linear.weight.copy_(torch.arange(5.0))
+    added = wide(batch).logits_BN - plain(batch).logits_BN
+    expected = (batch.extra["statistics"].values_BNX * torch.arange(5.0)).sum(-1)
+    assert torch.allclose(added, expected, atol=1e-5)
+    with pytest.raises(InputError, match="model.wide must be false with model.kind=mlp"):
+        make_model("mlp", statistics=True, wide=True)
+    with pytest.raises(InputError, match="model.wide must be false without statistics"):
+        ModelConfig(wide=True)
+
+
 def test_a_prior_stands_where_no_mean_is_known():
     model = make_model(residual=True, prior=0.1)
     assert model.residual.unknown.item() == pytest.approx(math.log(0.1 / 0.9))

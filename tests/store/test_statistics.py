@@ -49,6 +49,13 @@ def mean_of(counts, half_life):
     return sum(w * c for w, c in known) / sum(w for w, _ in known)
 
 
+def test_where_nothing_is_counted_the_number_is_known():
+    table = make_table([4]).with_columns(pl.lit(None, pl.UInt32).alias(name) for name in COLUMNS)
+    found = table_statistics(table, horizon=0, target="label", scale="none")
+    assert found.has_R.tolist() == [False, True, True, True]
+    np.testing.assert_allclose(found.values_RX[1:, -1], np.log1p([1, 2, 3]), rtol=1e-6)
+
+
 def test_counts_of_the_segment_before_and_their_means_by_hand():
     counts = [4, 0, 9, None, 2, 7]
     found = found_in(make_counts([6], comment_count=counts), horizon=0, target="ctr", scale="none")

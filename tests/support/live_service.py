@@ -34,7 +34,7 @@ MORE = {"statistics": True, "residual": True, "sound": True}
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 
-def make_config(kind="contentctr", **sizes):
+def make_config(kind="contentctr", horizon=0, **sizes):
     sizes = {
         "d_model": 16,
         "num_heads": 2,
@@ -43,7 +43,9 @@ def make_config(kind="contentctr", **sizes):
         "streamer_dim": 4,
         **sizes,
     }
-    return Config(data=DataConfig(window_len=N, horizon=0), model=ModelConfig(kind=kind, **sizes))
+    return Config(
+        data=DataConfig(window_len=N, horizon=horizon), model=ModelConfig(kind=kind, **sizes)
+    )
 
 
 def make_model(kind="contentctr", spec=SPEC, **sizes):

@@ -60,7 +60,8 @@ def both(data):
 @pytest.mark.parametrize(
     ("kind", "more"),
     [(kind, {}) for kind in ROOMS]
-    + [(kind, STATISTICS) for kind in ROOMS if MODELS[kind].extra_tokens],
+    + [(kind, STATISTICS) for kind in ROOMS if MODELS[kind].extra_tokens]
+    + [("contentctr", {"statistics": True, "wide": True})],
 )
 def test_outputs_and_gradients_are_those_of_the_windows(kind, more):
     results = []

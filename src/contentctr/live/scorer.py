@@ -349,6 +349,9 @@ class RoomScorer:
         if self._model.residual is not None:
             known = [followed[task.row].mean_logit for task in tasks if task.place is not None]
             logits = self._model.residual(logits, torch.tensor(known, device=to))
+        if self._model.wide is not None:
+            rows = [followed[task.row].values_X for task in tasks if task.place is not None]
+            logits = logits + self._model.wide(self._numbers(rows).to(to))
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
@@ -360,6 +363,11 @@ class RoomScorer:
             task.room.last = task.index
         pairs = zip(tasks, score_R.tolist(), strict=True)
         return {task.place: score for task, score in pairs if task.place is not None}
+
+    def _numbers(self, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
+        """The statistics of some rooms' segments, [R, X]; zeros where nothing is known."""
+        nothing_X = np.zeros(self._spec.statistics_dim, np.float32)
+        return torch.from_numpy(np.stack([nothing_X if x is None else x for x in rows]))
 
     def _result(self, segment: LiveSegment, k: int, plan: _Plan, found: dict[int, float]) -> Scored:
         score: float | None

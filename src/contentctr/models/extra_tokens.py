@@ -40,8 +40,7 @@ class ExtraTokens(nn.Module):
                     f"model.{name} must be false with this data, which has no {name} stored"
                 )
             self.heads[name] = nn.Sequential(
-                nn.Identity() if name == "statistics" else nn.LayerNorm(width),
-                FeedForward(width, d_model, d_model),
+                nn.LayerNorm(width), FeedForward(width, d_model, d_model)
             )
             self.missing[name] = nn.Parameter(torch.randn(d_model) * 0.02)
 
@@ -55,6 +54,30 @@ class ExtraTokens(nn.Module):
             )
             for name, head in self.heads.items()
         ]
+
+
+class Wide(nn.Module):
+    """What is added to the log-odds: linear in the statistics, nothing at first.
+
+    Args:
+        spec: width of the statistics.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.linear = nn.Linear(spec.statistics_dim, 1, bias=False)
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, values_BNX: Tensor) -> Tensor:
+        """The sum, [B, N]; 0 where nothing is known, since all numbers are."""
+        out: Tensor = self.linear(values_BNX)
+        return out[..., 0]
+
+    def of_segments(self, batch: Batch) -> Tensor:
+        """The same of a batch, in windows or whole rooms: [B, N]."""
+        (wide_BN,) = batch.each_segment(lambda b: (self(b.extra["statistics"].values_BNX),))
+        assert wide_BN is not None
+        return wide_BN
 
 
 class Residual(nn.Module):

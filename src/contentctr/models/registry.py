@@ -112,6 +112,8 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         if getattr(sizes, name) and not takes:
             raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     model: nn.Module = kind(config, spec, vocabulary)
+    if sizes.wide and not hasattr(model, "wide"):
+        raise InputError(f"model.wide must be false with model.kind={sizes.kind}")
     if sizes.prior is not None:
         _start_at(model, sizes.prior, sizes.kind)
     return model

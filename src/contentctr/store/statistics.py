@@ -120,7 +120,9 @@ def statistics(
     )
     values_RX = np.concatenate([x.reshape(len(number_R), -1) for x in parts], axis=1)
     assert values_RX.shape[1] == WIDTH
-    has_R: NDArray[np.bool_] = np.any(state_RAC[..., 2 * _K - 1] > 0, axis=1)
+    counted_R = np.any(state_RAC[..., 2 * _K - 1] > 0, axis=1)
+    # Where nothing is counted the number still tells how far on a room is.
+    has_R: NDArray[np.bool_] = counted_R | (number_R > 0)
     return Statistics(
         values_RX=np.where(has_R[:, None], values_RX, 0).astype(np.float32),
         has_R=has_R,

@@ -173,7 +173,7 @@ def _output_layer(model: nn.Module) -> set[str]:
     return {
         name
         for name, weight in model.named_parameters()
-        if weight is bias or name.startswith(("head.", "residual."))
+        if weight is bias or name.startswith(("head.", "residual.", "wide."))
     }
 
 

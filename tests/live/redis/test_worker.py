@@ -145,6 +145,30 @@ def test_another_worker_goes_on_where_one_died(client):
     require_same(curves(client, rooms), offline(rooms))
 
 
+def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(client):
+    def make():
+        sizes = {"sound": True, "horizon": -3}
+        return make_engine(max_rooms=64, sizes=sizes)
+
+    scorer = make().scorer
+    expected = [scorer.score([segment("x", index)])[0].score for index in range(6)]
+    assert expected[:3] == [None] * 3
+    worker = make_worker(client, engine=make())
+    for index in range(3):
+        add(client, "x", index)
+    drain(worker)
+    assert RedisStore(client, KEYS, PARTITIONS).scores() == {}
+    assert 0 < client.ttl(KEYS.state("x")) <= 600
+    worker._forget_all()  # another one goes on
+    for index in range(3, 6):
+        add(client, "x", index)
+    drain(worker)
+    found = curves(client, ["x"])["x"]
+    assert [index for index, _ in found] == [3, 4, 5]
+    np.testing.assert_allclose([score for _, score in found], expected[3:], atol=1e-6)
+    assert client.ttl(KEYS.state("x")) == -1
+
+
 def test_two_workers_share_the_partitions(client):
     first, second = make_worker(client), make_worker(client)
     first.turn()

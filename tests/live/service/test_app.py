@@ -417,6 +417,21 @@ def test_idle_rooms_end_by_themselves():
         assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
 
 
+def test_with_look_ahead_the_first_segments_are_early_and_their_room_ends_too():
+    with running(make_engine(sizes={"horizon": -2}), forget_after_s=0.3) as (client, backend):
+        answers = [post(client, "x", index).json() for index in range(4)]
+        assert [a["status"] for a in answers] == ["early", "early", "scored", "scored"]
+        assert [a["target_index"] for a in answers] == [-2, -1, 0, 1]
+        assert answers[0]["score"] is None and answers[2]["score"] is not None
+        assert post(client, "y", 0).json()["status"] == "early"
+        assert len(backend._engine.scorer) == 2
+        for _ in range(100):
+            time.sleep(0.02)
+            if not len(backend._engine.scorer):
+                break
+        assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
+
+
 def test_large_and_slow_bodies():
     settings = ServiceSettings(max_body=10_000, body_timeout_s=0.2)
     with running(settings=settings) as (client, _):

@@ -17,6 +17,7 @@ Rooms are kept in memory while a worker has their partition; Redis has the same.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -253,7 +254,10 @@ class Worker:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
             state = self._engine.scorer.save([room_id])
-            commands.append(("SET", self._keys.state(room_id), state))
+            # A room that has no score yet is in no list of rooms: it must end by itself.
+            unlisted = self._rooms[room_id].room is None
+            expiry = ("EX", math.ceil(self._forget_after_s)) if unlisted else ()
+            commands.append(("SET", self._keys.state(room_id), state, *expiry))
         done = Done(
             [message.id for message in messages],
             sum(size_of(message.fields) for message in messages),

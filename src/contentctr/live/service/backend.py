@@ -115,6 +115,9 @@ class LocalBackend:
         self._forget_after_s, self._clock = forget_after_s, clock
         self._ranking = RankSettings(segment_seconds=engine.spec.segment_seconds)
         self._standing: Standing | None = None
+        self._unscored: dict[str, float] = {}
+        """Rooms whose first segments are taken and have no score yet, and since when: no room of
+        the store is one of them, and they end too."""
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
@@ -239,9 +242,12 @@ class LocalBackend:
                 continue
             scored = taken.scored
             self.metrics.segments.labels(scored.status).inc()
+            if scored.status == "early":
+                self._unscored[scored.room_id] = now
             if scored.status != "scored":
                 continue
             assert scored.score is not None
+            self._unscored.pop(scored.room_id, None)
             new = NewScore(
                 room_id=scored.room_id,
                 streamer_id=item.segment.streamer_id,
@@ -266,6 +272,7 @@ class LocalBackend:
             return self._engine.scorer.forget(room_id)
 
         await self._batcher.run(forget)
+        self._unscored.pop(room_id, None)
         found = self.store.end(room_id)
         self._owners.release(room_id)
         self._standing = None
@@ -277,5 +284,7 @@ class LocalBackend:
         """End rooms that send nothing any more."""
         while True:
             await asyncio.sleep(min(self._forget_after_s / 4, 10.0))
-            for room_id in self.store.idle_since(self._clock() - self._forget_after_s):
+            since = self._clock() - self._forget_after_s
+            unscored = [room_id for room_id, last in self._unscored.items() if last < since]
+            for room_id in (*self.store.idle_since(since), *unscored):
                 await self._end(room_id, "idle")
