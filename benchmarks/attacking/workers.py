@@ -21,7 +21,7 @@ def worker_on(stage: Stage, url: str, *words: object) -> subprocess.Popen[str]:
 
     process = stage.command("worker", stage.checkpoint(), "--redis", url, "--lease", 1, *words)
     with connect(url) as client:
-        _wait(lambda: bool(client.keys(Keys().lease(0))), 90)
+        assert _wait(lambda: bool(client.keys(Keys().lease(0))), 90), "the worker did not start"
     return process
 
 
