@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -82,7 +83,8 @@ def waits_while(
     ended: list[int] = []
 
     def bother() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        # Its service may be ended before it is.
+        with suppress(httpx.HTTPError), httpx.Client(base_url=url, timeout=30) as client:
             while not ended:
                 ask(client)
 
@@ -184,7 +186,7 @@ def large_posts(stage: Stage) -> Outcome:
         code = "nothing"
         transport = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=transport, base_url=url, timeout=100) as client:
-            with contextlib.suppress(httpx.HTTPError):
+            with suppress(httpx.HTTPError):
                 code = str(client.post("/v1/segments", json=honest).status_code)
         took = time.perf_counter() - start
         codes = Counter(one.result() for one in posts)
