@@ -179,11 +179,12 @@ def strange_json(stage: Stage) -> Outcome:
         for room in ("good", "bad"):
             (rooms / room).mkdir(parents=True)
             head = {"room_id": room, "streamer_id": "s", "duration_s": 120}
+            head["started_at"] = "2024-05-01T20:00:00+08:00"
             (rooms / room / "room.json").write_text(json.dumps(head))
             (rooms / room / "comments.csv").write_text("t,user_id,text\n1,u,hello\n")
         (rooms / "bad" / "room.json").write_text(text)
         out = stage.folder / f"{name}-data"
-        process = stage.command("prepare", rooms, "--out", out, "--skip-bad-rooms")
+        process = stage.command("prepare", rooms, out, "--skip-bad-rooms")
         process.communicate()
         found[name] = process.returncode
     return set(found.values()) == {0}, f"exit codes of prepare --skip-bad-rooms: {found}"
