@@ -213,7 +213,7 @@ def two_trainings(stage: Stage) -> Outcome:
     one = stage.command(*words)
     _wait(lambda: (run / "config.json").is_file(), 60)
     other = stage.command(*words, "--resume")
-    _wait(lambda: other.poll() is not None, 45)
+    _wait(lambda: other.poll() is not None, 150)
     code = other.poll()
     one.kill()
     return code == 2, "refused (2)" if code == 2 else f"both train (exit code {code})"
