@@ -19,6 +19,7 @@ SUBJECTS = (
     "training",
     "evaluation",
     "live",
+    "security",
     "speech",
     "highlights",
     "editing",

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -33,7 +34,7 @@ def silent(url: httpx.URL, count: int) -> Iterator[None]:
         yield
 
 
-@attack("2,005 silent connections", 60)
+@attack("2,005 silent connections", 180)
 def silent_connections(stage: Stage) -> Outcome:
     url = stage.serve()
     with silent(url, 2005):
@@ -41,7 +42,7 @@ def silent_connections(stage: Stage) -> Outcome:
     return all(f.startswith("200") for f in found.values()), str(found)
 
 
-@attack("1,100 silent connections, 1,024 file descriptors", 90)
+@attack("1,100 silent connections, 1,024 file descriptors", 180)
 def few_descriptors(stage: Stage) -> Outcome:
     url = stage.serve(descriptors=1024)
     with silent(url, 1100):
@@ -52,7 +53,7 @@ def few_descriptors(stage: Stage) -> Outcome:
     return held, f"/healthz {found[-1]}; {size:,} bytes of log"
 
 
-@attack("lists and rankings of 4,096 rooms, asked for without end", 120)
+@attack("lists and rankings of 4,096 rooms, asked for without end", 180)
 def loop_lag(stage: Stage) -> Outcome:
     """How long others wait for /healthz meanwhile."""
     url = stage.serve("--rate", 0, "--batch-size", 256, "--queue-size", 2000)
@@ -82,7 +83,8 @@ def waits_while(
     ended: list[int] = []
 
     def bother() -> None:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        # Its service may be ended before it is.
+        with suppress(httpx.HTTPError), httpx.Client(base_url=url, timeout=30) as client:
             while not ended:
                 ask(client)
 
@@ -117,7 +119,7 @@ def post_with_retry(client: httpx.Client, post: dict[str, object]) -> int:
     return code
 
 
-@attack("900 listeners at once, of 256 that may be", 120)
+@attack("900 listeners at once, of 256 that may be", 180)
 def listeners(stage: Stage) -> Outcome:
     url = stage.serve()
     with contextlib.ExitStack() as stack:
@@ -131,7 +133,7 @@ def listeners(stage: Stage) -> Outcome:
     return codes["200"] <= 256, f"answers: {dict(codes)}"
 
 
-@attack("a post with a PNG that has a short iCCP chunk", 150)
+@attack("a post with a PNG that has a short iCCP chunk", 180)
 def short_profile(stage: Stage) -> Outcome:
     url = stage.serve(encode=True)
     bad = png(8, 8, chunk(b"iCCP", b"name\0"))
@@ -140,7 +142,7 @@ def short_profile(stage: Stage) -> Outcome:
     return answer.status_code == 422, f"{answer.status_code}: {answer.text[:100]}"
 
 
-@attack("a post with a picture of 1 x 9,000,000", 150)
+@attack("a post with a picture of 1 x 9,000,000", 180)
 def long_picture(stage: Stage) -> Outcome:
     url = stage.serve(encode=True)
     body = {"room_id": "x", "index": 0, "frames": [b64(png(1, 9_000_000))]}
@@ -151,7 +153,7 @@ def long_picture(stage: Stage) -> Outcome:
     return held, f"{answer.status_code}; memory + {grown:.0f} MB"
 
 
-@attack("a thumbnail of 50 kB with 400 million pixels", 60)
+@attack("a thumbnail of 50 kB with 400 million pixels", 180)
 def large_thumbnail(stage: Stage) -> Outcome:
     url = stage.serve()
     data = png(20_000, 20_000)
@@ -184,7 +186,7 @@ def large_posts(stage: Stage) -> Outcome:
         code = "nothing"
         transport = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(transport=transport, base_url=url, timeout=100) as client:
-            with contextlib.suppress(httpx.HTTPError):
+            with suppress(httpx.HTTPError):
                 code = str(client.post("/v1/segments", json=honest).status_code)
         took = time.perf_counter() - start
         codes = Counter(one.result() for one in posts)
@@ -217,7 +219,7 @@ def peak_mb(stage: Stage) -> float:
     return int(text.split("VmHWM:")[1].split()[0]) / 1024
 
 
-@attack("one client posts 4,100 rooms, and to another's; deletes another's", 90)
+@attack("one client posts 4,100 rooms, and to another's; deletes another's", 180)
 def squatting(stage: Stage) -> Outcome:
     keys = stage.folder / "keys"
     keys.write_text("write honest honest-key\nwrite greedy greedy-key\n")
@@ -237,7 +239,7 @@ def squatting(stage: Stage) -> Outcome:
     return held, f"rooms: {dict(codes)}; another's: {other}; an honest new room: {new}"
 
 
-@attack("an event without `kind` in Redis", 90)
+@attack("an event without `kind` in Redis", 180)
 def bad_event(stage: Stage) -> Outcome:
     from contentctr.live.redis.messages import connect
 
@@ -259,7 +261,7 @@ def bad_event(stage: Stage) -> Outcome:
     return (code, after) == (200, 200), f"a post before: {code}, after: {after}; /readyz {ready}"
 
 
-@attack("no worker on Redis: /readyz", 60)
+@attack("no worker on Redis: /readyz", 180)
 def no_worker(stage: Stage) -> Outcome:
     url = stage.serve("--redis", stage.redis())
     time.sleep(2)
@@ -267,12 +269,12 @@ def no_worker(stage: Stage) -> Outcome:
     return found.startswith("503"), found
 
 
-@attack("SIGHUP while 100 posts are answered", 60)
+@attack("SIGHUP while 100 posts are answered", 180)
 def hangup(stage: Stage) -> Outcome:
     return _end_under_load(stage, signal.SIGHUP)
 
 
-@attack("SIGTERM while 100 posts are answered", 60)
+@attack("SIGTERM while 100 posts are answered", 180)
 def terminate(stage: Stage) -> Outcome:
     return _end_under_load(stage, signal.SIGTERM)
 
@@ -297,7 +299,7 @@ def _end_under_load(stage: Stage, number: int) -> Outcome:
     return held, f"answers: {dict(codes)}; exit code {ended}"
 
 
-@attack("`--host 0.0.0.0` without a key, and with an empty one", 60)
+@attack("`--host 0.0.0.0` without a key, and with an empty one", 180)
 def open_to_all(stage: Stage) -> Outcome:
     found, checkpoint = {}, stage.checkpoint()
     for name, words, environment in (

@@ -21,7 +21,7 @@ def worker_on(stage: Stage, url: str, *words: object) -> subprocess.Popen[str]:
 
     process = stage.command("worker", stage.checkpoint(), "--redis", url, "--lease", 1, *words)
     with connect(url) as client:
-        _wait(lambda: bool(client.keys(Keys().lease(0))), 90)
+        assert _wait(lambda: bool(client.keys(Keys().lease(0))), 90), "the worker did not start"
     return process
 
 
@@ -179,11 +179,12 @@ def strange_json(stage: Stage) -> Outcome:
         for room in ("good", "bad"):
             (rooms / room).mkdir(parents=True)
             head = {"room_id": room, "streamer_id": "s", "duration_s": 120}
+            head["started_at"] = "2024-05-01T20:00:00+08:00"
             (rooms / room / "room.json").write_text(json.dumps(head))
             (rooms / room / "comments.csv").write_text("t,user_id,text\n1,u,hello\n")
         (rooms / "bad" / "room.json").write_text(text)
         out = stage.folder / f"{name}-data"
-        process = stage.command("prepare", rooms, "--out", out, "--skip-bad-rooms")
+        process = stage.command("prepare", rooms, out, "--skip-bad-rooms")
         process.communicate()
         found[name] = process.returncode
     return set(found.values()) == {0}, f"exit codes of prepare --skip-bad-rooms: {found}"
@@ -212,7 +213,7 @@ def two_trainings(stage: Stage) -> Outcome:
     one = stage.command(*words)
     _wait(lambda: (run / "config.json").is_file(), 60)
     other = stage.command(*words, "--resume")
-    _wait(lambda: other.poll() is not None, 45)
+    _wait(lambda: other.poll() is not None, 150)
     code = other.poll()
     one.kill()
     return code == 2, "refused (2)" if code == 2 else f"both train (exit code {code})"

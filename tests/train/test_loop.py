@@ -48,6 +48,7 @@ def test_training_learns_and_keeps_the_best(data, tmp_path):
         "log.jsonl",
         "config.json",
         "tensorboard",
+        ".contentctr.lock",
     }
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
 

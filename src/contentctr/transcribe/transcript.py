@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from contentctr.files import append_text, digest, parse_json, write_text
+from contentctr.files import append_text, digest, parse_json, remove_leftovers, write_text
 from contentctr.transcribe.segments import Heard, RoomLanguage, Utterance
 
 SPEECH_FILE = "speech.jsonl"
@@ -97,6 +97,7 @@ def write_speech(path: Path, heard: Sequence[Heard], source: str) -> None:
     rows = rows or [{"start": 0.0, "end": 0.0, "text": ""}]
     mark = _mark(source, rows)
     lines = [json.dumps({**row, _MARK: mark}, ensure_ascii=False) + "\n" for row in rows]
+    remove_leftovers(path.parent, path.name)
     write_text(path, "".join(lines))
 
 

@@ -305,6 +305,24 @@ def test_a_worker_tells_its_health(server, client):
                 wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
 
 
+def test_a_room_whose_state_is_damaged_begins_anew(client):
+    said = []
+    worker = make_worker(client)
+    for index in range(3):
+        add(client, "x", index)
+    drain(worker)
+    worker.run(lambda: True)  # leaves
+    client.set(KEYS.state("x"), b"\x00" * 40)
+    worker = make_worker(client, report=said.append)
+    add(client, "x", 3)
+    add(client, "y", 0)
+    drain(worker)
+    assert any("room x: its window begins anew" in line for line in said)
+    found = curves(client, ["x", "y"])
+    assert [index for index, _ in found["x"]] == [0, 1, 2, 3] and len(found["y"]) == 1
+    require_same({"x": found["x"][3:]}, offline({"x": [3]}))
+
+
 def test_a_source_that_is_started_again_begins_its_room_anew(client):
     import dataclasses
 

@@ -346,7 +346,10 @@ class Worker:
         rooms = self._store.rooms(new)
         for room_id, state, room in zip(new, states, rooms, strict=True):
             if state is not None:
-                self._engine.scorer.restore(state)
+                try:
+                    self._engine.scorer.restore(state)
+                except InputError as error:  # another model's, or damaged: no reason to end
+                    self._report(f"room {room_id}: its window begins anew: {error}")
             self._rooms[room_id] = _Kept(partition=partition, room=room, used=now)
 
     def _forget(self, room_id: str) -> None:
