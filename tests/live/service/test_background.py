@@ -26,11 +26,12 @@ def test_work_that_dies_is_logged_and_begins_anew(caplog):
             await asyncio.Event().wait()
 
     async def main():
-        task = Background("the work", work, wait_s=0.05)
+        task = Background("the work", work, wait_s=0.5)
         assert not task.healthy
         task.start()
         assert task.healthy
-        await asyncio.sleep(0.02)
+        while not task.deaths:
+            await asyncio.sleep(0)
         assert not task.healthy and task.deaths == 1
         while len(lives) < 3:
             await asyncio.sleep(0.01)
@@ -41,14 +42,14 @@ def test_work_that_dies_is_logged_and_begins_anew(caplog):
 
     asyncio.run(main())
     assert [record.getMessage() for record in caplog.records][:1] == [
-        "the work died; it begins anew in 0.05 s"
+        "the work died; it begins anew in 0.5 s"
     ]
 
 
 def test_those_who_wait_are_told_when_the_batches_die(caplog):
     async def main():
         batcher = Batcher(lambda items: items, wait_s=0)
-        batcher._batches._first_wait_s = 0.05
+        batcher._batches._first_wait_s = 0.5
         in_time, batcher._in_time = batcher._in_time, None
         batcher.start()
         with pytest.raises(TypeError):

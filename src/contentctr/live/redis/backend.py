@@ -185,6 +185,10 @@ class RedisBackend:
         """See Backend."""
         return await self._redis(self._store.room, room_id)
 
+    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
+        """See Backend."""
+        return await self._redis(self._store.rooms, room_ids)
+
     async def thumbnail(self, room_id: str) -> bytes | None:
         """See Backend."""
         return await self._redis(self._store.thumbnail, room_id)

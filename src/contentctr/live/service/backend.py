@@ -81,6 +81,9 @@ class Backend(Protocol):
     async def room(self, room_id: str) -> LiveRoom | None:
         """One room."""
 
+    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
+        """Several; None for those that are not there."""
+
     async def thumbnail(self, room_id: str) -> bytes | None:
         """A room's latest thumbnail."""
 
@@ -206,6 +209,10 @@ class LocalBackend:
     async def room(self, room_id: str) -> LiveRoom | None:
         """See Backend."""
         return self.store.room(room_id)
+
+    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
+        """See Backend."""
+        return [self.store.room(room_id) for room_id in room_ids]
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """See Backend."""

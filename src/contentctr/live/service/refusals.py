@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -34,13 +35,12 @@ _AT_ONCE = 20
 
 
 async def json_in_pieces(
-    head: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]]
+    head: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]
 ) -> Response:
     """An object with a long list under `name`; other requests are answered while it is written."""
-    pieces = []
-    for start in range(0, len(rows), _AT_ONCE):
-        part = json.dumps(rows[start : start + _AT_ONCE], allow_nan=False, separators=(",", ":"))
-        pieces.append(part[1:-1])
+    pieces, rest = [], iter(rows)
+    while some := list(islice(rest, _AT_ONCE)):
+        pieces.append(json.dumps(some, allow_nan=False, separators=(",", ":"))[1:-1])
         await asyncio.sleep(0)
     begin = json.dumps(head, allow_nan=False, separators=(",", ":"))[:-1]
     text = f'{begin}{"," if head else ""}"{name}":[{",".join(pieces)}]}}'

@@ -168,13 +168,14 @@ async def list_rooms(
     """Live rooms, ranked by our faded score."""
     now = service.clock()
     standing = await service.backend.standing()
-    found: list[dict[str, Any]] = []
-    for place in standing.page(offset, limit, now):
-        room = await service.backend.room(place.room_id)
-        if room is not None:  # it may have ended just now
-            found.append(room_out(room, place, LIST_POINTS))
-    head = {"now": now, "total": len(standing)}
-    return await json_in_pieces(head, "rooms", found)
+    places = standing.page(offset, limit, now)
+    rooms = await service.backend.rooms([place.room_id for place in places])
+    rows = (
+        room_out(room, place, LIST_POINTS)
+        for room, place in zip(rooms, places, strict=True)
+        if room is not None  # it may have ended just now
+    )
+    return await json_in_pieces({"now": now, "total": len(standing)}, "rooms", rows)
 
 
 @router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
