@@ -108,6 +108,10 @@ class ModelConfig:
     feature_dropout: float = 0.0
     """Dropout of the encoders' features, before their projections; against learning frozen
     features by heart where rooms are few."""
+    standardise: bool = False
+    """Features are brought to mean 0 and deviation 1 of the training segments, number by number, in
+    place of a layer norm. Sentence encoders' features share a large mean, beside which what tells
+    them apart is small. Beyond the paper."""
     prior: float | None = None
     """The output layer's bias starts at the log-odds of this mean target; 0: of the training
     segments' own mean; none: as it is drawn, near the log-odds of a half, where a rare label's
@@ -351,6 +355,12 @@ class Config:
     ids: IdConfig = field(default_factory=IdConfig)
 
     def __post_init__(self) -> None:
+        require(
+            not (self.model.standardise and self.train.finetune_encoders),
+            "model.standardise",
+            "false with train.finetune_encoders, whose features change",
+            self.model.standardise,
+        )
         field_len = self.model.receptive_field
         require(
             not field_len or field_len <= self.data.window_len,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from contentctr.batch import Batch, DataSpec, Output, Vocabulary
 from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
 from contentctr.models.extra_tokens import ExtraTokens, Residual, Wide
-from contentctr.models.layers import Attention, FeedForward, causal_mask
+from contentctr.models.layers import Attention, FeedForward, Standardise, causal_mask
 from contentctr.models.streamers import streamer_embedding
 
 
@@ -24,7 +24,7 @@ class FeatureFusion(nn.Module):
     has a learned vector for that added to its text token; one with neither has their sum as text
     token. Zeros are never passed off as content (docs/decisions.md, "Missing parts").
 
-    Differs from the paper: a layer norm stands before each projection, since encoders' features
+    Differs from the paper: a layer norm (or `model.standardise`) stands before each projection, since encoders' features
     differ in scale (docs/decisions.md, "Projections").
     """
 
@@ -34,7 +34,7 @@ class FeatureFusion(nn.Module):
         # Both are drawn, so that a model without one starts from the same weights elsewhere.
         visual, text = (
             nn.Sequential(
-                nn.LayerNorm(width),
+                Standardise(width) if config.standardise else nn.LayerNorm(width),
                 # On frozen features: rooms by the dozen are else learned by heart.
                 nn.Dropout(config.feature_dropout),
                 FeedForward(width, d_model, d_model),
@@ -61,6 +61,12 @@ class FeatureFusion(nn.Module):
             text_BND = text_BND + self.no_speech * ~batch.has_speech_BN[..., None]
             text_BND = text_BND + self.no_comments * ~batch.has_comments_BN[..., None]
         return visual_BND, text_BND
+
+    def fit(self, part: str, features_RD: Tensor) -> None:
+        """Let `model.standardise` know what the features of "visual" or "text" are like."""
+        head = getattr(self, part)
+        if head is not None and isinstance(head[0], Standardise):
+            head[0].fit(features_RD)
 
 
 class PerceiverLayer(nn.Module):

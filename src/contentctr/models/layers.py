@@ -146,3 +146,25 @@ def causal_mask(length: int, device: torch.device | str = "cpu", *, lookback: in
     """
     mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return mask.triu(1 - lookback) if lookback else mask
+
+
+class Standardise(nn.Module):
+    """Numbers less their mean, over their deviation: those of the training segments (`fit`)."""
+
+    mean_D: Tensor
+    scale_D: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_D", torch.zeros(width))
+        self.register_buffer("scale_D", torch.ones(width))
+
+    def fit(self, x_RD: Tensor) -> None:
+        """Take mean and deviation of some rows; a number that is always the same becomes 0."""
+        deviation_D, mean_D = torch.std_mean(x_RD.double(), dim=0, correction=0)
+        self.mean_D.copy_(mean_D)
+        self.scale_D.copy_(torch.where(deviation_D > 1e-6, 1 / deviation_D, 0.0))
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """The same shape; a far outlier counts as a less far one."""
+        return ((x_BND - self.mean_D) * self.scale_D).clamp(-10, 10)

@@ -17,6 +17,7 @@ from contentctr.batch import Batch, DataSpec, Output, Vocabulary
 from contentctr.config import Config, TrainConfig
 from contentctr.encode import encoders
 from contentctr.errors import InputError
+from contentctr.models.contentctr import FeatureFusion
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model, reads_content
@@ -24,7 +25,10 @@ from contentctr.score import checkpoint as checkpoints
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
+from contentctr.windows.rooms import WindowLoader
+from contentctr.windows.segment_data import SegmentData
 
+_STANDARDISED_ROWS = 8192
 MAY_CHANGE = (
     "train.epochs",
     "train.patience",
@@ -120,6 +124,8 @@ class ModelTraining(ModelObjective):
         self.optimizer = make_optimizer(self.model, train)
         self._loader, self._validation = task.load(config, self.vocabulary, process)
         self.steps = self._loader.steps
+        if saved is None and config.model.standardise and isinstance(self._loader, WindowLoader):
+            standardise(self.model, self._loader.data)
 
     def epoch(self, epoch: int, start: int) -> Iterator[list[Any]]:
         """As Training has it."""
@@ -145,6 +151,21 @@ class ModelTraining(ModelObjective):
 
     def export(self, folder: Path) -> None:
         """Nothing: the checkpoint itself is used."""
+
+
+def standardise(model: nn.Module, data: SegmentData) -> None:
+    """Fit `model.standardise` on the training segments' features, evenly some thousand of them."""
+    fusion = getattr(model, "fusion", None)
+    if not isinstance(fusion, FeatureFusion):
+        return
+    for part, values_SX, has_S in (
+        ("visual", data.visual_SV, data.has_visual_S),
+        ("text", data.text_ST, data.has_text_S),
+    ):
+        rows = torch.nonzero(has_S)[:, 0]
+        rows = rows[:: 1 + len(rows) // _STANDARDISED_ROWS]
+        if len(rows):
+            fusion.fit(part, values_SX[rows].float())
 
 
 def schedule(config: TrainConfig, step: int, total_steps: int) -> float:

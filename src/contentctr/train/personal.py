@@ -102,6 +102,7 @@ def _require_settings(config: Config) -> None:
         ("data.stride", config.data.stride, 1),
         ("train.block", config.train.block, 1),
         ("train.finetune_encoders", config.train.finetune_encoders, False),
+        ("model.standardise", config.model.standardise, False),
         ("model.streamer_table", config.model.streamer_table, ""),
     ):
         if value != wanted:

@@ -83,6 +83,11 @@ class SegmentData:
         return len(self.room_S)
 
     @property
+    def has_text_S(self) -> Tensor:
+        """Bool [S], whether there is any text."""
+        return self.has_speech_S | self.has_comments_S
+
+    @property
     def position_S(self) -> IntArray:
         """Number of each segment in its room, from 0."""
         starts, _ = self.room_bounds
