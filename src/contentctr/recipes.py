@@ -92,6 +92,7 @@ def moments() -> Config:
             perceiver_layers=1,
             decoder_layers=1,
             decoder_lookback="18",
+            standardise=True,
             feature_dropout=0.3,
             statistics=True,
             prior=0.0,
