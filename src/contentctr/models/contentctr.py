@@ -24,8 +24,8 @@ class FeatureFusion(nn.Module):
     has a learned vector for that added to its text token; one with neither has their sum as text
     token. Zeros are never passed off as content (docs/decisions.md, "Missing parts").
 
-    Differs from the paper: a layer norm (or `model.standardise`) stands before each projection, since encoders' features
-    differ in scale (docs/decisions.md, "Projections").
+    Differs from the paper: a layer norm (or `model.standardise`) stands before each projection,
+    since encoders' features differ in scale (docs/decisions.md, "Projections").
     """
 
     def __init__(self, spec: DataSpec, config: ModelConfig, modalities: tuple[str, ...]) -> None:
