@@ -22,29 +22,30 @@ from contentctr.store.rooms import PreparedRooms
 from contentctr.store.statistics import table_statistics
 from tables import Page, over_rooms, tau_in_rooms
 
-TEXT = ("kind=without_visual", "feature_dropout=0.7")
+TEXT = ("kind=without_visual",)
 """These rooms have no pictures."""
 ALONE = ("content=false",)
+BARE = ("statistics=false", "wide=false")
 MAIN = (Row("statistics and comments", TEXT), Row("statistics alone", ALONE))
 ABLATIONS = (
-    Row("without the linear part", (*ALONE, "wide=false")),
-    Row("comments alone", (*TEXT, "statistics=false", "wide=false")),
-    Row("pairwise loss", (*ALONE, "pair=L1")),
-    Row("residual form", (*ALONE, "residual=true")),
-    Row("look-back of 1 segment", (*ALONE, "window_len=1", "stride=1", "batch_size=512")),
-    Row("look-back of 20 segments", (*ALONE, "window_len=20", "stride=15")),
-    Row("DCN-M", ("kind=dcn_m", "statistics=false", "wide=false")),
-    Row("DeepFM", ("kind=deepfm", "statistics=false", "wide=false")),
-    Row("Wide&Deep", ("kind=wide_deep", "statistics=false", "wide=false")),
-    Row("SelfAttention-plain", ("kind=self_attention_plain", "feature_dropout=0.7")),
-    Row("CrossAttention-q", ("kind=cross_attention_q", "feature_dropout=0.7")),
-    Row("CrossAttention-kv", ("kind=cross_attention_kv", "feature_dropout=0.7")),
-    Row("CrossAttention-qkv", ("kind=cross_attention_qkv", "feature_dropout=0.7")),
+    Row("comments alone", (*TEXT, *BARE)),
+    Row("alone, look-back of 1 segment", (*ALONE, "window_len=1", "stride=1", "batch_size=512")),
+    Row("alone, look-back of 20 segments", (*ALONE, "window_len=20", "stride=15")),
+    Row("DCN-M", ("kind=dcn_m", *BARE)),
+    Row("DeepFM", ("kind=deepfm", *BARE)),
+    Row("alone, without the linear part", (*ALONE, "wide=false")),
+    Row("alone, residual form", (*ALONE, "residual=true")),
+    Row("alone, pairwise loss", (*ALONE, "pair=L1")),
+    Row("DIFM", ("kind=difm", *BARE)),
+    Row("Wide&Deep", ("kind=wide_deep", *BARE)),
+    Row("SelfAttention-plain", ("kind=self_attention_plain",)),
+    Row("CrossAttention-q", ("kind=cross_attention_q",)),
+    Row("CrossAttention-kv", ("kind=cross_attention_kv",)),
+    Row("CrossAttention-qkv", ("kind=cross_attention_qkv",)),
 )
 FLOORS = {
     "segment_before": "floor: the segment before",
     "exponential_mean": "floor: its exponential mean, half-life 3",
-    "streamer_mean": "floor: the streamer's mean",
     "trees": "floor: trees on counts of earlier segments",
     "ridge": "reference: ridge regression on the model's own statistics",
     "same_trees": "reference: trees on the model's own statistics",
@@ -121,7 +122,7 @@ def write_page(study: Study, data: PreparedRooms, fold: Fold, rows: Sequence[Row
     taus = {name: tau_in_rooms(floors, name) for name in FLOORS if name in floors.columns}
     real = [
         n
-        for n in ("segment_before", "exponential_mean", "streamer_mean", "trees")
+        for n in ("segment_before", "exponential_mean", "trees")
         if n in taus and not np.isnan(taus[n]).all()
     ]
     best = max(real, key=lambda name: np.nanmean(taus[name]))

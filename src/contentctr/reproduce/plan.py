@@ -41,7 +41,7 @@ ID_SETTINGS = (
     "loss.pair_weight=0",
     "loss.align_weight=0",
     "train.learning_rate=0.001",
-    *(f"model.{name}=false" for name in (*EXTRA_TOKENS, "residual")),
+    *(f"model.{name}=false" for name in (*EXTRA_TOKENS, "residual", "wide", "standardise")),
     "model.content=true",
 )
 """Of every ID baseline: they regress the CTR (Section 4.3.2), so the pointwise loss alone; the
