@@ -95,6 +95,7 @@ def moments() -> Config:
             perceiver_layers=1,
             decoder_layers=1,
             decoder_lookback="18",
+            standardise=True,
             feature_dropout=0.3,
             statistics=True,
             prior=0.0,
@@ -102,7 +103,7 @@ def moments() -> Config:
         loss=LossConfig(align_weight=0, pair="none"),
         train=dataclasses.replace(
             base.train,
-            epochs=8,
+            epochs=4,
             batch_size=16,
             learning_rate=2e-3,
             warmup_steps=20,

@@ -1,11 +1,16 @@
 """The study of football speech: minutes and their labels, what is heard, and the reference."""
 
+import json
+
 import numpy as np
 import polars as pl
+import pytest
 
+import soccer
 from keywords import count_words, heard
 from lags import LAGS_S, Lagged
 from soccer import with_labels
+from tiny_models import make_tiny_bert
 
 EVENTS = pl.DataFrame(
     {"room_id": ["a", "a", "b"], "t": [59.9, 60.0, 15.0], "label": ["goal", "card", "goal"]}
@@ -69,3 +74,42 @@ def test_the_reference_never_learns_from_a_group_that_it_tells_of():
     changed = Lagged(text, has, table, own).around(range(9), minutes, later=True)
     np.testing.assert_array_equal(changed[:5], before[:5])  # nor group 0 of what tells of it
     assert not np.array_equal(changed[5:], before[5:], equal_nan=True)
+
+
+@pytest.mark.slow
+def test_the_whole_study_of_tiny_halves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_tiny_bert(tmp_path / "bert")
+    for folder, name, count in (("given", "g", 8), ("kept", "k", 3)):
+        write_halves(tmp_path / folder, name, count)
+    common = ["--text", "bert", "--seeds", "1", "--no-ablations"]
+    monkeypatch.setattr("sys.argv", ["soccer.py", "given", "-o", "out", "--folds", "2", *common])
+    soccer.main()
+    page = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "8 halves, 32 minutes" in page and page.count("recipe moments") == 2
+    before = page
+    soccer.main()  # all of it is there
+    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == before
+    monkeypatch.setattr("sys.argv", ["soccer.py", "given", "-o", "o2", "--test", "kept", *common])
+    soccer.main()
+    assert "3 halves, 12 minutes" in (tmp_path / "o2" / "README.md").read_text(encoding="utf-8")
+
+
+def write_halves(root, name, count):
+    """Halves of 4 minutes, in which one word tells of a goal, and one of each other class."""
+    rng, rows = np.random.default_rng(count), ["room_id,t,label"]
+    words = {"Goal": "gift", "Yellow card": "price", "Substitution": "link", "Foul": "song"}
+    for number in range(count):
+        folder = root / f"{name}{number:03d}"
+        folder.mkdir(parents=True)
+        about = {"room_id": folder.name, "streamer_id": "s", "duration_s": 240.0}
+        about["started_at"] = "2026-01-01T00:00:00+00:00"
+        (folder / "room.json").write_text(json.dumps(about))
+        said = ["hello this is great"] * 24
+        for label, word in words.items():
+            t = int(rng.integers(0, 239))
+            said[t // 10] = f"{word} look {word}"
+            rows.append(f"{folder.name},{t},{label}")
+        lines = [{"start": 10 * k, "end": 10 * k + 9, "text": text} for k, text in enumerate(said)]
+        (folder / "speech.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")

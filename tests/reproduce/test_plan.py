@@ -237,7 +237,10 @@ def test_a_new_setting_leaves_runs_where_they_are_and_a_new_default_is_told(tmp_
     [
         ({"what": "table9"}, "what must be .*one of table1, table3, .*live rooms; not 'table9'"),
         ({"what": "table2"}, "live rooms; table2 is of personalized highlights"),
-        ({"recipe_name": "highlights"}, "recipe must be one of paper, small, live, moments, tables, as .*rooms"),
+        (
+            {"recipe_name": "highlights"},
+            "recipe must be one of paper, small, live, moments, tables, as .*rooms",
+        ),
         ({"recipe_name": "big"}, "recipe must be one of"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"settings": ["train.seed=3"]}, "train.seed is set by each row"),
