@@ -112,7 +112,7 @@ def moments() -> Config:
         loss=LossConfig(align_weight=0, pair="none"),
         train=dataclasses.replace(
             base.train,
-            epochs=4,
+            epochs=8,
             batch_size=16,
             learning_rate=2e-3,
             warmup_steps=20,
