@@ -158,7 +158,7 @@ def watch(folder: str, minutes: str, frames: str, *parts: str) -> dict[str, Any]
     segments.PICTURES_KEPT = 0  # type: ignore[attr-defined]
     root = Path(folder)
     run = root / ("with-sound" if "sound" in parts else "plain") / "run"
-    words = ["watch", str(root / f"{minutes}.mp4"), str(run), "--idle", "0", "--delay", "0"]
+    words = ["watch", str(run), str(root / f"{minutes}.mp4"), "--idle", "0", "--delay", "0"]
     words += ["--frames", frames, "--asr", "embedded" if "speech" in parts else "none"]
     words += ["--comments", str(root / f"{minutes}.csv")] * ("chat" in parts)
     result = CliRunner().invoke(app, words)

@@ -15,6 +15,7 @@ ROOT = {
     "settings",
     "devices",
     "extras",
+    "counting",
     "batch",
     "errors",
     "files",

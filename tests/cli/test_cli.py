@@ -234,13 +234,13 @@ def test_room_folders_to_a_prediction(
     assert code == 0 and "warning: no comments: taken as missing" in err
     monkeypatch.setattr(recogniser, "load_recogniser", lambda name, **_: FakeEars())
     live = speaking(tmp_path / "live.ts", [(1.0, 1), (20.0, 2)], 40.0)
-    code, out, err = command("watch", live, run, "--idle", 0.1, "--asr", "tones")
+    code, out, err = command("watch", run, live, "--idle", 0.1, "--asr", "tones")
     assert code == 0 and out.count("scored") == 1, err
     told = err.splitlines()
     assert told[0] == f"speech: {source_of(FakeEars())}"
     assert told[1].endswith("the model was trained on speech from files")
     assert "ended after 00:40: 1 segment (1 scored)" in told
-    code, _, err = command("watch", live, run, "--idle", 0.1)
+    code, _, err = command("watch", run, live, "--idle", 0.1)
     assert code == 0 and err.splitlines()[-1] == "its speech was not recognised: in tests"
 
 

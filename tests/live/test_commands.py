@@ -93,7 +93,7 @@ def test_serve_and_watch(folder, tmp_path):
         body = {"room_id": "y", "index": 0, "frames": [b64(make_picture())], "speech": "hello"}
         answer = httpx.post(f"{url}/v1/segments", json=body, headers=headers)
         assert answer.json()["status"] == "scored"
-        watching = ["watch", video, folder, "--comments", chat, "--room", "x", "--idle", 0.5]
+        watching = ["watch", folder, video, "--comments", chat, "--room", "x", "--idle", 0.5]
         with Command(*watching, "--url", url, ended_by=None, **key) as watch:
             lines = [watch.line() for _ in range(3)]
         room = httpx.get(f"{url}/v1/rooms/x", headers=headers).json()
@@ -124,7 +124,7 @@ def test_watch_says_how_it_ended(folder, tmp_path):
     logs = ["--speech", speech, "--comments", chat, "--columns", "t=when,user_id=who,text=said"]
     logs += ["--started-at", "2024-05-01T20:00:00+08:00", "--frames", "keyframe"]
     with video.open("rb") as file:
-        done = run_watch("-", folder, *logs, stdin=file)
+        done = run_watch(folder, "-", *logs, stdin=file)
     lines, notes = done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
     assert done.returncode == 0, notes
     assert [line.split("  ")[0] for line in lines] == [
@@ -143,18 +143,18 @@ def test_watch_says_how_it_ended(folder, tmp_path):
     ]
     own = ["--speech", speech, "--frames", "exact"]
     with video.open("rb") as file:
-        assert b"warning" not in run_watch("-", folder, *own, stdin=file).stderr
-    away = run_watch(*(video, folder, "--idle", 0.1, "--url", "http://127.0.0.1:9", "--away", 0.1))
+        assert b"warning" not in run_watch(folder, "-", *own, stdin=file).stderr
+    away = run_watch(*(folder, video, "--idle", 0.1, "--url", "http://127.0.0.1:9", "--away", 0.1))
     assert (away.returncode, away.stdout) == (4, b"")
     assert b"not delivered: 4" in away.stderr and b"ended after 00:21: 4 segments\n" in away.stderr
     with serving_files(Short, tmp_path) as url:
-        broken = run_watch(f"{url}/v.ts", folder)
+        broken = run_watch(folder, f"{url}/v.ts")
     assert broken.returncode == 3 and broken.stdout.count(b"\n") >= 3
     assert b"v.ts: broke off after 2" in broken.stderr
     for words, message in {
-        (tmp_path / "none.ts", folder): b"no such file",
-        (video, folder, "--comments", tmp_path / "none.xml"): b"none.xml: no such file",
-        (video, folder, "--out", tmp_path): b"holds no scores of `watch`",
+        (folder, tmp_path / "none.ts"): b"no such file",
+        (folder, video, "--comments", tmp_path / "none.xml"): b"none.xml: no such file",
+        (folder, video, "--out", tmp_path): b"holds no scores of `watch`",
     }.items():
         wrong = run_watch(*words)
         assert wrong.returncode == 2 and wrong.stdout == b""
@@ -169,15 +169,15 @@ def test_a_room_folder_is_watched_as_its_parts_are(folder, tmp_path):
     (room / "comments.csv").write_text("time,user,text\n2024-05-01 20:00:02,a,hello\n")
     head = {"room_id": "r7", "streamer_id": "a", "started_at": "2024-05-01T20:00:00+08:00"}
     (room / "room.json").write_text(json.dumps(head))
-    done = run_watch(room, folder, "--out", out, "--idle", 0.2)
+    done = run_watch(folder, room, "--out", out, "--idle", 0.2)
     assert done.returncode == 0, done.stderr.decode()
     logs = ["--speech", room / "speech.srt", "--comments", room / "comments.csv"]
     logs += ["--started-at", head["started_at"], "--streamer", "a", "--idle", 0.2]
-    one_by_one = run_watch(room / "video.ts", folder, *logs)
+    one_by_one = run_watch(folder, room / "video.ts", *logs)
     assert one_by_one.stdout == done.stdout and done.stdout.count(b"\n") == 4
     assert one_by_one.stderr == done.stderr
     assert {json.loads(line)["room_id"] for line in out.read_text().splitlines()} == {"r7"}
-    wrong = run_watch(room, folder, "--comments", room / "comments.csv")
+    wrong = run_watch(folder, room, "--comments", room / "comments.csv")
     assert wrong.returncode == 2 and b"a room folder names its own parts; --com" in wrong.stderr
 
 
@@ -185,7 +185,7 @@ def test_watch_ends_when_it_is_told_to(folder, tmp_path):
     video, pipe = tmp_path / "v.ts", tmp_path / "pipe"
     make_video(video, seconds=21, rate=4)
     os.mkfifo(pipe)
-    with Command("watch", pipe, folder) as watch, pipe.open("wb", buffering=0) as writer:
+    with Command("watch", folder, pipe) as watch, pipe.open("wb", buffering=0) as writer:
         writer.write(video.read_bytes())
         lines = [watch.line() for _ in range(3)]  # the pipe stays open, and silent
     assert lines[2].startswith("00:12-00:18  0.")
@@ -223,7 +223,6 @@ def test_serve_and_worker_over_redis(folder, tmp_path):
     ],
 )
 def test_wrong_use(folder, words, message):
-    at = 2 if words[0] == "watch" else 1
-    command = [sys.executable, "-m", "contentctr", *words[:at], str(folder), *words[at:]]
+    command = [sys.executable, "-m", "contentctr", words[0], str(folder), *words[1:]]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert found.returncode == 2 and message in found.stderr, found.stderr

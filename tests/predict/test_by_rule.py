@@ -56,7 +56,7 @@ def test_the_moment_is_found_with_its_reasons(recording: Path, tmp_path: Path) -
     assert reasons["words"] == "'lol' and 'what'" and reasons["loudness"].startswith("loud: ")
     assert first.start_s == 124.5  # where the sentence starts
     assert found.kind == "rule" and found.label == BY_RULE and found.verdict == ""
-    assert "2 comments of bots and commands are not counted" in found.warnings
+    assert "2 comments of bots and commands not counted" in found.warnings
 
 
 def test_the_files_agree_with_what_is_promised(recording: Path, tmp_path: Path) -> None:

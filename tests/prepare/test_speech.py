@@ -93,7 +93,9 @@ def test_who_wants_nothing_heard_is_told_of_it(tmp_path, recording):
         manifest = data.manifest()
         assert manifest["speech_source"] == "none" and "rooms_heard" not in manifest["counts"]
         told = [line for line in manifest["warnings"] if reason in line]
-        assert told == [f"1 rooms have sound and no transcript, and it is not recognised: {reason}"]
+        assert told == [
+            f"sound without a transcript in 1 room, whose speech is not recognised: {reason}"
+        ]
 
 
 def test_a_transcript_that_we_made_is_its_recognisers_until_it_is_mended(tmp_path, recording):

@@ -7,11 +7,12 @@ import pytest
 from markupsafe import Markup
 
 import contentctr.report
+from contentctr.counting import counted
 from contentctr.report import blocks, canvas
 from contentctr.report.cards import CurveCard, curve_cards
 from contentctr.report.page import Page as PageOf
 from contentctr.report.page import Section, _templates, page_html
-from contentctr.report.words import counted, show_value
+from contentctr.report.words import show_value
 from html_page import Page
 
 NASTY = "<u>\"x' & {{ 7 * 7 }} ${y}"

@@ -10,6 +10,7 @@ from typing import Any
 from contentctr.abtest.analysis import KIND, PAGE, RESULTS, SCHEMA_VERSION
 from contentctr.abtest.figures import ROLES, day_figure, lift_figure, running_figure
 from contentctr.abtest.statistics import FORESEEN
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_text
 from contentctr.outputs import output_folder
@@ -26,7 +27,6 @@ from contentctr.report.blocks import (
 )
 from contentctr.report.page import Page, Section, page_html
 from contentctr.report.words import (
-    counted,
     show_number,
     show_value,
     simulated_mark,

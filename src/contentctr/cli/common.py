@@ -221,6 +221,8 @@ def print_table(title: str, rows: Mapping[str, object]) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        if value is None:
+            shown = "undefined"
         table.add_row(Text(safe(key)), Text(safe(shown)))
     console = Console()
     console.print(Text(safe(title)), soft_wrap=True)

@@ -28,6 +28,7 @@ from contentctr.cli.common import (
     start_time,
 )
 from contentctr.cli.live import KEY_VARIABLE
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import append_text, parse_json
 from contentctr.printing import say
@@ -48,6 +49,7 @@ BROKEN, AWAY = 3, 4
 
 
 def watch(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")],
     source: Annotated[
         str,
         typer.Argument(
@@ -55,7 +57,6 @@ def watch(
             "pipe; a local .m3u8; or a stream's URL."
         ),
     ],
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint, or a run's folder.")],
     comments: Annotated[
         Path | None, typer.Option(help="The room's chat, which may still be written.")
     ] = None,
@@ -109,6 +110,7 @@ def watch(
     from contentctr.live.watch.sources import run_id
     from contentctr.live.watch.waiting import SourceBrokenError, Waiting
     from contentctr.live.watch.watcher import Watcher
+    from contentctr.predict.found import simulated_label
     from contentctr.progress import stop_signals
     from contentctr.rooms.moments import TimeAxis
     from contentctr.score.checkpoint import load_for
@@ -128,7 +130,7 @@ def watch(
     found, place = load_for(checkpoint, "rooms"), device_name(device)
     if parts.speech is not None:
         print_warnings(found.speech_warnings(made_from(parts.speech) or FILES))
-    outcomes.simulated = found.spec.simulated or parts.simulated
+    outcomes.label = simulated_label(parts.simulated, found.spec.simulated, "rooms")
     choice = Choice(asr=asr if parts.speech is None else NONE, language=language, device=place)
     choice = choice_for(found.spec.speech_source, choice)
     with stop_signals() as caught:
@@ -308,7 +310,7 @@ class _Outcomes:
     """
 
     def __init__(self, room_id: str, out: Path | None) -> None:
-        self.simulated = False
+        self.label = ""
         self._room_id, self._out = room_id, out
         self._by_status: dict[str, int] = {}
         if out is not None:
@@ -326,7 +328,8 @@ class _Outcomes:
         self._by_status[status] = self._by_status.get(status, 0) + 1
         span = f"{clock(outcome['start_s'])}-{clock(outcome['end_s'])}"
         score = "-" if outcome["score"] is None else f"{outcome['score']:.4f}"
-        say(f"{span}  {score}{' (simulated)' * self.simulated}  {status}", result=True)
+        mark = f" ({self.label})" if self.label else ""
+        say(f"{span}  {score}{mark}  {status}", result=True)
         if self._out is not None:
             row = {"room_id": self._room_id, **outcome}
             append_text(self._out, json.dumps(row) + "\n")
@@ -338,5 +341,5 @@ class _Outcomes:
         counts = ", ".join(f"{n} {status}" for status, n in sorted(self._by_status.items()))
         say(
             f"{'stopped' if stopped else 'ended'} after {clock(duration_s)}: "
-            f"{count} segment{'s' * (count != 1)}" + (f" ({counts})" if counts else "")
+            f"{counted(count, 'segment')}" + (f" ({counts})" if counts else "")
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from contentctr.batch import DataSpec
 from contentctr.config import Config
+from contentctr.counting import counted
 from contentctr.demo.live_rooms import LiveSettings, play_rooms
 from contentctr.errors import InputError
 from contentctr.files import digest
@@ -96,7 +97,7 @@ def _play(
         posted = play_rooms(
             client, settings, stopped=lambda: bool(caught) or time.monotonic() > end, report=report
         )
-    report(f"stopped after {posted} segments")
+    report(f"stopped after {counted(posted, 'segment')}")
     return posted
 
 

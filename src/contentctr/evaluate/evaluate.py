@@ -15,7 +15,7 @@ from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.outputs import check_output
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.evaluation import KIND
+from contentctr.score.evaluation import KIND, sample_rule
 from contentctr.store.opened import Data
 from contentctr.train.opened import TASKS, open_task
 
@@ -132,7 +132,8 @@ def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
     if "parameters" in metrics:
         rows["parameters"] = f"{metrics['parameters'] / 1e6:.2f} M"
     counted = metrics["counts"][words.counted]
-    return f"{counted} {words.counted} of {metrics['split']}{label}", rows
+    why = sample_rule(metrics) if words.counted == "samples" else ""
+    return f"{counted} {words.counted} of {metrics['split']}{label}{why}", rows
 
 
 def verdict(metrics: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.predict.editing import Editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
@@ -158,7 +159,7 @@ def _notes(room: Room, curve: RuleCurve) -> list[str]:
     if room.sound is not None and "loudness" not in curve.signals:
         notes.append("its sound is silence throughout")
     if curve.chat is not None and curve.chat.left_out:
-        notes.append(f"{curve.chat.left_out} comments of bots and commands are not counted")
+        notes.append(f"{counted(curve.chat.left_out, 'comment')} of bots and commands not counted")
     return notes
 
 

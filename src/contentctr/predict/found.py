@@ -19,6 +19,19 @@ if TYPE_CHECKING:  # torch takes seconds to load, and the rule needs none
 BY_RULE = "by a rule, not a trained model"
 
 
+def simulated_label(recording: bool, model: bool = False, data: str = "rooms") -> str:
+    """What has to stand beside a score: a real recording's is never called simulated itself.
+
+    Args:
+        recording: whether it is simulated.
+        model: whether what the model was trained on is.
+        data: what that shows, in a word.
+    """
+    if recording:
+        return "simulated"
+    return f"by a model of simulated {data}" if model else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """A curve and its highlights, as they are to be written."""
@@ -64,8 +77,7 @@ class Found:
     @property
     def label(self) -> str:
         """See Prediction."""
-        simulated = "simulated" if self.facts.get("simulated") else ""
+        made_up = bool(self.facts.get("simulated"))
         if self.checkpoint is None:
-            return "; ".join(filter(None, (simulated, BY_RULE)))
-        by_simulated = f"by a model of simulated {self.data}"
-        return simulated or (by_simulated if self.checkpoint.spec.simulated else "")
+            return "; ".join(filter(None, (simulated_label(made_up), BY_RULE)))
+        return simulated_label(made_up, self.checkpoint.spec.simulated, self.data)

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.predict.clips import Clip
 from contentctr.predict.found import Found
 from contentctr.report.player.contents import Chapter, Contents, Reason, VideoLink
 from contentctr.report.player.page import player_html
-from contentctr.report.words import counted
 from contentctr.rooms.containers import describe_streams
 from contentctr.score.highlights import clock
 

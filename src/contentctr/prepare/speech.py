@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.files import ROOM_FILE, remove_leftovers, room_file
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import Room
@@ -72,8 +73,8 @@ class RoomSpeech:
         texts: list[tuple[str, int, str]] = []
         if self.sounds and choice.lacks:
             warnings.append(
-                f"{len(self.sounds)} rooms have sound and no transcript, and it is not recognised: "
-                f"{choice.lacks}"
+                f"sound without a transcript in {counted(len(self.sounds), 'room')}, whose speech "
+                f"is not recognised: {choice.lacks}"
             )
         elif self.sounds:
             recogniser = choice.load()

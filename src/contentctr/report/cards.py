@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 
+from contentctr.counting import counted
 from contentctr.report import figures
 from contentctr.report.blocks import Block, Card, Fold, Highlights, Legend
 from contentctr.report.canvas import Canvas, Lines
-from contentctr.report.words import counted
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from contentctr.counting import counted
 from contentctr.report.strip import strip_lines
 from contentctr.report.ticks import moment
 from contentctr.rooms.inspection.facts import Inspection, PartFacts, RecordingFacts
@@ -64,12 +65,8 @@ def _length(found: Inspection) -> str:
     assert found.duration_s is not None
     # As segment_rooms cuts them: a last piece of at least half a segment is one.
     count = int(found.duration_s / _SEGMENT_S + 0.5)
-    pieces = f"{_counted(count, 'segment')} of {_SEGMENT_S:.0f} s"
+    pieces = f"{counted(count, 'segment')} of {_SEGMENT_S:.0f} s"
     return f"{found.duration_s:.1f} s ({moment(found.duration_s)}), {pieces}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
@@ -103,7 +100,7 @@ def _recording_facts(found: RecordingFacts) -> Iterator[tuple[str, str]]:
     for note in said:
         yield "", f"note: {note.removeprefix(f'{found.path}: ')}"
     if found.bad_packets:
-        yield "", f"note: {_counted(found.bad_packets, 'packet')} cannot be read"
+        yield "", f"note: {counted(found.bad_packets, 'packet')} cannot be read"
 
 
 def _span(span_s: tuple[float, float]) -> str:
@@ -117,10 +114,10 @@ def _part_facts(facts: PartFacts, duration_s: float | None) -> Iterator[tuple[st
         return
     yield facts.name, f"{facts.path.name}: {part.form}"
     outside = facts.outside(duration_s)
-    counts = [f"{_counted(part.table.height, 'row')}, {part.table.height - outside:,} used"]
+    counts = [f"{counted(part.table.height, 'row')}, {part.table.height - outside:,} used"]
     counts += [f"{outside:,} outside the room"] if outside else []
-    counts += [_counted(part.bad_lines, "bad line")] if part.bad_lines else []
-    counts += [_counted(part.duplicates, "duplicate")] if part.duplicates else []
+    counts += [counted(part.bad_lines, "bad line")] if part.bad_lines else []
+    counts += [counted(part.duplicates, "duplicate")] if part.duplicates else []
     yield "", ", ".join(counts)
     if facts.span_s is not None:
         first_s, last_s = facts.span_s

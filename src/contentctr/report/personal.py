@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.metrics.average_precision import chance_precision
 from contentctr.report import figures
 from contentctr.report.blocks import Beside, Block, Card, Grid, Legend, Paragraph
@@ -17,7 +18,6 @@ from contentctr.report.page import Page, Section
 from contentctr.report.training import training_blocks
 from contentctr.report.words import (
     comparison,
-    counted,
     metric_bars,
     notices,
     setup_blocks,

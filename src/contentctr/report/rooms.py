@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.metrics.ctr import kendall_tau
 from contentctr.report import figures
 from contentctr.report.blocks import (
@@ -28,7 +29,6 @@ from contentctr.report.page import Page, Section
 from contentctr.report.training import training_blocks
 from contentctr.report.words import (
     comparison,
-    counted,
     notices,
     reference_name,
     setup_blocks,
@@ -39,7 +39,7 @@ from contentctr.report.words import (
     target_name,
 )
 from contentctr.score.choose import HighlightChoice, choose_highlights
-from contentctr.score.evaluation import FORMS, Evaluation
+from contentctr.score.evaluation import FORMS, Evaluation, sample_rule
 from contentctr.score.highlights import clock
 
 METRICS = FORMS["rooms"].metrics
@@ -70,7 +70,7 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
         title=f"Predicted {target_name(metrics)} on {split_name(metrics)} rooms",
         lead=f"Each score predicts the {target_name(metrics)} of one segment of a live room"
         f"{ahead}. The metrics are taken over {counted(counts['samples'], 'segment')} of "
-        f"{counted(counts['rooms'], 'room')}.",
+        f"{counted(counts['rooms'], 'room')}{_left_out(metrics)}.",
         notices=notices(metrics, "rooms", "live rooms and simulated viewers"),
         mark=canvas.note,
         sections=[
@@ -196,6 +196,11 @@ def _rooms_over(counts: Mapping[str, int], what: str) -> str:
     undefined = counts[f"rooms_without_{what}"]
     more = f"; undefined in {undefined:,} more" if undefined else ""
     return f"{counted(counts[f'rooms_with_{what}'], 'room')}{more}"
+
+
+def _left_out(metrics: Mapping[str, Any]) -> str:
+    """Why not all segments are measured; "" where they are."""
+    return sample_rule(metrics)
 
 
 # Rooms

@@ -32,11 +32,6 @@ def show_value(value: object) -> str:
     return "–" if value is None or value == "" else str(value)
 
 
-def counted(number: int, noun: str) -> str:
-    """A count and its noun, such as "1 segment" or "1,200 segments"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 # What an evaluation is of
 
 

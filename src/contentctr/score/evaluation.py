@@ -220,6 +220,26 @@ def write_evaluation(
     return found
 
 
+def sample_rule(metrics: Mapping[str, Any]) -> str:
+    """Which of the rooms' segments were measured and why no others, to follow their number.
+
+    Args:
+        metrics: of metrics.json.
+
+    Returns:
+        Such as ", of 804 segments those that ...", or "" where all were measured, or no settings
+        tell.
+    """
+    counts, data = metrics["counts"], metrics["config"].get("data")
+    if not data or counts.get("samples") == counts.get("segments"):
+        return ""
+    rules = [f"end a window of {data['window_len']} segments"]
+    rules[0] += " or a shorter room" if data["short_windows"] else ""
+    rules += [f"have at least {data['min_viewers']} viewers"] if metrics["target"] == "ctr" else []
+    rules += ["have a target"] if counts["segments_with_target"] < counts["segments"] else []
+    return f", of {counts['segments']:,} segments those that {' and '.join(rules)}"
+
+
 def read_evaluation(folder: Path, task: str | None = None) -> Evaluation:
     """Read the folder of an evaluation.
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
 from contentctr.score.checkpoint import Checkpoint, load_for, load_tensors
@@ -127,7 +128,7 @@ def told(report: Mapping[str, Any]) -> str:
     words = (
         f"started from {report['checkpoint']} (target {report['target']}): "
         f"{len(report['taken'])} weights taken over, output layer {report['head']}; "
-        f"{report['streamers_known']} streamers known, {report['streamers_new']} new"
+        f"{counted(report['streamers_known'], 'streamer')} known, {report['streamers_new']} new"
     )
     if report["new"]:
         words += f"; new: {', '.join(report['new'])}"

@@ -16,6 +16,7 @@ from typing import Literal
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.rooms.chat.log import ChatLog
 from contentctr.rooms.comments import chat_events, chat_rows, distinct_comments, read_chat
@@ -261,6 +262,6 @@ def _left_out(log: ChatLog) -> Counter[str]:
 
 
 def _span(times: pl.Series) -> str:
-    rows = f"{times.len()} row" + "s" * (times.len() != 1)
+    rows = counted(times.len(), "row")
     first, last = (float(t or 0) for t in times.sort().gather([0, -1]))
     return f"{rows}, from {first:.1f} to {last:.1f} s"
