@@ -44,7 +44,7 @@ def test_no_error_tells_the_password_of_redis(tmp_path):
         "S3CRET",
         "redis://:S3C/RET@h",
     ):
-        with pytest.raises(InputError, match="named by a URL") as error:
+        with pytest.raises(InputError, match="must be a Redis URL") as error:
             connect(url)
         assert "S3C" not in str(error.value)
     told = refused("serve", "model", "--redis", "redis://h", "--redis-file", path)

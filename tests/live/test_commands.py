@@ -217,7 +217,7 @@ def test_serve_and_worker_over_redis(folder, tmp_path):
     [
         (["serve", "--redis", "redis://127.0.0.1:9"], "does not answer"),
         (["worker", "--redis", "redis://127.0.0.1:9"], "does not answer"),
-        (["worker", "--redis", "http://x"], "named by a URL"),
+        (["worker", "--redis", "http://x"], "must be a Redis URL"),
         (["serve", "--api-key-file", "/none"], "/none"),
         (["watch", "video.mp4", "--out", __file__], "holds no scores of `watch` to append to"),
     ],

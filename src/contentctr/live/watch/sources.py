@@ -113,7 +113,7 @@ def _standard_input(waiting: Waiting) -> Containers:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError(
             "-: the standard input is a terminal; pipe a stream into it, as in "
-            "`streamlink -O URL best | contentctr watch - RUN`"
+            "`streamlink -O URL best | contentctr watch RUN -`"
         )
     return _pipe(os.dup(sys.stdin.fileno()), "standard input", waiting)
 
