@@ -136,5 +136,5 @@ def test_partitions_are_settled_once(redis_url):
         with pytest.raises(InputError, match="partitions must be 8"):
             settle_partitions(client, keys, 9)
     assert [partition_of(f"room{k}", 8) for k in range(4)] == [3, 0, 7, 0]
-    with pytest.raises(InputError, match="named by a URL"):
+    with pytest.raises(InputError, match="must be a Redis URL"):
         connect("http://x")
