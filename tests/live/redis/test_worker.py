@@ -159,7 +159,7 @@ def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(c
     drain(worker)
     assert RedisStore(client, KEYS, PARTITIONS).scores() == {}
     assert 0 < client.ttl(KEYS.state("x")) <= 600
-    worker._forget_all()  # another one goes on
+    worker._begin_again()  # another one goes on
     for index in range(3, 6):
         add(client, "x", index)
     drain(worker)
@@ -343,9 +343,9 @@ def test_the_service_over_redis(client, server):
     app = create_app(backend, engine)
     thread = threading.Thread(target=worker.run, args=(lambda: stopped,))
     with httpx.Client() as http, serving(make_server(app, backend, port=0)) as url:
-        wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
         thread.start()
         try:
+            wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
             plain = make_engine(sizes=MORE)
             for index in range(3):
                 one = segment("x", index)
