@@ -251,6 +251,9 @@ class IdConfig:
     counts: CountValues = "buckets"
     """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
     as dense values log(1 + count)."""
+    same_segment: bool = False
+    """A leak, for comparison alone: counts of the predicted segment in place of those of the one
+    before. They hold the CTR, and nobody knows them when a score is due: never live."""
     attention_dim: Width = 2
     """DIFM: width of an attention head."""
     attention_heads: Width = 4
