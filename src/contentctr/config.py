@@ -171,6 +171,8 @@ class ModelConfig:
     content: bool = True
     """Whether pictures and texts are read; without, extra tokens alone: with `statistics`, what the
     rooms' counts tell by themselves (KuaiLive-M3's `stats`)."""
+    text: bool = True
+    """Of KuaiLive-M3's models: whether texts are read beside the vectors, which its own do not."""
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
