@@ -61,7 +61,8 @@ class IdFeatures(_Movable):
     """What the ID baselines take, the streamer aside (Section 4.3.1). No content, no label.
 
     The counts are those of the segment before the predicted one: a segment's own exposures and
-    clicks are its label (docs/decisions.md, "ID baselines").
+    clicks are its label (docs/decisions.md, "ID baselines"). Only with IdConfig.same_segment, a
+    leak for comparison, are they its own.
     """
 
     room_B: Tensor
@@ -71,7 +72,7 @@ class IdFeatures(_Movable):
     position_BN: Tensor
     """int64 number of the predicted segment in its room, from 0."""
     counts_BNA: Tensor
-    """float32 counts of the segment before the predicted one; NaN where there are none."""
+    """float32 counts of that segment; NaN where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)

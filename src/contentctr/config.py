@@ -171,6 +171,8 @@ class ModelConfig:
     content: bool = True
     """Whether pictures and texts are read; without, extra tokens alone: with `statistics`, what the
     rooms' counts tell by themselves (KuaiLive-M3's `stats`)."""
+    text: bool = True
+    """Of KuaiLive-M3's models: whether texts are read beside the vectors, which its own do not."""
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
@@ -251,6 +253,9 @@ class IdConfig:
     counts: CountValues = "buckets"
     """Counts in log-spaced buckets with an embedding each (the paper calls all inputs sparse), or
     as dense values log(1 + count)."""
+    same_segment: bool = False
+    """A leak, for comparison alone: counts of the predicted segment in place of those of the one
+    before. They hold the CTR, and nobody knows them when a score is due: never live."""
     attention_dim: Width = 2
     """DIFM: width of an attention head."""
     attention_heads: Width = 4

@@ -83,6 +83,10 @@ def test_every_run_on_rooms_resolves_to_what_its_row_says(name):
         assert resolved[kind].model.kind == kind
         assert losses[kind][0] == 1 and losses[kind][2:] == (0, 0)
         assert resolved[kind].train.learning_rate == 1e-3
+        ids = dataclasses.replace(resolved[kind].ids, same_segment=True)
+        assert resolved[f"{kind}_same_segment"] == dataclasses.replace(resolved[kind], ids=ids)
+    leaking = {name for name, config in resolved.items() if config.ids.same_segment}
+    assert leaking == {f"{k}_same_segment" for k in ("wide_deep", "deepfm", "difm", "dcn_m")}
     assert resolved["with_statistics"].model.extra_tokens == ("statistics",)
     assert resolved["with_sound"].model.extra_tokens == ("sound",)
     assert resolved["with_statistics_residual"].model.residual
@@ -193,9 +197,17 @@ def test_a_tables_own_model_and_floors_are_among_its_rows(table):
     assert all(row.paper.keys() <= keys for row in table.rows)
 
 
+def test_rows_that_leak_say_so_and_no_other_row_does():
+    for row in plan.TABLE_1.trained:
+        leaks = "ids.same_segment=true" in row.run.settings
+        assert leaks == ("leaks: counts of the same segment" in row.label)
+        assert leaks == (row.group == plan.LEAKING)
+        assert not (leaks and row.paper)
+
+
 def test_tables_share_their_runs_and_begin_with_the_first_seed():
     jobs = study().jobs()
-    assert [job.config.train.seed for job in jobs] == [0] * 23 + [1] * 23
+    assert [job.config.train.seed for job in jobs] == [0] * 27 + [1] * 27
     ours = [job for job in jobs if "/contentctr-" in str(job.folder)]
     assert len(ours) == 2 and ours[0].folder.parent == ours[1].folder.parent
     assert len(study(items=plan.choose("fig5", plan.ROOMS)).jobs()) == 4
@@ -246,6 +258,7 @@ def test_a_new_setting_leaves_runs_where_they_are_and_a_new_default_is_told(tmp_
         ({"settings": ["train.seed=3"]}, "train.seed is set by each row"),
         ({"settings": ["pair=L0"]}, "loss.pair is set by each row"),
         ({"settings": ["kind=deepfm"]}, "model.kind is set by each row"),
+        ({"settings": ["ids.same_segment=true"]}, "ids.same_segment is set by each row"),
         ({"settings": ["epoch=3"]}, "did you mean 'train.epochs'"),
     ],
 )

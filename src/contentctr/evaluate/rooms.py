@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.evaluate.comparison import compare_with_floors
 from contentctr.evaluate.floors import Measured
@@ -64,6 +65,7 @@ def evaluate_rooms(
         inputs=checkpoint.finetuned,
         content=checkpoint.reads_content,
         model=checkpoint.config.model,
+        same_segment=checkpoint.config.ids.same_segment,
     )
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
@@ -84,7 +86,7 @@ def evaluate_rooms(
         min_viewers=config.min_viewers,
     )
     metrics = {
-        "warnings": checkpoint.speech_warnings(spec.speech_source),
+        "warnings": _warnings(checkpoint, spec),
         "horizon": config.horizon,
         **_measure(table, own, what.is_label),
         "floors": compare_with_floors(table, own, what),
@@ -94,6 +96,13 @@ def evaluate_rooms(
     return write_evaluation(
         out, {"predictions": table}, metrics, checkpoint=checkpoint, data=spec, split=split
     )
+
+
+def _warnings(checkpoint: Checkpoint, spec: DataSpec) -> list[str]:
+    """What a reader of the numbers must know."""
+    leak = checkpoint.config.ids.same_segment
+    notes = ["leaks: the model reads counts of the very segments it scores (ids.same_segment)"]
+    return [*checkpoint.speech_warnings(spec.speech_source), *(notes if leak else [])]
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,7 @@ class _Scoring:
             inputs=self.checkpoint.finetuned,
             content=self.checkpoint.reads_content,
             model=self.checkpoint.config.model,
+            same_segment=self.checkpoint.config.ids.same_segment,
         )
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:

@@ -46,6 +46,7 @@ from contentctr.live.scorer_segments import (
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
 from contentctr.models.contentctr import ContentCTR
+from contentctr.score.checkpoint import require_no_leak
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -152,6 +153,7 @@ class RoomScorer:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
     ) -> None:
+        require_no_leak(config)
         if not isinstance(model, ContentCTR):
             raise InputError(
                 "model.kind must be contentctr or an attention variant of it to score live "

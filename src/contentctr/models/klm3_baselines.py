@@ -41,7 +41,8 @@ class SequenceModel(nn.Module):
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()
         sizes = config.model
-        self.fusion = FeatureFusion(spec, sizes, ("visual", "text") if sizes.content else ())
+        modalities = ("visual", "text") if sizes.text else ("visual",)
+        self.fusion = FeatureFusion(spec, sizes, modalities if sizes.content else ())
         self.sequence = self.sequence_type(sizes)
         self.norm = nn.LayerNorm(sizes.d_model)
         self.head = nn.Linear(sizes.d_model, 1)

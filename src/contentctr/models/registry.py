@@ -102,8 +102,9 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     """The model that `config.model.kind` names, with fresh weights.
 
     Raises:
-        InputError: no model of that name, it cannot take an extra token that is asked for, or it
-            has no output bias for `model.prior` to set.
+        InputError: no model of that name, it cannot take an extra token or the counts of the same
+            segment that are asked for, or cannot leave out texts, or has no output bias for
+            `model.prior` to set.
     """
     sizes = config.model
     kind = model_type(sizes.kind)
@@ -112,6 +113,10 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         if getattr(sizes, name) and not takes:
             raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     model: nn.Module = kind(config, spec, vocabulary)
+    if config.ids.same_segment and not isinstance(model, id_baselines.IdBaseline):
+        raise InputError(f"ids.same_segment must be false with model.kind={sizes.kind}")
+    if not sizes.text and not isinstance(model, klm3_baselines.SequenceModel):
+        raise InputError(f"model.text must be true with model.kind={sizes.kind}")
     if sizes.wide and not hasattr(model, "wide"):
         raise InputError(f"model.wide must be false with model.kind={sizes.kind}")
     if sizes.prior is not None:

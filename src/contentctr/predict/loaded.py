@@ -12,7 +12,7 @@ from torch import nn
 from contentctr.devices import find_device
 from contentctr.encode.encoders import ImageEncoder, TextPairEncoder
 from contentctr.encode.sound import SoundEncoder
-from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.checkpoint import Checkpoint, load_for, require_no_leak
 from contentctr.transcribe.recogniser import Choice, choice_for
 from contentctr.transcribe.segments import Recogniser
 
@@ -29,7 +29,8 @@ class LoadedRun:
         engine: what runs the encoders, as `encode_rooms` takes it.
 
     Raises:
-        InputError: the run cannot be read, or is not of live rooms; there is no such device.
+        InputError: the run cannot be read, is not of live rooms, or reads the counts of the
+            segments that it scores; there is no such device.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class LoadedRun:
         engine: str = "auto",
     ) -> None:
         self.checkpoint = load_for(run, "rooms")
+        # What `predict` gives, `watch` gives while the room is live.
+        require_no_leak(self.checkpoint.config)
         self.device, self.engine = find_device(device), engine
         asked = Choice(asr=asr, language=language, device=self.device.type)
         self.hearing = choice_for(self.checkpoint.spec.speech_source, asked)

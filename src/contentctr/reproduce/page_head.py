@@ -78,7 +78,8 @@ def _measured_rows(
 
 ROWS_OWN = (
     "Whatever the recipe and the settings say, the ID baselines have "
-    f"{', '.join(ID_SETTINGS)}, Models 1 to 5 of Table 4 loss.align_weight=0 and a loss.pair of "
+    f"{', '.join(ID_SETTINGS)} (and those that leak ids.same_segment=true), "
+    "Models 1 to 5 of Table 4 loss.align_weight=0 and a loss.pair of "
     "their own, and the last row of Table 4 loss.align=similarity."
 )
 

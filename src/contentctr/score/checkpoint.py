@@ -336,6 +336,20 @@ def load_for(checkpoint: Checkpoint | Path | str, task: str) -> Checkpoint:
     return found
 
 
+def require_no_leak(config: Config) -> None:
+    """Refuse a model that reads what nobody knows when its score is due.
+
+    Raises:
+        InputError: it was trained with counts of the very segments that it scores.
+    """
+    if config.ids.same_segment:
+        raise InputError(
+            "ids.same_segment must be false to score rooms of which the outcome is not known: the "
+            "counts of a segment are not known when its score is due, so this model "
+            f"({config.model.kind}) can only be evaluated"
+        )
+
+
 def _read_vocabulary(path: Path) -> Vocabulary:
     values = read_json(path)
     for name in ("streamers", "rooms"):

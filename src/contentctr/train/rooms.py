@@ -84,6 +84,7 @@ class RoomsTask:
                 inputs=finetune,
                 content=content,
                 model=config.model,
+                same_segment=config.ids.same_segment,
             )
             for split in ("train", "val")
         )

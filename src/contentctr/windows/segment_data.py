@@ -61,7 +61,8 @@ class SegmentData:
     next_position_S: Tensor
     """int64 number of the predicted segment in its room."""
     counts_SA: Tensor
-    """float32 COUNT_COLUMNS of the segment before the predicted one; NaN where unknown."""
+    """float32 COUNT_COLUMNS of the segment before the predicted one (with the leak of
+    IdConfig.same_segment, of itself); NaN where unknown."""
     target_S: Tensor
     """float32 target of the segment `horizon` after each one; NaN where there is none."""
     viewers_S: Tensor
@@ -119,6 +120,7 @@ def load_segments(
     inputs: bool = False,
     content: bool = True,
     model: ModelConfig | None = None,
+    same_segment: bool = False,
 ) -> SegmentData:
     """Segments of one split, or of "all", with their stored features.
 
@@ -130,6 +132,7 @@ def load_segments(
         inputs: read the stored encoder inputs in place of features.
         content: whether features are wanted at all; without, they have width 0.
         model: whose extra tokens are wanted; None: the paper's two alone.
+        same_segment: the leak of IdConfig.same_segment.
 
     Raises:
         InputError: a table or a feature file is missing, damaged, or does not fit the others.
@@ -146,6 +149,8 @@ def load_segments(
     # Sound is stored beside the others, in the same files.
     stored = content or sizes.sound
     found = _found(table, data, vocabulary, horizon, inputs=inputs, content=stored)
+    if same_segment:
+        found = dataclasses.replace(found, counts_SA=_counts(table, -horizon))
     return with_extra(
         found,
         table,
@@ -301,7 +306,7 @@ def from_arrays(
         known_room_S=_rows(table["room_id"], vocabulary.rooms),
         hour_S=column(_hour(table, horizon)),
         next_position_S=column(pl.col("segment").cast(pl.Int64) + horizon),
-        counts_SA=_earlier_counts(table, horizon),
+        counts_SA=_counts(table, 1 - horizon),  # of the segment before the predicted one
         target_S=column(of_predicted("target")),
         viewers_S=column(of_predicted("viewers")),
         room_S=table["room_id"].rle_id().to_numpy().astype(np.int64),
@@ -328,13 +333,13 @@ def _hour(table: pl.DataFrame, horizon: int) -> pl.Expr:
     return (start.dt.hour().cast(pl.Int64) + 1).fill_null(0)
 
 
-def _earlier_counts(table: pl.DataFrame, horizon: int) -> Tensor:
-    """Counts of the segment before the predicted one [S, A]; a segment's own hold its label."""
-    earlier = table.select(
-        pl.col(name).shift(1 - horizon).over("room_id").cast(pl.Float32).fill_null(np.nan)
+def _counts(table: pl.DataFrame, segments_before: int) -> Tensor:
+    """Counts of the segment so many before each row's, [S, A]; NaN where there is none."""
+    counts = table.select(
+        pl.col(name).shift(segments_before).over("room_id").cast(pl.Float32).fill_null(np.nan)
         for name in COUNT_COLUMNS
     )
-    return torch.from_numpy(earlier.to_numpy().astype(np.float32))
+    return torch.from_numpy(counts.to_numpy().astype(np.float32))
 
 
 def _no_features(count: int) -> SegmentFeatures:

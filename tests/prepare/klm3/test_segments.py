@@ -6,6 +6,7 @@ import pytest
 
 from contentctr.prepare.klm3.segments import (
     Logs,
+    benchmark_sessions,
     build_grid,
     clean_sessions,
     count_segments,
@@ -68,10 +69,10 @@ def test_everything_by_hand():
     sessions = session_table(
         [
             (7, 1, 1_000, 3_000, None, "click"),  # entered all; stayed in the first two
-            (7, 1, 1_000, 3_000, None, "click"),  # the same row again
+            (7, 1, 1_000, 3_000, None, "click"),  # the same row again, which the labels count
             (7, 2, 1_500, 9_000, None, "slide up/down"),  # entered and stayed: the last two
             (7, 3, 2_000, None, 4_500, " Click"),  # ends at 6.5 s; entered and stayed: the last two
-            (7, 4, 2_500, None, None, "click"),  # no end at all: entered the last, never stays
+            (7, 4, 2_500, None, None, "click"),  # no end at all: not in the labels
             (7, 1, 2_600, 2_700, None, "click"),  # user 1 again, in the second segment
             (7, 4, 2_900, 2_950, None, "click"),  # user 4 again in the same segment: one clicker
             (7, 5, 7_000, 8_000, None, "click"),  # after the last segment
@@ -87,7 +88,11 @@ def test_everything_by_hand():
     comments = comments.with_columns(text=pl.Series([" b", "a", "c\n", " ", "early"]))
     counts = Counter()
     logs = Logs(
-        sessions=clean_sessions(sessions, counts), shows=shows, likes=likes, comments=comments
+        sessions=clean_sessions(sessions, counts),
+        counted=benchmark_sessions(sessions),
+        shows=shows,
+        likes=likes,
+        comments=comments,
     )
     found = count_segments(hand_grid(), logs, counts)
     assert found["live_id"].to_list() == [3, 7, 7, 7]
@@ -105,11 +110,11 @@ def test_everything_by_hand():
     assert found["comment_count"].to_list() == [0, 0, 0, 4]
     assert found["comments"].to_list() == ["", "", "", "a\nb\nc"]
     assert found["speech"].null_count() == 4
-    assert found["entered"].to_list() == [1, 1, 3, 6]
-    assert found["stayed"].to_list() == [1, 1, 3, 2]
+    assert found["entered"].to_list() == [1, 2, 4, 6]
+    assert found["stayed"].to_list() == [1, 2, 4, 2]
     retention = np.array([1, 1, 2 / 6])
-    engagement = np.array([2, 0, (1 + 2 * 4) / 6])
-    score = 0.6 * (retention - 1 / 3) / (2 / 3) + 0.4 * engagement / 2
+    engagement = np.array([2 / 2, 0, (1 + 2 * 4) / 6])
+    score = 0.6 * (retention - 1 / 3) / (2 / 3) + 0.4 * engagement / 1.5
     np.testing.assert_allclose(found["retention"].to_numpy()[1:], retention)
     np.testing.assert_allclose(found["engagement"].to_numpy()[1:], engagement)
     np.testing.assert_allclose(found["highlight_score"].to_numpy()[1:], score, atol=1e-15)
@@ -132,8 +137,9 @@ def test_everything_by_hand():
 
 
 def test_missing_logs_leave_out_what_depends_on_them():
-    sessions = clean_sessions(session_table([(7, 1, 1_000, 3_000, None, "click")]))
-    found = count_segments(hand_grid(), Logs(sessions=sessions), Counter())
+    rows = session_table([(7, 1, 1_000, 3_000, None, "click")])
+    sessions, counted = clean_sessions(rows), benchmark_sessions(rows)
+    found = count_segments(hand_grid(), Logs(sessions=sessions, counted=counted), Counter())
     for name in (
         "viewers",
         "ctr",
@@ -150,27 +156,28 @@ def test_missing_logs_leave_out_what_depends_on_them():
     assert found["retention"].to_list() == [0.0, 1.0, 1.0, 0.0]
     assert found["clickers"].to_list() == [0, 1, 0, 0]
     likes = log([(7, 1, 1_000)])
-    found = count_segments(hand_grid(), Logs(sessions=sessions, likes=likes), Counter())
+    logs = Logs(sessions=sessions, counted=counted, likes=likes)
+    found = count_segments(hand_grid(), logs, Counter())
     assert found["likes"].to_list() == [0, 1, 0, 0]
     assert found["highlight_score"].null_count() == 4
 
 
 def test_room_stats_by_hand():
-    sessions = clean_sessions(
-        session_table(
-            [
-                (7, 1, 1_000, 2_000, None, ""),
-                (7, 2, 2_000, 3_000, None, ""),  # one after the other
-                (7, 3, 2_500, None, None, ""),
-                (7, 4, 2_999, 2_000, None, ""),  # no end; ends too early
-                (7, 5, 500, 1_000, None, ""),
-                (7, 6, 6_000, 7_000, None, ""),  # touch the segments
-                (3, 1, 0, 400, None, ""),
-                (8, 1, 0, 1, None, ""),
-            ]
-        )
+    rows = session_table(
+        [
+            (7, 1, 1_000, 2_000, None, ""),
+            (7, 2, 2_000, 3_000, None, ""),  # one after the other
+            (7, 3, 2_500, None, None, ""),
+            (7, 4, 2_999, 2_000, None, ""),  # no end; ends too early
+            (7, 5, 500, 1_000, None, ""),
+            (7, 6, 6_000, 7_000, None, ""),  # touch the segments
+            (3, 1, 0, 400, None, ""),
+            (8, 1, 0, 1, None, ""),
+        ]
     )
-    found = room_stats(hand_grid(), room_table(ROOMS), sessions)
+    found = room_stats(
+        hand_grid(), room_table(ROOMS), clean_sessions(rows), benchmark_sessions(rows)
+    )
     assert found.to_dicts() == [
         {
             "live_id": 3,
@@ -191,7 +198,7 @@ def test_room_stats_by_hand():
             "segments_ms": 5_000,
             "sessions": 6,
             "overlapping": 4,
-            "entered": 5,
+            "entered": 3,  # users 1, 2 and 5
             "author_id": 70,
             "start": 1_000,
             "end": 9_000,
@@ -222,7 +229,10 @@ def test_entered_and_stayed_are_a_loop(seed):
     rows, expected = list(cleaned.select("live_id", "start", "end").iter_rows()), []
     for room in sorted(starts):
         begin = starts[room]
-        for end in sorted({t for i, t in ends if i == room and t > starts[room]}):
+        for number, end in enumerate(sorted({t for i, t in ends if i == room})):
+            if not number and end <= begin:
+                begin = end
+                continue
             came = [e for i, s, e in rows if i == room and s <= begin]
             expected.append(
                 (room, begin, end, len(came), sum(e is not None and e >= end for e in came))
@@ -257,7 +267,7 @@ def test_places_and_sessions_begun_are_loops(seed):
         expected.append(held[0] if held else -1)
     assert grid.place(room_E, t_E).tolist() == expected
     cleaned = clean_sessions(session_table(sessions))
-    found = room_stats(grid, rooms, cleaned)
+    found = room_stats(grid, rooms, cleaned, cleaned)
     for room, entered in found.select("live_id", "entered").iter_rows():
         last = max(
             grid.start_S[s] for s in range(len(grid)) if grid.live_id_R[grid.room_S[s]] == room
@@ -278,12 +288,13 @@ def test_a_bucket_without_a_segment():
     empty = log([])
     logs = Logs(
         sessions=clean_sessions(session_table([])),
+        counted=benchmark_sessions(session_table([])),
         shows=empty,
         likes=empty,
         comments=empty.with_columns(text=pl.lit(None, pl.String)),
     )
     assert count_segments(grid, logs, Counter()).height == 0
-    assert room_stats(grid, room_table([]), logs.sessions).height == 0
+    assert room_stats(grid, room_table([]), logs.sessions, logs.counted).height == 0
 
 
 @pytest.mark.parametrize("bits", [64, 3])

@@ -42,6 +42,7 @@ from contentctr.prepare.klm3.segments import (
     OWN_SCHEMA,
     Logs,
     RoomGrid,
+    benchmark_sessions,
     build_grid,
     clean_sessions,
     count_segments,
@@ -68,7 +69,7 @@ from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA, PreparedRooms
 from contentctr.store.vectors import StoredRoom, write_shard
 
-_FORM = 1
+_FORM = 2
 """Raised when the same files and settings give another result."""
 _DONE = ".klm3.done"
 _WORKERS = min(4, pl.thread_pool_size())
@@ -104,8 +105,8 @@ def prepare_klm3(
         target: of `set_target`; ctr, comment_rate, highlight_score, highlight_label, ...
         target_scale: of `set_target`; None: "none" for SHARES, else "rank".
         comment_lag: as `prepare_rooms`.
-        rooms: "all", or "benchmark": the 10,000 with most sessions, of those with at least 5
-            segments and 5 sessions begun by the start of the last one (ties: the lower id).
+        rooms: "all", or "benchmark": of the 10,000 with most rows of sessions (ties: the lower id)
+            those with at least 5 segments and 5 sessions begun by the start of the last one.
         val: share of validation rooms; None: 0.1.
         test: share of test rooms; None: 0.1. Without both, the benchmark's rooms are split as
             published (`benchmark_splits`).
@@ -234,25 +235,30 @@ class _Job:
             return
         counts: Counter[str] = Counter()
         rooms = self._rooms(bucket, counts)
-        sessions = clean_sessions(self._read("sessions", bucket), counts)
+        rows = self._read("sessions", bucket)
+        sessions = clean_sessions(rows, counts)
         grid = build_grid(rooms, self._read("grid", bucket), counts)
-        stats = room_stats(grid, rooms, sessions)
+        stats = room_stats(grid, rooms, sessions, benchmark_sessions(rows))
         counts["rooms_without_segments"] += rooms.height - stats.height
         counts["sessions_without_segments"] += sessions.height - int(stats["sessions"].sum())
+        # The benchmark ranks all rooms that have sessions, those without segments among them.
+        rows_of_room = rows.group_by("live_id").agg(session_rows=pl.len())
+        stats = stats.join(rows_of_room, on="live_id", how="full", coalesce=True)
         with atomic(done.with_suffix(".parquet")) as temporary:
-            stats.write_parquet(temporary)
+            stats.sort("live_id").write_parquet(temporary)
         write_json(done, counts)
 
     def _choose(self) -> pl.DataFrame:
         """The rooms of the result, by rising id, with their split."""
         paths = [self.work / "stats" / f"{b:04}.parquet" for b in range(self.buckets)]
         stats = pl.concat(pl.read_parquet(path, glob=False) for path in paths).sort("live_id")
+        busiest = stats.sort("session_rows", "live_id", descending=[True, False], nulls_last=True)
+        stats = stats.filter(pl.col("segments").is_not_null())
         if not stats.height:
             raise InputError(f"{self.source}: no room of live_room_meta has a segment embedding")
         self._require_overlap(stats)
         if self.settings.rooms == "benchmark":
-            order = stats.sort("sessions", "live_id", descending=[True, False])
-            stats = order.head(BENCHMARK_ROOMS).sort("live_id")
+            stats = stats.join(busiest.head(BENCHMARK_ROOMS), on="live_id", how="semi")
             enough = pl.col("segments") >= BENCHMARK_SEGMENTS
             stats = stats.filter(enough & (pl.col("entered") >= BENCHMARK_ENTERED))
             if not stats.height:
@@ -299,8 +305,9 @@ class _Job:
         }
         rooms = self._rooms(bucket, Counter()).join(chosen, on="live_id", how="semi")
         grid = build_grid(rooms, self._read("grid", bucket, rooms))
-        sessions = clean_sessions(self._read("sessions", bucket, rooms))
-        table = count_segments(grid, Logs(sessions=sessions, **optional), counts)
+        rows = self._read("sessions", bucket, rooms)
+        sessions, counted = clean_sessions(rows), benchmark_sessions(rows)
+        table = count_segments(grid, Logs(sessions=sessions, counted=counted, **optional), counts)
         table = _finished(table, chosen, self.settings)
         counts |= {
             "segments": table.height,

@@ -79,10 +79,14 @@ class RoomGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
-    """The logs of a bucket's rooms, as they are scanned; None where the table is missing."""
+    """The logs of a bucket's rooms; None where the table is missing."""
 
     sessions: pl.DataFrame
+    """Of `clean_sessions`."""
+    counted: pl.DataFrame
+    """Of `benchmark_sessions`."""
     shows: pl.DataFrame | None = None
+    """As it is scanned, as are those that follow."""
     likes: pl.DataFrame | None = None
     comments: pl.DataFrame | None = None
 
@@ -93,7 +97,9 @@ def build_grid(
     """Where the segments of rooms begin and end.
 
     A stored time is its segment's end; the segment begins where the room's one before ended, the
-    first at the room's start. Of several with one end the first row counts.
+    first at the room's start. Only then those go that do not end after they begin, as in the
+    benchmark: the first if it ends by the room's start, and of several with one end all but the
+    first row.
 
     Args:
         rooms: live_id, start; one row a room.
@@ -102,25 +108,24 @@ def build_grid(
     """
     counts = Counter() if counts is None else counts
     known = vectors.join(rooms.select("live_id", "start"), on="live_id")
-    later = known.filter(pl.col("t") > pl.col("start")).sort("live_id", "t", ROW)
-    kept = later.unique(("live_id", "t"), keep="first", maintain_order=True)
+    ends = known.sort("live_id", "t", ROW)
+    distinct = ends.unique(("live_id", "t"), keep="first", maintain_order=True)
+    begin = pl.col("t").shift(1).over("live_id").fill_null(pl.col("start"))
+    kept = distinct.with_columns(begin=begin).filter(pl.col("t") > pl.col("begin"))
     counts.update(
         {
             "segments_of_unknown_rooms": vectors.height - known.height,
-            "segments_before_start": known.height - later.height,
-            "repeated_segments": later.height - kept.height,
+            "segments_before_start": distinct.height - kept.height,
+            "repeated_segments": known.height - distinct.height,
         }
     )
     live_id_S, end_S = kept["live_id"].to_numpy(), kept["t"].to_numpy()
     live_id_R, first_R, room_S = np.unique(live_id_S, return_index=True, return_inverse=True)
-    start_S = np.empty_like(end_S)
-    start_S[1:] = end_S[:-1]
-    start_S[first_R] = kept["start"].to_numpy()[first_R]
     return RoomGrid(
         live_id_R=live_id_R,
         first_R1=np.append(first_R, len(end_S)),
         room_S=room_S,
-        start_S=start_S,
+        start_S=kept["begin"].to_numpy(),
         end_S=end_S,
         row_S=kept[ROW].to_numpy(),
     )
@@ -152,20 +157,34 @@ def clean_sessions(sessions: pl.DataFrame, counts: Counter[str] | None = None) -
     return ended
 
 
-def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
+def benchmark_sessions(sessions: pl.DataFrame) -> pl.DataFrame:
+    """Sessions as the benchmark counts them: repeated rows too, but none without an end.
+
+    Returns:
+        live_id, start, end; not those of which neither an end nor a duration is logged, nor those
+        that end before they begin.
+    """
+    ended = sessions.with_columns(end=pl.coalesce("end", pl.col("start") + pl.col("duration")))
+    return ended.filter(pl.col("end") >= pl.col("start")).select("live_id", "start", "end")
+
+
+def room_stats(
+    grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame, counted: pl.DataFrame
+) -> pl.DataFrame:
     """What rooms are chosen by.
 
     Args:
         grid: the segments.
         rooms: live_id, author_id, start, end.
         sessions: of `clean_sessions`.
+        counted: of `benchmark_sessions`.
 
     Returns:
         A row for each room of the grid, by rising live_id: live_id, author_id, start, end (the
         room's, or its last segment's if that is later or the only one known), segments,
         last_end, segments_ms, sessions, overlapping (sessions that share a time with
-        its segments), entered (sessions begun by its last segment's
-        start).
+        its segments), entered (sessions that count, begun by its last
+        segment's start).
     """
     room_E = grid.rooms_of(sessions["live_id"].to_numpy())
     known_E = room_E >= 0
@@ -177,7 +196,7 @@ def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> p
     end_E = np.maximum(sessions["end"].fill_null(max(ends, default=0) + 1).to_numpy(), start_E)
     overlaps_E = (start_E < last_R[room_E]) & (end_E > grid.start_S[first_S][room_E])
     # Sessions are counted on, never off: the last segment's count is the room's largest.
-    entered_E = start_E <= grid.start_S[grid.first_R1[1:] - 1][room_E]
+    entered_R = entered_and_stayed(grid, counted)[0][grid.first_R1[1:] - 1]
     num_R = len(grid.live_id_R)
     own = pl.DataFrame(
         {
@@ -187,7 +206,7 @@ def room_stats(grid: RoomGrid, rooms: pl.DataFrame, sessions: pl.DataFrame) -> p
             "segments_ms": last_R - grid.start_S[first_S],
             "sessions": np.bincount(room_E, minlength=num_R),
             "overlapping": np.bincount(room_E[overlaps_E], minlength=num_R),
-            "entered": np.bincount(room_E[entered_E], minlength=num_R),
+            "entered": entered_R,
         }
     )
     end = pl.max_horizontal("end", "last_end")
@@ -200,7 +219,7 @@ def count_segments(grid: RoomGrid, logs: Logs, counts: Counter[str]) -> pl.DataF
 
     Args:
         grid: the segments.
-        logs: `sessions` of `clean_sessions`.
+        logs: of the same rooms.
         counts: rows that no segment holds, and repeats, are added.
 
     Returns:
@@ -219,14 +238,18 @@ def count_segments(grid: RoomGrid, logs: Logs, counts: Counter[str]) -> pl.DataF
     }
     table |= _visits(grid, logs, counts)
     table |= _likes_and_comments(grid, logs, counts)
-    entered_S, stayed_S = entered_and_stayed(grid, logs.sessions)
+    entered_S, stayed_S = entered_and_stayed(grid, logs.counted)
     retention_S = stayed_S / np.maximum(entered_S, 1)
     table |= {"entered": entered_S, "stayed": stayed_S, "retention": retention_S}
     names = ("engagement", "highlight_score", "highlight_label")
     table |= {name: _nothing(OWN_SCHEMA[name], grid) for name in names}
     if logs.likes is not None and logs.comments is not None:
-        actions_S = table["likes"] + 2 * table["comment_count"]
-        engagement_S = actions_S / np.maximum(entered_S, 1)
+        # Every row, as in the benchmark; the counts of our own columns leave repeats out.
+        likes_S, comments_S = (
+            _tally(grid.place(log["live_id"].to_numpy(), log["t"].to_numpy()), grid)
+            for log in (logs.likes, logs.comments)
+        )
+        engagement_S = (likes_S + 2 * comments_S) / np.maximum(entered_S, 1)
         score_S = highlight_score(retention_S, engagement_S, grid.first_R1)
         label_S = score_S >= percentile_by_room(score_S, grid.first_R1)[grid.room_S]
         table |= dict(zip(names, (engagement_S, score_S, label_S), strict=True))
@@ -245,7 +268,7 @@ def entered_and_stayed(grid: RoomGrid, sessions: pl.DataFrame) -> tuple[Ints, In
 
     Args:
         grid: the segments.
-        sessions: of `clean_sessions`; one without an end never stays.
+        sessions: live_id, start, end, as of `benchmark_sessions`; one without an end never stays.
     """
     room_E = grid.rooms_of(sessions["live_id"].to_numpy())
     known_E = room_E >= 0
