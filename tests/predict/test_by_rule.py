@@ -159,3 +159,10 @@ def test_the_commands(
         assert command(monkeypatch, name, video, "-o", tmp_path / "p", *words) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("name", ["chat.jsonl", "chat.json.gz", "talk.srt"])
+def test_a_log_in_place_of_the_recording_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=f"{name}: is no video or sound file; give it as --comm"):
+        highlight_recording(tmp_path / name, tmp_path / "out")

@@ -217,7 +217,7 @@ def predict(
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
-    """From a recording to its CTR curve and highlights."""
+    """From a recording to its curve, of predicted CTR or by the rule, and highlights."""
     if len(inputs) > 2:
         raise InputError(f"predict takes a run and a recording, not {len(inputs)} paths")
     shared: dict[str, Any] = {
