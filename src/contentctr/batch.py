@@ -194,7 +194,7 @@ class Output:
     """What every model returns for a Batch."""
 
     logits_BN: Tensor
-    """Log-odds of the predicted CTR; arbitrary at padding."""
+    """Log-odds of the predicted target; arbitrary at padding."""
     visual_BND: Tensor | None = None
     """Projected visual tokens S_p (Eq. 2), for the alignment loss; None if the model has none."""
     text_BND: Tensor | None = None
@@ -207,6 +207,20 @@ class Output:
     def scores_BN(self) -> Tensor:
         """Predicted CTR s in (0, 1)."""
         return torch.sigmoid(self.logits_BN)
+
+
+_SCALE_NAMES = {
+    "none": "",
+    "rank": " (rank inside the room)",
+    "minmax": " (from the room's lowest to its highest)",
+    "odds": " (odds against what is typical)",
+}
+"""What a target's scale makes of it, behind its name."""
+
+
+def target_words(target: str) -> str:
+    """A target's name for people: "CTR", or "comment rate" of comment_rate."""
+    return "CTR" if target == "ctr" else target.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +287,11 @@ class DataSpec:
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("statistics_dim", "sound_dim"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+
+    @property
+    def target_name(self) -> str:
+        """What a score predicts, for people: "CTR", or another target and its scale."""
+        return target_words(self.target) + _SCALE_NAMES.get(self.target_scale, "")
 
 
 @dataclass(frozen=True, kw_only=True)

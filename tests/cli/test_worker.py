@@ -39,9 +39,9 @@ def test_what_was_put_aside_is_listed_and_put_back(command, tmp_path, monkeypatc
             assert "  x  1  " in lines[0] and r"b\x1b[2J" in lines[0] and "\x1b" not in out
             monkeypatch.setenv("CONTENTCTR_REDIS", server.url)
             code, out, err = command("rejected", "replay", lines[1].split()[0], "1-1")
-            assert code == 2 and out == "1 messages put back\n" and "'1-1'" in err
+            assert code == 2 and out == "1 message put back\n" and "'1-1'" in err
             assert command("rejected", "replay")[0] == 2
-            assert command("rejected", "replay", "--all")[1] == "1 messages put back\n"
+            assert command("rejected", "replay", "--all")[1] == "1 message put back\n"
             assert client.xlen(KEYS.rejected) == 0 and service.queue().waiting == 2
     finally:
         server.kill()

@@ -217,6 +217,25 @@ def test_shares_of_further_parts_are_shown(browser, monkeypatch):
 
 
 @needs_browser
+def test_another_target_is_neither_a_ctr_nor_percent(browser, monkeypatch):
+    spec = DataSpec(visual_dim=1, text_dim=1, target="comment_rate", target_scale="rank")
+    monkeypatch.setattr(sys.modules[__name__], "SPEC", spec)
+    with service() as (url, client, _):
+        post(client, "room", 0, 0.125)
+        post(client, "room", 1, 0.5)
+        browser.open(url + "/")
+        browser.until(f"{text('#score')} === '0.500'")
+        name = "predicted comment rate (rank inside the room)"
+        assert browser.run(text("#unit")) == browser.run(text("#score-name")) == name
+        told = browser.run("document.querySelector('[data-room=room]').ariaLabel")
+        assert f"{name} 0.500" in told
+        ticks = "[...document.querySelectorAll('#curve .left')].map((t) => t.textContent).join()"
+        assert browser.run(ticks) == "0.0,0.2,0.4,0.6"
+        page = browser.run("document.querySelector('main').textContent")
+        assert "CTR" not in page and "%" not in browser.run(text("#curve-text"))
+
+
+@needs_browser
 def test_comments_and_titles_are_text_and_shares_are_shown(browser):
     with service() as (url, client, _):
         post(client, "room", 0, 0.1, title=EVIL, comments=["hello", EVIL], streamer_id=EVIL)

@@ -94,6 +94,7 @@ def test_with_a_run_it_finds_what_predict_writes_and_loads_once(
 def test_a_notebook_shows_it_escaped_and_without_a_request(recording: Path) -> None:
     video, chat = paths(recording)
     found = contentctr.Predictor().predict(video, comments=chat)
+    assert repr(found).startswith(f"<{len(found.highlights)} highlight")
     html = found._repr_html_()
     root = ElementTree.fromstring(html)  # well formed: every tag is one of ours
     assert {node.tag for node in root.iter()} <= {

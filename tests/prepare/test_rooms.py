@@ -157,8 +157,8 @@ def test_rooms_too_short_and_too_few(tmp_path: Path) -> None:
     assert data.manifest()["counts"]["rooms_too_short"] == 1
     assert data.manifest()["warnings"][-3:] == [
         f"{short}: left out: 14.5 s is less than half a segment",
-        "there is no val room: 1 rooms with 1 different starts are too few",
-        "there is no test room: 1 rooms with 1 different starts are too few",
+        "there is no val room: 1 room with 1 different start cannot be split so",
+        "there is no test room: 1 room with 1 different start cannot be split so",
     ]
     with pytest.raises(InputError, match="room2: no room left: .* 14.5 s is less than half a seg"):
         prepare_rooms(short, tmp_path / "other", show_progress=False)

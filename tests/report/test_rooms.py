@@ -282,6 +282,16 @@ def test_a_curve_becomes_a_png_whatever_its_title(tmp_path):
     )
 
 
+def test_characters_without_a_font_are_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "contentctr.report.canvas.missing_fonts", lambda text: f"none for {text}"[:8]
+    )
+    warnings = []
+    page = write_report(make_evaluation(tmp_path), max_rooms=1, warnings=warnings)
+    assert warnings == ["none for"]
+    assert "; none for." in Page(page.read_text("utf-8")).text
+
+
 def test_svg_is_well_formed_and_breaks_lines_at_holes():
     figure, axes = figures.new_figure(300, 200)
     starts = np.array([0.0, 30.0, 120.0, 150.0, 180.0])

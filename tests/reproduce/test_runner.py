@@ -73,7 +73,7 @@ def test_finished_runs_stay_and_a_failing_one_takes_no_other_with_it(two_rows, d
     page = (tmp_path / "reproduction.html").read_text()
     assert "nonsense" in page
     before = times(tmp_path)
-    with pytest.raises(FailedRunsError, match="1 of 1 runs failed"):
+    with pytest.raises(FailedRunsError, match="1 of 1 run failed"):
         go("table3", data, tmp_path)
     after = times(tmp_path)
     assert {p: after[p] for p in before if "contentctr-" in str(p)} == {

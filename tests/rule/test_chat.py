@@ -95,12 +95,21 @@ def test_words_that_several_people_write_beyond_their_usual():
     assert found.same_T.argmax() in (99, 100, 101)
 
 
+def test_a_word_that_is_always_there_is_not_told():
+    rows = [(5.0 * i, f"u{i % 40}", "the" if i % 2 else "ok") for i in range(200)]
+    rows += [(502.0, f"v{i}", "the goal" if i < 4 else "goal") for i in range(5)]
+    found = read_chat(comments(*rows), 200, 0.0)
+    # Of 8 people around step 100, 6 write "the", and 4 would as usual; 5 write "goal".
+    assert found.words["word"].unique().to_list() == ["goal"]
+
+
 def test_a_long_chat_is_counted_in_pieces(monkeypatch):
     rng = np.random.default_rng(1)
     rows = [
         (float(t), str(rng.integers(0, 30)), " ".join(rng.choice(list("abcdef"), 3)))
         for t in np.sort(rng.uniform(0, 600, 900))
     ]
+    rows += [(20.0 + 25 * burst, f"v{i}", f"w{burst}") for burst in range(22) for i in range(6)]
     whole = read_chat(comments(*rows), 120, 0.0)
     monkeypatch.setattr(chats, "_STEPS_AT_ONCE", 7)
     pieces = read_chat(comments(*rows), 120, 0.0)

@@ -90,7 +90,7 @@ def test_numbers_that_float16_cannot_hold_are_refused() -> None:
 
 def test_what_is_wrong_is_said(store: Path, tmp_path: Path) -> None:
     reader = FeatureStore(store)
-    with pytest.raises(InputError, match=r"2 of 3 rooms are not encoded, such as 'x', 'y'"):
+    with pytest.raises(InputError, match=r"not encoded: 2 of 3 rooms, such as 'x', 'y'"):
         reader.load({"a": 4, "x": 1, "y": 1})
     with pytest.raises(InputError, match=r"room 'a' must have 5 segments, not 4"):
         reader.load({"a": 5})

@@ -97,7 +97,7 @@ def test_a_store_of_another_preparation_is_refused(tmp_path) -> None:  # type: i
     with pytest.raises(InputError, match="split must be one of"):
         UserSamples(data, "tests")
     (data.features_dir / "h.safetensors").unlink()
-    with pytest.raises(InputError, match="1 of 2 videos are not encoded, such as 'h'"):
+    with pytest.raises(InputError, match="not encoded: 1 of 2 videos, such as 'h'"):
         UserSamples(data)
     videos = data.videos().with_columns(duration_s=pl.lit(9.0))
     tables = {"users": data.users(), "selections": data.selections(), "captions": data.captions()}

@@ -24,6 +24,7 @@ from typing import Any
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.progress import progress_bar
@@ -117,7 +118,9 @@ def read_logs(source: Path, *, show_progress: bool = True) -> ExposureLog:
     manifest = _manifest(source)
     table, users, crossed = _leave_out_crossed(source, table)
     if crossed:
-        warnings.append(f"{source}: left out {crossed} of {users} users, seen in several arms")
+        warnings.append(
+            f"{source}: left out {crossed} of {counted(users, 'user')}, seen in several arms"
+        )
     if not table.height or table["arm"].n_unique() < 2:
         raise InputError(f"{source}: must have two arms or more, not {_arms(table)}")
     return ExposureLog(
@@ -188,7 +191,9 @@ def _read_file(path: Path) -> tuple[pl.DataFrame, list[str], bool]:
     warnings = raw.warnings + raw.bad.warnings(raw.total)
     warnings += [f"{path}: {doubt}" for doubt in users.warnings]
     if filled:
-        warnings.append(f"{path}: play_s is empty in {filled} rows without a click: taken as 0")
+        warnings.append(
+            f"{path}: play_s is empty in {counted(filled, 'row')} without a click: taken as 0"
+        )
     marked = "simulated" in names and as_flags(raw.table["simulated"], "simulated").values.any()
     return good, warnings, bool(marked)
 

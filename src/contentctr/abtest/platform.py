@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.score.evaluation import read_evaluation
 from contentctr.store.rooms import SPLITS, PreparedRooms
@@ -158,7 +159,8 @@ def air_rooms(
     per_day = int(slots // days)
     if per_day < MIN_SLOTS:
         raise InputError(
-            f"{len(length_P)} rooms are too few for {days} days with {live_rooms:g} live at once: "
+            f"too few rooms, {len(length_P)}, for {counted(days, 'day')} with {live_rooms:g} live "
+            "at once: "
             f"a day must last {MIN_SLOTS} segments, not {max(per_day, 0)}; simulate more rooms, "
             "or ask for fewer live at once or fewer days"
         )

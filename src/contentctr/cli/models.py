@@ -40,6 +40,7 @@ from contentctr.cli.common import (
     training_exits,
 )
 from contentctr.config import Config, override
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.printing import say
 from contentctr.recipes import RECIPES, recipe
@@ -132,7 +133,7 @@ def _dry_run(name: str, config: Config, data: Path | None) -> None:
     known = len(vocabulary.streamers)
     print_table(
         f"Recipe {name}, features of width {spec.visual_dim} and {spec.text_dim}, "
-        f"{f'{known} streamers; ' if known else ''}flops are for one sample",
+        f"{counted(known, 'streamer') + '; ' if known else ''}flops are for one sample",
         rows,
     )
 
@@ -163,8 +164,9 @@ def evaluate(
         device=device_name(device, ray),
         ray=ray,
     )
-    page = write_report(out)
-    print_warnings(metrics.get("warnings", []))
+    notes = list(metrics.get("warnings", []))
+    page = write_report(out, warnings=notes)
+    print_warnings(notes)
     print_table(*headline(metrics))
     if verdict(metrics):
         say(verdict(metrics), result=True)
@@ -178,7 +180,10 @@ def report(
     """Write the report page again, from the saved files of an evaluation."""
     from contentctr.report import write_report
 
-    say(f"report: {write_report(evaluation, max_rooms=max_rooms)}", result=True)
+    notes: list[str] = []
+    page = write_report(evaluation, max_rooms=max_rooms, warnings=notes)
+    print_warnings(notes)
+    say(f"report: {page}", result=True)
 
 
 def predict(
@@ -212,7 +217,7 @@ def predict(
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
-    """From a recording to its CTR curve and highlights."""
+    """From a recording to its curve, of predicted CTR or by the rule, and highlights."""
     if len(inputs) > 2:
         raise InputError(f"predict takes a run and a recording, not {len(inputs)} paths")
     shared: dict[str, Any] = {

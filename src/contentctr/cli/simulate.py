@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.printing import say
 
@@ -79,7 +80,7 @@ def simulate_logs(
     from contentctr.simulate.watch_logs import WatchConfig, write_watch_logs
 
     write_watch_logs(WatchConfig(num_users=users, num_streamers=streamers, seed=seed), out)
-    say(f"simulated watch logs of {users} users in {out}", result=True)
+    say(f"simulated watch logs of {counted(users, 'user')} in {out}", result=True)
 
 
 def simulate_personal(

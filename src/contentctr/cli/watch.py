@@ -173,7 +173,8 @@ def watch(
                 say(f"its speech was not recognised: {choice.lacks}")
             if listener is not None and listener.skipped:
                 say(
-                    f"speech of {listener.skipped} of {watched.count} segments was skipped: this "
+                    f"speech of {listener.skipped} of {counted(watched.count, 'segment')} was "
+                    "skipped: this "
                     "machine is too slow for it (a smaller --asr, or none)"
                 )
 

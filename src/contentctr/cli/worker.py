@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from contentctr.cli.common import Device, device_name, require_extra
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import read_secret
 from contentctr.printing import say
@@ -112,7 +113,7 @@ def list_rejected(
     found = answered(lambda: list(rejected(client, Keys(prefix))))
     for one in found:
         say(f"{one.id}  {one.room_id or '-'}  {one.index or '-'}  {one.reason}", result=True)
-    say(f"{len(found)} messages put aside")
+    say(f"{counted(len(found), 'message')} put aside")
 
 
 def replay_rejected(
@@ -136,7 +137,7 @@ def replay_rejected(
         back, unknown = answered(lambda: replay(client, Keys(prefix), ids or None))
     except StreamFullError as error:
         raise InputError(f"{error}; replay the rest later") from None
-    say(f"{len(back)} messages put back", result=True)
+    say(f"{counted(len(back), 'message')} put back", result=True)
     if unknown:
         raise InputError(f"no message put aside has the id {', '.join(map(repr, unknown))}")
 

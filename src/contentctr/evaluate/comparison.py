@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.counting import counted
 from contentctr.evaluate.floors import KEYS, Measured, floor_scores
 from contentctr.metrics.average_precision import average_precision
 from contentctr.metrics.ctr import Floats, kendall_tau, mean_over_groups
@@ -130,7 +131,8 @@ def sentence(block: Mapping[str, Any]) -> str:
         )
     if block["flat_rooms"]:
         words += (
-            f". In {block['flat_rooms']} of {block['rooms']} rooms its curve is flat: the odds "
+            f". In {block['flat_rooms']} of {counted(block['rooms'], 'room')} its curve is flat: "
+            "the odds "
             "that it gives differ by less than a tenth, so its highlights there mean nothing"
         )
     return f"{words}."
@@ -143,11 +145,11 @@ def _certainty(block: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         low, high = found["interval"]
         return (
             f"difference {found['difference']:+.3f}, {100 * block['confidence']:g} % interval over "
-            f"{rooms} rooms {low:+.3f} to {high:+.3f}"
+            f"{counted(rooms, 'room')} {low:+.3f} to {high:+.3f}"
         )
     if rooms < LEAST_ROOMS:
-        return f"samples of {rooms} rooms, and an interval needs {LEAST_ROOMS}"
-    return f"undefined in too many draws of {rooms} rooms for an interval"
+        return f"samples of {counted(rooms, 'room')}, and an interval needs {LEAST_ROOMS}"
+    return f"undefined in too many draws of {counted(rooms, 'room')} for an interval"
 
 
 def _flat_rooms(samples: pl.DataFrame) -> int:

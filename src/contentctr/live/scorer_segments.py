@@ -62,7 +62,7 @@ class Scored:
     target_index: int
     """The segment whose target the score predicts: `index` + the model's horizon."""
     score: float | None
-    """Predicted CTR in (0, 1); None where the segment came too late to be scored, or
+    """Predicted target in (0, 1); None where the segment came too late to be scored, or
     so early that the room has no segment yet that its score would predict."""
     status: Status
     """scored: new; repeated: scored before, and this is that score; late: a later segment of the

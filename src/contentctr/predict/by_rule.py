@@ -154,8 +154,11 @@ def _notes(room: Room, curve: RuleCurve) -> list[str]:
         "pictures": room.media,
         "speech": room.speech,
     }
-    missing = [name for name, part in parts.items() if part is None]
+    heard = room.speech is None and "speech" in curve.signals
+    missing = [n for n, part in parts.items() if part is None and not (heard and n == "speech")]
     notes = [f"no {', no '.join(missing)}: the rule has the other parts"] if missing else []
+    if heard:
+        notes.append("no transcript: where there is speech is told from the sound alone")
     if room.sound is not None and "loudness" not in curve.signals:
         notes.append("its sound is silence throughout")
     if curve.chat is not None and curve.chat.left_out:

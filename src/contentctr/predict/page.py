@@ -118,8 +118,8 @@ def _score_name(found: Found) -> tuple[str, bool]:
         return "score of the rule", False
     if found.data == "videos":
         return "chance of a pick", False
-    target = found.checkpoint.spec.target
-    return ("predicted CTR", True) if target == "ctr" else (f"predicted {target}", False)
+    spec = found.checkpoint.spec
+    return f"predicted {spec.target_name}", spec.target == "ctr"
 
 
 def _link(video: Path, out: Path) -> VideoLink:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.predict.by_rule import find_by_rule
 from contentctr.predict.editing import Editing
@@ -32,6 +33,11 @@ class Predicted:
     """What a Predictor found in a recording; nothing is written before `write`."""
 
     found: Found
+
+    def __repr__(self) -> str:
+        number = counted(len(self.highlights), "highlight")
+        label = f", {self.label}" if self.label else ""
+        return f"<{number} of {self.found.recording}{label}>"
 
     @property
     def curve(self) -> pl.DataFrame:

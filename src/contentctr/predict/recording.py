@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.rooms.folder import read_room, room_from_video
+from contentctr.rooms.parts import is_text
 from contentctr.rooms.room import Room
 
 
@@ -51,6 +52,11 @@ def read_recording(
         return read_room(source, names=names)
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
+    if is_text((source.with_suffix("") if source.suffix == ".gz" else source).suffix.lower()):
+        raise InputError(
+            f"{source}: is no video or sound file; give it as --comments or --speech beside one, "
+            "or lay it into a room folder with a room.json"
+        )
     return room_from_video(
         source,
         comments=None if comments is None else Path(comments),

@@ -272,7 +272,7 @@ def _found(
         curve=curve,
         line_S=scores_S,
         highlights=highlights,
-        title="Predicted " + _target_name(checkpoint),
+        title=f"Predicted {checkpoint.spec.target_name}",
         settings=choice.as_settings(),
         facts=facts,
         warnings=warnings,
@@ -289,11 +289,6 @@ def _targets(table: pl.DataFrame, checkpoint: Checkpoint) -> npt.NDArray[np.floa
     if checkpoint.spec.target != "ctr" or table["ctr"].null_count() == table.height:
         return None
     return table["ctr"].fill_null(np.nan).to_numpy()
-
-
-def _target_name(checkpoint: Checkpoint) -> str:
-    target = checkpoint.spec.target
-    return "CTR" if target == "ctr" else f"{target} (rank inside the room)"
 
 
 def _facts(room: Room, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.rooms.labels import Labels
 from contentctr.store.rooms import LABEL, is_label_name
@@ -83,13 +84,15 @@ def _known_rows(
     warnings = []
     if unknown.height:
         warnings.append(
-            f"{labels.path}: left out {unknown.height} of {labels.table.height} rows, of {where}"
+            f"{labels.path}: left out {unknown.height} of {counted(labels.table.height, 'row')}, "
+            f"of {where}"
         )
     ends = pl.col("end_s") > 0 if labels.are_spans else pl.col("end_s") >= 0
     inside = known.filter(ends & (pl.col("start_s") < pl.col("stop")))
     if inside.height < known.height:
         warnings.append(
-            f"{labels.path}: left out {known.height - inside.height} rows outside their room's "
+            f"{labels.path}: left out {counted(known.height - inside.height, 'row')} outside "
+            "their room's "
             "segments"
         )
     without = lasts.join(known, on="room_id", how="anti").height

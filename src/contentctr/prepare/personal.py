@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json
 from contentctr.outputs import output_folder
@@ -167,7 +168,8 @@ def _find_videos(videos: Path, wanted: pl.Series, language: str, csv: Path | str
     downloads = find_downloads(videos, wanted, language=language)
     if not downloads.videos:
         raise InputError(
-            f"{videos}: holds none of the {len(wanted)} videos of {csv}, such as {wanted[0]}.mp4"
+            f"{videos}: holds none of the {counted(len(wanted), 'video')} of {csv}, such as "
+            f"{wanted[0]}.mp4"
         )
     return downloads
 
@@ -362,8 +364,8 @@ def _count_videos(
             other += abs(length - published) > _LENGTH_TOLERANCE_S
     if other:
         collected.warnings.append(
-            f"{other} videos differ by more than {_LENGTH_TOLERANCE_S:g} s from the published "
-            "length: their selections may lie elsewhere"
+            f"{counted(other, 'video')} more than {_LENGTH_TOLERANCE_S:g} s from the published "
+            "length: selections may lie elsewhere there"
         )
     return {
         "videos_wanted": wanted.height,

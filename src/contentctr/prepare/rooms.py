@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.outputs import check_output, output_folder
 from contentctr.parquet import require_unpackable
@@ -401,8 +402,8 @@ def _warn_of_lacks(
     for split, share in shares.items():
         if share > 0 and split not in rooms["split"]:
             collected.warnings.append(
-                f"there is no {split} room: {rooms.height} rooms with "
-                f"{rooms['started_at'].n_unique()} different starts are too few"
+                f"there is no {split} room: {counted(rooms.height, 'room')} with "
+                f"{counted(rooms['started_at'].n_unique(), 'different start')} cannot be split so"
             )
 
 

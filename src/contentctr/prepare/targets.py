@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from contentctr.config import COUNT_COLUMNS, LATE_COMMENTS
+from contentctr.counting import counted
 from contentctr.errors import InputError
 
 COMMENT_TARGETS = (
@@ -166,7 +167,8 @@ def assign_splits(rooms: pl.DataFrame, *, val: float = 0.1, test: float = 0.1) -
     if unknown.height:
         raise InputError(
             f"room {unknown['room_id'][0]!r} has no started_at, which the split by time needs "
-            f"({unknown.height} of {rooms.height} rooms); give it, or set val and test to 0"
+            f"({unknown.height} of {counted(rooms.height, 'room')}); give it, or set val and test "
+            "to 0"
         )
     starts = rooms.group_by("started_at").len().sort("started_at")
     sizes = starts["len"].to_list()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib.colors import to_rgba
@@ -21,7 +21,7 @@ from contentctr.report.figures import (
     new_figure,
     save_png,
 )
-from contentctr.report.fonts import FONT
+from contentctr.report.fonts import FONT, missing_fonts
 
 Lines = Sequence[tuple[str, str]]
 """Of a legend, as blocks.Legend has them."""
@@ -34,6 +34,8 @@ class Canvas:
     folder: Path
     note: str
     """ "simulated", or nothing."""
+    titles: list[str] = field(default_factory=list)
+    """Of the PNGs that were saved."""
 
     def draw(
         self,
@@ -61,11 +63,16 @@ class Canvas:
         figure, axes = new_figure(width, height + 40 * bool(legend))
         paint(axes[0])
         heading(axes[0], title, self.note)
+        self.titles.append(title)
         if legend:
             _name_lines(figure, legend)
         path = self.folder / f"{key}.png"
         save_png(figure, path)
         return path
+
+    def lost(self) -> str:
+        """What to install for characters that are boxes in the titles; "" if there are none."""
+        return missing_fonts(" ".join(self.titles))
 
     def describe(self, alt: str) -> str:
         """A picture's alternative text, with the label of simulated data."""

@@ -61,7 +61,7 @@ def missing_fonts(text: str) -> str:
     hints = [hint for script, hint in _HINTS if any(script in name for name in names)]
     for_what = hints[0] if hints else "them, such as one of the Noto fonts"
     return (
-        f"no installed font has {len(lost)} of the characters of a picture's title, which are "
+        f"no installed font has {len(lost)} of the characters of pictures' titles, which are "
         f"boxes there; install one for {for_what}"
     )
 

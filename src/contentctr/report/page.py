@@ -36,6 +36,8 @@ class Page:
     sections: Sequence[Section]
     footer: Sequence[str] = ()
     """Plain text and names of files by turns, beginning with text."""
+    warning: str = ""
+    """What the pictures lack, such as a font."""
 
 
 def page_html(page: Page) -> str:

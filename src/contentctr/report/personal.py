@@ -79,6 +79,7 @@ def personal_contents(found: Evaluation, pictures: Path, most: int) -> Page:
             Section(key="training", title="Training", blocks=training),
             Section(key="setup", title="Setup", blocks=setup_blocks(metrics, _counts(metrics))),
         ],
+        warning=canvas.lost(),  # of the pictures that the sections above have drawn
     )
 
 
@@ -194,8 +195,8 @@ def _groups(found: Evaluation) -> list[Block]:
 
 def _clips(low: int, high: int | None) -> str:
     if high is None:
-        return f"{low} clips or more"
-    return f"{low} clips" if low == high else f"{low} to {high} clips"
+        return f"{counted(low, 'clip')} or more"
+    return counted(low, "clip") if low == high else f"{low} to {high} clips"
 
 
 # Scores over time

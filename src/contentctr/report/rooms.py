@@ -81,6 +81,7 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
             Section(key="training", title="Training", blocks=training),
             Section(key="setup", title="Setup", blocks=setup_blocks(metrics, metrics["counts"])),
         ],
+        warning=canvas.lost(),  # of the pictures that the sections above have drawn
     )
 
 

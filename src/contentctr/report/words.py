@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from contentctr.batch import target_words
 from contentctr.report.blocks import Bars, Block, Fold, Grid, Notice
 
 # Numbers
@@ -37,8 +38,7 @@ def show_value(value: object) -> str:
 
 def target_name(metrics: Mapping[str, Any]) -> str:
     """What a model of live rooms predicts, for people."""
-    name = str(metrics["target"])
-    return "CTR" if name == "ctr" else name.replace("_", " ")
+    return target_words(str(metrics["target"]))
 
 
 def split_name(metrics: Mapping[str, Any]) -> str:

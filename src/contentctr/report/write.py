@@ -22,7 +22,13 @@ _PAGES: dict[str, Callable[[Evaluation, Path, int], Page]] = {
 """By a task's name, what stands on its page."""
 
 
-def write_report(eval_dir: Path | str, out: Path | str | None = None, max_rooms: int = 12) -> Path:
+def write_report(
+    eval_dir: Path | str,
+    out: Path | str | None = None,
+    max_rooms: int = 12,
+    *,
+    warnings: list[str] | None = None,
+) -> Path:
     """Write the report page of an evaluation, of live rooms or of personalized highlights.
 
     Args:
@@ -33,6 +39,7 @@ def write_report(eval_dir: Path | str, out: Path | str | None = None, max_rooms:
         max_rooms: rooms, or users, whose curve is shown, at least 1: the best, median and worst
             by Kendall's tau inside the room, or by the user's average precision, first, then
             others spread over the ranks.
+        warnings: what the pictures lack is added to it.
 
     Returns:
         The HTML file.
@@ -62,8 +69,10 @@ def write_report(eval_dir: Path | str, out: Path | str | None = None, max_rooms:
             eval_dir.resolve().name,
             ". The same figures as PNG are in ",
             f"{pictures.name}/",
-            ".",
+            f"; {contents.warning}." if contents.warning else ".",
         )
+        if contents.warning and warnings is not None:
+            warnings.append(contents.warning)
         write_text(page, page_html(replace(contents, footer=footer)))
     return page
 

@@ -12,6 +12,7 @@ from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.progress import Progress, progress_bar
 from contentctr.reproduce.study import Job, open_study, require_same_defaults
@@ -73,7 +74,7 @@ def reproduce(
     if failures:
         lines = [f"{folder}: {why}" for folder, why in failures.items()]
         raise FailedRunsError(
-            f"{len(failures)} of {len(missing)} runs failed; {page} is without them\n"
+            f"{len(failures)} of {counted(len(missing), 'run')} failed; {page} is without them\n"
             + "\n".join(lines)
         )
     return page

@@ -145,7 +145,7 @@ def _by_name(path: Path) -> _Candidate | None:
         exact = base == part
         return _Candidate(EXACT if exact else WORDED, 0, path, part)
     if part == "video" and ending not in VIDEO_SUFFIXES:
-        if base == "video" and not _is_text(ending) and ending not in IMAGE_SUFFIXES:
+        if base == "video" and not is_text(ending) and ending not in IMAGE_SUFFIXES:
             return _Candidate(OTHER_FORM, 0, path, part)
         return None  # its chat or speech, or none
     if ending not in SUFFIXES[part]:
@@ -265,7 +265,8 @@ def _words(base: str) -> list[str]:
     return [word for word in re.split(r"[\s._\-]+", base.lower()) if word]
 
 
-def _is_text(ending: str) -> bool:
+def is_text(ending: str) -> bool:
+    """Whether files with such an ending are logs or notes, and no pictures or sound."""
     text = (*comments.SUFFIXES, *speech.SUFFIXES, *tables.SUFFIXES)
     return ending in text or ending in (".nfo", ".description", ".url", ".md")
 

@@ -48,6 +48,8 @@ _STEPS_AT_ONCE = 720
 """An hour of words is counted at once: of a longer chat no more is in memory."""
 TOLD = 6
 """New words of a step that are kept, to be told."""
+_TELLING = 4.0
+"""So surprising a word must be to be told: two of three people write "the" by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Chat:
     same_T: Floats
     """People who write the word that has risen most, beyond those who would as usual."""
     words: pl.DataFrame
-    """step, word, people: the words that have risen most, at most TOLD a step, best first."""
+    """step, word, people: the words that tell most of a step, at most TOLD, best first."""
     left_out: int
     """Comments of bots and commands."""
 
@@ -164,7 +166,7 @@ def _same_words(rows: pl.DataFrame, people_T: Floats) -> tuple[Floats, pl.DataFr
         last = min(first + _STEPS_AT_ONCE, len(people_T))
         near = said.filter(pl.col("step").is_between(first - AROUND, last - 1 + AROUND))
         found = _risen(near, first, last, people_T)
-        told.append(found.group_by("step", maintain_order=True).head(TOLD))
+        told.append(_telling(found))
         best = found.group_by("step").agg(pl.col("beyond").max())
         same_T[best["step"].to_numpy()] = best["beyond"].to_numpy()
     words = pl.concat(told)
@@ -172,7 +174,7 @@ def _same_words(rows: pl.DataFrame, people_T: Floats) -> tuple[Floats, pl.DataFr
 
 
 def _risen(near: pl.DataFrame, first: int, last: int, people_T: Floats) -> pl.DataFrame:
-    """Words with their people of steps first..last - 1, the most risen of a step first."""
+    """Words with their people of steps first..last - 1, those beyond the usual."""
     people = pl.DataFrame(
         {"step": np.arange(first, last, dtype=np.int32), "all": people_T[first:last]}
     )
@@ -180,11 +182,27 @@ def _risen(near: pl.DataFrame, first: int, last: int, people_T: Floats) -> pl.Da
     counts = around.group_by("step", "word").agg(
         pl.len().alias("people"), pl.col("share").first().alias("share")
     )
-    beyond = pl.col("people") - pl.col("all") * pl.col("share")
+    usual = pl.col("all") * pl.col("share")
     return (
         counts.filter(pl.col("people") >= ENOUGH)
         .join(people, on="step")
-        .with_columns(beyond.alias("beyond"))
+        .with_columns((pl.col("people") - usual).alias("beyond"))
         .filter(pl.col("beyond") > 0)
-        .sort("step", "beyond", "word", descending=[False, True, False])
+    )
+
+
+def _telling(risen: pl.DataFrame) -> pl.DataFrame:
+    """The words of each step that chance does not bring, the most surprising first.
+
+    Surprise is the log-likelihood ratio of a Poisson count, people ln(people / usual) - beyond. It
+    is not what is scored: on films that lost a little, as common words rise with the excitement.
+    """
+    usual = pl.col("people") - pl.col("beyond")
+    surprise = pl.col("people") * (pl.col("people") / usual).log() - pl.col("beyond")
+    return (
+        risen.with_columns(surprise.alias("surprise"))
+        .filter(pl.col("surprise") >= _TELLING)
+        .sort("step", "surprise", "word", descending=[False, True, False])
+        .group_by("step", maintain_order=True)
+        .head(TOLD)
     )

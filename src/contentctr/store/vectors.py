@@ -34,6 +34,7 @@ from safetensors.numpy import save_file
 
 from contentctr.batch import DataSpec
 from contentctr.config import from_dict, to_dict
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import ROOM_FILE as ROOM_FILE
 from contentctr.files import JsonError, atomic, parse_json, read_json, write_json
@@ -407,13 +408,15 @@ def require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, 
     if missing:
         names = ", ".join(repr(room_id) for room_id in missing[:3])
         raise InputError(
-            f"{folder}: {len(missing)} of {len(rooms)} rooms are not encoded, such as {names}; "
+            f"{folder}: not encoded: {len(missing)} of {counted(len(rooms), 'room')}, such as "
+            f"{names}; "
             "encode again"
         )
     for room_id, count in rooms.items():
         stored = index[room_id].stop - index[room_id].start
         if stored != count:
             raise InputError(
-                f"{index[room_id].path}: room {room_id!r} must have {count} segments, not "
+                f"{index[room_id].path}: room {room_id!r} must have {counted(count, 'segment')}, "
+                "not "
                 f"{stored}; encode again"
             )

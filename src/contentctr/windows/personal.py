@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from contentctr.batch import Batch, DataSpec, History
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.store.personal import SPLITS, PreparedPersonal, frame_labels, span_frames
 from contentctr.store.vectors import read_entry, read_index, read_manifest
@@ -137,8 +138,9 @@ class UserSamples:
         missing = sorted(set(videos["video_id"]) - self._index.keys())
         if missing:
             raise InputError(
-                f"{data.features_dir}: {len(missing)} of {len(self._num_frames)} videos are not "
-                f"encoded, such as {missing[0]!r}; run `contentctr encode` again"
+                f"{data.features_dir}: not encoded: {len(missing)} of "
+                f"{counted(len(self._num_frames), 'video')}, such as {missing[0]!r}; run "
+                "`contentctr encode` again"
             )
 
     def only(self, split: str) -> UserSamples:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from contentctr.batch import Batch, EncoderInputs, ExtraInput, IdFeatures
 from contentctr.config import DataConfig
+from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.store.inputs import InputStore
 from contentctr.windows.loader import EpochLoader, uniform
@@ -279,8 +280,9 @@ def require_windows(windows: Windows, data: SegmentData, config: DataConfig, whe
     longest = int((ends - starts).max()) if len(starts) else 0
     known = int((~torch.isnan(data.target_S)).sum())
     raise InputError(
-        f"{where}: no window passed the filters: {len(starts)} rooms, the longest of {longest} "
-        f"segments, {known} segments with a target; a window needs data.window_len="
+        f"{where}: no window passed the filters: {counted(len(starts), 'room')}, the longest of "
+        f"{counted(longest, 'segment')}, {counted(known, 'segment')} with a target; a window "
+        f"needs data.window_len="
         f"{config.window_len} segments (or data.short_windows=true), and its last segment a "
         f"target and data.min_viewers={config.min_viewers} viewers"
     )

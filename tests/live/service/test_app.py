@@ -771,6 +771,7 @@ def test_info_and_openapi(service):
     client, _ = service
     info = client.get("/v1/info").json()
     assert info["simulated"] is True and (info["visual_dim"], info["window_len"]) == (6, N)
+    assert (info["target"], info["target_name"]) == ("ctr", "CTR")
     schema = client.get("/openapi.json").json()
     assert schema["components"]["schemas"]["SegmentIn"]["examples"]
     assert {"/v1/segments", "/v1/rank", "/v1/events", "/healthz"} <= set(schema["paths"])

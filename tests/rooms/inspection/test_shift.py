@@ -140,8 +140,8 @@ def test_a_chat_that_only_goes_on_is_not_shifted():
     [
         (np.arange(100.0), None, None, "no video"),
         (np.arange(100.0), 100.0, made_up(100), "too short"),
-        (np.arange(10.0), 600.0, made_up(600), "10 comments are too few"),
-        (np.empty(0), 600.0, made_up(600), "0 comments are too few"),
+        (np.arange(10.0), 600.0, made_up(600), "too few comments, 10"),
+        (np.empty(0), 600.0, made_up(600), "too few comments, 0"),
     ],
 )
 def test_it_says_why_it_cannot_tell(times, duration_s, recording, reason):

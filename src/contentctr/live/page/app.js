@@ -48,7 +48,7 @@ function drawAll() {
   const found = word === "" ? ranked : ranked.filter((room) => matches(room, word));
   list.draw(found, { rooms, chosen });
   const label = rooms.info.simulated ? " (simulated)" : "";
-  setText($("unit"), `predicted CTR${label}`);
+  setText($("unit"), `predicted ${rooms.info.target_name}${label}`);
   $("simulated").hidden = !rooms.info.simulated;
   setText($("facts"), `${count(rooms.size)} ${rooms.size === 1 ? "room" : "rooms"}, best first · contentctr ${rooms.info.version}`);
   $("list").hidden = found.length === 0;

@@ -1,6 +1,6 @@
 // A room's curve as SVG: line, highlight bands, axes, and the point under the pointer.
 
-import { clock, percent } from "./words.js";
+import { clock, showScore } from "./words.js";
 
 const HEIGHT = 260;
 const MARGIN = { left: 46, right: 22, top: 14, bottom: 26 };
@@ -24,6 +24,7 @@ export class Curve {
   #svg;
   #readout;
   #points = [];
+  #info = { segment_seconds: 30, horizon: 0, target: "ctr" };
   #seconds = 30;
   #shift = 0;
   #pointed = null;
@@ -38,8 +39,9 @@ export class Curve {
   }
 
   /** `points` by rising index; with a horizon the score of a segment stands at the next one. */
-  draw(points, { segment_seconds: seconds, horizon }) {
-    [this.#points, this.#seconds, this.#shift] = [points, seconds, horizon];
+  draw(points, info) {
+    [this.#points, this.#info] = [points, info];
+    [this.#seconds, this.#shift] = [info.segment_seconds, info.horizon];
     const width = Math.max(240, this.#svg.clientWidth);
     this.#svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     if (points.length === 0) {
@@ -74,7 +76,7 @@ export class Curve {
     };
   }
 
-  /** Middle of the segment whose CTR a point predicts. */
+  /** Middle of the segment whose target a point predicts. */
   #middle(point) {
     return point.index + this.#shift + 0.5;
   }
@@ -103,7 +105,7 @@ export class Curve {
     for (let k = 0; k * step <= top * (1 + 1e-9); k += 1) {
       const at = y(k * step);
       made.push(node("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at, class: "grid" }));
-      made.push(node("text", { x: MARGIN.left - 8, y: at + 4, class: "left" }, shortPercent(k * step, step)));
+      made.push(node("text", { x: MARGIN.left - 8, y: at + 4, class: "left" }, shortScore(k * step, step, this.#info)));
     }
     const most = Math.max(2, Math.floor(inner.width / 70));
     const span = segments * this.#seconds;
@@ -144,7 +146,7 @@ export class Curve {
     }
     const start = (point.index + this.#shift) * this.#seconds;
     const mark = point.highlight ? ", highlight" : "";
-    this.#readout.textContent = `${clock(start)} - ${clock(start + this.#seconds)}: ${percent(point.score)}${mark}`;
+    this.#readout.textContent = `${clock(start)} - ${clock(start + this.#seconds)}: ${showScore(point.score, this.#info)}${mark}`;
     const at = x(this.#middle(point));
     return [
       node("line", { x1: at, x2: at, y1: MARGIN.top, y2: y(0), class: "pointer" }),
@@ -161,11 +163,12 @@ export class Curve {
       const far = (point) => Math.abs(this.#middle(point) - wanted);
       this.#pointed = this.#points.reduce((a, b) => (far(b) < far(a) ? b : a)).index;
     }
-    this.draw(this.#points, { segment_seconds: this.#seconds, horizon: this.#shift });
+    this.draw(this.#points, this.#info);
   }
 }
 
-function shortPercent(value, step) {
-  const digits = Math.max(0, Math.ceil(-Math.log10(step * 100) - 1e-9)) + (String(step * 100).includes(".5") ? 1 : 0);
-  return `${(value * 100).toFixed(Math.min(digits, 2))}%`;
+function shortScore(value, step, { target }) {
+  const [unit, sign] = target === "ctr" ? [100, "%"] : [1, ""];
+  const digits = String(Number((step * unit).toPrecision(6))).split(".")[1]?.length ?? 0;
+  return `${(value * unit).toFixed(Math.min(digits, 4))}${sign}`;
 }

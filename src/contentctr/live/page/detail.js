@@ -2,7 +2,7 @@
 
 import { Curve } from "./curve.js";
 import { Picture } from "./list.js";
-import { clock, percent, setText, span } from "./words.js";
+import { clock, percent, setText, showScore, span } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -33,10 +33,10 @@ export class Detail {
     }
     setText($("title"), room.title || room.room_id);
     setText($("room-facts"), facts(room));
-    setText($("score"), percent(room.score));
-    setText($("score-name"), `predicted CTR${label}`);
-    setText($("table-name"), `predicted CTR${label}`);
-    setText($("curve-name"), `Predicted CTR over the room${label}`);
+    setText($("score"), showScore(room.score, info));
+    setText($("score-name"), `predicted ${info.target_name}${label}`);
+    setText($("table-name"), `predicted ${info.target_name}${label}`);
+    setText($("curve-name"), `Predicted ${info.target_name} over the room${label}`);
     setText($("rank"), room.ended || room.rank === null ? "-" : `${room.rank} of ${size}`);
     const fade = rooms.fade(room);
     const age = span(rooms.now - room.ended_at);
@@ -65,8 +65,9 @@ export class Detail {
     const marked = this.#points.filter((point) => point.highlight).length;
     setText(
       $("curve-text"),
-      `${this.#points.length} scores; the last is ${percent(last.score)} at ${start(last)}, the highest ` +
-        `${percent(best.score)} at ${start(best)}; ${marked} are highlights.`,
+      `${this.#points.length} ${this.#points.length === 1 ? "score" : "scores"}; the last is ` +
+        `${showScore(last.score, this.#info)} at ${start(last)}, the highest ` +
+        `${showScore(best.score, this.#info)} at ${start(best)}; ${marked} in highlights.`,
     );
   }
 
@@ -79,7 +80,7 @@ export class Detail {
         const start = (point.index + horizon) * seconds;
         for (const text of [
           `${clock(start)} - ${clock(start + seconds)}`,
-          percent(point.score),
+          showScore(point.score, this.#info),
           point.highlight ? "yes" : "",
         ]) {
           row.insertCell().textContent = text;

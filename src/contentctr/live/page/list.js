@@ -1,7 +1,7 @@
 // The ranked list. Focus stays on the list (aria-activedescendant), so rows may move freely.
 
 import { pictureUrl } from "./api.js";
-import { percent, setText, span } from "./words.js";
+import { setText, showScore, span } from "./words.js";
 
 const SHOWN = 200;
 const ROW = 64; // px, as in style.css
@@ -135,12 +135,12 @@ function update(row, room, { rooms, top, place, size, chosen }) {
   setText(row.name, (room.highlight ? "★ " : "") + (room.title || room.room_id));
   setText(row.id, room.title ? room.room_id : "");
   setText(row.who, room.streamer_id);
-  setText(row.score, percent(room.score));
+  setText(row.score, showScore(room.score, rooms.info));
   row.bar.style.width = `${((100 * room.score) / top).toFixed(1)}%`;
   row.bar.style.opacity = String(Math.max(0.15, fade).toFixed(2));
   const age = fade === 1 ? "" : fade === 0 ? "too old" : `${span(rooms.now - room.ended_at)} old`;
   setText(row.age, age);
-  const score = `predicted CTR ${percent(room.score)}`;
+  const score = `predicted ${rooms.info.target_name} ${showScore(room.score, rooms.info)}`;
   const spoken = [room.rank, room.title, room.room_id, room.streamer_id, score, room.highlight ? "highlight" : "", age, move];
   setAttribute(element, "aria-label", spoken.filter(Boolean).join(", "));
   element.classList.toggle("old", fade === 0);

@@ -8,6 +8,8 @@ const percentFormat = new Intl.NumberFormat("en", {
 const countFormat = new Intl.NumberFormat("en");
 
 export const percent = (share) => percentFormat.format(share);
+/** Only a CTR is a share of people, and shown in percent. */
+export const showScore = (score, { target }) => (target === "ctr" ? percent(score) : score.toFixed(3));
 export const count = (number) => countFormat.format(number);
 
 /** Seconds from the room's start as m:ss or h:mm:ss. */

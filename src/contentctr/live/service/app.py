@@ -52,7 +52,8 @@ def create_app(
     app = FastAPI(
         title="contentctr",
         version=__version__,
-        description="Predicted CTR of every segment of live rooms, and a ranking by it.",
+        description="Predicted CTR, or what else the model was trained for, of every segment of "
+        "live rooms, and a ranking by it.",
         lifespan=_lifespan,
         docs_url=None,  # they would load scripts from elsewhere, which the page's policy forbids
         redoc_url=None,

@@ -97,6 +97,8 @@ async def get_info(service: TheService) -> Response:
         {
             "version": __version__,
             "simulated": spec.simulated,
+            "target": spec.target,
+            "target_name": spec.target_name,
             "segment_seconds": spec.segment_seconds,
             "window_len": data.window_len,
             "horizon": data.horizon,

@@ -206,7 +206,7 @@ class ScoreOut(BaseModel):
 
     room_id: str
     index: int
-    target_index: int = Field(description="The segment whose CTR the score predicts.")
+    target_index: int = Field(description="The segment whose target the score predicts.")
     status: Literal["scored", "repeated", "late", "early", "queued"]
     score: float | None = Field(examples=[0.12])
     highlight: bool
@@ -268,6 +268,8 @@ class InfoOut(BaseModel):
 
     version: str
     simulated: bool = Field(description="The model was trained on simulated rooms.")
+    target: str = Field(description="What scores predict; only of `ctr` are they a CTR.")
+    target_name: str = Field(description="The same for people, with its scale.")
     segment_seconds: float
     window_len: int
     horizon: int

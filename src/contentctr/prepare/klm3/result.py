@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.batch import DataSpec
+from contentctr.counting import counted
 from contentctr.files import atomic, file_sha256, write_json
 from contentctr.prepare.klm3.files import NUM_SHARDS, TABLES, VISUAL_DIM
 from contentctr.prepare.klm3.segments import CLICK
@@ -136,7 +137,9 @@ class Result:
             found.append(f"no segment has the target {self.settings.target!r}")
         for split, share in (("val", self.settings.val), ("test", self.settings.test)):
             if share > 0 and split not in rooms["split"]:
-                found.append(f"there is no {split} room: {rooms.height} rooms are too few")
+                found.append(
+                    f"there is no {split} room: {counted(rooms.height, 'room')} cannot be split so"
+                )
         return found
 
 

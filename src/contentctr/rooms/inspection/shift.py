@@ -55,7 +55,7 @@ def find_shift(
         short = f"{duration_s:.0f} s are too short: at least {MIN_LENGTH_S:.0f} s are needed"
         return Shift(verdict="cannot tell", reason=short, facts=facts)
     if len(comments_s) < MIN_COMMENTS:
-        few = f"{len(comments_s)} comments are too few: at least {MIN_COMMENTS} are needed"
+        few = f"too few comments, {len(comments_s)}: at least {MIN_COMMENTS} are needed"
         return Shift(verdict="cannot tell", reason=few, facts=facts)
     by_lag = _by_correlation(comments_s, duration_s, recording)
     by_ends = _by_ends(comments_s, duration_s)
