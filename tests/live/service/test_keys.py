@@ -208,3 +208,31 @@ def test_only_trusted_proxies_are_believed():
                 for k in range(2)
             ]
             assert codes == expected
+
+
+def test_a_file_of_keys_that_becomes_a_folder_a_pipe_or_huge_changes_nothing(tmp_path):
+    path, now = tmp_path / "keys", [0.0]
+    path.write_text("read reader key1\n")
+    keys = ApiKeys(path=path, clock=lambda: now[0])
+
+    def still_there():
+        now[0] += 10
+        return keys.caller(b"key1") is not None and keys.caller(b"key2") is None
+
+    path.unlink()
+    assert still_there()
+    path.mkdir()
+    assert still_there()
+    path.rmdir()
+    os.mkfifo(path)
+    assert still_there()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert still_there()
+    path.unlink()
+    path.write_text("# \n" * 500_000 + "read reader key2\n")
+    assert still_there()
+    path.write_text("")
+    assert still_there()
+    path.write_text("read reader key2\n")
+    assert not still_there() and keys.caller(b"key2") is not None

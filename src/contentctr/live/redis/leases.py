@@ -19,7 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
-from contentctr.live.redis.messages import GROUP, Keys, PartitionsMovedError
+from contentctr.live.redis.messages import (
+    GROUP,
+    Keys,
+    PartitionsMovedError,
+    partition_count,
+)
 from contentctr.live.redis.store import Command
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -240,8 +245,8 @@ class Leases:
         row = row_of(self._beats, self._lease_s, self.owned)
         keys = [self._keys.workers, self._keys.partitions]
         count, flat = self._beat(keys=keys, args=[self._name, row, self._partitions])
-        if int(count) != self._partitions:
-            raise PartitionsMovedError(int(count))
+        if (now := partition_count(count)) != self._partitions:
+            raise PartitionsMovedError(now)
         return self.watch.note(dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def _acquire(self, partition: int, holder: bytes | None) -> bool:
