@@ -13,6 +13,7 @@ from contentctr.live.redis import health
 from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.messages import (
     connect,
+    eviction_warning,
     partition_of,
     read_message,
     segment_fields,
@@ -144,3 +145,14 @@ def test_heads_that_drip_do_not_keep_a_supervisor_from_a_workers_health(monkeypa
             thread.start()
             thread.join(10)
             assert ended.is_set()
+
+
+def test_a_redis_that_throws_keys_away_is_warned_of(client):
+    assert eviction_warning(client) is None
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "allkeys-lru" in eviction_warning(client)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    with connect("redis://127.0.0.1:1") as away:
+        assert eviction_warning(away) is None

@@ -159,7 +159,7 @@ def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(c
     drain(worker)
     assert RedisStore(client, KEYS, PARTITIONS).scores() == {}
     assert 0 < client.ttl(KEYS.state("x")) <= 600
-    worker._forget_all()  # another one goes on
+    worker._begin_again()  # another one goes on
     for index in range(3, 6):
         add(client, "x", index)
     drain(worker)

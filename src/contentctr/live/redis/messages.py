@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import InvalidResponse
+from redis.exceptions import InvalidResponse, RedisError
 from redis.retry import Retry
 
 from contentctr.errors import InputError
@@ -165,6 +165,20 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
             f"--redis must be a Redis URL like redis://HOST:6379/0, not {shown!r}; in a password, "
             "any of @ : / ? # must be written as %40 %3A %2F %3F %23"
         ) from None
+
+
+def eviction_warning(client: Any) -> str | None:
+    """What is wrong with a Redis that throws keys away when its memory is full; None: nothing."""
+    try:
+        policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
+    except RedisError:  # it may not be asked for, or is away: then others say so
+        return None
+    if policy == "noeviction":
+        return None
+    return (
+        f"Redis has maxmemory-policy {policy}: when its memory is full it throws rooms and "
+        "segments away; set noeviction, with which it refuses new segments until there is room"
+    )
 
 
 def without_secret(url: str) -> str:
