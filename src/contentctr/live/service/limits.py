@@ -76,7 +76,7 @@ class Guard:
     Args:
         app: the application behind it.
         keys: who may call guarded paths; None: everybody.
-        buckets: of the guarded paths, by the client's address; None: no limit.
+        buckets: of all paths but probes, by the client's address; None: no limit.
         busy: whether segments are refused now; then none is read.
         settings: sizes, times and hosts.
     """
@@ -153,12 +153,12 @@ class Guard:
 
     def _not_let_in(self, scope: Scope, key: bytes) -> Response | None:
         """The answer to a client that may not do this; else it is noted whose request it is."""
+        wait = self._buckets.take(_address(scope)) if self._buckets else 0.0
+        if wait > 0:  # the page's files too: each is read by one of a few threads
+            return refusal(429, "too many requests", retry_after(wait))
         if not (scope["path"].startswith("/v1/") or scope["path"] == "/rank"):
             _note(scope, ANYONE)
             return None
-        wait = self._buckets.take(_address(scope)) if self._buckets else 0.0
-        if wait > 0:
-            return refusal(429, "too many requests", retry_after(wait))
         caller = self._keys.caller(key)
         if caller is None:
             reason = "header X-API-Key must hold a key of the service"
