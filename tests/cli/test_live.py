@@ -48,5 +48,5 @@ def test_no_error_tells_the_password_of_redis(tmp_path):
             connect(url)
         assert "S3C" not in str(error.value)
     told = refused("serve", "model", "--redis", "redis://h", "--redis-file", path)
-    assert "give one of them" in told
-    assert "no Redis: give --redis" in refused("worker", "model")
+    assert "must not be given beside --redis" in told
+    assert "Redis: needs --redis" in refused("worker", "model")

@@ -55,8 +55,8 @@ class ImportedStreamers(nn.Module):
         if vectors_UE.shape != shape:
             raise ValueError(f"streamers' vectors must be {shape}, not {vectors_UE.shape}")
         scale = float(np.sqrt(np.mean(np.square(vectors_UE, dtype=np.float64)))) or 1.0
-        table_UE = torch.from_numpy(vectors_UE / np.float32(scale))
-        self.register_buffer("table_UE", torch.cat((torch.zeros(1, streamer_dim), table_UE)))
+        table_UE = np.concatenate((np.zeros((1, streamer_dim), np.float32), vectors_UE / scale))
+        self.register_buffer("table_UE", torch.from_numpy(table_UE.astype(np.float32)))
         self.unknown_E = nn.Parameter(torch.randn(streamer_dim) * 0.02)
         self.project = nn.Linear(streamer_dim, d_model)
 
