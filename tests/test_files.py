@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -74,3 +75,9 @@ def test_a_json_file_is_bounded(tmp_path, monkeypatch):
     path.write_text(json.dumps({"a": "x" * (1 << 20)}))
     with pytest.raises(InputError, match="at most 1 MB"):
         read_json(path)
+
+
+def test_json_is_not_read_from_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "room.json")
+    with pytest.raises(InputError, match="must be a file"):
+        read_json(tmp_path / "room.json")

@@ -76,6 +76,38 @@ def loop_lag(stage: Stage) -> Outcome:
     return worst < 100, f"ms that /healthz waits, median and p99: {found}"
 
 
+@attack("segments and rankings of 290,000 wrong fields, without end", 180)
+def many_fields(stage: Stage) -> Outcome:
+    """How long others wait for /healthz meanwhile."""
+    url = stage.serve("--rate", 0)
+    body = json.dumps({f"k{k:06d}": 1 for k in range(290_000)})
+    headers = {"content-type": "application/json"}
+    found = {}
+    for path in ("/v1/segments", "/v1/rank"):
+
+        def ask(client: httpx.Client, path: str = path) -> object:
+            return client.post(path, content=body, headers=headers)
+
+        waits = waits_while(url, ask, seconds=5)
+        found[path] = f"{np.median(waits) * 1000:.0f}, {max(waits) * 1000:.0f}"
+    worst = max(float(text.split(", ")[1]) for text in found.values())
+    return worst < 700, f"ms that /healthz waits, median and longest: {found}"
+
+
+@attack("64 event streams that announce a body of 4 MB each", 180)
+def announced_bodies(stage: Stage) -> Outcome:
+    """An honest segment beside them."""
+    url = stage.serve()
+    with contextlib.ExitStack() as stack:
+        for _ in range(64):
+            one = socket.create_connection((url.host, url.port), timeout=10)
+            stack.enter_context(one)
+            one.sendall(b"GET /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 4194304\r\n\r\n")
+            one.recv(100)
+        code = httpx.post(url.join("/v1/segments"), json=post_of("a"), timeout=20).status_code
+    return code == 200, f"the segment: {code}"
+
+
 def waits_while(
     url: httpx.URL, ask: Callable[[httpx.Client], object], seconds: float
 ) -> list[float]:

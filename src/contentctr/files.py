@@ -167,6 +167,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing, too large, not UTF-8, not JSON, or not an object; with the
             line.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: must be a file; a pipe would be waited for without end")
     try:
         with path.open("rb") as file:
             data = file.read(_JSON_BYTES + 1)

@@ -148,7 +148,7 @@ def _redis_backend(
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys
+    from contentctr.live.redis.messages import Keys, eviction_warning
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
@@ -156,6 +156,8 @@ def _redis_backend(
             f"{engine.spec.comment_lag}), which services do not share; post features"
         )
     client = redis_client(url)
+    if (warning := eviction_warning(client)) is not None:
+        print_warnings([warning])
     return answered(
         lambda: RedisBackend(
             client,

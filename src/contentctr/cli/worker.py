@@ -70,7 +70,7 @@ def worker(
     require_extra()
     from contentctr.live.engine import Engine
     from contentctr.live.redis.health import health_server
-    from contentctr.live.redis.messages import Keys
+    from contentctr.live.redis.messages import Keys, eviction_warning
     from contentctr.live.redis.worker import Worker
     from contentctr.progress import stop_signals
 
@@ -94,6 +94,8 @@ def worker(
         found = _when_it_can(make, lambda: caught)
         if found is None:
             return
+        if (warning := eviction_warning(client)) is not None:
+            say(f"warning: {warning}")
         with ExitStack() as stack:
             if health_port is not None:
                 server = health_server(found.health, health_host, health_port)

@@ -152,7 +152,9 @@ class RunFolder:
         if log.exists():
             rows = [row for row in read_log(log) if _is_past(row, position)]
             write_text(log, "".join(json.dumps(row) + "\n" for row in rows))
-        self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=position.step + 1)
+        place = self.path / "tensorboard"
+        with naming(place):
+            self.writer = SummaryWriter(str(place), purge_step=position.step + 1)
 
     def close(self) -> None:
         """Flush and close the logs."""

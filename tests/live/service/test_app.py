@@ -471,6 +471,7 @@ def test_rates_are_limited():
         assert codes == [200, 200, 200, 429, 429]
         answer = client.get("/v1/rooms")
         assert answer.headers["retry-after"] == "1" and answer.json()["detail"]
+        assert client.get("/app.js").status_code == 429
         assert client.get("/healthz").status_code == 200
 
 

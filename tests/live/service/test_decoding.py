@@ -188,3 +188,16 @@ def test_a_jpeg_that_is_posted_is_read():
         assert client.post("/v1/segments", json=text).status_code == 200
     expected = Image.open(io.BytesIO(make_picture("JPEG", (40, 30)))).convert("RGB")
     assert len(seen) == 1 and seen[0].tobytes() == expected.tobytes()
+
+
+def test_a_jpeg_of_many_scans_is_refused():
+    """Each scan of some bytes goes over all of the picture: a minute of work in a megabyte."""
+    data = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(data, "JPEG", progressive=True)
+    whole = data.getvalue()
+    assert decode._size(whole, "frames[0]") == (64, 64)
+    start = whole.index(b"\xff\xda")
+    scan = whole[start : whole.index(b"\xff", start + 2)]
+    bomb = whole[:start] + scan * 1000 + whole[start:]
+    with pytest.raises(InputError, match="at most 64 scans"):
+        decode._size(bomb, "frames[0]")

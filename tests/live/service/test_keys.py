@@ -7,7 +7,9 @@ import time
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.live.service.keys import ApiKeys, read_keys
+from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.keys import ApiKeys, Caller, read_keys
+from contentctr.live.service.owners import NotOwnerError
 from contentctr.live.service.settings import ServiceSettings
 from live_service import make_engine, make_post, running
 from redis_server import RedisServer
@@ -208,3 +210,53 @@ def test_only_trusted_proxies_are_believed():
                 for k in range(2)
             ]
             assert codes == expected
+
+
+def test_a_file_of_keys_that_becomes_a_folder_a_pipe_or_huge_changes_nothing(tmp_path):
+    path, now = tmp_path / "keys", [0.0]
+    path.write_text("read reader key1\n")
+    keys = ApiKeys(path=path, clock=lambda: now[0])
+
+    def still_there():
+        now[0] += 10
+        return keys.caller(b"key1") is not None and keys.caller(b"key2") is None
+
+    path.unlink()
+    assert still_there()
+    path.mkdir()
+    assert still_there()
+    path.rmdir()
+    os.mkfifo(path)
+    assert still_there()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert still_there()
+    path.unlink()
+    path.write_text("# \n" * 500_000 + "read reader key2\n")
+    assert still_there()
+    path.write_text("")
+    assert still_there()
+    path.write_text("read reader key2\n")
+    assert not still_there() and keys.caller(b"key2") is not None
+
+
+def test_a_room_without_a_score_is_its_keys_too(file):
+    engine = make_engine(sizes={"horizon": -2})
+    with running(engine, settings=ServiceSettings(keys_file=file)) as (client, _):
+        assert post(client, "w-key-1", "a").json()["status"] == "early"
+        assert post(client, "w-key-2", "a", 1).status_code == 403
+        assert [post(client, "w-key-1", f"a{k}").status_code for k in range(2)] == [200, 429]
+
+
+def test_a_refused_segment_does_not_take_a_room_that_is_on_its_way(file):
+    caller = Caller(name="a", role="write")
+    backend = LocalBackend(make_engine())
+    for _ in range(2):  # two segments of a new room are on their way
+        backend._owners.claim("r", caller)
+        backend._coming["r"] += 1
+    backend._arrived("r", caller)  # one was refused
+    with pytest.raises(NotOwnerError):
+        backend._owners.require("r", Caller(name="b", role="write"))
+    backend._arrived("r", caller)
+    backend._owners.require("r", Caller(name="b", role="write"))
+    assert not backend._coming

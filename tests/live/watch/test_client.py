@@ -105,7 +105,7 @@ def test_waits_grow_to_a_limit(monkeypatch):
 
 def test_answers_of_something_else_are_refused():
     with answering((200, b"<html>"), (302, b"", {"Location": "/x"}), (404, b"{}")) as (client, _):
-        with pytest.raises(InputError, match="/v1/info: must answer in JSON"):
+        with pytest.raises(InputError, match="/v1/info: must answer a JSON object"):
             client.get("/v1/info")
         with pytest.raises(InputError, match="/v1/info: answered 302"):
             client.get("/v1/info")
@@ -142,3 +142,12 @@ def test_a_proxy_of_the_environment_is_not_for_this_machine(monkeypatch):
 def test_a_feature_is_posted_as_float16():
     values = np.array([0.5, -1.25, 3.0], np.float32)
     assert base64_of(values) == half(values) and base64_of(None) is None
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b"[" * 100_000, b"9" * 5000, b"\xff"])
+def test_answers_that_are_no_object_are_refused(body):
+    with answering((200, body), (400, body)) as (client, _):
+        with pytest.raises(InputError, match="must answer a JSON object"):
+            client.get("/v1/info")
+        with pytest.raises(InputError, match="answered 400"):
+            client.get("/v1/info")

@@ -260,3 +260,9 @@ def test_a_transcript_that_grows(tmp_path, name, form):
     assert list(found) == read_speech(path).table.rows() and len(found) == 15
     log.finish()
     assert lines[-1].endswith("; rows: 15 used")
+
+
+def test_a_pipe_is_no_log(tmp_path):
+    os.mkfifo(tmp_path / "chat.txt")
+    with pytest.raises(InputError, match="must be a file"):
+        GrowingLog(tmp_path / "chat.txt", "comments")

@@ -86,7 +86,7 @@ def _read_row(name: str, row: bytes) -> tuple[LiveWorker, float] | None:
         values = parse_json(row)
         lease_s = float(values["lease_s"])
         partitions = tuple(int(partition) for partition in values["partitions"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     if not 0 < lease_s <= _LONGEST_LEASE_S:
         return None

@@ -19,7 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
-from contentctr.live.redis.messages import GROUP, Keys, PartitionsMovedError
+from contentctr.live.redis.messages import (
+    GROUP,
+    Keys,
+    PartitionsMovedError,
+    partition_count,
+)
 from contentctr.live.redis.store import Command
 
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
@@ -89,17 +94,21 @@ return 1
 _BURY = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
 """
-_CLOCK = """
-local time = redis.call('TIME')
-local wall = time[1] + time[2] / 1e6
-local last = redis.call('HMGET', KEYS[1], 'wall', 'now')
-local now = tonumber(last[2]) or wall
-local step = wall - (tonumber(last[1]) or wall)
-now = now + math.max(0, math.min(step, tonumber(ARGV[1])))
-redis.call('HDEL', KEYS[1], 'wall')
-redis.call('HSET', KEYS[1], 'wall', string.format('%.6f', wall), 'now', string.format('%.6f', now))
-return string.format('%.6f', now)
+STEADY_CLOCK = """
+local function steady(key, longest)
+  local time = redis.call('TIME')
+  local wall = time[1] + time[2] / 1e6
+  local last = redis.call('HMGET', key, 'wall', 'now')
+  local now = tonumber(last[2]) or wall
+  local step = wall - (tonumber(last[1]) or wall)
+  now = now + math.max(0, math.min(step, tonumber(longest)))
+  redis.call('HDEL', key, 'wall')
+  redis.call('HSET', key, 'wall', string.format('%.6f', wall), 'now', string.format('%.6f', now))
+  return now
+end
 """
+"""See Leases.now."""
+_CLOCK = f"{STEADY_CLOCK} return string.format('%.6f', steady(KEYS[1], ARGV[1]))"
 
 
 class LostLeaseError(Exception):
@@ -240,8 +249,8 @@ class Leases:
         row = row_of(self._beats, self._lease_s, self.owned)
         keys = [self._keys.workers, self._keys.partitions]
         count, flat = self._beat(keys=keys, args=[self._name, row, self._partitions])
-        if int(count) != self._partitions:
-            raise PartitionsMovedError(int(count))
+        if (now := partition_count(count)) != self._partitions:
+            raise PartitionsMovedError(now)
         return self.watch.note(dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def _acquire(self, partition: int, holder: bytes | None) -> bool:

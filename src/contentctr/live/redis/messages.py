@@ -14,6 +14,8 @@ The keys, each after the prefix:
 - `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
 - `room:ID`, `curve:ID`, `state:ID`, `thumbnail:ID`: a room; `ranking`, `ended`, `seen` (sorted
   sets): its score, the end of its last segment (Unix seconds), when it last had one (`clock`).
+- `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when
+  (`clock`); where services ask for keys.
 - `events` (stream): what the services tell; `rejected` (stream): messages that were put aside.
 """
 
@@ -30,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse, RedisError
 from redis.retry import Retry
 
 from contentctr.errors import InputError
@@ -44,13 +47,20 @@ PARTITIONS = 16
 MAX_MESSAGES = 10_000
 MAX_BYTES = 64 * 2**20
 """Of a partition's messages that wait: with 16 partitions they take a gigabyte at most."""
-NAMES = ("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected")
+_MAX_MOMENT = 1e11
+"""Unix seconds: what is no number, or far away, would end whoever writes or ranks by it."""
+MAX_PARTITIONS = 4096
+"""A worker looks at each: a number that is damaged must not make it look at millions."""
+NAMES = (
+    *("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected"),
+    *("owners", "owned_until"),
+)
 """Keys of which there is one."""
 Fields = dict[str, bytes | str | int | float]
 
 _ADD = """
 local found = redis.call('GET', KEYS[3])
-if found and found ~= ARGV[1] then return {'moved', tonumber(found)} end
+if found and found ~= ARGV[1] then return {'moved', found} end
 local count, held, size = redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), 0
 if count >= tonumber(ARGV[2]) then return {'count', count} end
 for i = 4, #ARGV do size = size + #ARGV[i] end
@@ -157,6 +167,20 @@ def connect(url: str, *, timeout_s: float = 10.0) -> Any:
         ) from None
 
 
+def eviction_warning(client: Any) -> str | None:
+    """What is wrong with a Redis that throws keys away when its memory is full; None: nothing."""
+    try:
+        policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
+    except RedisError:  # it may not be asked for, or is away: then others say so
+        return None
+    if policy == "noeviction":
+        return None
+    return (
+        f"Redis has maxmemory-policy {policy}: when its memory is full it throws rooms and "
+        "segments away; set noeviction, with which it refuses new segments until there is room"
+    )
+
+
 def without_secret(url: str) -> str:
     """A URL that may be shown: without its user, its password, and what stands behind `?`."""
     scheme, there, rest = url.partition("://")
@@ -170,18 +194,30 @@ def settle_partitions(client: Any, keys: Keys, wanted: int | None = None) -> int
     Raises:
         InputError: another number is wanted than there is.
     """
-    if wanted is not None and wanted < 1:
-        raise InputError(f"partitions must be at least 1, not {wanted}")
+    if wanted is not None and not 1 <= wanted <= MAX_PARTITIONS:
+        raise InputError(f"partitions must be 1 to {MAX_PARTITIONS}, not {wanted}")
     # Looked at first: a full Redis refuses the SET, also where it would change nothing.
     if client.get(keys.partitions) is None:
         client.set(keys.partitions, wanted or PARTITIONS, nx=True)
-    found = int(client.get(keys.partitions))
+    found = partition_count(client.get(keys.partitions))
     if wanted not in (None, found):
         raise InputError(
             f"partitions must be {found}, as {keys.partitions!r} in Redis says, not {wanted}: "
             "rooms would change their streams"
         )
     return found
+
+
+def partition_count(value: bytes | None) -> int:
+    """The number of partitions that Redis holds.
+
+    Raises:
+        InvalidResponse: it is none; an error of Redis, which is waited for until somebody mends it.
+    """
+    text = value or b""
+    if not (text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_PARTITIONS):
+        raise InvalidResponse(f"partitions must be 1 to {MAX_PARTITIONS}, not {text[:50]!r}")
+    return int(text)
 
 
 def partition_of(room_id: str, partitions: int) -> int:
@@ -256,7 +292,7 @@ def add_fields(
         args=[partitions, max_count, max_bytes, *chain.from_iterable(fields.items())],
     )
     if found == b"moved":
-        raise PartitionsMovedError(value)
+        raise PartitionsMovedError(partition_count(value))
     if found in (b"count", b"bytes"):
         what = "segments" if found == b"count" else "bytes"
         raise StreamFullError(f"{value} {what} of the room's partition wait already")
@@ -343,11 +379,16 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:
     try:
         values = parse_json(_text(fields, "shown"))
+        ended_at = float(values["ended_at"])
+        if not 0 <= ended_at <= _MAX_MOMENT:
+            raise ValueError
         return Shown(
-            ended_at=float(values["ended_at"]),
+            ended_at=ended_at,
             title=str(values.get("title", "")),
             comments=tuple(str(comment) for comment in values.get("comments", ())),
             thumbnail=fields.get(b"thumbnail"),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError("message: field 'shown' must be JSON with ended_at") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise InputError(
+            f"message: field 'shown' must be JSON with ended_at, 0 to {_MAX_MOMENT:.0e}"
+        ) from None

@@ -1,29 +1,52 @@
-"""Owners of rooms that several services share: in Redis, each until its room is forgotten."""
+"""Owners of rooms that several services share: in Redis, each until its room is forgotten.
+
+Until when is told by the workers' clock, which takes no part in a jump of Redis' own: keys that
+expire would make every room nobody's, free to be taken, when Redis' clock is set.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from contentctr.live.redis.leases import STEADY_CLOCK
 from contentctr.live.redis.messages import Keys
 from contentctr.live.service.keys import Caller
 from contentctr.live.service.owners import not_owner, too_many_rooms
 
-_CLAIM = """
-local now = tonumber(redis.call('TIME')[1])
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then
-  if ARGV[5] == '1' then return 0 end
-  return 1
+_STEP_S = 10.0
+"""By which the clock goes on at most, from one look of anybody's to the next."""
+# KEYS: clock, owners, owned_until; ARGV: step, prefix of owned:KEY, room.
+_BEGIN = """
+local function forget(room)
+  local owner = redis.call('HGET', KEYS[2], room)
+  redis.call('HDEL', KEYS[2], room)
+  redis.call('ZREM', KEYS[3], room)
+  if owner then redis.call('ZREM', ARGV[2] .. owner, room) end
+  return owner
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-if not owner and ARGV[4] ~= '' and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
-  return 2
+"""
+_CLAIM = f"""
+{STEADY_CLOCK} {_BEGIN}
+local now, name, kept, quota, admin = steady(KEYS[1], ARGV[1]), unpack(ARGV, 4)
+for _, room in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)) do
+  forget(room)
 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
-redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+local till = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[3]) or 0)
+local owner = till > now and redis.call('HGET', KEYS[2], ARGV[3])
+if owner and owner ~= name then return admin == '1' and 0 or 1 end
+if not owner then
+  if quota ~= '' and redis.call('ZCOUNT', ARGV[2] .. name, now, '+inf') >= tonumber(quota) then
+    return 2
+  end
+  forget(ARGV[3])
+end
+till = now + kept
+redis.call('HSET', KEYS[2], ARGV[3], name)
+redis.call('ZADD', KEYS[3], till, ARGV[3])
+redis.call('ZADD', ARGV[2] .. name, till, ARGV[3])
 return 0
 """
+_RELEASE = f"{_BEGIN} forget(ARGV[3])"
 
 
 class RedisOwners:
@@ -36,17 +59,16 @@ class RedisOwners:
     """
 
     def __init__(self, client: Any, keys: Keys, kept_s: float) -> None:
-        self._client, self._prefix, self._kept_s = client, keys.prefix, max(1, int(kept_s))
-        self._claim = client.register_script(_CLAIM)
+        self._client, self._kept_s = client, kept_s
+        self._names = [keys.clock, keys.owners, keys.owned_until]
+        self._owned = f"{keys.prefix}:owned:"
+        self._claim, self._release = map(client.register_script, (_CLAIM, _RELEASE))
 
     def claim(self, room_id: str, caller: Caller) -> None:
         """See Owners."""
         quota = "" if caller.rooms is None else caller.rooms
-        admin = int(caller.may("admin"))
-        found = self._claim(
-            keys=[self._owner(room_id), self._rooms(caller.name)],
-            args=[caller.name, room_id, self._kept_s, quota, admin],
-        )
+        about = [caller.name, self._kept_s, quota, int(caller.may("admin"))]
+        found = self._claim(keys=self._names, args=[_STEP_S, self._owned, room_id, *about])
         if found == 1:
             raise not_owner(room_id)
         if found == 2:
@@ -54,18 +76,10 @@ class RedisOwners:
 
     def require(self, room_id: str, caller: Caller) -> None:
         """See Owners."""
-        owner = self._client.get(self._owner(room_id))
+        owner = self._client.hget(self._names[1], room_id)
         if owner not in (None, caller.name.encode()) and not caller.may("admin"):
             raise not_owner(room_id)
 
     def release(self, room_id: str) -> None:
         """See Owners."""
-        owner = self._client.getdel(self._owner(room_id))
-        if owner is not None:
-            self._client.zrem(self._rooms(owner.decode()), room_id)
-
-    def _owner(self, room_id: str) -> str:
-        return f"{self._prefix}:owner:{room_id}"
-
-    def _rooms(self, name: str) -> str:
-        return f"{self._prefix}:owned:{name}"
+        self._release(keys=self._names, args=[_STEP_S, self._owned, room_id])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
+from redis.exceptions import RedisError
+
+from contentctr.files import parse_json
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore
 from contentctr.live.redis.messages import (
@@ -108,7 +112,11 @@ class RedisStore:
         pipe = self._client.pipeline(transaction=False)
         for room_id in room_ids:
             self._room(keys=[self._keys.room(room_id), self._keys.curve(room_id)], client=pipe)
-        return [None if about is None else _room(about, curve) for about, curve in pipe.execute()]
+        found = pipe.execute(raise_on_error=False)
+        for error in found:
+            if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
+                raise error
+        return [None if isinstance(one, RedisError) else _room(*one) for one in found]
 
     def queue(self) -> QueueFacts:
         """What waits."""
@@ -222,14 +230,23 @@ def append_command(
     return ("XADD", stream, "MAXLEN", "~", count, "*", *flat)
 
 
-def _room(about: bytes, curve: Sequence[bytes]) -> LiveRoom:
-    values = json.loads(about)
-    pairs = [point.split() for point in curve]
-    return LiveRoom(
-        **{
-            **values,
-            "shares": shares_from(values["shares"]),
-            "comments": tuple(values["comments"]),
-            "curve": tuple((int(index), float(score)) for index, score in pairs),
-        }
-    )
+def _room(about: bytes | None, curve: Sequence[bytes]) -> LiveRoom | None:
+    """The room; None where it is not there, or is damaged: it begins anew with its next score."""
+    if about is None:
+        return None
+    try:
+        values = parse_json(about)
+        pairs = [point.split() for point in curve]
+        room = LiveRoom(
+            **{
+                **values,
+                "shares": shares_from(values["shares"]),
+                "comments": tuple(map(str, values["comments"])),
+                "curve": tuple((int(index), float(score)) for index, score in pairs),
+            }
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None
+    numbers = (room.score, room.ended_at, *(score for _, score in room.curve))
+    plain = all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+    return room if plain and room.curve and isinstance(room.room_id, str) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -118,6 +119,8 @@ class LocalBackend:
         self._forget_after_s, self._clock = forget_after_s, clock
         self._ranking = RankSettings(segment_seconds=engine.spec.segment_seconds)
         self._standing: Standing | None = None
+        self._coming: Counter[str] = Counter()
+        """Segments of each room that are on their way."""
         self._unscored: dict[str, float] = {}
         """Rooms whose first segments are taken and have no score yet, and since when: no room of
         the store is one of them, and they end too."""
@@ -183,11 +186,11 @@ class LocalBackend:
                 f"first segment, not {segment.streamer_id!r}"
             )
         self._owners.claim(segment.room_id, caller)
+        self._coming[segment.room_id] += 1
         try:
             taken = await self._batcher.submit(_Item(segment, shown))
         finally:
-            if self.store.room(segment.room_id) is None:  # a room that did not come about
-                self._owners.release(segment.room_id)
+            self._arrived(segment.room_id, caller)
         return Answer(
             status=taken.scored.status,
             target_index=taken.scored.target_index,
@@ -195,6 +198,17 @@ class LocalBackend:
             shares=taken.shares,
             room=self.store.room(segment.room_id),
         )
+
+    def _arrived(self, room_id: str, caller: Caller) -> None:
+        """A room that has come about stays its owner's; one that did not is nobody's again."""
+        self._coming[room_id] -= 1
+        coming = self._coming[room_id] > 0
+        if not coming:
+            del self._coming[room_id]
+        if self.store.room(room_id) is not None or room_id in self._unscored:
+            self._owners.keep(room_id, caller)  # it may have ended, and begun again, meanwhile
+        elif not coming:
+            self._owners.release(room_id)
 
     async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
         """See Backend."""

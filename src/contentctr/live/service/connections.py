@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Literal, Protocol
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from contentctr.live.service.addresses import client_of
 from contentctr.live.service.refusals import refusal, retry_after
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -34,13 +36,15 @@ class ConnectionLimits:
     total: int = 2000
     """Connections at once."""
     per_address: int | None = None
-    """Of one address; None: half of all."""
+    """Of one address, or one IPv6 network of 64 bits; None: half of all."""
     reserve: int = 32
     """Beyond these, for probes alone: a supervisor must see that a full service lives."""
     request_s: float = 15.0
     """Seconds in which a request's head must have come, from when one could begin."""
     unread_s: float = 30.0
-    """Seconds in which a client must take something of an answer that is waiting for it."""
+    """Seconds in which a client must take something of an answer that is waiting for it: what it
+    would have taken at `slowest` bytes a second."""
+    slowest: int = 4096
 
 
 def descriptor_limit(wanted: int) -> int:
@@ -110,7 +114,7 @@ class Connections:
     ) -> None:
         self.limits, self._shared, self.closed = limits, shared, closed
         self._open, self._reserved = _Places(limits.total), _Places(limits.reserve)
-        self._of_address: Counter[str] = Counter()
+        self._of_client: Counter[str] = Counter()
         self._per_address = limits.per_address or max(1, limits.total // 2)
 
     def __len__(self) -> int:
@@ -119,7 +123,7 @@ class Connections:
     def enter(self, one: Connection) -> Literal["open", "reserved", "refused"]:
         """Where a new connection stands."""
         if self._may_have_more(one.address) and self._open.enter(one):
-            self._of_address[one.address] += 1
+            self._of_client[client_of(one.address)] += 1
             return "open"
         return "reserved" if self._reserved.enter(one) else "refused"
 
@@ -137,16 +141,18 @@ class Connections:
     def leave(self, one: Connection) -> None:
         """It is gone."""
         if one in self._open.held:
-            self._of_address[one.address] -= 1
-            if not self._of_address[one.address]:
-                del self._of_address[one.address]
+            client = client_of(one.address)
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
         self._open.leave(one)
         self._reserved.leave(one)
 
     def _may_have_more(self, address: str) -> bool:
-        if self._shared(address) or self._of_address[address] < self._per_address:
+        client = client_of(address)
+        if self._shared(address) or self._of_client[client] < self._per_address:
             return True
-        own = (one for one in self._open.waiting if one.address == address)
+        own = (one for one in self._open.waiting if client_of(one.address) == client)
         oldest = next(own, None)
         if oldest is None:
             return False
@@ -174,6 +180,7 @@ class BoundedProtocol(H11Protocol):
         """See asyncio."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
+        _give_up_on_lost(transport, self._limits.unread_s)
         place = self._places.enter(self)
         if place == "refused":
             self.drop("refused")
@@ -205,7 +212,7 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """See asyncio: the client does not take what it asked for."""
         super().pause_writing()
-        self._unread = self.loop.call_later(self._limits.unread_s, self.drop, "unread")
+        self._watch_reader(None)
 
     def resume_writing(self) -> None:
         """See asyncio."""
@@ -213,6 +220,20 @@ class BoundedProtocol(H11Protocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _watch_reader(self, left: int | None) -> None:
+        """Look again later whether of what was `left` for the client it has taken something."""
+        now_left = self._left
+        if left is not None and left - now_left < self._limits.slowest * self._limits.unread_s:
+            self.drop("unread")
+            return
+        self._unread = self.loop.call_later(self._limits.unread_s, self._watch_reader, now_left)
+
+    @property
+    def _left(self) -> int:
+        """Bytes of answers that the client has not taken."""
+        size: int = self.transport.get_write_buffer_size()
+        return size
 
     def drop(self, reason: Reason) -> None:
         """See Connection."""
@@ -229,14 +250,30 @@ class BoundedProtocol(H11Protocol):
         """For the next request: its whole head must be there in time, however it drips."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(self._limits.request_s, self.drop, "idle")
+        self._timer = self.loop.call_later(self._limits.request_s, self._drop_idle)
         self._places.wait(self)
+
+    def _drop_idle(self) -> None:
+        if self._unread is not None:  # it still takes the last answer, in a time of its own
+            self._timer = self.loop.call_later(self._limits.request_s, self._drop_idle)
+        else:
+            self.drop("idle")
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._unread):
             if timer is not None:
                 timer.cancel()
         self._timer = self._unread = None
+
+
+def _give_up_on_lost(transport: asyncio.Transport, seconds: float) -> None:
+    """Have the kernel end a connection whose client is gone without a word.
+
+    It would send what such a client was told again for a quarter of an hour.
+    """
+    one = transport.get_extra_info("socket")
+    if hasattr(socket, "TCP_USER_TIMEOUT") and one.family in (socket.AF_INET, socket.AF_INET6):
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
 
 
 def _only_probes(app: Any) -> ASGIApp:

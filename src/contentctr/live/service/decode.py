@@ -26,6 +26,9 @@ MAX_POST_PIXELS = 64 * 10**6
 """Of all pictures of a post: 16 of 2560 x 1440 and some more."""
 MAX_ASPECT = 16
 """Longer edge over the shorter: an encoder scales the shorter one up to its size."""
+MAX_SCANS = 64
+"""Of a JPEG: each goes over the whole picture again, and takes some bytes of the file. Encoders
+make about ten."""
 THUMBNAIL_PIXELS = 1280 * 720
 """Of a thumbnail: a few kilobytes may cost each viewer gigabytes."""
 
@@ -185,6 +188,8 @@ def _size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height that a picture's head tells."""
     if picture_type(data) is None:
         raise InputError(f"{name}: must be a JPEG or PNG, and is not")
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise InputError(f"{name}: a JPEG must have at most {MAX_SCANS} scans")
     with _decoding(name), _open(data) as picture:
         return picture.size
 

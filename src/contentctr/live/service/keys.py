@@ -19,6 +19,7 @@ Role = Literal["read", "write", "admin"]
 _RANK: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
 MAX_KEYS = 256
 """Every request is compared with each."""
+_MAX_BYTES = 1 << 20
 CHECK_S = 1.0
 """Seconds between two looks at the file."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -137,7 +138,13 @@ def read_keys(path: Path, rooms: int | None = None) -> list[_Key]:
         InputError: names the file, the line and the rule; never what the line holds.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        if not path.is_file() and path.exists():  # a pipe would hold the service up for ever
+            raise InputError(f"{path}: must be a file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise InputError(f"{path}: must have at most {_MAX_BYTES} bytes")
+        lines = data.decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(f"{path}: not a readable text file ({reason})") from None

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contentctr.live.service.addresses import client_of
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.connections import PROBES
 from contentctr.live.service.keys import ANYONE, MAX_KEYS, ApiKeys, Caller, Role
@@ -75,7 +76,7 @@ class Guard:
     Args:
         app: the application behind it.
         keys: who may call guarded paths; None: everybody.
-        buckets: of the guarded paths, by the client's address; None: no limit.
+        buckets: of all paths but probes, by the client's address; None: no limit.
         busy: whether segments are refused now; then none is read.
         settings: sizes, times and hosts.
     """
@@ -113,7 +114,7 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, send_safe)
             return
-        size = self._announced(headers)
+        size = self._announced(scope["method"], headers)
         with self._bodies.hold(scope["state"]["client"], size) as room:
             if room:
                 await self._app(scope, self._bounded(receive), send_safe)
@@ -121,8 +122,10 @@ class Guard:
                 busy = refusal(503, "bodies fill the memory there is for them", retry_after(1))
                 await busy(scope, receive, send_safe)
 
-    def _announced(self, headers: dict[bytes, bytes]) -> int:
+    def _announced(self, method: str, headers: dict[bytes, bytes]) -> int:
         """Bytes that the body may have; what is not told may be the most."""
+        if method != "POST":  # no other body is read: an event stream would hold its part for ever
+            return 0
         return self._max_body if _CHUNKED in headers else int(headers.get(b"content-length", b"0"))
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
@@ -150,12 +153,12 @@ class Guard:
 
     def _not_let_in(self, scope: Scope, key: bytes) -> Response | None:
         """The answer to a client that may not do this; else it is noted whose request it is."""
+        wait = self._buckets.take(_address(scope)) if self._buckets else 0.0
+        if wait > 0:  # the page's files too: each is read by one of a few threads
+            return refusal(429, "too many requests", retry_after(wait))
         if not (scope["path"].startswith("/v1/") or scope["path"] == "/rank"):
             _note(scope, ANYONE)
             return None
-        wait = self._buckets.take(_address(scope)) if self._buckets else 0.0
-        if wait > 0:
-            return refusal(429, "too many requests", retry_after(wait))
         caller = self._keys.caller(key)
         if caller is None:
             reason = "header X-API-Key must hold a key of the service"
@@ -216,7 +219,7 @@ def _note(scope: Scope, caller: Caller) -> None:
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return client[0] if client else ""
+    return client_of(client[0]) if client else ""
 
 
 def _writes(scope: Scope) -> bool:

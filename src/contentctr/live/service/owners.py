@@ -47,8 +47,13 @@ class Owners:
             return
         if caller.rooms is not None and self._rooms[caller.name] >= caller.rooms:
             raise too_many_rooms(caller)
-        self._owner[room_id] = caller.name
-        self._rooms[caller.name] += 1
+        self.keep(room_id, caller)
+
+    def keep(self, room_id: str, caller: Caller) -> None:
+        """A room that is there is the caller's, if it is nobody's."""
+        if room_id not in self._owner:
+            self._owner[room_id] = caller.name
+            self._rooms[caller.name] += 1
 
     def release(self, room_id: str) -> None:
         """The room is over."""

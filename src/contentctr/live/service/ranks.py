@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
+from contentctr.live.service.refusals import whole_body
 from contentctr.live.service.schemas import ErrorOut, RankIn, RankOut
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ async def _rank(request: Request) -> Response:
     with ranks.places.hold(request.state.client) as there:
         if not there:
             raise BusyError("as many rankings wait as may wait")
-        body = await request.body()
+        body = await whole_body(request)
         wanted = await ranks.run(lambda: _read(body))
         now = service.clock() if wanted.now is None else service.from_wall(wanted.now)
         scores = await service.backend.scores([c.room_id for c in wanted.candidates])

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
@@ -45,6 +46,14 @@ async def json_in_pieces(
     begin = json.dumps(head, allow_nan=False, separators=(",", ":"))[:-1]
     text = f'{begin}{"," if head else ""}"{name}":[{",".join(pieces)}]}}'
     return Response(text.encode(), media_type="application/json")
+
+
+async def whole_body(request: Request) -> bytes:
+    """The request's body; of a client that has left, none that is read."""
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "body: must be whole, and the client has left") from None
 
 
 def refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

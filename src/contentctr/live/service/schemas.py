@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from contentctr.config import FrameChoice
 from contentctr.live.known_rooms import LiveRoom
@@ -30,15 +30,30 @@ def _base64_length(size: int) -> int:
 RoomId = Annotated[str, Field(pattern=ROOM_ID, examples=["room1"])]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 Feature = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_FEATURE, le=MAX_FEATURE)]
-Floats = Annotated[list[Feature], Field(min_length=1, max_length=16_384)]
+Floats = Annotated[list[Feature], Field(min_length=1, max_length=16_384, fail_fast=True)]
 Base64 = Annotated[str, Field(min_length=4, max_length=_base64_length(2 * 16_384))]
 Moment = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e11)]
 Line = Annotated[str, Field(max_length=500)]
 Count = Annotated[int | None, Field(ge=0, le=MAX_COUNT)]
 
 
+def _require_few(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_TERMS:
+        raise ValueError(f"must have at most {MAX_TERMS} fields, not {len(value)}")
+    return value
+
+
+FewFields = BeforeValidator(_require_few)
+"""Each wrong field makes an error of its own: hundreds of thousands of them take seconds."""
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        return _require_few(value)
 
 
 class CountsIn(_Request):
@@ -145,7 +160,9 @@ class CandidateIn(_Request):
     """A live room that may be shown, with the ranker's own scores."""
 
     room_id: str = Field(min_length=1, max_length=128)
-    base: dict[Annotated[str, Field(max_length=64)], Number] = Field(max_length=MAX_TERMS)
+    base: Annotated[dict[Annotated[str, Field(max_length=64)], Number], FewFields] = Field(
+        max_length=MAX_TERMS
+    )
 
 
 class RankIn(_Request):
@@ -167,10 +184,10 @@ class RankIn(_Request):
         },
     )
 
-    candidates: list[CandidateIn] = Field(max_length=MAX_CANDIDATES)
+    candidates: list[CandidateIn] = Field(max_length=MAX_CANDIDATES, fail_fast=True)
     content_weight: Number = 1.0
     neutral_score: Number = 0.0
-    base_weights: dict[Annotated[str, Field(max_length=64)], Number] = Field(
+    base_weights: Annotated[dict[Annotated[str, Field(max_length=64)], Number], FewFields] = Field(
         default_factory=dict, max_length=MAX_TERMS
     )
     now: Moment | None = Field(None, description="Unix seconds; without it, the server's clock.")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 
 TIMEOUT_S = 30.0
 FIRST_WAIT_S = 0.5
@@ -150,9 +151,11 @@ class Client:
     def _json(self, method: str, path: str, value: dict[str, Any] | None = None) -> dict[str, Any]:
         answer = self._request(method, path, value)
         try:
-            found: dict[str, Any] = answer.json()
+            found = parse_json(answer.content)
         except ValueError:
-            raise InputError(f"{self.url}{path}: must answer in JSON, and does not") from None
+            found = None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.url}{path}: must answer a JSON object, and does not")
         return found
 
     def _request(
@@ -187,7 +190,7 @@ def base64_of(feature: NDArray[np.floating] | None) -> str | None:
 
 def _reason(answer: httpx.Response) -> str:
     try:
-        return f"{answer.status_code}: {answer.json()['detail']}"
+        return f"{answer.status_code}: {str(parse_json(answer.content)['detail'])[:500]}"
     except (ValueError, KeyError, TypeError):
         return f"answered {answer.status_code}"
 

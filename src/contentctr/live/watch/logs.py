@@ -77,6 +77,8 @@ class GrowingLog:
             )
         if path.is_dir():
             raise InputError(f"{path}: must be a file, not a folder")
+        if not path.is_file():
+            raise InputError(f"{path}: must be a file: a pipe cannot be read again")
         self._path, self._is_chat, self._report = path, part == "comments", report
         self._axis, self._names = axis, names
         self._time = "t" if self._is_chat else "start"
