@@ -135,7 +135,7 @@ Made in {seconds:.0f} s, in {out}:
   run/best/                the trained model (TensorBoard: run/tensorboard/)
   evaluation/report.html   curves, calibration and losses; open it in a browser
   recording/               a real recording: clips of real video, with voices and a chat
-  prediction/              its curve.csv, curve.png, highlights.csv and clips/
+  prediction/index.html    its curve and highlights, to be looked at; beside it the tables and clips
 The model has learned from simulated rooms: its curve of a real recording shows the way, not a
 forecast. Train it on rooms of your own: see README.md."""
     )
