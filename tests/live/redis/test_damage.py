@@ -33,21 +33,6 @@ from live_redis import (
     require_same,
     segment,
 )
-from redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.kill()
-
-
-@pytest.fixture
-def client(server):
-    with connect(server.url) as found:
-        found.flushall()
-        yield found
 
 
 @pytest.mark.parametrize("ended_at", ["NaN", "Infinity", "-1", "1e12", "9" * 400, "[]", "1e999"])

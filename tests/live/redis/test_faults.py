@@ -30,16 +30,8 @@ from live_redis import (
     working,
 )
 from live_service import N
-from redis_server import RedisServer
 
 OURS = 4
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.kill()
 
 
 @pytest.fixture

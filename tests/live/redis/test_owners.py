@@ -3,28 +3,17 @@
 import pytest
 
 from contentctr.live.engine import RoomsFullError
-from contentctr.live.redis.messages import connect
 from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.service.keys import Caller
 from contentctr.live.service.owners import NotOwnerError
 from live_redis import KEYS
-from redis_server import RedisServer
 
 A, B = Caller(name="a", role="write", rooms=2), Caller(name="b", role="write", rooms=2)
 ADMIN = Caller(name="root", role="admin")
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    with connect(server.url) as found:
-        yield found
-    server.kill()
-
-
 @pytest.fixture
 def owners(client):
-    client.flushall()
     return RedisOwners(client, KEYS, 60.0)
 
 

@@ -41,21 +41,6 @@ from live_redis import (
     wait_for,
 )
 from live_service import MORE, N, V, make_engine, make_post
-from redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    found = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield found
-    found.kill()
-
-
-@pytest.fixture
-def client(server):
-    with connect(server.url) as found:
-        found.flushall()
-        yield found
 
 
 def test_a_message_is_the_segment():
