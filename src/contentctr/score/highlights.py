@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import find_peaks, peak_prominences
 
 Floats = NDArray[np.float64]
 
@@ -248,6 +247,9 @@ def _require_scores(scores_N: ArrayLike, share: float) -> Floats:
 
 def _peaks(scores: Floats, starts: Floats, ends: Floats) -> list[tuple[int, float]]:
     """Peaks that count and their prominence, highest first."""
+    # Here, for it brings most of SciPy: the service marks rooms that still go on without it.
+    from scipy.signal import find_peaks, peak_prominences
+
     known = scores[~np.isnan(scores)]
     if not len(known) or known.min() == known.max():
         return []
