@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import av
 import numpy as np
 import polars as pl
 import pytest
@@ -157,3 +158,20 @@ def test_the_rule_needs_no_torch(recording: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+def test_of_sound_alone_no_clips_are_cut(recording: Path, tmp_path: Path) -> None:
+    video, chat = paths(recording)
+    sound = tmp_path / "sound.m4a"
+    with av.open(str(video)) as source, av.open(str(sound), "w", format="mp4") as out:
+        track = source.streams.audio[0]
+        copy = out.add_stream_from_template(track)
+        for packet in source.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    found = contentctr.Predictor().predict(sound, comments=chat)
+    with pytest.raises(InputError, match="sound.m4a: clips can be cut from a video only"):
+        found.write(tmp_path / "out", clips=True)
+    assert not (tmp_path / "out").exists()
+    assert found.write(tmp_path / "out").highlights == found.highlights

@@ -9,10 +9,10 @@ from typing import Any
 
 from contentctr.counting import counted
 from contentctr.errors import InputError
-from contentctr.predict.editing import Editing
+from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
-from contentctr.predict.recording import playable, read_recording
+from contentctr.predict.recording import has_video, playable, read_recording
 from contentctr.rooms.room import Room
 from contentctr.rule.borders import move_borders
 from contentctr.rule.curve import RuleCurve, read_curve
@@ -64,15 +64,12 @@ def highlight_recording(
     """
     choice = choice or HighlightChoice()
     choice.require()
-    editing = editing or Editing()
-    editing.require()
-    clips = clips or editing.wants_clips
+    editing = wanted_editing(editing, clips=clips)
     require_output(Path(out))
     room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
-    if clips and (room.media is None or room.media.kind != "video"):
-        raise InputError(f"{source}: clips can be cut from a video only; it has none")
+    require_cuttable(source, editing, has_video=has_video(room))
     found = find_by_rule(Path(source), room, choice, show_progress=show_progress)
-    return write_prediction(Path(out), found, clips=clips, editing=editing)
+    return write_prediction(Path(out), found, editing)
 
 
 def find_by_rule(
@@ -110,6 +107,7 @@ def find_by_rule(
         checkpoint=None,
         recording=source,
         video=playable(room),
+        has_video=has_video(room),
         curve=table,
         line_S=curve.score_T,
         highlights=highlights,

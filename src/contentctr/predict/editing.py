@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.predict.export.write import FORMATS
@@ -48,3 +49,24 @@ class Editing:
         for name in self.formats:
             if name not in FORMATS:
                 raise InputError(f"export: must be of {', '.join(FORMATS)}, not {name!r}")
+
+
+def wanted_editing(editing: Editing | None, *, clips: bool) -> Editing:
+    """What is wanted, checked, with clips where anything needs them.
+
+    Raises:
+        InputError: a setting is out of its range; names it.
+    """
+    editing = editing or Editing()
+    editing.require()
+    return replace(editing, clips=clips or editing.wants_clips)
+
+
+def require_cuttable(source: Path | str, editing: Editing, *, has_video: bool) -> None:
+    """Stop where clips are wanted and there are no moving pictures.
+
+    Raises:
+        InputError: names the recording.
+    """
+    if editing.clips and not has_video:
+        raise InputError(f"{source}: clips can be cut from a video only; it has none")

@@ -26,7 +26,7 @@ All times are seconds from the recording's start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,22 +102,17 @@ def require_output(out: Path) -> None:
     check_output(out, _KIND, NAMES)
 
 
-def write_prediction(
-    out: Path, found: Found, *, clips: bool = False, editing: Editing | None = None
-) -> Prediction:
+def write_prediction(out: Path, found: Found, editing: Editing) -> Prediction:
     """Write OUT/curve.csv, curve.png, highlights.csv, index.html and prediction.json, and clips.
 
     Args:
         out: a new or empty folder, or one of an earlier prediction, whose files are replaced.
         found: what is written.
-        clips: whether the highlights are cut from the video, into OUT/clips.
-        editing: what else is wanted for editing, such as a reel and OUT/export.
+        editing: of `wanted_editing`: clips into OUT/clips, a reel, OUT/export.
 
     Raises:
         InputError: the folder holds files of somebody else.
     """
-    editing = editing or Editing()
-    editing = replace(editing, clips=clips or editing.wants_clips)
     files = _Files(found, editing)
     curve = marked_curve(found.curve, found.highlights)
     with output_folder(out, _KIND, [*reversed(NAMES), *files.names]):
@@ -145,7 +140,7 @@ class _Files:
 
     def __init__(self, found: Found, editing: Editing) -> None:
         self.found, self.editing = found, editing
-        cuts = editing.clips and found.video is not None
+        cuts = editing.clips and found.has_video
         self.clips = clip_names(found.video, found.highlights, editing) if cuts else []  # type: ignore[arg-type]
         self.reel = f"reel{Path(self.clips[0]).suffix}" if editing.reel and self.clips else ""
         self.names = [

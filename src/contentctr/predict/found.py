@@ -41,7 +41,9 @@ class Found:
     recording: Path
     """As it was given."""
     video: Path | None
-    """What can be played of it, and cut; None: nothing."""
+    """What can be played of it; None: nothing."""
+    has_video: bool
+    """Whether clips can be cut from it."""
     curve: pl.DataFrame
     """What curve.csv holds, with start_s, end_s and score."""
     line_S: npt.NDArray[np.float64]

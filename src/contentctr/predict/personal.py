@@ -33,7 +33,7 @@ from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
-from contentctr.predict.editing import Editing
+from contentctr.predict.editing import Editing, wanted_editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
 from contentctr.predict.picks import Pick, read_history
@@ -133,6 +133,7 @@ def pick_highlights(
             of somebody else. Nothing is written then.
     """
     HighlightChoice(top_k=top_k, share=share, min_length_s=0.0, max_length_s=max_length_s).require()
+    editing = wanted_editing(editing, clips=clips)
     require_output(Path(out))
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
@@ -157,6 +158,7 @@ def pick_highlights(
         checkpoint=checkpoint,
         recording=source.path,
         video=source.path,
+        has_video=True,
         curve=curve,
         line_S=smoothed_T,
         highlights=highlights,
@@ -172,7 +174,7 @@ def pick_highlights(
         warnings=source.warnings,
         verdict=verdict,
     )
-    return write_prediction(Path(out), found_parts, clips=clips, editing=editing)
+    return write_prediction(Path(out), found_parts, editing)
 
 
 def _unused_parts(model: Any, source: _Source) -> list[str]:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from contentctr.counting import counted
-from contentctr.errors import InputError
 from contentctr.predict.by_rule import find_by_rule
-from contentctr.predict.editing import Editing
+from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
 from contentctr.predict.files import Prediction, marked_curve, write_prediction
 from contentctr.predict.found import Found
 from contentctr.predict.notebook import curve_html
@@ -72,12 +71,9 @@ class Predicted:
         Raises:
             InputError: `out` holds files of somebody else, or there is no video to cut.
         """
-        editing = editing or Editing()
-        editing.require()
-        media = self.found.video
-        if (clips or editing.wants_clips) and media is None:
-            raise InputError(f"{self.found.recording}: clips can be cut from a video only")
-        return write_prediction(Path(out), self.found, clips=clips, editing=editing)
+        editing = wanted_editing(editing, clips=clips)
+        require_cuttable(self.found.recording, editing, has_video=self.found.has_video)
+        return write_prediction(Path(out), self.found, editing)
 
     def _repr_html_(self) -> str:
         return curve_html(self.found)

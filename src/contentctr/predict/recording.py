@@ -68,8 +68,11 @@ def read_recording(
     )
 
 
+def has_video(room: Room) -> bool:
+    """Whether clips can be cut from a room: of pictures in a folder they cannot."""
+    return room.media is not None and room.media.kind == "video"
+
+
 def playable(room: Room) -> Path | None:
     """What can be played of a room: its video, else a recording of its sound."""
-    if room.media is not None and room.media.kind == "video":
-        return room.media.path
-    return room.sound
+    return room.media.path if room.media is not None and has_video(room) else room.sound

@@ -16,11 +16,11 @@ from contentctr.encode.encoders import TextEncoder
 from contentctr.encode.segments import NoTexts, default_batch_size, encode_segments, text_pairs
 from contentctr.errors import InputError
 from contentctr.predict.by_rule import finish
-from contentctr.predict.editing import Editing
+from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
 from contentctr.predict.found import Found
 from contentctr.predict.loaded import LoadedRun
-from contentctr.predict.recording import playable, read_recording
+from contentctr.predict.recording import has_video, playable, read_recording
 from contentctr.prepare.segments import segment_rooms
 from contentctr.progress import progress_bar
 from contentctr.rooms.room import Room
@@ -90,16 +90,13 @@ def predict_recording(
     """
     choice = choice or HighlightChoice(top_k=top_k)
     choice.require()
-    editing = editing or Editing()
-    editing.require()
-    clips = clips or editing.wants_clips
+    editing = wanted_editing(editing, clips=clips)
     require_output(Path(out))
     run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
     room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
-    if clips and (room.media is None or room.media.kind != "video"):
-        raise InputError(f"{source}: clips can be cut from a video only; it has none")
+    require_cuttable(source, editing, has_video=has_video(room))
     found = find_by_run(run, Path(source), room, choice, show_progress=show_progress)
-    return write_prediction(Path(out), found, clips=clips, editing=editing)
+    return write_prediction(Path(out), found, editing)
 
 
 def find_by_run(
@@ -269,6 +266,7 @@ def _found(
         checkpoint=checkpoint,
         recording=source,
         video=playable(room),
+        has_video=has_video(room),
         curve=curve,
         line_S=scores_S,
         highlights=highlights,
