@@ -4,7 +4,7 @@ import os
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, digest, read_json, write_json
+from contentctr.files import atomic, digest, read_json, remove_leftovers, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -81,3 +81,14 @@ def test_json_is_not_read_from_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "room.json")
     with pytest.raises(InputError, match="must be a file"):
         read_json(tmp_path / "room.json")
+
+
+def test_only_what_was_to_become_the_named_file_is_removed(tmp_path):
+    long = "n" * 300
+    ours = [f".speech.{'0' * 8}.tmp", f".{'n' * 200}.{'1' * 8}.tmp"]
+    others = [f".speech.jsonl.{'0' * 8}.tmp", ".speech.tmp", "speech"]
+    for name in (*ours, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, "speech")
+    remove_leftovers(tmp_path, long)
+    assert {path.name for path in tmp_path.iterdir()} == set(others)

@@ -134,6 +134,9 @@ def test_importing_the_package_imports_nothing_heavy():
     code = "import sys, contentctr; print(sorted({'torch', 'polars', 'av'} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+    code = "import sys, contentctr.cli; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "False\n"
 
 
 def test_the_service_does_without_what_finds_peaks():

@@ -45,7 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
     what stands before a colon for a protocol (`20:00 live/curve.csv`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = path.name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+    name = _shortened(path.name)
     temporary = path.absolute().with_name(f".{name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with naming(path, temporary):
@@ -97,6 +97,11 @@ def append_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def _shortened(name: str) -> str:
+    """So much of a name that a temporary one fits into what file systems allow."""
+    return name.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+
+
 def is_leftover(name: str) -> bool:
     """Whether a name is one of `atomic`'s temporary ones, which only a killed run leaves."""
     return _LEFTOVER.fullmatch(name) is not None
@@ -109,9 +114,11 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
         folder: where; ours as a whole, unless `name` is given.
         name: of the file that they were to become; None: of any.
     """
+    of_name = ".*" if name is None else re.escape(_shortened(name))
+    pattern = re.compile(rf"\.{of_name}\.[0-9a-f]{{8}}\.tmp", re.DOTALL)
     if folder.is_dir():
         for path in folder.iterdir():
-            if is_leftover(path.name) and (name is None or path.name.startswith(f".{name}.")):
+            if pattern.fullmatch(path.name):
                 _remove(path)
 
 

@@ -161,7 +161,7 @@ def test_encoding_refuses_what_it_cannot_do(tmp_path: Path, videos: Path, bert: 
     with pytest.raises(InputError, match="batch_size"):
         encode_personal(data, batch_size=0)
     with pytest.raises(InputError, match="task must be 'personal' here, not None"):
-        (data.root / "manifest.json").write_text('{"schema_version": 1, "source": "simulate"}')
+        (data.root / "manifest.json").write_text('{"schema_version": 2, "source": "simulate"}')
         encode_personal(data)
 
 

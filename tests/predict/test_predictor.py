@@ -175,3 +175,25 @@ def test_of_sound_alone_no_clips_are_cut(recording: Path, tmp_path: Path) -> Non
         found.write(tmp_path / "out", clips=True)
     assert not (tmp_path / "out").exists()
     assert found.write(tmp_path / "out").highlights == found.highlights
+
+
+def test_what_it_is_made_from_is_not_replaced_by_it(recording: Path, tmp_path: Path) -> None:
+    video, chat = paths(recording)
+    out = tmp_path / "out"
+    first = highlight_recording(video, out, comments=chat, clips=True, show_progress=False)
+    [clip, *_] = [path for path in first.files if path.suffix == ".mp4"]
+    before = clip.read_bytes()
+    with pytest.raises(InputError, match=f"{clip.name}: is of the earlier prediction in"):
+        highlight_recording(clip, out, show_progress=False)
+    with pytest.raises(InputError, match=f"{clip.name}: is of the earlier prediction in"):
+        contentctr.Predictor().predict(clip).write(out)
+    assert clip.read_bytes() == before
+
+
+def test_each_writing_tells_its_own_warnings_alone(recording: Path, tmp_path: Path) -> None:
+    video, chat = paths(recording)
+    found = contentctr.Predictor().predict(video, comments=chat)
+    told = list(found.warnings)
+    odd = contentctr.predict.editing.Editing(formats=("edl",))
+    assert found.write(tmp_path / "a", editing=odd).warnings[: len(told)] == told
+    assert found.write(tmp_path / "b").warnings == told == found.warnings

@@ -100,5 +100,5 @@ def test_a_folder_is_what_its_manifest_says(tmp_path: Path) -> None:
         PreparedPersonal(rooms.root).manifest()
     manifest = read_json(rooms.root / "manifest.json")
     folder.write_json(rooms.root / "manifest.json", {**manifest, "schema_version": 0})
-    with pytest.raises(InputError, match="schema_version must be 1, not 0; prepare the data again"):
+    with pytest.raises(InputError, match="schema_version must be 2, not 0; prepare the data again"):
         rooms.manifest()

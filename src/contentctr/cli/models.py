@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from contentctr.batch import DataSpec
 from contentctr.cli.common import (
     Asr,
     Clips,
@@ -111,7 +110,7 @@ def train(
 
 
 def _dry_run(name: str, config: Config, data: Path | None) -> None:
-    from contentctr.batch import Vocabulary
+    from contentctr.batch import DataSpec, Vocabulary
     from contentctr.models.registry import require_task
     from contentctr.models.size import model_size
 

@@ -65,7 +65,7 @@ def highlight_recording(
     choice = choice or HighlightChoice()
     choice.require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out))
+    require_output(Path(out), (source, comments, speech, events))
     room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
     require_cuttable(source, editing, has_video=has_video(room))
     found = find_by_rule(Path(source), room, choice, show_progress=show_progress)

@@ -25,14 +25,15 @@ All times are seconds from the recording's start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from contentctr.errors import InputError
 from contentctr.files import atomic, write_json, write_text
 from contentctr.outputs import check_output, output_folder
 from contentctr.predict.clips import (
@@ -93,13 +94,24 @@ class Prediction:
     """Where its speech is from, of `join_sources`; "" where that is nothing to tell."""
 
 
-def require_output(out: Path) -> None:
-    """Stop at a folder that is not ours, before anything is scored, which may take an hour.
+def require_output(out: Path, inputs: Iterable[Path | str | None] = ()) -> None:
+    """Stop before anything is scored, which may take an hour, at a folder that is not ours.
+
+    Args:
+        out: where results are to go.
+        inputs: what they are made from: an earlier prediction's clip or reel would be removed with
+            that prediction, before anything was cut from it.
 
     Raises:
-        InputError: names the folder.
+        InputError: names the folder, or the input in it.
     """
-    check_output(out, _KIND, NAMES)
+    earlier = {(out / name).resolve() for name in check_output(out, _KIND, NAMES)}
+    for path in inputs:
+        if path is not None and Path(path).resolve() in earlier:
+            raise InputError(
+                f"{path}: is of the earlier prediction in {out}, which would be replaced; choose "
+                "another folder"
+            )
 
 
 def write_prediction(out: Path, found: Found, editing: Editing) -> Prediction:
@@ -113,6 +125,7 @@ def write_prediction(out: Path, found: Found, editing: Editing) -> Prediction:
     Raises:
         InputError: the folder holds files of somebody else.
     """
+    found = replace(found, warnings=list(found.warnings))  # what is told of this writing alone
     files = _Files(found, editing)
     curve = marked_curve(found.curve, found.highlights)
     with output_folder(out, _KIND, [*reversed(NAMES), *files.names]):

@@ -134,9 +134,10 @@ def pick_highlights(
     """
     HighlightChoice(top_k=top_k, share=share, min_length_s=0.0, max_length_s=max_length_s).require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out))
+    require_output(Path(out), (video, captions))
     checkpoint = load_for(checkpoint, "personal")
     source = _read_source(checkpoint, Path(video), history, captions)
+    require_output(Path(out), (pick.path for pick in source.picks))
     found = _encode_source(checkpoint, source, device, engine, show_progress)
     model = checkpoint.load_model(device)
     source.warnings.extend(_unused_parts(model, source))

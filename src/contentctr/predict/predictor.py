@@ -13,7 +13,12 @@ import polars as pl
 from contentctr.counting import counted
 from contentctr.predict.by_rule import find_by_rule
 from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
-from contentctr.predict.files import Prediction, marked_curve, write_prediction
+from contentctr.predict.files import (
+    Prediction,
+    marked_curve,
+    require_output,
+    write_prediction,
+)
 from contentctr.predict.found import Found
 from contentctr.predict.notebook import curve_html
 from contentctr.predict.recording import read_recording
@@ -73,6 +78,7 @@ class Predicted:
         """
         editing = wanted_editing(editing, clips=clips)
         require_cuttable(self.found.recording, editing, has_video=self.found.has_video)
+        require_output(Path(out), (self.found.recording, self.found.video))
         return write_prediction(Path(out), self.found, editing)
 
     def _repr_html_(self) -> str:

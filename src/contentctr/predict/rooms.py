@@ -91,7 +91,7 @@ def predict_recording(
     choice = choice or HighlightChoice(top_k=top_k)
     choice.require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out))
+    require_output(Path(out), (source, comments, speech, events))
     run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
     room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
     require_cuttable(source, editing, has_video=has_video(room))

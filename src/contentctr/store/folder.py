@@ -17,7 +17,8 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.files import atomic, file_sha256, read_json, read_parquet, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: a segment's comments are also counted in its last parts."""
 MANIFEST = "manifest.json"
 T = TypeVar("T")
 

@@ -255,3 +255,20 @@ def test_what_cannot_be_made_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(__import__("sys").modules, "opentimelineio", None)
     with pytest.raises(InputError, match=r"pip install .*\[editors\]"):
         timeline.otio_text("x", [], footage(NTSC))
+
+
+def test_a_table_of_no_highlights_has_its_columns(tmp_path):
+    export_highlights(
+        tmp_path, ["csv"], name="r", chapters=[], duration_s=60.0, video=None, warnings=[]
+    )
+    text = (tmp_path / "export" / "highlights.csv").read_text()
+    assert text == "rank,title,start_s,end_s,peak_s,score\n"
+
+
+def test_chapters_do_without_the_recording(tmp_path):
+    warnings = []
+    gone = tmp_path / "gone.mp4"
+    export_highlights(
+        tmp_path, ["vtt"], name="r", chapters=[], duration_s=60.0, video=gone, warnings=warnings
+    )
+    assert warnings == [] and (tmp_path / "export" / "highlights.vtt").is_file()

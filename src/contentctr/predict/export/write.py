@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, write_text
+from contentctr.files import atomic, write_json, write_text
 from contentctr.predict.export.chapters import (
     ffmetadata_text,
     vtt_text,
@@ -34,6 +33,8 @@ FORMATS = {
 }
 """By the name of a format, its files in OUT/export."""
 _TIMELINES = {"otio": otio_text, "edl": edl_text, "fcpxml": fcpxml_text}
+_NONE = Chapter(rank=0, start_s=0, end_s=0, peak_s=0, score=0)
+"""Names the columns of a table without highlights."""
 
 
 def parse_formats(text: str) -> list[str]:
@@ -83,13 +84,21 @@ def export_highlights(
         The files that were written.
     """
     footage = None
-    if video is not None:
+    # Chapters and subtitles are told by seconds: for them a recording need not be read once more.
+    if video is not None and not {"chapters", "vtt"}.issuperset(formats):
         try:
             footage = read_footage(video)
             warnings += footage.notes
         except InputError as error:
             warnings.append(str(error))
     cuts = [] if footage is None else frame_cuts(chapters, footage, pad_s=pad_s)
+    whole = {cut.rank for cut in cuts}
+    if footage is not None and cuts and not _TIMELINES.keys().isdisjoint(formats):
+        warnings += [
+            f"export: highlight {chapter.rank} has no frame of the video, and is in no timeline"
+            for chapter in chapters
+            if chapter.rank not in whole
+        ]
     made: list[Path] = []
     for kind in formats:
         paths = [out / "export" / file for file in FORMATS[kind]]
@@ -129,10 +138,11 @@ def _write(
         rows = [_row(chapter, footage, cuts) for chapter in chapters]
         if kind == "json":
             table = {"name": name, "duration_s": duration_s, **_media(footage), "highlights": rows}
-            write_text(paths[0], json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+            write_json(paths[0], table)
             return
         with atomic(paths[0]) as temporary:
-            pl.DataFrame(rows, infer_schema_length=None).write_csv(temporary)
+            table_of = rows or [_row(_NONE, footage, ())]
+            pl.DataFrame(table_of, infer_schema_length=None).head(len(rows)).write_csv(temporary)
 
 
 def _media(footage: Footage | None) -> dict[str, Any]:

@@ -87,13 +87,13 @@ function highlightRow(highlight) {
   const find = (selector) => row.querySelector(selector);
   const { rank, start, end, score, reasons, picture, clip } = highlight;
   find(".rank").textContent = String(rank);
-  find(".times").textContent = `${clock(start)} – ${clock(end)}`;
+  find(".times").textContent = `${clock(Math.round(start))} – ${clock(Math.round(end))}`;
   find(".score").textContent = showScore(score, data.score.percent);
   find(".score").title = data.score.name;
   const length = `${Math.round(end - start)} seconds`;
   find(".go").setAttribute(
     "aria-label",
-    `Play highlight ${rank}, from ${clock(start)}, ${length}, ${data.score.name} ${showScore(score, data.score.percent)}`,
+    `Play highlight ${rank}, from ${clock(Math.round(start))}, ${length}, ${data.score.name} ${showScore(score, data.score.percent)}`,
   );
   find(".go").addEventListener("click", () => play(highlight));
   if (picture) {
