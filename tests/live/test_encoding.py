@@ -101,3 +101,29 @@ def test_a_still_is_encoded_once(
     assert sizes == [1]
     assert np.array_equal(show("a", 1), first) and np.array_equal(show("b", 0), first)
     assert sizes == [1]
+
+
+def test_what_still_comes_of_a_run_that_is_over_takes_no_comments_away(
+    models: tuple[Path, Path],
+) -> None:
+    visual, text = map(str, models)
+    spec = dataclasses.replace(SPEC, comment_lag=2)
+    encoder = LiveEncoder(load_visual(visual), load_text(text), spec)
+
+    def has_comments(run: str, index: int) -> bool:
+        raw = RawSegment(
+            room_id="r",
+            streamer_id="s",
+            index=index,
+            pictures=(),
+            speech="",
+            comments=f"{run}{index}",
+            run=run,
+        )
+        [found] = encoder.encode([raw])
+        return found.has_comments
+
+    assert [has_comments("a", k) for k in range(3)] == [False, False, True]
+    assert [has_comments("b", k) for k in range(2)] == [False, False]
+    assert not has_comments("a", 3)
+    assert [has_comments("b", k) for k in (2, 3)] == [True, True]

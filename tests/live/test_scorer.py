@@ -311,6 +311,10 @@ def test_with_look_ahead_a_score_comes_later_and_is_the_offline_one(lookback):
     assert np.isnan(expected[9:]).all()  # the last three, and a room as short as that
     assert {only(scorer, segment).status for segment in rooms["room001"]} == {"early"}
     assert only(scorer, rooms["room000"][1]).status == "early"
+    [first] = scorer.score([dataclasses.replace(rooms["room001"][0], room_id="n", index=5)])
+    assert first.status == "early"
+    [late] = scorer.score([dataclasses.replace(rooms["room001"][0], room_id="n", index=4)])
+    assert late.status == "late"  # before the room's first: taken by nobody
 
 
 def without(data, rows):

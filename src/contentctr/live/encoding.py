@@ -22,7 +22,7 @@ from contentctr.encode.segments import (
     encode_texts,
 )
 from contentctr.encode.sound import SoundEncoder
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, Runs
 from contentctr.rooms.listening import Samples
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
@@ -77,7 +77,7 @@ class LiveEncoder:
         self._device = next(iter(self._visual.parameters())).device
         self._cache: TextCache = OrderedDict()
         self._seen: PictureCache = OrderedDict()
-        self._comments: OrderedDict[str, tuple[str, dict[int, str]]] = OrderedDict()
+        self._comments: OrderedDict[str, tuple[Runs, dict[int, str]]] = OrderedDict()
         """Of a room: its run, and the comments of its last segments."""
 
     @classmethod
@@ -149,11 +149,13 @@ class LiveEncoder:
         lag = self._spec.comment_lag
         if not lag:
             return raw.comments
-        run, kept = self._comments.get(raw.room_id, (raw.run, {}))
-        if raw.run and raw.run != run:
-            run, kept = raw.run, {}
+        runs, kept = self._comments.get(raw.room_id, (Runs(raw.run), {}))
+        if runs.are_over(raw.run):
+            return ""
+        if runs.begin_anew(raw.run):
+            runs, kept = runs.then(raw.run), {}
         kept[raw.index] = raw.comments
-        self._comments[raw.room_id] = run, kept
+        self._comments[raw.room_id] = runs, kept
         self._comments.move_to_end(raw.room_id)
         for old in [index for index in kept if index < max(kept) - lag]:
             del kept[old]

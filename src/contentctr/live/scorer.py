@@ -38,6 +38,7 @@ from contentctr.live.scorer_decoders import Ring, Step, live_decoder
 from contentctr.live.scorer_segments import (
     MAX_GAP_S,
     LiveSegment,
+    Runs,
     Scored,
     Status,
     as_batch,
@@ -50,8 +51,6 @@ from contentctr.score.checkpoint import require_no_leak
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
-RUNS_KEPT = 8
-"""Runs of a source whose late segments are known for such."""
 
 
 @dataclass(kw_only=True)
@@ -61,10 +60,7 @@ class _Room:
     """Row in the model's table."""
     first: int
     last: int
-    run: str = ""
-    """Of the source, as its segments name it."""
-    replaced: tuple[str, ...] = ()
-    """Runs that were before it, the latest first."""
+    runs: Runs
     slot: int = -1
     """Place in the rings; -1 until the room is let in."""
 
@@ -230,7 +226,7 @@ class RoomScorer:
         for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
             segment, index = segments[k], int(segments[k].index)
             room = self._room(segment, plan.new_rooms)
-            if segment.run and segment.run in room.replaced:
+            if room.runs.are_over(segment.run):
                 plan.kept[k] = None
                 continue
             last, twin = ahead.get(segment.room_id, (room.last, -1))
@@ -265,16 +261,14 @@ class RoomScorer:
     def _room(self, segment: LiveSegment, new_rooms: dict[str, _Room]) -> _Room:
         """The segment's room, which may be a new one."""
         room = new_rooms.get(segment.room_id) or self._rooms.get(segment.room_id)
-        if room is None or _begins_anew(segment.run, room):
+        if room is None or room.runs.begin_anew(segment.run):
             before, index = room, int(segment.index)
             room = self._new_room(
                 segment.streamer_id if before is None else before.streamer_id,
                 first=index,
                 last=index - 1,
+                runs=Runs(segment.run) if before is None else before.runs.then(segment.run),
             )
-            room.run = segment.run
-            if before is not None:
-                room.replaced = (before.run, *before.replaced)[:RUNS_KEPT]
             new_rooms[segment.room_id] = room
         if room.streamer_id != segment.streamer_id:
             raise InputError(
@@ -284,9 +278,9 @@ class RoomScorer:
             )
         return room
 
-    def _new_room(self, streamer_id: str, *, first: int, last: int) -> _Room:
+    def _new_room(self, streamer_id: str, *, first: int, last: int, runs: Runs) -> _Room:
         streamer = self._streamers.get(streamer_id, 0)
-        return _Room(streamer_id=streamer_id, streamer=streamer, first=first, last=last)
+        return _Room(streamer_id=streamer_id, streamer=streamer, first=first, last=last, runs=runs)
 
     def _kept_score(self, room: _Room, index: int) -> float | None:
         if index <= room.last - self.window_len or index < room.first:
@@ -296,7 +290,7 @@ class RoomScorer:
 
     def _let_in(self, new_rooms: dict[str, _Room]) -> None:
         for room_id, room in new_rooms.items():
-            self.forget(room_id)  # a run before
+            self.forget(room_id)  # a run before, or what is restored
             room.slot = self._free.pop()
             self._rooms[room_id] = room
 
@@ -384,7 +378,8 @@ class RoomScorer:
             if self._has_token:
                 read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
         index = int(segment.index)
-        if index + self.horizon < self._rooms[segment.room_id].first and self.horizon < 0:
+        room = self._rooms[segment.room_id]
+        if index + self.horizon < room.first <= index and not room.runs.are_over(segment.run):
             score, status = None, "early"
         return Scored(
             room_id=segment.room_id,
@@ -433,7 +428,7 @@ class RoomScorer:
                 streamer_ids=[room.streamer_id for room in rooms],
                 first_R=first_R.tolist(),
                 last_R=last_R.tolist(),
-                runs=[(room.run, *room.replaced) for room in rooms],
+                runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
             )
         )
 
@@ -460,16 +455,12 @@ class RoomScorer:
                 f"state of rooms: the number of live rooms must be at most {self.max_rooms} "
                 f"(max_rooms), not {len(self) + len(new)}"
             )
-        for name in state.room_ids:
-            self.forget(name)
         rooms = [
-            self._new_room(streamer_id, first=first, last=last)
-            for streamer_id, first, last in zip(
-                state.streamer_ids, state.first_R, state.last_R, strict=True
+            self._new_room(streamer_id, first=first, last=last, runs=Runs(run, tuple(replaced)))
+            for streamer_id, first, last, (run, *replaced) in zip(
+                state.streamer_ids, state.first_R, state.last_R, state.runs, strict=True
             )
         ]
-        for room, (run, *replaced) in zip(rooms, state.runs, strict=True):
-            room.run, room.replaced = run, tuple(replaced)
         self._let_in(dict(zip(state.room_ids, rooms, strict=True)))
         slot_R = torch.tensor([room.slot for room in rooms], dtype=torch.long)
         for name, ring in self._rings.items():
@@ -486,11 +477,6 @@ class RoomScorer:
             assert tensor is not None
             if name != "score" and not torch.isfinite(tensor).all():
                 raise InputError(f"state of rooms: {name!r} must be finite, and is not")
-
-
-def _begins_anew(run: str, room: _Room) -> bool:
-    """Whether a segment of `run` is another run's than the room's, and no earlier one's."""
-    return bool(run) and run != room.run and run not in room.replaced
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

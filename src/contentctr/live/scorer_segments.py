@@ -26,6 +26,33 @@ MAX_FEATURE = 65504.0
 """Largest size of a feature, float16's: features are stored so, and no model saw a larger one."""
 
 
+RUNS_KEPT = 8
+"""Runs of a source whose late segments are known for such."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The run of a source that a room is of, and those before it, the latest first.
+
+    "" is a run that is not named: it never begins anew, and is never over.
+    """
+
+    current: str = ""
+    replaced: tuple[str, ...] = ()
+
+    def begin_anew(self, run: str) -> bool:
+        """Whether a room begins anew with a segment of `run`."""
+        return bool(run) and run != self.current and run not in self.replaced
+
+    def are_over(self, run: str) -> bool:
+        """Whether `run` was replaced: all that still comes of it is late."""
+        return bool(run) and run in self.replaced
+
+    def then(self, run: str) -> Runs:
+        """With `run` in place of the current one."""
+        return Runs(run, (self.current, *self.replaced)[:RUNS_KEPT])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LiveSegment:
     """One segment of a live room, encoded as the model's training rooms were."""

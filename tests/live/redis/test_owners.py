@@ -19,7 +19,7 @@ def owners(client):
 
 def jump(client, seconds):
     """Redis' clock jumps: since the last look more, or less, has passed on it."""
-    client.hincrbyfloat(KEYS.clock, "wall", -seconds)
+    client.hincrbyfloat(KEYS.owners_clock, "wall", -seconds)
 
 
 def test_rooms_quotas_and_admins(client, owners):
@@ -60,3 +60,8 @@ def test_owners_of_silent_rooms_are_forgotten(client, owners):
     assert client.hgetall(KEYS.owners) == {b"4": b"b", b"1": b"b"}
     for room in "56":
         owners.claim(room, A)
+
+
+def test_posts_do_not_move_the_clock_of_rooms(client, owners):
+    owners.claim("1", A)  # no worker lives, so none says that rooms are still there
+    assert client.exists(KEYS.owners_clock) and not client.exists(KEYS.clock)

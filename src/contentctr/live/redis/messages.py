@@ -14,8 +14,9 @@ The keys, each after the prefix:
 - `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
 - `room:ID`, `curve:ID`, `state:ID`, `thumbnail:ID`: a room; `ranking`, `ended`, `seen` (sorted
   sets): its score, the end of its last segment (Unix seconds), when it last had one (`clock`).
-- `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when
-  (`clock`); where services ask for keys.
+- `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
+  `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
+  seem silent to the next one); where services ask for keys.
 - `events` (stream): what the services tell; `rejected` (stream): messages that were put aside.
 """
 
@@ -53,7 +54,7 @@ MAX_PARTITIONS = 4096
 """A worker looks at each: a number that is damaged must not make it look at millions."""
 NAMES = (
     *("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected"),
-    *("owners", "owned_until"),
+    *("owners", "owned_until", "owners_clock"),
 )
 """Keys of which there is one."""
 Fields = dict[str, bytes | str | int | float]

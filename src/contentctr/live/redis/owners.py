@@ -1,6 +1,6 @@
 """Owners of rooms that several services share: in Redis, each until its room is forgotten.
 
-Until when is told by the workers' clock, which takes no part in a jump of Redis' own: keys that
+Until when is told by a clock that takes no part in a jump of Redis' own, as the workers': keys that
 expire would make every room nobody's, free to be taken, when Redis' clock is set.
 """
 
@@ -15,7 +15,7 @@ from contentctr.live.service.owners import not_owner, too_many_rooms
 
 _STEP_S = 10.0
 """By which the clock goes on at most, from one look of anybody's to the next."""
-# KEYS: clock, owners, owned_until; ARGV: step, prefix of owned:KEY, room.
+# KEYS: owners_clock, owners, owned_until; ARGV: step, prefix of owned:KEY, room.
 _BEGIN = """
 local function forget(room)
   local owner = redis.call('HGET', KEYS[2], room)
@@ -60,7 +60,7 @@ class RedisOwners:
 
     def __init__(self, client: Any, keys: Keys, kept_s: float) -> None:
         self._client, self._kept_s = client, kept_s
-        self._names = [keys.clock, keys.owners, keys.owned_until]
+        self._names = [keys.owners_clock, keys.owners, keys.owned_until]
         self._owned = f"{keys.prefix}:owned:"
         self._claim, self._release = map(client.register_script, (_CLAIM, _RELEASE))
 
