@@ -93,7 +93,7 @@ def serve(
     from contentctr.score.checkpoint import load_for
 
     settings = ServiceSettings(
-        api_key=_api_key(api_key_file),
+        api_key=api_key(api_key_file),
         keys_file=keys,
         rooms_per_key=rooms_per_key or max(1, max_rooms // 4),
         allowed_hosts=tuple(allowed_host or ()),
@@ -173,7 +173,12 @@ def _redis_backend(
     )
 
 
-def _api_key(path: Path | None) -> str | None:
+def api_key(path: Path | None) -> str | None:
+    """The key in a file, or else in $CONTENTCTR_API_KEY; None where there is none.
+
+    Raises:
+        InputError: the file cannot be read, or what should be a key is blank or cannot be one.
+    """
     from contentctr.live.service.keys import require_key
 
     found = _secret(path, KEY_VARIABLE)

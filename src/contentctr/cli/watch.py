@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -27,7 +26,7 @@ from contentctr.cli.common import (
     require_extra,
     start_time,
 )
-from contentctr.cli.live import KEY_VARIABLE
+from contentctr.cli.live import api_key
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import append_text, parse_json
@@ -266,7 +265,7 @@ def _scoring(
         engine = Engine.from_checkpoint(checkpoint, max_rooms=1, device=place, shares=False)
         yield LocalScorer(engine, report)
         return
-    with closing(Client(url, api_key=os.environ.get(KEY_VARIABLE))) as client:
+    with closing(Client(url, api_key=api_key(None))) as client:
         outbox = Outbox(
             client,
             window_len=checkpoint.config.data.window_len,

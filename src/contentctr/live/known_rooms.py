@@ -123,10 +123,18 @@ class MemoryStore:
         self._scores[new.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)
         if new.shown.thumbnail is not None:
             self._thumbnails[new.room_id] = new.shown.thumbnail
-        # Out and in again, so that the dictionary's order is that of the last scores.
-        self._seen.pop(new.room_id, None)
-        self._seen[new.room_id] = now
+        self.touch(new.room_id, now)
         return room
+
+    def touch(self, room_id: str, now: float) -> None:
+        """A room was heard of, also one that has no score yet."""
+        # Out and in again, so that the dictionary's order is that of the last segments.
+        self._seen.pop(room_id, None)
+        self._seen[room_id] = now
+
+    def seen(self, room_id: str) -> float | None:
+        """When a room was last heard of, with a score or none yet; None: there is no such room."""
+        return self._seen.get(room_id)
 
     def idle_since(self, moment: float) -> list[str]:
         """Rooms not heard of since `moment`."""
@@ -154,6 +162,6 @@ class MemoryStore:
     def end(self, room_id: str) -> bool:
         """Forget a room; whether there was one."""
         self._thumbnails.pop(room_id, None)
-        self._seen.pop(room_id, None)
         self._scores.pop(room_id, None)
-        return self._rooms.pop(room_id, None) is not None
+        self._rooms.pop(room_id, None)
+        return self._seen.pop(room_id, None) is not None

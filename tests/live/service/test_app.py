@@ -432,6 +432,27 @@ def test_with_look_ahead_the_first_segments_are_early_and_their_room_ends_too():
         assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
 
 
+def test_an_early_room_can_be_deleted_once():
+    with running(make_engine(sizes={"horizon": -2})) as (client, backend):
+        assert post(client, "x", 0).json()["status"] == "early"
+        assert client.delete("/v1/rooms/x").status_code == 204
+        assert client.delete("/v1/rooms/x").status_code == 404
+        assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
+
+
+def test_a_new_run_without_a_score_yet_keeps_its_room():
+    with running(make_engine(sizes={"horizon": -2}), forget_after_s=0.8) as (client, backend):
+        for index in range(3):
+            post(client, "x", index)
+        until = time.monotonic() + 1.6
+        for index in range(100):  # more runs than could be told from one another by their age
+            post(client, "x", 0, run=f"run{index}")
+            assert len(backend.store) == 1
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
+
+
 def test_large_and_slow_bodies():
     settings = ServiceSettings(max_body=10_000, body_timeout_s=0.2)
     with running(settings=settings) as (client, _):

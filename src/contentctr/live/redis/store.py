@@ -157,7 +157,7 @@ class RedisStore:
 
     def end(self, room_id: str) -> bool:
         """Forget a room, once a worker has come to it; whether there is one now."""
-        found = self._client.exists(self._keys.room(room_id))
+        found = self._client.exists(self._keys.room(room_id), self._keys.state(room_id))
         self.add(room_id, end_fields(room_id))
         return bool(found)
 

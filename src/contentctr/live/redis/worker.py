@@ -258,6 +258,8 @@ class Worker:
             unlisted = self._rooms[room_id].room is None
             expiry = ("EX", math.ceil(self._forget_after_s)) if unlisted else ()
             commands.append(("SET", self._keys.state(room_id), state, *expiry))
+            # Of one that is listed the new run may have no score yet: it is seen all the same.
+            commands.append(("ZADD", self._keys.seen, "XX", repr(now), room_id))
         done = Done(
             [message.id for message in messages],
             sum(size_of(message.fields) for message in messages),

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import time
 from collections.abc import Callable
 
 from starlette.types import Scope
 
+from contentctr.printing import say
+
 _PATH = 200
 """Characters of a path that are kept."""
-
-
-def _print_line(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class AccessLog:
@@ -32,7 +29,7 @@ class AccessLog:
         self,
         share: float,
         *,
-        write: Callable[[str], None] = _print_line,
+        write: Callable[[str], None] = say,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._share, self._write, self._chance = share, write, chance

@@ -121,9 +121,6 @@ class LocalBackend:
         self._standing: Standing | None = None
         self._coming: Counter[str] = Counter()
         """Segments of each room that are on their way."""
-        self._unscored: dict[str, float] = {}
-        """Rooms whose first segments are taken and have no score yet, and since when: no room of
-        the store is one of them, and they end too."""
         self._batcher: Batcher[_Item, Taken] = Batcher(
             self._work,
             batch_size=engine.scorer.batch_size,
@@ -205,7 +202,7 @@ class LocalBackend:
         coming = self._coming[room_id] > 0
         if not coming:
             del self._coming[room_id]
-        if self.store.room(room_id) is not None or room_id in self._unscored:
+        if self.store.seen(room_id) is not None:
             self._owners.keep(room_id, caller)  # it may have ended, and begun again, meanwhile
         elif not coming:
             self._owners.release(room_id)
@@ -264,11 +261,10 @@ class LocalBackend:
             scored = taken.scored
             self.metrics.segments.labels(scored.status).inc()
             if scored.status == "early":
-                self._unscored[scored.room_id] = now
+                self.store.touch(scored.room_id, now)  # no score is told of it; it is there, though
             if scored.status != "scored":
                 continue
             assert scored.score is not None
-            self._unscored.pop(scored.room_id, None)
             new = NewScore(
                 room_id=scored.room_id,
                 streamer_id=item.segment.streamer_id,
@@ -293,11 +289,11 @@ class LocalBackend:
             return self._engine.scorer.forget(room_id)
 
         await self._batcher.run(forget)
-        self._unscored.pop(room_id, None)
+        told = self.store.room(room_id) is not None
         found = self.store.end(room_id)
         self._owners.release(room_id)
         self._standing = None
-        if found:
+        if told:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})
         return found
 
@@ -306,6 +302,7 @@ class LocalBackend:
         while True:
             await asyncio.sleep(min(self._forget_after_s / 4, 10.0))
             since = self._clock() - self._forget_after_s
-            unscored = [room_id for room_id, last in self._unscored.items() if last < since]
-            for room_id in (*self.store.idle_since(since), *unscored):
-                await self._end(room_id, "idle")
+            for room_id in self.store.idle_since(since):
+                seen = self.store.seen(room_id)
+                if seen is not None and seen < since:  # not heard of while others were ended
+                    await self._end(room_id, "idle")
