@@ -276,3 +276,26 @@ def test_every_model_is_looked_at_before_it_is_built() -> None:
             continue  # of another task
         with torch.device("meta"):
             build_model(config, SPEC, KNOWN)
+
+
+def test_an_id_is_of_what_is_in_it_and_not_of_where_it_lies(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "a")
+    found = checkpoints.load(tmp_path / "a").model_id
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    values = json.loads((tmp_path / "b/checkpoint.json").read_text())
+    values["info"] = {"epoch": 77}
+    (tmp_path / "b/checkpoint.json").write_text(json.dumps(values))
+    assert checkpoints.load(tmp_path / "b").model_id == found
+    assert len(found) == 12 and set(found) <= set("0123456789abcdef")
+
+    ids = {found}
+    make_checkpoint(tmp_path / "c", seed=1)
+    ids.add(checkpoints.load(tmp_path / "c").model_id)
+    (tmp_path / "b/encoders/text").mkdir(parents=True)
+    (tmp_path / "b/encoders/text/config.json").write_text("{}")
+    ids.add(checkpoints.load(tmp_path / "b").model_id)
+    known = json.loads((tmp_path / "a/vocabulary.json").read_text())
+    known["streamers"].reverse()
+    (tmp_path / "a/vocabulary.json").write_text(json.dumps(known))
+    ids.add(checkpoints.load(tmp_path / "a").model_id)
+    assert len(ids) == 4

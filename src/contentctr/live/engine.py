@@ -72,6 +72,7 @@ class Engine:
         device: where to compute.
         shares: whether to compute the shares, where the model has them: about as dear as the
             projections once more.
+        model_id: names the model in all that is told of its scores; None: its states' revision.
 
     Raises:
         InputError: the model cannot be run live.
@@ -88,6 +89,7 @@ class Engine:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
         shares: bool = True,
+        model_id: str | None = None,
     ) -> None:
         self.scorer = RoomScorer(
             model,
@@ -100,6 +102,7 @@ class Engine:
         )
         assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
+        self.model_id = self.scorer.revision if model_id is None else model_id
         self.has_shares = shares and has_shares(model)
         self._model, self._device = model, device
         self._rows = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
@@ -129,6 +132,7 @@ class Engine:
             batch_size=batch_size,
             device=device,
             shares=shares,
+            model_id=checkpoint.model_id,
         )
 
     def check(self, segment: LiveSegment) -> None:

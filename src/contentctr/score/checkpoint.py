@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from contentctr.encode import encoders
 from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
-from contentctr.files import atomic, read_json, write_json
+from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, reads_content
 from contentctr.transcribe.source import difference
@@ -52,6 +53,28 @@ class Checkpoint:
     vocabulary: Vocabulary
     info: Mapping[str, Any]
     """Position and metrics: epoch, step, and what training saved beside them."""
+
+    @cached_property
+    def model_id(self) -> str:
+        """Names the model by its content: 12 hex digits.
+
+        A hash of weights, settings, streamers and encoders; where the folder lies, and how well the
+        model did, do not count.
+
+        Raises:
+            InputError: a file cannot be read; names it.
+        """
+        parts = [*sorted(self.folder.glob("encoders/**/*")), self.folder / "model.safetensors"]
+        try:
+            hashes = {
+                str(path.relative_to(self.folder)): file_sha256(path)
+                for path in parts
+                if path.is_file()
+            }
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be read ({error.strerror})") from None
+        known = [list(self.vocabulary.streamers), list(self.vocabulary.rooms)]
+        return digest(hashes, to_dict(self.config), to_dict(self.spec), known)[:12]
 
     @property
     def finetuned(self) -> bool:
