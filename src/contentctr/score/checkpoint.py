@@ -3,6 +3,7 @@
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
+    CHECKPOINT/inputs.json         what training segments were like (inputs.py)
     CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
     CHECKPOINT/training/           optimiser state and position of a run, to resume
 
