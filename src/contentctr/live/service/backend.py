@@ -139,7 +139,7 @@ class LocalBackend:
         self._lag = Lag()
         self._watch = Background("the watch of the event loop", self._lag.watch)
         self.observed = Observed(self.metrics, engine.config.data.horizon)
-        self.observed.watch_drift(engine)
+        self.observed.watch_drift(lambda: self._engine)
         gauge = self.metrics.gauge
         gauge("rooms", "Live rooms.", lambda: len(self.store))
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))

@@ -44,9 +44,9 @@ class Observed:
         )
         metrics.registry.register(OutcomeCollector(self.summary))
 
-    def watch_drift(self, engine: Engine) -> None:
-        """Tell of the segments that an engine scores, too."""
-        self._metrics.registry.register(DriftCollector(engine.model_id, engine.drift))
+    def watch_drift(self, engine: Callable[[], Engine]) -> None:
+        """Tell of the segments that an engine scores, too; of whichever it is then."""
+        self._metrics.registry.register(DriftCollector(engine))
 
     def sort(
         self, outcomes: Sequence[Outcome], rooms: Mapping[str, LiveRoom | None]
