@@ -9,7 +9,7 @@ setup: $(STAMP)  ## virtual environment with pinned versions
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[editors,embedded,fast,speech,sound,demo,dev,live,parity,tune,yolo]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[editors,embedded,fast,speech,sound,demo,dev,kafka,live,parity,tune,yolo]'
 	touch $@
 
 demo: setup  ## the main job, end to end, into demo-out/

@@ -15,6 +15,7 @@ from contentctr.cli import (
     abtest,
     experiments,
     highlights,
+    ingest,
     live,
     models,
     pretrain,
@@ -52,6 +53,7 @@ WAY = (
         "highlights",
         "serve",
         "worker",
+        "ingest",
         "rejected",
         "watch",
         "abtest",
@@ -132,6 +134,7 @@ app.command()(models.predict)
 app.command()(highlights.highlights)
 app.command()(live.serve)
 app.command()(worker.worker)
+app.command()(ingest.ingest)
 _rejected.command("list")(worker.list_rejected)
 _rejected.command("replay")(worker.replay_rejected)
 app.command()(watch.watch)

@@ -1,0 +1,152 @@
+"""Segments from Kafka: each is scored once, in order, whatever stands between them.
+
+The broker is the one that the client's library has for tests, in this process.
+"""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.live.redis.kafka import Ingest, make_consumer, read_record
+from contentctr.live.redis.messages import read_message, settle_partitions
+from contentctr.live.redis.store import RedisStore
+from live_redis import (
+    KEYS,
+    PARTITIONS,
+    curves,
+    drain,
+    make_worker,
+    offline,
+    require_same,
+    segment,
+    wait_for,
+)
+from live_service import half
+
+kafka = pytest.importorskip("confluent_kafka")
+
+
+def value(room, index, **fields):
+    one = segment(room, index)
+    post = {
+        "room_id": room,
+        "streamer_id": one.streamer_id,
+        "index": index,
+        "visual": half(one.visual),
+        "text": half(one.text),
+        "sound": None if one.sound is None else half(one.sound),
+        "has_speech": True,
+        "has_comments": bool(one.has_comments),
+        "counts": dict(one.counts),
+        "ended_at": 1000.0,
+    }
+    return json.dumps({**post, **fields}).encode()
+
+
+@pytest.fixture(scope="module")
+def broker():
+    """A producer, and the address of its broker, which lives as long."""
+    producer = kafka.Producer(
+        {"test.mock.num.brokers": 1, "bootstrap.servers": "none", "log_level": 0}
+    )
+    [found] = producer.list_topics(timeout=20).brokers.values()
+    return producer, f"{found.host}:{found.port}"
+
+
+class Running:
+    """An ingest in a thread."""
+
+    def __init__(self, client, address, topic, **limits):
+        self.lines, self._ended = [], []
+        store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
+        consumer = make_consumer(address, topic, topic, self.lines.append)
+        self.ingest = Ingest(
+            consumer, store, report=self.lines.append, limits=limits, clock=lambda: 5.0
+        )
+        self._thread = threading.Thread(target=self.ingest.run, args=(lambda: self._ended,))
+
+    def __enter__(self):
+        self._thread.start()
+        return self.ingest.counts
+
+    def __exit__(self, *_):
+        self._ended.append(1)
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+def send(broker, topic, room, *values):
+    for one in values:
+        broker[0].produce(topic, key=room, value=one)
+    assert broker[0].flush(20) == 0
+
+
+@pytest.mark.slow  # the broker waits for a session's end before it gives partitions anew
+def test_segments_are_scored_once_though_the_way_breaks_off(client, broker):
+    rooms = {f"room{k}": range(12) for k in range(5)}
+    for room in rooms:
+        send(broker, "whole", room, *(value(room, index) for index in range(6)))
+    with Running(client, broker[1], "whole") as counts:
+        wait_for(lambda: counts.taken == 30)
+    for room in rooms:
+        # The last of before once more, as after a death between Redis and the commit.
+        send(broker, "whole", room, *(value(room, index) for index in range(5, 12)))
+    with Running(client, broker[1], "whole") as counts:
+        wait_for(lambda: counts.taken == 35)
+    assert counts.bad == 0
+    drain(make_worker(client))
+    require_same(curves(client, rooms), offline(rooms))
+
+
+def test_what_is_no_segment_is_told_and_passed_over(client, broker):
+    bad = [b"{", b"[]", b'{"room_id": "x"}', value("x", 0, frames=["a"]), value("a b", 0)]
+    bad += [value("x", 0, visual="!!!!"), b'{"end": true}', b'{"end": true, "room_id": 3}']
+    send(broker, "bad", "x", *bad, value("x", 0))
+    running = Running(client, broker[1], "bad")
+    with running as counts:
+        wait_for(lambda: counts.taken == 1)
+    assert counts.bad == len(bad)
+    told = [line for line in running.lines if "passed over" in line]
+    assert len(told) == len(bad) and all("offset" in line for line in told)
+    assert "frames, speech: must be left out" in told[3]
+    drain(make_worker(client))
+    require_same(curves(client, ["x"]), offline({"x": [0]}))
+
+
+def test_a_room_ends_by_a_record(client, broker):
+    send(broker, "end", "x", value("x", 0), b'{"room_id": "x", "end": true}', value("x", 0))
+    with Running(client, broker[1], "end") as counts:
+        wait_for(lambda: counts.taken == 3)
+    drain(make_worker(client))
+    kinds = [fields[b"kind"] for _, fields in client.xrange(KEYS.events)]
+    assert kinds == [b"score", b"end", b"score"]
+
+
+def test_a_stream_without_room_is_waited_for(client, broker):
+    send(broker, "full", "x", *(value("x", index) for index in range(6)))
+    running = Running(client, broker[1], "full", max_count=2)
+    with running as counts:
+        wait_for(lambda: any("waits" in line for line in running.lines))
+        assert counts.taken == 2
+        worker = make_worker(client)
+
+        def all_taken():
+            drain(worker)
+            return counts.taken == 6
+
+        wait_for(all_taken)
+    drain(worker)
+    require_same(curves(client, ["x"]), offline({"x": range(6)}))
+
+
+def test_a_record_is_what_a_post_is():
+    room, fields = read_record(value("x", 3), 7.0)
+    raw = {k.encode(): v if isinstance(v, bytes) else str(v).encode() for k, v in fields.items()}
+    message = read_message(b"1-0", raw)
+    assert room == message.room_id == "x" and message.shown.ended_at == 1000.0
+    np.testing.assert_array_equal(message.segment.visual, segment("x", 3).visual)
+    with pytest.raises(InputError, match="at most 4194304 bytes"):
+        read_record(b" " * (4 * 2**20 + 1), 0.0)
