@@ -111,18 +111,25 @@ class RuleCurve:
 
 
 def read_curve(
-    room: Room, *, warnings: list[str] | None = None, show_progress: bool = True
+    room: Room,
+    *,
+    watch: bool = True,
+    warnings: list[str] | None = None,
+    show_progress: bool = True,
 ) -> RuleCurve:
     """The rule's curve of a room, from whatever it has of chat, sound, pictures and speech.
 
     Args:
         room: read already.
+        watch: whether its sound and pictures are read for it; else its chat and speech alone.
         warnings: messages about the recording are added to it.
         show_progress: show a bar.
 
     Raises:
         InputError: the recording cannot be read.
     """
+    if not watch:
+        return make_curve(room, Watched())
     notes = [] if warnings is None else warnings
     total = int(room.duration_s / PICTURE_S) if room.media is not None else 0
     with progress_bar("watch", max(total, 1), show=show_progress and total > 0) as bar:
