@@ -55,11 +55,15 @@ ABLATIONS = (
 )
 
 
+TEXTS = ("room_id", "text", "user_id")
+"""Columns that may look like numbers."""
+
+
 def read_table(path: Path) -> pl.DataFrame:
     """A table of CSV or Parquet."""
     if path.suffix == ".parquet":
         return pl.read_parquet(path)
-    return pl.read_csv(path, schema_overrides={"text": pl.String, "user_id": pl.String})
+    return pl.read_csv(path, schema_overrides=dict.fromkeys(TEXTS, pl.String))
 
 
 def fullest_scenes(times_C: np.ndarray, duration_s: float, number: int) -> np.ndarray:
