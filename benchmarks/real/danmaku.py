@@ -46,12 +46,12 @@ ALONE = (*WORDS, "statistics=false", "wide=false")
 RATE = Row("comment rate", ("kind=without_visual", *WORDS[3:], "statistics=false", "wide=false"))
 MAIN = (Row("comments, one segment of look-ahead", ALONE),)
 ABLATIONS = (
+    Row("trained on the comment rate first", ALONE, first=RATE, first_data="rate"),
     Row("features under a layer norm", (*ALONE, "standardise=false")),
     Row("with statistics", (*WORDS, "wide=false")),
     Row("without look-ahead", (*ALONE, "horizon=0")),
     Row("positive_weight=0", (*ALONE, "positive_weight=0")),
     Row("pairwise loss", (*ALONE, "pair=L1")),
-    Row("trained on the comment rate first", ALONE, first=RATE, first_data="rate"),
 )
 
 
