@@ -215,7 +215,7 @@ def test_the_page_of_a_prediction_plays_from_where_the_recording_lies(
 
 def test_a_clip_that_cannot_begin_in_time_says_so(tmp_path: Path) -> None:
     write_chat(tmp_path / "chat.jsonl")
-    record(tmp_path / "rare.mkv", 300, gop=100 * RATE)
+    record(tmp_path / "rare.mkv", 300, gop=153 * RATE)
     found = find(tmp_path, tmp_path / "out", "rare.mkv", clips=True)
     table = pl.read_csv(tmp_path / "out" / "highlights.csv")
     late = table.filter(pl.col("clip_start_s") > pl.col("start_s") + 1)
