@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -310,3 +311,24 @@ def test_a_room_json_that_no_parser_takes_is_a_bad_room(tmp_path: Path, text: st
     )
     assert data.rooms().height == 1
     assert data.manifest()["counts"]["rooms_skipped"] == 1
+
+
+def test_a_split_by_dates_is_kept_in_the_manifest(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, events_csv=EVENTS)
+    dates = [datetime(2024, 5, day, tzinfo=UTC) for day in (2, 3, 20)]
+    data = prepare_rooms(
+        tmp_path / "in",
+        tmp_path / "out",
+        val_from=dates[0],
+        test_from=dates[1],
+        show_progress=False,
+    )
+    assert data.rooms()["split"].to_list() == ["train", "val", "test"]
+    assert data.manifest()["split"] == {
+        "val_from": "2024-05-02T00:00:00+00:00",
+        "test_from": "2024-05-03T00:00:00+00:00",
+    }
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", test_from=dates[2], show_progress=False)
+    assert data.rooms()["split"].to_list() == ["train"] * 3
+    assert "there is no test room by the dates" in data.manifest()["warnings"][-1]

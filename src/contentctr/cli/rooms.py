@@ -67,8 +67,24 @@ def prepare_rooms(
     ] = 60.0,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
-    val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of rooms for testing, the latest.")] = 0.1,
+    val: Annotated[
+        float | None, typer.Option(help="Share of rooms for validation. \\[default: 0.1]")
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of rooms for testing, the latest. \\[default: 0.1]"),
+    ] = None,
+    val_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Rooms that start from then on (UTC, if it says no zone) are for validation, in "
+            "place of a share: such a split stays when rooms are added.",
+        ),
+    ] = None,
+    test_from: Annotated[
+        str | None, typer.Option(metavar="DATE", help="And from then on for testing.")
+    ] = None,
     skip_bad_rooms: Annotated[
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
@@ -80,6 +96,7 @@ def prepare_rooms(
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
     from contentctr.prepare.rooms import prepare_rooms as run
+    from contentctr.prepare.splits import parse_date
 
     data = run(
         rooms,
@@ -93,6 +110,8 @@ def prepare_rooms(
         frames_per_segment=frames_per_segment,
         val=val,
         test=test,
+        val_from=None if val_from is None else parse_date(val_from, "--val-from"),
+        test_from=None if test_from is None else parse_date(test_from, "--test-from"),
         skip_bad_rooms=skip_bad_rooms,
         names=column_names(columns),
         asr=asr,

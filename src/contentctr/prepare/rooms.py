@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,10 @@ from contentctr.prepare.long_views import (
 )
 from contentctr.prepare.segments import count_tail, segment_rooms
 from contentctr.prepare.speech import RoomSpeech, with_speech
+from contentctr.prepare.splits import Split
 from contentctr.prepare.targets import (
     TargetScale,
-    assign_splits,
     check_comment_lag,
-    check_shares,
     default_comment_lag,
     default_scale,
     set_target,
@@ -140,8 +140,10 @@ def prepare_rooms(
     long_view_seconds: float = LONG_VIEW_SECONDS,
     segment_seconds: float = 30.0,
     frames_per_segment: int = 3,
-    val: float = 0.1,
-    test: float = 0.1,
+    val: float | None = None,
+    test: float | None = None,
+    val_from: datetime | None = None,
+    test_from: datetime | None = None,
     skip_bad_rooms: bool = False,
     names: Mapping[str, str] | None = None,
     asr: Path | str | Recogniser | None = None,
@@ -168,8 +170,10 @@ def prepare_rooms(
         long_view_seconds: how long those stay at least whom the long-view rate counts.
         segment_seconds: length of a segment.
         frames_per_segment: frames that `encode` takes from a segment.
-        val: share of validation rooms.
-        test: share of test rooms.
+        val: share of validation rooms; None, where there is no date: a tenth.
+        test: share of test rooms; likewise.
+        val_from: in place of shares, of `Split`: a room's split then stays when others come.
+        test_from: likewise.
         skip_bad_rooms: leave out rooms that cannot be read, instead of stopping at the first.
         names: the user's own names of columns in the rooms' logs, of `read_room`.
         asr: what hears rooms without a transcript, of `Choice`.
@@ -186,7 +190,7 @@ def prepare_rooms(
     rooms_root, out = Path(rooms_root), Path(out)
     lag = default_comment_lag(target) if comment_lag is None else comment_lag
     check_comment_lag(target, lag)
-    check_shares(val, test)
+    split = Split(val=val, test=test, val_from=val_from, test_from=test_from)
     if frames_per_segment < 1:
         raise InputError(f"frames_per_segment must be at least 1, not {frames_per_segment}")
     check_long_view(long_view_seconds)
@@ -204,12 +208,12 @@ def prepare_rooms(
     collected = _collect(folders, reading, ray=ray, show_progress=show_progress)
     if not collected.rooms:
         raise InputError(f"{rooms_root}: no room left: {collected.warnings[-1]}")
-    rooms = assign_splits(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA), val=val, test=test)
+    rooms = split.assign(pl.DataFrame(collected.rooms, schema=ROOMS_SCHEMA))
     segments = _segments(collected, table, target)
     scale = target_scale or default_scale(segments, target)
     segments = segments.drop("split").join(rooms.select("room_id", "split"), on="room_id")
     segments = set_target(segments, target, scale)
-    _warn_of_lacks(collected, rooms, segments, target, {"val": val, "test": test})
+    _warn_of_lacks(collected, rooms, segments, target, split)
     settings = {
         "source": "room folders",
         "source_path": str(rooms_root.resolve()),
@@ -220,6 +224,7 @@ def prepare_rooms(
         **({"long_view_seconds": float(long_view_seconds)} if target == LONG_VIEW else {}),
         **({"labels": _labels_manifest(table, segments)} if table else {}),
         "comment_lag": lag,
+        "split": split.described(),
     }
     choice = Choice(asr=asr, language=language, device=device)
     with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
@@ -385,7 +390,7 @@ def _warn_of_lacks(
     rooms: pl.DataFrame,
     segments: pl.DataFrame,
     target: str,
-    shares: dict[str, float],
+    split: Split,
 ) -> None:
     """Say what will be missed later on."""
     if 0 < collected.simulated < rooms.height:
@@ -399,10 +404,14 @@ def _warn_of_lacks(
             LONG_VIEW: "; it needs who entered and who left (events.*: enter, exit)",
         }.get(target, "")
         collected.warnings.append(f"no segment has the target {target!r}{hint}")
-    for split, share in shares.items():
-        if share > 0 and split not in rooms["split"]:
+    for name in ("train", *split.wanted):
+        if name in rooms["split"]:
+            continue
+        if split.by_date:
+            collected.warnings.append(f"there is no {name} room by the dates {split.described()}")
+        else:
             collected.warnings.append(
-                f"there is no {split} room: {counted(rooms.height, 'room')} with "
+                f"there is no {name} room: {counted(rooms.height, 'room')} with "
                 f"{counted(rooms['started_at'].n_unique(), 'different start')} cannot be split so"
             )
 
