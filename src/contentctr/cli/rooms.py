@@ -52,6 +52,19 @@ CommentLag = Annotated[
 def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Keep the rooms that are there; read those that are new or changed."
+        ),
+    ] = False,
+    keep_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Leave out rooms that started before, also of those that are there.",
+        ),
+    ] = None,
     target: Target = "ctr",
     target_scale: Scale = None,
     comment_lag: CommentLag = None,
@@ -101,6 +114,8 @@ def prepare_rooms(
     data = run(
         rooms,
         out,
+        append=append,
+        keep_from=None if keep_from is None else parse_date(keep_from, "--keep-from"),
         target=target,
         target_scale=target_scale,
         comment_lag=comment_lag,
@@ -122,6 +137,8 @@ def prepare_rooms(
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
     say(f"speech: {manifest['speech_source']}", result=True)
+    if "appended" in manifest:
+        print_table("Rooms appended", manifest["appended"])
     print_table(f"Prepared in {out}", manifest["counts"])
 
 
