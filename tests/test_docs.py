@@ -20,6 +20,7 @@ SUBJECTS = (
     "evaluation",
     "live",
     "security",
+    "sharing",
     "speech",
     "highlights",
     "editing",

@@ -41,7 +41,7 @@ ORDER = (
     {"report"},
     {"pretrain"},
     {"train"},
-    {"rule"},
+    {"rule", "share"},
     {"score"},
     {"simulate"},
     {"windows", "encode", "prepare"},
@@ -51,7 +51,7 @@ ORDER = (
     ROOT,
 )
 """A line a step, from the command back to raw rooms: a step imports itself and what is below it."""
-NEVER = {("live", "train"), ("live", "pretrain"), ("live", "report"), ("live", "evaluate")}
+NEVER = {("live", name) for name in ("train", "pretrain", "report", "evaluate", "rule", "share")}
 """Imports that the order would allow: what ranks live rooms loads nothing that trains."""
 
 SERVICE = "live.service"

@@ -46,6 +46,7 @@ class Pretended:
             batch_size=64, max_rooms=4096, forget=lambda room_id: self.last.pop(room_id, None)
         )
         self.config, self.spec, self.has_shares = Config(), SPEC, True
+        self.model_id, self.drift = "abc123", None
         self.last = {}
 
     def check(self, segment):
@@ -422,6 +423,33 @@ def test_a_key_is_asked_for_and_sent(browser):
         image = "document.querySelector('[data-room=a] img')"
         browser.until(f"{image}.naturalWidth === 32")
         assert browser.run(f"{image}.src").startswith(f"blob:{url}")
+
+
+@needs_browser
+def test_what_viewers_did_stands_beside_what_was_predicted(browser):
+    with service() as (url, client, backend):
+        for index in range(4):
+            post(client, "a", index, 0.1 + 0.1 * index)
+        browser.open(url + "/")
+        browser.until(f"{ORDER} === 'a'")
+        assert browser.run("document.querySelector('#watched').hidden")  # nothing came back
+        outcomes = [
+            {"room_id": "a", "index": k, "viewers": 100, "clickers": 12 * (k + 1)} for k in range(4)
+        ]
+        assert client.post("/v1/outcomes", {"outcomes": outcomes})["taken"] == 4
+        backend.observed._until = 0.0
+        browser.open(url + "/")
+        browser.until("!document.querySelector('#watched').hidden")
+        line = "Of the last hour: predicted 25.0%, observed 30.0%, in 4 segments"
+        assert browser.run(text("#watched-line")) == line
+        browser.run("document.querySelector('#watched-line').click()")
+        rows = browser.run(text("#watched-rows")).split("\n")
+        assert [row.split("\t")[:5] for row in rows] == [
+            ["abc123", span, "4", "25.0%", "30.0%"] for span in ("last hour", "last day")
+        ]
+        assert rows[0].split("\t")[-1] == "1.000"
+        first = browser.run(text("#watched-bins")).split("\n")[0]
+        assert first.split("\t") == ["10.0% to 15.0%", "1", "10.0%", "12.0%"]
 
 
 @needs_browser

@@ -109,6 +109,7 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
         "checkpoint.json",
         "vocabulary.json",
         "model.safetensors",
+        "inputs.json",
         "optimizer.json",
         "optimizer.safetensors",
         "position.json",

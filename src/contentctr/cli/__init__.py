@@ -20,6 +20,7 @@ from contentctr.cli import (
     pretrain,
     rooms,
     settings,
+    share,
     simulate,
     tuning,
     watch,
@@ -44,6 +45,7 @@ WAY = (
         "runs",
         "evaluate",
         "report",
+        "export",
         "predict",
     ),
     *(
@@ -125,6 +127,7 @@ app.command()(tuning.tune)
 app.command()(tuning.runs)
 app.command()(models.evaluate)
 app.command()(models.report)
+app.command()(share.export)
 app.command()(models.predict)
 app.command()(highlights.highlights)
 app.command()(live.serve)

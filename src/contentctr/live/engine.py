@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.devices import find_device
 from contentctr.errors import InputError
+from contentctr.live.drift import InputDrift
 from contentctr.live.encoding import RawSegment
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.inputs import InputFacts, read_inputs
 
 
 class RoomsFullError(Exception):
@@ -73,6 +76,7 @@ class Engine:
         shares: whether to compute the shares, where the model has them: about as dear as the
             projections once more.
         model_id: names the model in all that is told of its scores; None: its states' revision.
+        inputs: what its training segments were like; None: nobody knows.
 
     Raises:
         InputError: the model cannot be run live.
@@ -90,6 +94,7 @@ class Engine:
         device: torch.device | str = "cpu",
         shares: bool = True,
         model_id: str | None = None,
+        inputs: InputFacts | None = None,
     ) -> None:
         self.scorer = RoomScorer(
             model,
@@ -103,6 +108,8 @@ class Engine:
         assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
         self.model_id = self.scorer.revision if model_id is None else model_id
+        self.drift = None if inputs is None else InputDrift(inputs)
+        """How far what is scored is from training; None: nobody knows."""
         self.has_shares = shares and has_shares(model)
         self._model, self._device = model, device
         self._rows = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
@@ -133,6 +140,7 @@ class Engine:
             device=device,
             shares=shares,
             model_id=checkpoint.model_id,
+            inputs=read_inputs(checkpoint.folder),
         )
 
     def check(self, segment: LiveSegment) -> None:
@@ -153,6 +161,13 @@ class Engine:
         for places in parts_by_run(segments):
             part = self._score_part([segments[k] for k in places])
             found.update(zip(places, part, strict=True))
+        if self.drift is not None:
+            new = [
+                segment
+                for k, segment in enumerate(segments)
+                if isinstance(taken := found[k], Taken) and taken.scored.status == "scored"
+            ]
+            self.drift.add(new, time.time())
         return [found[k] for k in range(len(segments))]
 
     def _score_part(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:

@@ -16,6 +16,8 @@ from contentctr.score.highlights import highlight_mask
 CURVE_KEPT = 240
 """Scores of a room that are kept: two hours of 30 s."""
 COMMENTS_KEPT = 10
+MODELS_KEPT = 4
+"""Changes of model in a room's curve that are remembered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class LiveRoom:
     """The segment that the thumbnail came with; None: there is none."""
     run: str = ""
     """Of its source; with a new one it began anew."""
+    models: tuple[tuple[int, str], ...] = ()
+    """(index, id) of the first segment of the curve that each model scored, oldest first."""
     curve: tuple[tuple[int, float], ...]
     """(index, score) of the kept segments, oldest first."""
 
@@ -55,6 +59,10 @@ class LiveRoom:
         """Which points of the curve are highlights, by the rule of score/highlights.py."""
         mask: list[bool] = highlight_mask([score for _, score in self.curve]).tolist()
         return mask
+
+    def model_of(self, index: int) -> str:
+        """The id of the model that scored a segment of the curve; "": it is not known."""
+        return next((name for first, name in reversed(self.models) if first <= index), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,8 @@ class NewScore:
     shown: Shown
     run: str = ""
     """Of the segment's source; "": none is named, and it is the room's."""
+    model_id: str = ""
+    """Whose score it is."""
 
 
 def begins_anew(room: LiveRoom | None, new: NewScore) -> bool:
@@ -83,12 +93,16 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
         room = None
     curve = () if room is None else room.curve
     comments = () if room is None else room.comments
+    models = () if room is None else room.models
+    if not models or models[-1][1] != new.model_id:
+        models = (*models, (new.index, new.model_id))[-MODELS_KEPT:]
     shown = new.shown
     return LiveRoom(
         room_id=new.room_id,
         streamer_id=new.streamer_id,
         title=shown.title or ("" if room is None else room.title),
         run=new.run or ("" if room is None else room.run),
+        models=models,
         index=new.index,
         target_index=new.target_index,
         score=new.score,

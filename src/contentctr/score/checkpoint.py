@@ -3,6 +3,7 @@
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
+    CHECKPOINT/inputs.json         what training segments were like (inputs.py)
     CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
     CHECKPOINT/training/           optimiser state and position of a run, to resume
 
@@ -36,6 +37,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, reads_content
+from contentctr.score.hub import fetch, is_hub_name
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
@@ -313,10 +315,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint folder, or the best (else the last) checkpoint of a run folder.
 
+    Args:
+        path: the folder; or `hf://OWNER/NAME`, which is fetched from the Hugging Face hub.
+
     Raises:
-        InputError: not a checkpoint, of another format, or damaged.
+        InputError: not a checkpoint, of another format, or damaged; or it cannot be fetched.
     """
-    folder = Path(path)
+    folder = fetch(path) if is_hub_name(path) else Path(path)
     for name in ("best", "last"):
         if not (folder / "checkpoint.json").is_file() and (folder / name).exists():
             folder = folder / name

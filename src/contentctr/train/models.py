@@ -22,6 +22,7 @@ from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model, reads_content
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.inputs import InputFacts, measure_inputs, write_inputs
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
@@ -124,6 +125,9 @@ class ModelTraining(ModelObjective):
         self.optimizer = make_optimizer(self.model, train)
         self._loader, self._validation = task.load(config, self.vocabulary, process)
         self.steps = self._loader.steps
+        self._inputs: InputFacts | None = None
+        if isinstance(self._loader, WindowLoader):
+            self._inputs = measure_inputs(self._loader.data)
         if saved is None and config.model.standardise and isinstance(self._loader, WindowLoader):
             standardise(self.model, self._loader.data)
 
@@ -148,6 +152,8 @@ class ModelTraining(ModelObjective):
                 **({"init_from": self.started_from} if self.started_from else {}),
             },
         )
+        if self._inputs is not None:
+            write_inputs(folder, self._inputs)
 
     def export(self, folder: Path) -> None:
         """Nothing: the checkpoint itself is used."""

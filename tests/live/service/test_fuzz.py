@@ -36,6 +36,7 @@ PATHS = (
     "/v1/rooms",
     "/v1/rooms/{room_id}",
     "/v1/rank",
+    "/v1/outcomes",
     "/healthz",
     "/v1/rooms/{room_id}/thumbnail",
     "/readyz",

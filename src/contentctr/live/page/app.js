@@ -5,6 +5,7 @@ import { Connection } from "./connection.js";
 import { Detail } from "./detail.js";
 import { List } from "./list.js";
 import { Rooms } from "./rooms.js";
+import { Watched } from "./watched.js";
 import { count, setText, span } from "./words.js";
 
 const DRAW_MS = 250; // the order may change so often: more is not read anyway
@@ -15,6 +16,7 @@ const wide = matchMedia("(min-width: 56rem)");
 const rooms = new Rooms();
 const list = new List({ onChoose: (id) => choose(id) });
 const detail = new Detail();
+const watched = new Watched();
 const connection = new Connection(rooms, { onState: showState, onNews: () => draw() });
 
 let state = { name: "connecting" };
@@ -39,6 +41,7 @@ function draw(now = false) {
 function drawAll() {
   drawState();
   if (!rooms.loaded) return;
+  if (state.name === "live") watched.ask(rooms.info);
   const ranked = rooms.ranked();
   if (chosen === null && wide.matches && ranked.length > 0) {
     history.replaceState(null, "", `#/room/${ranked[0].room_id}`);

@@ -16,6 +16,7 @@ from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
+from contentctr.live.outcomes import Joined, Outcome
 from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.messages import (
@@ -24,6 +25,7 @@ from contentctr.live.redis.messages import (
     segment_fields,
     settle_partitions,
 )
+from contentctr.live.redis.outcomes import OutcomeStream
 from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.store import QueueFacts, RedisStore
 from contentctr.live.scorer_segments import LiveSegment
@@ -33,6 +35,7 @@ from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
+from contentctr.live.service.observed import Observed
 from contentctr.live.shares import shares_from
 from contentctr.live.standing import Standing
 
@@ -83,6 +86,9 @@ class RedisBackend:
         self._queue_size, self._max_rooms = queue_size, max_rooms
         count = settle_partitions(client, self._keys, partitions)
         self._store = RedisStore(client, self._keys, count)
+        self.observed = Observed(self.metrics, horizon)
+        self._outcomes = OutcomeStream(client, self._keys, self.observed.log)
+        self._follower = Background("the reader of outcomes", self._follow)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._reader = Background("the reader of events", self._read)
@@ -123,13 +129,13 @@ class RedisBackend:
 
     async def start(self) -> None:
         """See Backend."""
-        for task in (self._reader, self._watcher, self._loop_watch):
+        for task in (self._reader, self._watcher, self._loop_watch, self._follower):
             task.start()
 
     async def stop(self) -> None:
         """See Backend: what was accepted is in Redis."""
         self.events.close()
-        for task in (self._reader, self._watcher, self._loop_watch):
+        for task in (self._reader, self._watcher, self._loop_watch, self._follower):
             await task.stop()
 
     async def submit(
@@ -196,6 +202,29 @@ class RedisBackend:
     async def end(self, room_id: str, caller: Caller = ANYONE) -> bool:
         """See Backend; it takes effect once a worker has come to it."""
         return await self._redis(self._end, room_id, caller)
+
+    async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """See Backend: all services are told."""
+
+        def find() -> tuple[list[Joined], dict[str, int]]:
+            names = list(dict.fromkeys(one.room_id for one in outcomes))
+            rooms = dict(zip(names, self._store.rooms(names), strict=True))
+            return self.observed.sort(outcomes, rooms)
+
+        new, counts = await self._redis(find)
+        if new:
+            await self._redis(self._outcomes.append, new)
+            self.metrics.bad_events.inc(await self._redis(self._outcomes.read))
+        return counts
+
+    async def _follow(self) -> None:
+        """Take what other services were told of outcomes."""
+        while True:
+            try:
+                self.metrics.bad_events.inc(await asyncio.to_thread(self._outcomes.read))
+            except RedisError:
+                pass  # `_read` says so
+            await asyncio.sleep(_LOOK_S)
 
     def _end(self, room_id: str, caller: Caller) -> bool:
         self._owners.require(room_id, caller)
@@ -271,6 +300,8 @@ class RedisBackend:
         kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
         if not isinstance(data, dict):
             raise ValueError("data must be a JSON object")
+        if kind == "end":
+            self.observed.log.forget(fields[b"room"].decode())
         if kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
         waiting = self._waiting.get(fields.get(b"request_id", b"").decode())

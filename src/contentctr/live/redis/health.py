@@ -13,6 +13,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from contentctr.errors import InputError
+from contentctr.live.engine import Engine
+from contentctr.live.exposition import DriftCollector
 
 _TIMEOUT_S = 5.0
 """In which a request must come, and its answer be taken."""
@@ -49,6 +51,10 @@ class WorkerHealth:
         self._gauge("idle_seconds", "Since the last turn that Redis let end.").set_function(
             lambda: time.monotonic() - self._turned_at
         )
+
+    def watch_drift(self, engine: Engine) -> None:
+        """Tell of the segments that an engine scores, too."""
+        self.registry.register(DriftCollector(engine.model_id, engine.drift))
 
     @property
     def fault(self) -> str:

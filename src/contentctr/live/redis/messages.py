@@ -18,6 +18,7 @@ The keys, each after the prefix:
   `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
   seem silent to the next one); where services ask for keys.
 - `events` (stream): what the services tell; `rejected` (stream): messages that were put aside.
+- `outcomes` (stream): what came of segments, with the scores that predicted it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ MAX_PARTITIONS = 4096
 """A worker looks at each: a number that is damaged must not make it look at millions."""
 NAMES = (
     *("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected"),
-    *("owners", "owned_until", "owners_clock"),
+    *("owners", "owned_until", "owners_clock", "outcomes"),
 )
 """Keys of which there is one."""
 Fields = dict[str, bytes | str | int | float]

@@ -242,6 +242,7 @@ def _room(about: bytes | None, curve: Sequence[bytes]) -> LiveRoom | None:
                 **values,
                 "shares": shares_from(values["shares"]),
                 "comments": tuple(map(str, values["comments"])),
+                "models": tuple((int(first), str(name)) for first, name in values["models"]),
                 "curve": tuple((int(index), float(score)) for index, score in pairs),
             }
         )

@@ -111,6 +111,7 @@ class Worker:
                 f"{engine.scorer.max_rooms}"
             )
         self.health = WorkerHealth(lease_s)
+        self.health.watch_drift(engine)
         self._settle(settle_partitions(client, self._keys, partitions))
         self._rooms: OrderedDict[str, _Kept] = OrderedDict()
         self._left: dict[int, Entries] = {}
@@ -278,6 +279,7 @@ class Worker:
             shares=taken.shares,
             shown=message.shown,
             run=message.segment.run,
+            model_id=self._engine.model_id,
         )
         kept = self._rooms[message.room_id]
         anew = begins_anew(kept.room, new)

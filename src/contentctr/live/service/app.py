@@ -13,7 +13,7 @@ from contentctr import __version__
 from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
-from contentctr.live.service import ranks
+from contentctr.live.service import outcomes, ranks
 from contentctr.live.service.access import AccessLog
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
@@ -77,10 +77,12 @@ def create_app(
     backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
     app.include_router(ranks.router)
+    app.include_router(outcomes.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     described = [route for route in app.routes if getattr(route, "path", "")]
-    handle_errors(app, [*router.routes, *ranks.router.routes, *described])
+    apart = [*ranks.router.routes, *outcomes.router.routes]
+    handle_errors(app, [*router.routes, *apart, *described])
     _stand_guard(app, backend, settings)
     return app
 

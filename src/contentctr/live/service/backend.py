@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown, begins_anew
+from contentctr.live.outcomes import Outcome
 from contentctr.live.ranking import RankSettings, RoomScore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.background import Background, Lag
@@ -19,6 +20,7 @@ from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
+from contentctr.live.service.observed import Observed
 from contentctr.live.service.owners import Owners
 from contentctr.live.service.schemas import room_event
 from contentctr.live.shares import SegmentShares
@@ -53,6 +55,7 @@ class Backend(Protocol):
 
     events: EventLog
     metrics: Metrics
+    observed: Observed
 
     @property
     def ready(self) -> bool:
@@ -90,6 +93,9 @@ class Backend(Protocol):
 
     async def end(self, room_id: str, caller: Caller = ANYONE) -> bool:
         """Forget a room; whether there was one."""
+
+    async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """Take what came of some segments; how many became what (Observed.sort)."""
 
 
 class LocalBackend:
@@ -132,6 +138,8 @@ class LocalBackend:
         self._sweeper = Background("the sweep of silent rooms", self._sweep)
         self._lag = Lag()
         self._watch = Background("the watch of the event loop", self._lag.watch)
+        self.observed = Observed(self.metrics, engine.config.data.horizon)
+        self.observed.watch_drift(engine)
         gauge = self.metrics.gauge
         gauge("rooms", "Live rooms.", lambda: len(self.store))
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
@@ -238,6 +246,13 @@ class LocalBackend:
         self._owners.require(room_id, caller)
         return await self._end(room_id, "ended")
 
+    async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
+        """See Backend."""
+        rooms = {one.room_id: self.store.room(one.room_id) for one in outcomes}
+        new, counts = self.observed.sort(outcomes, rooms)
+        self.observed.log.add(new, time.time())
+        return counts
+
     def _work(self, items: list[_Item]) -> Sequence[Taken | Exception]:
         """In the scorer's thread: encode what is to be encoded, and score all."""
         raws = [item.segment for item in items if isinstance(item.segment, RawSegment)]
@@ -274,10 +289,12 @@ class LocalBackend:
                 shares=taken.shares,
                 shown=item.shown,
                 run=item.segment.run,
+                model_id=self._engine.model_id,
             )
             if begins_anew(self.store.room(new.room_id), new):
                 about = {"room_id": new.room_id, "reason": "anew"}
                 self.events.append("end", new.room_id, about)
+                self.observed.log.forget(new.room_id)
             room = self.store.put(new, now)
             self.events.append("score", room.room_id, room_event(room))
             self._standing = None
@@ -292,6 +309,7 @@ class LocalBackend:
         told = self.store.room(room_id) is not None
         found = self.store.end(room_id)
         self._owners.release(room_id)
+        self.observed.log.forget(room_id)
         self._standing = None
         if told:
             self.events.append("end", room_id, {"room_id": room_id, "reason": reason})

@@ -1,0 +1,109 @@
+"""Outcomes in Redis: one stream that every service writes and reads, so all of them tell the same.
+
+An entry holds some outcomes with the scores that predicted them. A service that starts reads those
+of the last day again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from threading import Lock
+from typing import Any
+
+from contentctr.errors import InputError
+from contentctr.files import parse_json
+from contentctr.live.outcomes import Joined, Outcome, OutcomeLog
+from contentctr.live.redis.messages import Keys
+from contentctr.live.redis.store import append_command
+from contentctr.live.rolling import DAY_S
+
+_TOGETHER = 50
+"""Outcomes of an entry."""
+_KEPT, _KEPT_BYTES = 10_000, 64 * 2**20
+_AT_ONCE = 100
+
+
+class OutcomeStream:
+    """The stream, and how far it was read into a log. For any number of threads.
+
+    Args:
+        client: of `connect`.
+        keys: names of its keys.
+        log: told of all outcomes, in the stream's order.
+    """
+
+    def __init__(self, client: Any, keys: Keys, log: OutcomeLog) -> None:
+        self._client, self._key, self._log, self._lock = client, keys.outcomes, log, Lock()
+        self._last: bytes | str = ""
+
+    def append(self, joined: Sequence[Joined]) -> None:
+        """Put outcomes into the stream."""
+        pipe = self._client.pipeline(transaction=False)
+        for start in range(0, len(joined), _TOGETHER):
+            rows = [_row(one) for one in joined[start : start + _TOGETHER]]
+            data = json.dumps(rows, allow_nan=False, ensure_ascii=False)
+            pipe.execute_command(*append_command(self._key, _KEPT, _KEPT_BYTES, {"data": data}))
+        pipe.execute()
+
+    def read(self) -> int:
+        """Read on to the stream's end; how many entries were none of ours, and passed over."""
+        bad = 0
+        with self._lock:
+            if not self._last:
+                seconds, _ = self._client.time()
+                self._last = f"{int(1000 * max(seconds - DAY_S, 0))}-0"
+            while True:
+                found = self._client.xread({self._key: self._last}, _AT_ONCE)
+                if not found:
+                    return bad
+                for id, fields in found[0][1]:
+                    self._last = id
+                    try:
+                        rows = list(_rows(fields))
+                    except InputError:
+                        bad += 1
+                        continue
+                    self._log.add(rows, int(id.split(b"-")[0]) / 1000)
+
+
+def _row(joined: Joined) -> list[str | int | float]:
+    outcome = joined.outcome
+    return [
+        outcome.room_id,
+        outcome.target_index,
+        outcome.weight,
+        outcome.value,
+        joined.model_id,
+        joined.score,
+        joined.run,
+    ]
+
+
+def _rows(fields: dict[bytes, bytes]) -> Iterator[Joined]:
+    """The outcomes of an entry.
+
+    Raises:
+        InputError: it holds none.
+    """
+    try:
+        for room_id, target, weight, value, model, score, run in parse_json(fields[b"data"]):
+            numbers = (float(weight), float(value), float(score))
+            if not all(map(math.isfinite, numbers)) or not 0 < numbers[0] < math.inf:
+                raise ValueError
+            if not (0 <= numbers[1] <= 1 and 0 <= numbers[2] <= 1):
+                raise ValueError
+            yield Joined(
+                outcome=Outcome(
+                    room_id=str(room_id),
+                    target_index=int(target),
+                    weight=numbers[0],
+                    value=numbers[1],
+                ),
+                model_id=str(model)[:64],
+                score=numbers[2],
+                run=str(run),
+            )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise InputError("outcomes: not an entry of ours") from None

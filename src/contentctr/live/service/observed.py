@@ -1,0 +1,89 @@
+"""What came back, behind the service: joined with predictions, counted once, told to Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+
+from prometheus_client import Counter
+
+from contentctr.live.engine import Engine
+from contentctr.live.exposition import DriftCollector, OutcomeCollector
+from contentctr.live.known_rooms import LiveRoom
+from contentctr.live.outcomes import Joined, ModelOutcomes, Outcome, OutcomeLog, join
+from contentctr.live.service.metrics import Metrics
+
+_SUMMARY_S = 10.0
+"""Seconds for which a summary is told to all who ask: tau of thousands of outcomes takes long."""
+Summary = dict[str, dict[str, ModelOutcomes]]
+
+
+class Observed:
+    """The outcomes of one service; what a backend keeps and fills. For any number of threads.
+
+    Args:
+        metrics: told of what comes.
+        horizon: from the segment of a score to the one that it predicts.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self, metrics: Metrics, horizon: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.log = OutcomeLog()
+        self._horizon, self._clock = horizon, clock
+        self._metrics, self._lock = metrics, Lock()
+        self._summary: Summary = {}
+        self._until = 0.0
+        self._counts = Counter(
+            "contentctr_outcomes",
+            "Outcomes posted to this service, by what became of them.",
+            ["status"],
+            registry=metrics.registry,
+        )
+        metrics.registry.register(OutcomeCollector(self.summary))
+
+    def watch_drift(self, engine: Engine) -> None:
+        """Tell of the segments that an engine scores, too."""
+        self._metrics.registry.register(DriftCollector(engine.model_id, engine.drift))
+
+    def sort(
+        self, outcomes: Sequence[Outcome], rooms: Mapping[str, LiveRoom | None]
+    ) -> tuple[list[Joined], dict[str, int]]:
+        """Those that are new, with their predictions, and what became of all.
+
+        Args:
+            outcomes: as they were posted.
+            rooms: the live ones of theirs.
+
+        Returns:
+            The new ones; and counts by status: "taken"; "repeated", known before; "unknown", where
+            there is no score of the segment; "empty", without a viewer.
+        """
+        counts = dict.fromkeys(("taken", "repeated", "unknown", "empty"), 0)
+        new: dict[tuple[str, int], Joined] = {}
+        for outcome in outcomes:
+            room = rooms.get(outcome.room_id)
+            joined = None if room is None else join(room, outcome, self._horizon)
+            key = (outcome.room_id, outcome.target_index)
+            if not outcome.weight:
+                status = "empty"
+            elif joined is None:
+                status = "unknown"
+            elif key in new or self.log.came(joined):
+                status = "repeated"
+            else:
+                status, new[key] = "taken", joined
+            counts[status] += 1
+        for status, count in counts.items():
+            self._counts.labels(status).inc(count)
+        return list(new.values()), counts
+
+    def summary(self) -> Summary:
+        """What is known, by model and span, of some seconds ago at most."""
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._summary = self.log.summary(self._clock())
+                self._until = time.monotonic() + _SUMMARY_S
+            return self._summary

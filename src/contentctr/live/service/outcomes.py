@@ -1,0 +1,179 @@
+"""`/v1/outcomes`: what viewers did comes back, and how predictions stood up to it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field, model_validator
+from starlette.exceptions import HTTPException
+
+from contentctr.live.outcomes import Outcome
+from contentctr.live.scorer_segments import MAX_INDEX
+from contentctr.live.service.refusals import Json, whole_body
+from contentctr.live.service.routes import TheCaller, TheService, _errors
+from contentctr.live.service.schemas import RoomId, _Request
+from contentctr.store.statistics import MAX_COUNT
+
+MAX_OUTCOMES = 1000
+_MOST_QUOTES = 20 * MAX_OUTCOMES
+"""In a body: more than that many outcomes have."""
+Whole = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Index = Annotated[int, Field(ge=0, le=MAX_INDEX)]
+
+
+class OutcomeIn(_Request):
+    """What became of one segment: viewers and clickers, or the target's value."""
+
+    room_id: RoomId
+    index: Index | None = Field(None, description="The segment whose score it is the outcome of.")
+    target_index: Index | None = Field(
+        None, description="Or the segment that was counted: `target_index` of the score's answer."
+    )
+    viewers: Whole | None = Field(None, description="Distinct users who were shown the room in it.")
+    clickers: Whole | None = Field(None, description="Distinct users who clicked.")
+    value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="Or the model's target, where that is no CTR."
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_each(self) -> OutcomeIn:
+        if (self.index is None) == (self.target_index is None):
+            raise ValueError("must have either index or target_index")
+        if self.value is None:
+            if self.viewers is None or self.clickers is None:
+                raise ValueError("must have viewers and clickers, or value")
+            if self.clickers > self.viewers:
+                raise ValueError(f"clickers must be at most viewers ({self.viewers})")
+        elif self.viewers is not None or self.clickers is not None:
+            raise ValueError("must have viewers and clickers, or value, not both")
+        return self
+
+    def outcome(self, horizon: int) -> Outcome:
+        """The same for live/outcomes.py."""
+        target = self.target_index
+        if target is None:
+            assert self.index is not None
+            target = self.index + horizon
+        if self.value is not None:
+            return Outcome(room_id=self.room_id, target_index=target, weight=1.0, value=self.value)
+        viewers, clickers = self.viewers or 0, self.clickers or 0
+        return Outcome(
+            room_id=self.room_id,
+            target_index=target,
+            weight=float(viewers),
+            value=clickers / max(viewers, 1),
+        )
+
+
+class OutcomesIn(_Request):
+    """Outcomes of any rooms. One that is sent again changes nothing."""
+
+    outcomes: list[OutcomeIn] = Field(
+        max_length=MAX_OUTCOMES,
+        fail_fast=True,
+        examples=[[{"room_id": "room1", "target_index": 17, "viewers": 40, "clickers": 3}]],
+    )
+
+
+class OutcomesTaken(BaseModel):
+    """What became of posted outcomes."""
+
+    taken: int
+    repeated: int = Field(description="Known before: each segment counts once.")
+    unknown: int = Field(
+        description="No live room has a score of the segment among its last 240: it came too late, "
+        "or too early, or the room has ended."
+    )
+    empty: int = Field(description="Without a viewer.")
+
+
+class BinOut(BaseModel):
+    """Predictions between two numbers."""
+
+    low: float
+    high: float
+    segments: int
+    predicted: float
+    observed: float
+
+
+class ObservedOut(BaseModel):
+    """A model's predictions beside outcomes."""
+
+    segments: int
+    viewers: float
+    predicted: float = Field(description="Mean over viewers.")
+    observed: float
+    log_loss: float
+    calibration_error: float
+    tau: float | None = Field(description="Kendall's tau inside rooms, mean over `tau_rooms`.")
+    tau_rooms: int
+    bins: list[BinOut]
+
+
+class ModelOut(BaseModel):
+    """One model; null: nothing came back."""
+
+    model_id: str
+    hour: ObservedOut | None
+    day: ObservedOut | None
+
+
+class WatchedOut(BaseModel):
+    """How predictions stood up to what then came, by model."""
+
+    simulated: bool
+    models: list[ModelOut]
+
+
+class _Sparing(APIRoute):
+    """Reads no JSON of more fields than the largest batch has."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See FastAPI."""
+        answer = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            if request.method == "POST" and (await whole_body(request)).count(b'"') > _MOST_QUOTES:
+                raise HTTPException(422, f"body: must have at most {MAX_OUTCOMES} outcomes")
+            return await answer(request)
+
+        return handle
+
+
+router = APIRouter(route_class=_Sparing)
+
+
+@router.post(
+    "/v1/outcomes",
+    response_model=OutcomesTaken,
+    responses=_errors(400, 401, 403, 408, 413, 422, 429, 503),
+)
+async def post_outcomes(service: TheService, caller: TheCaller, post: OutcomesIn) -> Response:
+    """Tell what viewers did in segments that were scored."""
+    # What is said of a model, and rings the alarm, is no matter of the owner of some rooms.
+    if not caller.may("admin"):
+        raise HTTPException(403, f"the key must have the role admin, not {caller.role}")
+    horizon = service.engine.config.data.horizon
+    found = await service.backend.observe([one.outcome(horizon) for one in post.outcomes])
+    return Json(found)
+
+
+@router.get("/v1/outcomes", response_model=WatchedOut, responses=_errors(401, 429))
+async def get_outcomes(service: TheService) -> Response:
+    """Predictions beside outcomes of the last hour and day."""
+    summary = await asyncio.to_thread(service.backend.observed.summary)
+    models = [
+        {
+            "model_id": model_id,
+            **{s: asdict(spans[s]) if s in spans else None for s in ("hour", "day")},
+        }
+        for model_id, spans in summary.items()
+    ]
+    return Json({"simulated": service.engine.spec.simulated, "models": models})

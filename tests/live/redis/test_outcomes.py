@@ -1,0 +1,59 @@
+"""Outcomes over Redis: every service tells the same, also one that starts later."""
+
+import numpy as np
+
+from contentctr.live.outcomes import Joined, Outcome, OutcomeLog
+from contentctr.live.redis.outcomes import OutcomeStream
+from live_redis import KEYS, wait_for
+from live_service import make_post
+from redis_service import over_redis, working
+
+
+def joined(target, value=0.25):
+    outcome = Outcome(room_id="r", target_index=target, weight=4.0, value=value)
+    return Joined(outcome=outcome, model_id="m", score=0.1, run="x")
+
+
+def test_all_services_tell_what_one_was_told(server, client):
+    with (
+        working(server.url),
+        over_redis(server.url) as (one, _),
+        over_redis(server.url) as (two, other),
+    ):
+        wait_for(lambda: one.get("/readyz").status_code == 200)
+        posted = one.post("/v1/segments", json=make_post("r1", 3))
+        assert posted.json()["status"] == "scored"
+        body = {"outcomes": [{"room_id": "r1", "index": 3, "viewers": 50, "clickers": 5}]}
+        assert one.post("/v1/outcomes", json=body).json()["taken"] == 1
+        wait_for(lambda: bool(other.observed.log.summary(0.0)), 10)
+        assert two.post("/v1/outcomes", json=body).json()["repeated"] == 1
+        [model] = two.get("/v1/outcomes").json()["models"]
+        assert model["hour"]["segments"] == 1 and model["model_id"]
+        assert np.isclose(model["hour"]["predicted"], posted.json()["score"])
+        with over_redis(server.url) as (later, third):
+            wait_for(lambda: bool(third.observed.log.summary(0.0)), 10)
+            assert later.get("/v1/outcomes").json()["models"] == [model]
+
+
+def test_two_services_that_are_told_at_once_count_it_once(client):
+    logs = [OutcomeLog(), OutcomeLog()]
+    streams = [OutcomeStream(client, KEYS, log) for log in logs]
+    for stream in streams:
+        stream.append([joined(k) for k in range(120)])  # neither has read the other's
+    for stream, log in zip(streams, logs, strict=True):
+        assert stream.read() == 0
+        assert log.summary(0.0)["m"]["day"].segments == 120
+    assert client.xlen(KEYS.outcomes) == 6
+
+
+def test_what_is_none_of_ours_is_passed_over(client):
+    log = OutcomeLog()
+    stream = OutcomeStream(client, KEYS, log)
+    bad = ["", "{}", "[[1]]", '[["r", 1, -1, 0.5, "m", 0.5, ""]]', '[["r", 1, 1, 2, "m", 0.5, ""]]']
+    bad += ['[["r", 1e999, 1, 0.5, "m", 0.5, ""]]', '[["r", 1, 1, 0.5, "m", NaN, ""]]']
+    for data in bad:
+        client.xadd(KEYS.outcomes, {"data": data})
+    client.xadd(KEYS.outcomes, {"other": "x"})
+    stream.append([joined(0)])
+    assert stream.read() == len(bad) + 1 - 1  # an empty object holds no outcome, and no fault
+    assert log.summary(0.0)["m"]["day"].segments == 1
