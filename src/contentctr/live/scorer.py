@@ -241,7 +241,7 @@ class RoomScorer:
                 plan.twins[k] = twin
             else:
                 plan.kept[k] = self._kept_score(room, index)
-        count = len(self._rooms.keys() | plan.new_rooms.keys())
+        count = len(self._rooms) + sum(name not in self._rooms for name in plan.new_rooms)
         if count > self.max_rooms:
             first = next(reversed(plan.new_rooms))
             raise InputError(
@@ -407,6 +407,14 @@ class RoomScorer:
         Raises:
             InputError: no such room.
         """
+        return to_bytes(self.state_of(room_ids))
+
+    def state_of(self, room_ids: Sequence[str] | None = None, most: int | None = None) -> RoomState:
+        """What `save` makes bytes of; with `most`, no more than so many entries of each ring.
+
+        Raises:
+            InputError: no such room.
+        """
         names = list(self._rooms) if room_ids is None else list(dict.fromkeys(room_ids))
         unknown = [name for name in names if name not in self._rooms]
         if unknown:
@@ -418,18 +426,17 @@ class RoomScorer:
             .T
         )
         tensors = {
-            name: ring.read_seen(slot_R, first_R, last_R) for name, ring in self._rings.items()
+            name: ring.read_seen(slot_R, first_R, last_R, most)
+            for name, ring in self._rings.items()
         }
-        return to_bytes(
-            RoomState(
-                revision=self.revision,
-                room_ids=names,
-                tensors=tensors,
-                streamer_ids=[room.streamer_id for room in rooms],
-                first_R=first_R.tolist(),
-                last_R=last_R.tolist(),
-                runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
-            )
+        return RoomState(
+            revision=self.revision,
+            room_ids=names,
+            tensors=tensors,
+            streamer_ids=[room.streamer_id for room in rooms],
+            first_R=first_R.tolist(),
+            last_R=last_R.tolist(),
+            runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
         )
 
     def restore(self, data: bytes) -> list[str]:
@@ -445,7 +452,10 @@ class RoomScorer:
             InputError: damaged bytes, a state of another model, or more than `max_rooms`. Then
                 nothing has changed.
         """
-        state = from_bytes(data, self.revision)
+        return self.go_on(from_bytes(data, self.revision))
+
+    def go_on(self, state: RoomState) -> list[str]:
+        """As `restore`, from a state of this scorer's revision."""
         first_R = torch.tensor(state.first_R, dtype=torch.long)
         last_R = torch.tensor(state.last_R, dtype=torch.long)
         self._require_tensors(state, first_R, last_R)
