@@ -21,6 +21,7 @@ from contentctr.batch import DataSpec
 from contentctr.config import Config
 from contentctr.live.engine import Taken
 from contentctr.live.known_rooms import NewScore, Shown
+from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer_segments import Scored
 from contentctr.live.service.app import PAGE, create_app
 from contentctr.live.service.backend import LocalBackend
@@ -43,9 +44,13 @@ class Pretended:
 
     def __init__(self):
         self.scorer = SimpleNamespace(
-            batch_size=64, max_rooms=4096, forget=lambda room_id: self.last.pop(room_id, None)
+            batch_size=64,
+            max_rooms=4096,
+            window_len=20,
+            forget=lambda room_id: self.last.pop(room_id, None),
         )
         self.config, self.spec, self.has_shares = Config(), SPEC, True
+        self.model_id, self.ranking = "0123456789ab", RankSettings()
         self.last = {}
 
     def check(self, segment):

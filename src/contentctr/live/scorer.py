@@ -369,6 +369,14 @@ class RoomScorer:
         rings = {"score": self._scores, **self._decoder.rings}
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
+    @property
+    def entry_shapes(self) -> dict[str, tuple[int, tuple[int, ...], torch.dtype]]:
+        """Of each ring, as a state's tensors stand: length, and an entry's shape and kind."""
+        return {
+            name: (ring.length, tuple(ring.entries.shape[1:]), ring.entries.dtype)
+            for name, ring in self._rings.items()
+        }
+
     def save(self, room_ids: Sequence[str] | None = None) -> bytes:
         """The state of some rooms, or of all, to go on with the same bits elsewhere.
 
