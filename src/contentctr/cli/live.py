@@ -184,7 +184,7 @@ def model_path(name: str, first: Path, folder: Path | None) -> Path:
     if folder is None:
         raise InputError(f"model {name!r}: this service has no folder of models (--models)")
     path = folder / name
-    if Path(name).name != name or not path.is_dir():
+    if Path(name).name != name or name.startswith(".") or not path.is_dir():
         raise InputError(f"model {name!r}: there is no such run in the folder of models")
     return path
 

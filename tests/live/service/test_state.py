@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import sqlite3
 import threading
 from dataclasses import replace
@@ -13,7 +12,6 @@ import pytest
 
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
-from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
@@ -21,64 +19,15 @@ from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.state_file import FILE_NAME
 from live_server import serving_process
 from live_service import MORE, N, X, make_engine, make_picture, make_post, running
+from live_state import Kept, close_all, segment
 
 LOOKBACK = {"decoder_lookback": "3,4"}
-COUNTS = {"viewers": 40, "clickers": 3, "comment_count": 2}
-
-
-def segment(room, index, **fields):
-    rng = np.random.default_rng([index, *room.encode()])
-    visual, text, sound = (rng.normal(size=n).astype(np.float32) for n in (6, 4, X))
-    return LiveSegment(
-        **{
-            "room_id": room,
-            "streamer_id": "a",
-            "index": index,
-            "visual": visual,
-            "text": text,
-            "has_speech": True,
-            "has_comments": False,
-            "counts": {**COUNTS, "clickers": index % 7},
-            "sound": sound,
-            **fields,
-        }
-    )
-
-
-OPEN = []
 
 
 @pytest.fixture(autouse=True)
 def _close():
     yield
-    while OPEN:
-        file = OPEN.pop()._file
-        if file is not None:
-            file.close()
-
-
-class Kept:
-    """A scorer's thread with a state, that can be killed: its folder is copied as it stands."""
-
-    def __init__(self, folder, engine=None, forget_after_s=600.0, clock=None):
-        self.said = []
-        clocks = {} if clock is None else {"clock": clock}
-        self.folder = folder
-        self.keeper = Keeper(
-            folder, forget_after_s=forget_after_s, report=self.said.append, **clocks
-        )
-        OPEN.append(self.keeper)
-        self.scoring = Scoring(engine or make_engine(), keeper=self.keeper)
-        self.rooms = self.scoring.start()
-
-    def post(self, *segments, **shown):
-        items = [Item(s, Shown(ended_at=1.0, **shown), owner="k") for s in segments]
-        return [done.taken.scored.score for done in self.scoring.work(items)]
-
-    def killed(self, folder, engine=None, **options):
-        """The next process, on what the disk holds at this moment."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        return Kept(folder, engine, **options)
+    close_all()
 
 
 @pytest.mark.parametrize("sizes", [{}, LOOKBACK, MORE], ids=["window", "lookback", "counts"])
