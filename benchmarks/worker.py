@@ -84,7 +84,7 @@ class Redis:
             self.port = free.getsockname()[1]
         self.url, self.folder = f"redis://127.0.0.1:{self.port}/0", folder
 
-    def start(self) -> None:
+    def start(self, sync: str = "always") -> None:
         """Start it on the file that it had, and wait until it answers."""
         self.process = subprocess.Popen(
             [
@@ -96,7 +96,7 @@ class Redis:
                 "--appendonly",
                 "yes",
                 "--appendfsync",
-                "always",
+                sync,
                 "--dir",
                 self.folder,
             ],

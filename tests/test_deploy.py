@@ -2,11 +2,17 @@
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 
+from contentctr.cli import app
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.messages import connect
 from contentctr.live.redis.worker import Worker
@@ -15,6 +21,8 @@ from live_service import make_engine
 from redis_server import RedisServer
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
+ROOT = DEPLOY.parent
+UNIT = DEPLOY / "contentctr.service"
 YAML = sorted(DEPLOY.rglob("*.yml"))
 DASHBOARD = DEPLOY / "grafana" / "contentctr.json"
 
@@ -81,3 +89,52 @@ def test_every_alert_says_what_is_wrong_and_how_urgent_it_is():
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
             assert rule["annotations"]["summary"].endswith("."), rule["alert"]
+
+
+def command_lines():
+    """Words behind `contentctr` in all of these files."""
+    compose = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+    for name in ("worker", "service"):
+        yield f"compose.yml: {name}", shlex.split(compose["services"][name]["command"])
+    start = re.search(r"^ExecStart=\S+ (.*)$", UNIT.read_text(), re.M)
+    yield "contentctr.service", shlex.split(start[1])
+
+
+@pytest.mark.parametrize("words", [pytest.param(w, id=name) for name, w in command_lines()])
+def test_commands_are_understood(words):
+    command = typer.main.get_command(app).commands[words[0]]
+    found = command.make_context(words[0], list(words[1:]), resilient_parsing=False)
+    assert found.params["checkpoint"] and not found.args
+
+
+def test_the_files_that_compose_mounts_are_there():
+    compose = yaml.safe_load((DEPLOY / "compose.yml").read_text())
+    mounts = [v for one in compose["services"].values() for v in one.get("volumes", [])]
+    ours = [v.split(":")[0] for v in mounts if v.startswith("./")]
+    assert len(ours) == 4 and all((DEPLOY / name).exists() for name in ours)
+    scraped = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+    assert "service:8000" in scraped and "port: 9100" in scraped
+    assert compose["services"]["worker"]["deploy"]["replicas"] == 2
+    assert "noeviction" in compose["services"]["redis"]["command"]
+
+
+def test_the_image_copies_what_there_is_and_is_not_root():
+    text = (DEPLOY / "Dockerfile").read_text()
+    for names in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.M):
+        assert all((ROOT / name).exists() for name in names.split()), names
+    kept = (ROOT / ".dockerignore").read_text().splitlines()
+    for name in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.M):
+        assert all(f"!{part}" in kept for part in name.split()), name
+    assert re.search(r"^USER 10001$", text, re.M) and "--constraint constraints.txt" in text
+    extras = re.search(r"^ARG EXTRAS=(.*)$", text, re.M)[1]
+    assert f"\n{extras} = [" in (ROOT / "pyproject.toml").read_text()
+    assert "\ntorch==" in (ROOT / "constraints.txt").read_text()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_the_unit_is_one(tmp_path):
+    unit = tmp_path / "contentctr.service"
+    # Of what it starts, systemd asks that it is there.
+    unit.write_text(UNIT.read_text().replace("/opt/contentctr/bin/contentctr", sys.executable))
+    found = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")

@@ -21,6 +21,7 @@ SUBJECTS = (
     "live",
     "security",
     "sharing",
+    "operating",
     "speech",
     "highlights",
     "editing",

@@ -59,7 +59,7 @@ ABLATIONS = (
     Row("weighted positives", ("positive_weight=0",)),
     Row("pairwise loss", ("pair=L1",)),
 )
-TREES = "reference: least squares by lag, then trees"
+TREES = "reference: least squares by lag on features and words, then trees"
 BOTH = "model and reference, log-odds averaged"
 KEYWORDS = "floor: how often the class's words stand there"
 
@@ -99,6 +99,16 @@ class Halves:
                 for k in range(0, len(speech), PER_MINUTE)
             ]
         return found
+
+    @cached_property
+    def lagged(self) -> Lagged:
+        """The reference's view of all segments."""
+        table = self.data.segments().select("room_id", "segment", "start_s", "end_s", "speech")
+        table = table.with_columns(group=pl.col("room_id").replace_strict(self.group))
+        stored = load_segments(self.data, Vocabulary(streamers=[]), split="all", horizon=0)
+        assert stored.table["room_id"].equals(table["room_id"])
+        text_ST = stored.text_ST[torch.arange(len(stored))].float().numpy()
+        return Lagged(text_ST, table["speech"].fill_null("").to_list(), table, self.events)
 
     def of_class(self, name: str) -> PreparedRooms:
         """The same rooms and features, with a class as the target."""
@@ -213,17 +223,11 @@ def model_scores(
 
 def tree_scores(halves: Halves, *, later: bool, seeds: int) -> dict[str, Floats]:
     """The reference's log-odds of the kept-out minutes."""
-    table = halves.data.segments(texts=False).select("room_id", "segment", "start_s", "end_s")
-    table = table.with_columns(group=pl.col("room_id").replace_strict(halves.group))
-    stored = load_segments(halves.data, Vocabulary(streamers=[]), split="all", horizon=0)
-    assert stored.table["room_id"].equals(table["room_id"])
-    text_ST = stored.text_ST[torch.arange(len(stored))].float().numpy()
-    lagged = Lagged(text_ST, stored.has_speech_S.numpy(), table, halves.events)
     everything = halves_minutes(halves)
     found = {name: np.full(halves.minutes.height, np.nan) for name in CLASSES}
     for fold in halves.folds:
         train = sorted({halves.group[room] for room in fold.train})
-        x_MF = lagged.around(train, everything, later=later)
+        x_MF = halves.lagged.around(train, everything, later=later)
         train_M = everything["room_id"].is_in(list(fold.train)).to_numpy()
         rows_M = halves.minutes["room_id"].is_in(list(fold.test)).to_numpy()
         test_M = everything["room_id"].is_in(list(fold.test)).to_numpy()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from contentctr.live.drift import InputDrift
+from contentctr.live.engine import Engine
 from contentctr.live.outcomes import ModelOutcomes
 
 _OUTCOMES = {
@@ -71,12 +71,11 @@ class DriftCollector(Collector):
     """How far segments are from training, of whatever scores them: a service, or a worker.
 
     Args:
-        model_id: whose training.
-        drift: None: nothing is known of it.
+        engine: what scores now; it may become another.
     """
 
-    def __init__(self, model_id: str, drift: InputDrift | None) -> None:
-        self._model_id, self._drift = model_id, drift
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """See Collector: the names, without any number."""
@@ -87,12 +86,13 @@ class DriftCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See Collector."""
         families = {family.name: family for family in self.describe()}
-        found = {} if self._drift is None else self._drift.summary(time.time())
+        engine = self._engine()
+        found = {} if engine.drift is None else engine.drift.summary(time.time())
         for span, parts in found.items():
             for part, drift in parts.items():
                 for name in _DRIFT:
                     value = getattr(drift, name)
                     if value is not None:
-                        labels = (self._model_id, span, part)
+                        labels = (engine.model_id, span, part)
                         families[f"contentctr_drift_{name}"].add_metric(labels, value)
         yield from families.values()

@@ -18,7 +18,6 @@ import numpy as np
 
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.rolling import SPANS, Floats, Rolling
-from contentctr.metrics.ctr import kendall_tau, mean_over_groups
 
 BIN_EDGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 """Between the bins of predictions: closer where click-through rates are."""
@@ -245,6 +244,9 @@ def _told(total: Floats, tau: float | None, rooms: int) -> ModelOutcomes:
 def _tau(pairs: list[tuple[float, str, int, float, float]]) -> tuple[float | None, int]:
     if not pairs:
         return None, 0
+    # Imported when used: SciPy is large, and a service without outcomes does without it.
+    from contentctr.metrics.ctr import kendall_tau, mean_over_groups
+
     _, _, rooms, scores, values = zip(*pairs, strict=True)
     found = mean_over_groups(kendall_tau, scores, values, rooms)
     return (None if math.isnan(found.mean) else found.mean), found.defined

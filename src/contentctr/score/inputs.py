@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_json
-from contentctr.windows.segment_data import SegmentData
+
+if TYPE_CHECKING:
+    from contentctr.windows.segment_data import SegmentData  # brings tables, for training alone
 
 FILE = "inputs.json"
 FLAGS = ("visual", "speech", "comments", "sound")

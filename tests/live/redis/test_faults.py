@@ -29,7 +29,7 @@ from live_redis import (
     wait_for,
     working,
 )
-from live_service import N
+from live_service import N, make_picture
 
 OURS = 4
 
@@ -326,7 +326,7 @@ def test_a_source_that_is_started_again_begins_its_room_anew(client):
         service.add("x", segment_fields(one, dataclasses.replace(SHOWN, **shown)))
 
     for index in range(5):
-        put(index, "one", thumbnail=b"p")
+        put(index, "one", thumbnail=make_picture())
     put(0, "two")
     put(5, "one")
     drain(worker)

@@ -1,6 +1,7 @@
 """Workers on Redis streams: every segment once, whatever dies."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ from live_redis import (
     segment,
     wait_for,
 )
-from live_service import MORE, N, V, make_engine, make_post
+from live_service import MORE, N, V, make_engine, make_picture, make_post
 
 
 def test_a_message_is_the_segment():
@@ -54,7 +55,7 @@ def test_a_message_is_the_segment():
             has_speech=False,
             has_comments=False,
         )
-        shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=b"\x00p")
+        shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=make_picture())
         fields = {
             k.encode(): v if isinstance(v, bytes) else str(v).encode()
             for k, v in segment_fields(one, shown, request_id="q").items()
@@ -227,6 +228,15 @@ def test_bad_messages_are_put_aside(client):
         {"room": b"\xff"},
         {"streamer": "other"},
         {"visual_type": "f8"},
+        {"room": "a/../b"},
+        {"room": "x" * 129},
+        {"streamer": "s" * 257},
+        {"shown": json.dumps({"ended_at": 1, "title": "t" * 201})},
+        {"shown": json.dumps({"ended_at": 1, "comments": ["c"] * 201})},
+        {"shown": json.dumps({"ended_at": 1, "comments": ["c" * 501]})},
+        {"shown": json.dumps({"ended_at": 1, "comments": [{}]})},
+        {"thumbnail": b"<svg/>"},
+        {"thumbnail": make_picture(size=(1281, 720))},
     ):
         add(client, "x", 0)
         client.xadd(stream, {**good, **change})
@@ -234,7 +244,7 @@ def test_bad_messages_are_put_aside(client):
     add(client, "x", 1)
     drain(worker)
     require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
-    assert client.xlen(KEYS.rejected) == 14 and left(client) == [0] * PARTITIONS
+    assert client.xlen(KEYS.rejected) == 23 and left(client) == [0] * PARTITIONS
     reasons = [fields[b"reason"].decode() for _, fields in client.xrange(KEYS.rejected)]
     assert "'index'" in reasons[0] and all(reasons)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
@@ -52,9 +52,9 @@ class WorkerHealth:
             lambda: time.monotonic() - self._turned_at
         )
 
-    def watch_drift(self, engine: Engine) -> None:
-        """Tell of the segments that an engine scores, too."""
-        self.registry.register(DriftCollector(engine.model_id, engine.drift))
+    def watch_drift(self, engine: Callable[[], Engine]) -> None:
+        """Tell of the segments that an engine scores, too; of whichever it is then."""
+        self.registry.register(DriftCollector(engine))
 
     @property
     def fault(self) -> str:

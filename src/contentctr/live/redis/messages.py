@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -41,6 +42,14 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.service.decode import require_thumbnail
+from contentctr.live.service.schemas import (
+    MAX_COMMENTS,
+    MAX_LINE,
+    MAX_STREAMER,
+    MAX_TITLE,
+    ROOM_ID,
+)
 
 PREFIX = "contentctr"
 GROUP = "workers"
@@ -321,11 +330,13 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         InputError: it is not one; names the field.
     """
     room_id = _text(fields, "room")
+    if not re.fullmatch(ROOM_ID, room_id):
+        raise InputError(f"message: field 'room' must be as {ROOM_ID}, not {room_id[:150]!r}")
     if b"end" in fields:
         return Message(id, room_id, None, None, "", fields)
     segment = LiveSegment(
         room_id=room_id,
-        streamer_id=_text(fields, "streamer"),
+        streamer_id=_line(_text(fields, "streamer"), MAX_STREAMER, "streamer"),
         index=_whole(fields, "index"),
         visual=_values(fields, "visual"),
         text=_values(fields, "text"),
@@ -384,13 +395,26 @@ def _shown(fields: Mapping[bytes, bytes]) -> Shown:
         ended_at = float(values["ended_at"])
         if not 0 <= ended_at <= _MAX_MOMENT:
             raise ValueError
-        return Shown(
-            ended_at=ended_at,
-            title=str(values.get("title", "")),
-            comments=tuple(str(comment) for comment in values.get("comments", ())),
-            thumbnail=fields.get(b"thumbnail"),
-        )
+        title, comments = values.get("title", ""), list(values.get("comments", ()))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise InputError(
             f"message: field 'shown' must be JSON with ended_at, 0 to {_MAX_MOMENT:.0e}"
         ) from None
+    if len(comments) > MAX_COMMENTS:
+        raise InputError(f"message: field 'shown' must have at most {MAX_COMMENTS} comments")
+    thumbnail = fields.get(b"thumbnail")
+    if thumbnail is not None:
+        require_thumbnail(thumbnail)
+    return Shown(
+        ended_at=ended_at,
+        title=_line(title, MAX_TITLE, "shown.title"),
+        comments=tuple(_line(comment, MAX_LINE, "shown.comments") for comment in comments),
+        thumbnail=thumbnail,
+    )
+
+
+def _line(text: Any, length: int, name: str) -> str:
+    """Text that the service would take, whoever wrote it: all who look at the page are sent it."""
+    if not isinstance(text, str) or len(text) > length:
+        raise InputError(f"message: field {name!r} must be text of at most {length} characters")
+    return text

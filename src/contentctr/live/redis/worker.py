@@ -111,7 +111,7 @@ class Worker:
                 f"{engine.scorer.max_rooms}"
             )
         self.health = WorkerHealth(lease_s)
-        self.health.watch_drift(engine)
+        self.health.watch_drift(lambda: engine)
         self._settle(settle_partitions(client, self._keys, partitions))
         self._rooms: OrderedDict[str, _Kept] = OrderedDict()
         self._left: dict[int, Entries] = {}

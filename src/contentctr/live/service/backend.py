@@ -147,7 +147,7 @@ class LocalBackend:
         self._lag = Lag()
         self._watch = Background("the watch of the event loop", self._lag.watch)
         self.observed = Observed(self.metrics, engine.config.data.horizon)
-        self.observed.watch_drift(engine)
+        self.observed.watch_drift(lambda: self.engine)
         gauge = self.metrics.gauge
         gauge("rooms", "Live rooms.", lambda: len(self.store))
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
@@ -312,7 +312,6 @@ class LocalBackend:
         for room in found.rooms.values():
             self.store.keep(room, None)
         self.metrics.model(found.engine.model_id)
-        self.observed.watch_drift(found.engine)
         self.models.switched(found)
         self.events.reset()
 

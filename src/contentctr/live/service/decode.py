@@ -138,19 +138,28 @@ def to_shown(post: SegmentIn, now: float, from_wall: Callable[[float], float] = 
     thumbnail = None
     if post.thumbnail is not None:
         thumbnail = _bytes(post.thumbnail, "thumbnail")
-        if len(thumbnail) > THUMBNAIL_BYTES or picture_type(thumbnail) is None:
-            raise InputError(f"thumbnail: must be a JPEG or PNG of at most {THUMBNAIL_BYTES} bytes")
-        width, height = _size(thumbnail, "thumbnail")
-        if width * height > THUMBNAIL_PIXELS:
-            raise InputError(
-                f"thumbnail: must have at most {THUMBNAIL_PIXELS} pixels, not {width} x {height}"
-            )
+        require_thumbnail(thumbnail)
     return Shown(
         ended_at=now if post.ended_at is None else from_wall(post.ended_at),
         title=post.title,
         comments=tuple(post.comments or ()),
         thumbnail=thumbnail,
     )
+
+
+def require_thumbnail(data: bytes) -> None:
+    """Stop at a thumbnail that viewers should not be sent; of it, no more than its head is read.
+
+    Raises:
+        InputError: it is no small JPEG or PNG.
+    """
+    if len(data) > THUMBNAIL_BYTES or picture_type(data) is None:
+        raise InputError(f"thumbnail: must be a JPEG or PNG of at most {THUMBNAIL_BYTES} bytes")
+    width, height = _size(data, "thumbnail")
+    if width * height > THUMBNAIL_PIXELS:
+        raise InputError(
+            f"thumbnail: must have at most {THUMBNAIL_PIXELS} pixels, not {width} x {height}"
+        )
 
 
 def picture_type(data: bytes) -> Literal["image/jpeg", "image/png"] | None:

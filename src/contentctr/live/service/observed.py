@@ -36,7 +36,6 @@ class Observed:
         self._metrics, self._lock = metrics, Lock()
         self._summary: Summary = {}
         self._until = 0.0
-        self._drift: DriftCollector | None = None
         self._counts = Counter(
             "contentctr_outcomes",
             "Outcomes posted to this service, by what became of them.",
@@ -45,13 +44,9 @@ class Observed:
         )
         metrics.registry.register(OutcomeCollector(self.summary))
 
-    def watch_drift(self, engine: Engine) -> None:
-        """Tell of the segments that an engine scores, in place of those of one before it."""
-        registry, before = self._metrics.registry, self._drift
-        if before is not None:
-            registry.unregister(before)
-        self._drift = DriftCollector(engine.model_id, engine.drift)
-        registry.register(self._drift)
+    def watch_drift(self, engine: Callable[[], Engine]) -> None:
+        """Tell of the segments that an engine scores, too; of whichever it is then."""
+        self._metrics.registry.register(DriftCollector(engine))
 
     def sort(
         self, outcomes: Sequence[Outcome], rooms: Mapping[str, LiveRoom | None]

@@ -21,6 +21,8 @@ LIST_POINTS = 60
 THUMBNAIL_BYTES = 64 * 1024
 ROOM_ID = r"^[A-Za-z0-9_][A-Za-z0-9_.:@=+-]{0,127}$"
 """Safe in a path as it is."""
+MAX_STREAMER, MAX_TITLE, MAX_LINE, MAX_COMMENTS = 256, 200, 500, 200
+"""Characters; and comments of a segment."""
 
 
 def _base64_length(size: int) -> int:
@@ -33,7 +35,7 @@ Feature = Annotated[float, Field(allow_inf_nan=False, ge=-MAX_FEATURE, le=MAX_FE
 Floats = Annotated[list[Feature], Field(min_length=1, max_length=16_384, fail_fast=True)]
 Base64 = Annotated[str, Field(min_length=4, max_length=_base64_length(2 * 16_384))]
 Moment = Annotated[float, Field(allow_inf_nan=False, ge=0, le=1e11)]
-Line = Annotated[str, Field(max_length=500)]
+Line = Annotated[str, Field(max_length=MAX_LINE)]
 Count = Annotated[int | None, Field(ge=0, le=MAX_COUNT)]
 
 
@@ -108,7 +110,7 @@ class SegmentIn(_Request):
     )
 
     room_id: RoomId
-    streamer_id: str = Field("", max_length=256, description="One room has one streamer.")
+    streamer_id: str = Field("", max_length=MAX_STREAMER, description="One room has one streamer.")
     index: int = Field(ge=0, le=MAX_INDEX, description="Number of the segment in its room.")
     run: str = Field(
         "",
@@ -132,7 +134,7 @@ class SegmentIn(_Request):
     speech: str | None = Field(
         None, max_length=20_000, description="To be encoded on the server: what was said."
     )
-    comments: Annotated[list[Line], Field(max_length=200)] | None = Field(
+    comments: Annotated[list[Line], Field(max_length=MAX_COMMENTS)] | None = Field(
         None, description="Shown; and encoded, where the server encodes."
     )
     counts: CountsIn | None = Field(
@@ -140,7 +142,7 @@ class SegmentIn(_Request):
         description="What was counted in the segment, for a model with statistics: it reads them "
         "in later scores.",
     )
-    title: str = Field("", max_length=200, description="Only shown.")
+    title: str = Field("", max_length=MAX_TITLE, description="Only shown.")
     thumbnail: str | None = Field(
         None,
         max_length=_base64_length(THUMBNAIL_BYTES),
