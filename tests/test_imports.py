@@ -19,6 +19,7 @@ ROOT = {
     "batch",
     "errors",
     "files",
+    "hashes",
     "outputs",
     "progress",
     "shards",

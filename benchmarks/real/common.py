@@ -126,6 +126,10 @@ class Study:
         names = ("folder", "out", "recipe", "text", "text_prefix", "seeds")
         study = cls(**{name: getattr(given, name) for name in names})
         study.out.mkdir(parents=True, exist_ok=True)
+        mark = study.out / "study.json"
+        if not mark.is_file() and any(study.out.iterdir()):
+            raise SystemExit(f"{study.out}: holds other files; choose a new or empty folder")
+        write_json(mark, {"about": "Results of a script of benchmarks/real; its README.md too."})
         return study
 
     def prepare(self, name: str, **settings: Any) -> PreparedRooms:
@@ -134,7 +138,7 @@ class Study:
         prefix = "" if self.text_prefix is None else f"-prefix{_short(self.text_prefix)}"
         root = self.out / f"{name}{encoder}{prefix}"
         told = {"rooms": _listed(self.folder), "settings": settings}
-        if not _is_told(root / "given.json", told):
+        if not is_told(root / "given.json", told):
             with self._timed(f"prepare {name}"):
                 prepare_rooms(self.folder, root, val=0, test=0, show_progress=False, **settings)
             with self._timed(f"encode {name}"):
@@ -165,7 +169,7 @@ class Study:
         """The data with a fold's rooms as splits `train` and `test`; the same features."""
         root = data.root / "folds" / _short([fold.train, fold.test])
         told = {"data": data.content_hash(), "train": fold.train, "test": fold.test}
-        if not _is_told(root / "given.json", told):
+        if not is_told(root / "given.json", told):
             _write_fold(data, fold, root)
             write_json(root / "given.json", told)
         return PreparedRooms(root)
@@ -197,12 +201,13 @@ class Study:
         key = _short([to_dict(config), own.content_hash(), str(first)])
         run = own.root / "runs" / f"{_plain(row.name)}-{seed}-{key}"
         if not (run / "finished").is_file():
+            begun = (run / "config.json").is_file()
             train_model(
                 config,
                 own,
                 run,
-                resume=run.exists(),
-                init_from=None if run.exists() else first,
+                resume=begun,
+                init_from=None if begun else first,
                 show_progress=False,
             )
             (run / "finished").touch()
@@ -282,8 +287,6 @@ def _floors(own: PreparedRooms) -> pl.DataFrame:
 
 
 def _write_fold(data: PreparedRooms, fold: Fold, root: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)  # half of an earlier call's
-    root.mkdir(parents=True)
     splits = {**dict.fromkeys(fold.train, "train"), **dict.fromkeys(fold.test, "test")}
     split = pl.col("room_id").replace_strict(splits, default=None, return_dtype=pl.String)
     rooms, segments = (
@@ -293,14 +296,30 @@ def _write_fold(data: PreparedRooms, fold: Fold, root: Path) -> None:
     manifest = data.manifest()
     # A scale that is learned from the rooms is learned from those to learn from alone.
     segments = set_target(segments, manifest["target"], manifest["target_scale"])
+    write_like(data, root, rooms, segments)
+
+
+def write_like(
+    data: PreparedRooms, root: Path, rooms: pl.DataFrame, segments: pl.DataFrame, **changed: Any
+) -> None:
+    """Write a prepared folder with another's features, and other splits or targets.
+
+    Args:
+        data: the other folder, whose texts and pictures were encoded.
+        root: where; what is there goes, as it is half of an earlier call's.
+        rooms: its rooms.
+        segments: its segments.
+        changed: entries of its manifest.
+    """
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
     left_out = ("hashes", "schema_version", "counts", "task")
-    told = {name: value for name, value in manifest.items() if name not in left_out}
-    found = write(root, rooms=rooms, segments=segments, manifest=told)
+    told = {name: value for name, value in data.manifest().items() if name not in left_out}
+    found = write(root, rooms=rooms, segments=segments, manifest=told | changed)
     found.features_dir.mkdir()
     for path in data.features_dir.glob("*"):
         if path.name != "manifest.json":
             os.link(path, found.features_dir / path.name)
-    # The texts that were encoded are the same; only targets and splits are others.
     spec = read_json(data.features_dir / "manifest.json")
     spec["segments_hash"] = found.content_hash()
     write_json(found.features_dir / "manifest.json", spec)
@@ -312,7 +331,8 @@ def _listed(folder: Path) -> list[list[Any]]:
     return [[str(path.relative_to(folder)), path.stat().st_size] for path in files]
 
 
-def _is_told(path: Path, told: dict[str, Any]) -> bool:
+def is_told(path: Path, told: dict[str, Any]) -> bool:
+    """Whether a file says that what lies beside it was made of just this."""
     return path.is_file() and read_json(path) == json.loads(json.dumps(told))
 
 

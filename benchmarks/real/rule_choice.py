@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    table = pl.read_csv(folder / "highlights.csv")
+    table = pl.read_csv(folder / "highlights.csv", schema_overrides={"room_id": pl.String})
     rooms = [read_room(path) for path in find_rooms(folder)]
     labels = [
         table.filter(pl.col("room_id") == room.room_id).select("start_s", "end_s").to_numpy() + 0.0

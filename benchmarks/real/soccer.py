@@ -18,7 +18,6 @@ over all minutes, with intervals over matches.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +28,13 @@ import numpy as np
 import polars as pl
 import torch
 
-from common import Fold, Row, Study, parser
+from common import Fold, Row, Study, is_told, parser, write_like
 from contentctr.batch import Vocabulary
 from contentctr.evaluate.floors import Floats
-from contentctr.files import read_json, write_json
+from contentctr.files import atomic, read_json, write_json
 from contentctr.metrics.average_precision import average_precision
 from contentctr.prepare.targets import set_target
-from contentctr.store.rooms import PreparedRooms, write
+from contentctr.store.rooms import PreparedRooms
 from contentctr.windows.segment_data import load_segments
 from keywords import count_words, heard
 from lags import Lagged, fit_trees
@@ -60,7 +59,7 @@ ABLATIONS = (
     Row("weighted positives", ("positive_weight=0",)),
     Row("pairwise loss", ("pair=L1",)),
 )
-TREES = "reference: least squares by lag, then trees"
+TREES = "reference: least squares by lag on features and words, then trees"
 BOTH = "model and reference, log-odds averaged"
 KEYWORDS = "floor: how often the class's words stand there"
 
@@ -101,26 +100,24 @@ class Halves:
             ]
         return found
 
+    @cached_property
+    def lagged(self) -> Lagged:
+        """The reference's view of all segments."""
+        table = self.data.segments().select("room_id", "segment", "start_s", "end_s", "speech")
+        table = table.with_columns(group=pl.col("room_id").replace_strict(self.group))
+        stored = load_segments(self.data, Vocabulary(streamers=[]), split="all", horizon=0)
+        assert stored.table["room_id"].equals(table["room_id"])
+        text_ST = stored.text_ST[torch.arange(len(stored))].float().numpy()
+        return Lagged(text_ST, table["speech"].fill_null("").to_list(), table, self.events)
+
     def of_class(self, name: str) -> PreparedRooms:
         """The same rooms and features, with a class as the target."""
         data, root = self.data, self.data.root / "classes" / name
         told = {"data": data.content_hash(), "class": name}
-        if not (root / "given.json").is_file() or read_json(root / "given.json") != told:
-            shutil.rmtree(root, ignore_errors=True)
-            root.mkdir(parents=True)
-            left_out = ("hashes", "schema_version", "counts", "task")
-            manifest = {k: v for k, v in data.manifest().items() if k not in left_out}
-            manifest |= {"target": f"label:{name}", "target_scale": "none"}
-            segments = set_target(data.segments(), f"label:{name}", "none")
-            found = write(root, rooms=data.rooms(), segments=segments, manifest=manifest)
-            found.features_dir.mkdir()
-            for path in data.features_dir.glob("*"):
-                if path.name != "manifest.json":
-                    os.link(path, found.features_dir / path.name)
-            spec = read_json(data.features_dir / "manifest.json")
-            # The texts that were encoded are the same; the target alone is another.
-            spec["segments_hash"] = found.content_hash()
-            write_json(found.features_dir / "manifest.json", spec)
+        if not is_told(root / "given.json", told):
+            target = f"label:{name}"
+            segments = set_target(data.segments(), target, "none")
+            write_like(data, root, data.rooms(), segments, target=target, target_scale="none")
             write_json(root / "given.json", told)
         return PreparedRooms(root)
 
@@ -138,7 +135,9 @@ def with_labels(minutes: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 def read_events(folder: Path) -> pl.DataFrame:
     """The table labels.csv as classes; rows of other kinds are left out."""
     class_of = {label: name for name, labels in CLASSES.items() for label in labels}
-    table = pl.read_csv(folder / "labels.csv").filter(pl.col("label").is_in(list(class_of)))
+    table = pl.read_csv(folder / "labels.csv", schema_overrides={"room_id": pl.String}).filter(
+        pl.col("label").is_in(list(class_of))
+    )
     return table.select("room_id", "t", pl.col("label").replace_strict(class_of))
 
 
@@ -146,13 +145,19 @@ def gathered(given: argparse.Namespace) -> tuple[Path, pl.DataFrame, set[str]]:
     """The folder to prepare, its events, and the rooms of --test."""
     if given.test is None:
         return given.folder, read_events(given.folder), set()
-    root = given.out / "rooms"
-    for folder in (given.folder, given.test):
+    root, ids = given.out / "rooms", list[set[str]]()
+    root.mkdir(exist_ok=True)
+    for part, folder in (("given", given.folder), ("test", given.test)):
+        ids.append(set())
         for room in sorted(path.parent for path in folder.glob("*/room.json")):
-            if not (root / room.name).exists():
-                shutil.copytree(room, root / room.name)
-    events = pl.concat([read_events(given.folder), read_events(given.test)])
-    return root, events, {read_json(path)["room_id"] for path in given.test.glob("*/room.json")}
+            ids[-1].add(read_json(room / "room.json")["room_id"])
+            copy = root / f"{part}-{room.name}"  # the two folders may use the same names
+            if not copy.exists():
+                with atomic(copy) as temporary:
+                    shutil.copytree(room, temporary)
+    if both := ids[0] & ids[1]:
+        raise SystemExit(f"{given.test}: room {min(both)} is in {given.folder} too")
+    return root, pl.concat([read_events(given.folder), read_events(given.test)]), ids[1]
 
 
 def opened(study: Study, given: argparse.Namespace) -> Halves:
@@ -218,17 +223,11 @@ def model_scores(
 
 def tree_scores(halves: Halves, *, later: bool, seeds: int) -> dict[str, Floats]:
     """The reference's log-odds of the kept-out minutes."""
-    table = halves.data.segments(texts=False).select("room_id", "segment", "start_s", "end_s")
-    table = table.with_columns(group=pl.col("room_id").replace_strict(halves.group))
-    stored = load_segments(halves.data, Vocabulary(streamers=[]), split="all", horizon=0)
-    assert stored.table["room_id"].equals(table["room_id"])
-    text_ST = stored.text_ST[torch.arange(len(stored))].float().numpy()
-    lagged = Lagged(text_ST, stored.has_speech_S.numpy(), table, halves.events)
     everything = halves_minutes(halves)
     found = {name: np.full(halves.minutes.height, np.nan) for name in CLASSES}
     for fold in halves.folds:
         train = sorted({halves.group[room] for room in fold.train})
-        x_MF = lagged.around(train, everything, later=later)
+        x_MF = halves.lagged.around(train, everything, later=later)
         train_M = everything["room_id"].is_in(list(fold.train)).to_numpy()
         rows_M = halves.minutes["room_id"].is_in(list(fold.test)).to_numpy()
         test_M = everything["room_id"].is_in(list(fold.test)).to_numpy()

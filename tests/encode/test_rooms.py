@@ -163,6 +163,32 @@ def test_only_what_changed_is_encoded_again(
     assert set(read_index(data.features_dir)) == {"frames", "nothing"}
 
 
+def test_moved_and_copied_pictures_are_not_encoded_again(
+    tmp_path: Path, models: dict[str, str], forwards: list[int]
+) -> None:
+    data = make_data(tmp_path)
+    encode_rooms(data, **models, show_progress=False)
+    forwards.clear()
+    for path in [tmp_path / "v.mp4", *(tmp_path / "pictures").iterdir()]:
+        os.utime(path, ns=(1, 1))
+    assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 0
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    for name in ("v.mp4", "pictures"):
+        (tmp_path / name).rename(place / name)
+    rooms = data.rooms().with_columns(
+        pl.col("media").str.replace(str(tmp_path), str(place), literal=True)
+    )
+    rooms.write_parquet(data.root / "rooms.parquet")
+    assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 0
+    assert not forwards
+    first, other = (place / "pictures" / name for name in ("1.png", "5.png"))
+    state = first.stat()
+    first.write_bytes(other.read_bytes())
+    os.utime(first, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 1
+
+
 @pytest.mark.parametrize(
     "change", ["text_pooling", "text_prefix", "max_text_tokens", "lag", "visual"]
 )

@@ -31,7 +31,7 @@ def scored(indices, models=None, horizon=0):
             score=0.1 + index / 100,
             shares=None,
             shown=Shown(ended_at=0.0),
-            model_id="m" if models is None else models[k],
+            model="m" if models is None else models[k],
         )
         room = with_score(room, new)
     return room

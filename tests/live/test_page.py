@@ -21,6 +21,7 @@ from contentctr.batch import DataSpec
 from contentctr.config import Config
 from contentctr.live.engine import Taken
 from contentctr.live.known_rooms import NewScore, Shown
+from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer_segments import Scored
 from contentctr.live.service.app import PAGE, create_app
 from contentctr.live.service.backend import LocalBackend
@@ -43,10 +44,13 @@ class Pretended:
 
     def __init__(self):
         self.scorer = SimpleNamespace(
-            batch_size=64, max_rooms=4096, forget=lambda room_id: self.last.pop(room_id, None)
+            batch_size=64,
+            max_rooms=4096,
+            window_len=20,
+            forget=lambda room_id: self.last.pop(room_id, None),
         )
         self.config, self.spec, self.has_shares = Config(), SPEC, True
-        self.model_id, self.drift = "abc123", None
+        self.model_id, self.drift, self.ranking = "0123456789ab", None, RankSettings()
         self.last = {}
 
     def check(self, segment):
@@ -445,7 +449,7 @@ def test_what_viewers_did_stands_beside_what_was_predicted(browser):
         browser.run("document.querySelector('#watched-line').click()")
         rows = browser.run(text("#watched-rows")).split("\n")
         assert [row.split("\t")[:5] for row in rows] == [
-            ["abc123", span, "4", "25.0%", "30.0%"] for span in ("last hour", "last day")
+            ["0123456789ab", span, "4", "25.0%", "30.0%"] for span in ("last hour", "last day")
         ]
         assert rows[0].split("\t")[-1] == "1.000"
         first = browser.run(text("#watched-bins")).split("\n")[0]

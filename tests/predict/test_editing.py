@@ -22,7 +22,7 @@ from contentctr.rooms.footage import read_footage
 from contentctr.rooms.media import probe
 from contentctr.rooms.video import picture
 from contentctr.score.choose import HighlightChoice
-from recordings import record
+from recordings import RATE, record
 from videos import make_video, number
 from world import NAMES
 
@@ -211,3 +211,14 @@ def test_the_page_of_a_prediction_plays_from_where_the_recording_lies(
         assert all(url.startswith(("file:", "data:", "about:")) for url in asked)
     finally:
         browser.close()
+
+
+def test_a_clip_that_cannot_begin_in_time_says_so(tmp_path: Path) -> None:
+    write_chat(tmp_path / "chat.jsonl")
+    record(tmp_path / "rare.mkv", 300, gop=153 * RATE)
+    found = find(tmp_path, tmp_path / "out", "rare.mkv", clips=True)
+    table = pl.read_csv(tmp_path / "out" / "highlights.csv")
+    late = table.filter(pl.col("clip_start_s") > pl.col("start_s") + 1)
+    told = [note for note in found.warnings if "begins late" in note]
+    assert len(told) == late.height > 0
+    assert all(Path(clip).name in "".join(told) for clip in late["clip"])

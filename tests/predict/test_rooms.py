@@ -366,3 +366,27 @@ def test_highlights_by_a_run_keep_the_parts_of_the_rule(
     assert same["score"].to_list() == pytest.approx(curve["score"].to_list(), abs=1e-6)
     refused = CliRunner().invoke(cli.app, [*words, "--history", "x", "-o", str(tmp_path / "r")])
     assert "--history goes with a run of personalized highlights" in str(refused.exception)
+
+
+def test_a_recording_is_read_for_reasons_where_all_are_asked_for(
+    world: World, video: Path, tmp_path: Path
+) -> None:
+    chat = tmp_path / "chat.csv"
+    chat.write_text("t,text\n" + "".join(f"{t},lol {t}\n" for t in range(1, 60)))
+    names = {}
+    for reasons in ("logs", "all"):
+        found = predict_recording(
+            world.run,
+            video,
+            tmp_path / reasons,
+            comments=chat,
+            asr="none",
+            reasons=reasons,  # type: ignore[arg-type]
+            show_progress=False,
+        )
+        told = json.loads((tmp_path / reasons / "prediction.json").read_text())["parts"]
+        names[reasons] = {part["part"] for part in told}
+        scenes = found.curve["part_scenes"]
+        assert (scenes.null_count() == len(scenes)) == (reasons == "logs")
+    assert "chat" in names["logs"] and "scenes" not in names["logs"]
+    assert names["all"] >= {*names["logs"], "scenes"}

@@ -1,40 +1,17 @@
-import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.prepare import rooms as module
+from contentctr.files import file_sha256
+from contentctr.prepare import collect as module
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.store import folder as prepared_folder
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import ROOMS_SCHEMA, SEGMENTS_SCHEMA
-
-
-def make(root: Path, number: int, *, head: dict[str, object] | None = None, **files: str) -> Path:
-    """Room `number`, of 65 s, started on day `number` of May."""
-    folder = root / f"room{number}"
-    folder.mkdir(parents=True, exist_ok=True)
-    record: dict[str, object] = {
-        "room_id": f"r{number}",
-        "streamer_id": "s",
-        "started_at": f"2024-05-{number:02}T20:00:00Z",
-        "duration_s": 65,
-        **(head or {}),
-    }
-    (folder / "room.json").write_text(json.dumps(record))
-    for name, text in files.items():
-        (folder / name.replace("_", ".")).write_text(text)
-    return folder
-
-
-EVENTS = "user_id,t,kind\na,1,exposure\nb,2,exposure\nb,3,click\nc,31,exposure\nd,64,click\n"
-CHAT = "t,user_id,text\n1,a,hello\n31,a,one\n32,b,two\n"
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in out.iterdir()} if out.exists() else {}
+from logged_rooms import CHAT, EVENTS, contents, make
 
 
 def test_rooms_to_prepared_by_hand(tmp_path: Path) -> None:
@@ -190,26 +167,40 @@ def test_wrong_calls(tmp_path: Path) -> None:
     assert data.rooms()["split"].to_list() == ["train", "train"]
 
 
-def test_a_kill_while_writing_leaves_nothing_that_reads_as_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     root, out = tmp_path / "in", tmp_path / "out"
     make(root, 1, events_csv=EVENTS)
     prepare_rooms(root, out, show_progress=False)
     (out / "features").mkdir()
+    make(root, 2, events_csv=EVENTS)
+    calls = 0
 
-    def killed(*_: object) -> str:
-        raise KeyboardInterrupt
+    def killed(*paths: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        replace(*paths)
 
+    replace, whole = prepared_folder.os.replace, False
     with monkeypatch.context() as patch:
-        patch.setattr(prepared_folder, "file_sha256", killed)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_rooms(root, out, show_progress=False)
-    with pytest.raises(InputError, match="not a prepared folder"):
-        prepared.PreparedRooms(out).manifest()
-    assert prepare_rooms(root, out, show_progress=False).segments().height == 2
+        patch.setattr(prepared_folder.os, "replace", killed)
+        try:
+            prepare_rooms(root, out, append=True, show_progress=False)
+            whole = True
+        except KeyboardInterrupt:
+            pass
+    data = prepared.PreparedRooms(out)
+    manifest, heights = data.manifest(), (data.rooms().height, data.segments().height)
+    assert heights in ([(2, 4)] if whole else [(1, 2), (2, 4)])
+    assert manifest["counts"]["rooms"] == heights[0]
+    assert data.content_hash() == file_sha256(out / "segments.parquet")
+    assert prepare_rooms(root, out, append=True, show_progress=False).segments().height == 4
     assert (out / "features").is_dir()
-    assert not [p for p in out.iterdir() if p.name.endswith(".tmp")]
+    assert not [p for p in out.iterdir() if p.name.endswith((".tmp", ".next"))]
 
 
 def test_a_folder_of_other_files_is_no_place_for_prepared_data(tmp_path: Path) -> None:
@@ -310,3 +301,24 @@ def test_a_room_json_that_no_parser_takes_is_a_bad_room(tmp_path: Path, text: st
     )
     assert data.rooms().height == 1
     assert data.manifest()["counts"]["rooms_skipped"] == 1
+
+
+def test_a_split_by_dates_is_kept_in_the_manifest(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path / "in", number, events_csv=EVENTS)
+    dates = [datetime(2024, 5, day, tzinfo=UTC) for day in (2, 3, 20)]
+    data = prepare_rooms(
+        tmp_path / "in",
+        tmp_path / "out",
+        val_from=dates[0],
+        test_from=dates[1],
+        show_progress=False,
+    )
+    assert data.rooms()["split"].to_list() == ["train", "val", "test"]
+    assert data.manifest()["split"] == {
+        "val_from": "2024-05-02T00:00:00+00:00",
+        "test_from": "2024-05-03T00:00:00+00:00",
+    }
+    data = prepare_rooms(tmp_path / "in", tmp_path / "out", test_from=dates[2], show_progress=False)
+    assert data.rooms()["split"].to_list() == ["train"] * 3
+    assert "there is no test room by the dates" in data.manifest()["warnings"][-1]

@@ -1,7 +1,3 @@
-import datetime as dt
-import random
-
-import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -11,7 +7,6 @@ from scipy.stats import rankdata
 from contentctr.errors import InputError
 from contentctr.prepare.segments import segment_rooms
 from contentctr.prepare.targets import (
-    assign_splits,
     check_comment_lag,
     default_comment_lag,
     default_scale,
@@ -198,80 +193,3 @@ def test_a_comment_target_is_never_in_its_own_input() -> None:
     for j in range(6):
         after = texts([*rows, (30.0 * j + 2, "v", "new"), (30.0 * j + 29.999, "v", "new")])
         assert after[: j + 1] == before[: j + 1]
-
-
-def rooms(starts: list[int | None]) -> pl.DataFrame:
-    zero = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-    times = [None if s is None else zero + dt.timedelta(hours=s) for s in starts]
-    return pl.DataFrame(
-        {"room_id": [f"r{i}" for i in range(len(starts))], "started_at": times},
-        schema={"room_id": pl.String, "started_at": pl.Datetime("us", "UTC")},
-    )
-
-
-@pytest.mark.parametrize(
-    ("starts", "val", "test", "wanted"),
-    [
-        ([3, 1, 2], 0.1, 0.1, ["test", "train", "val"]),
-        ([2, 1], 0.1, 0.1, ["test", "train"]),
-        ([2, 1], 0.1, 0.0, ["val", "train"]),
-        ([1], 0.1, 0.1, ["train"]),
-        ([1, 1, 1], 0.3, 0.3, ["train"] * 3),
-        ([1, 2, 2, 2], 0.0, 0.25, ["train", "test", "test", "test"]),
-        (
-            [5, 5, 1, 2, 3, 4, 5, 5, 5, 5],
-            0.1,
-            0.2,
-            ["test"] * 2 + ["train"] * 3 + ["val"] + ["test"] * 4,
-        ),
-        (list(range(10)), 0.0, 0.0, ["train"] * 10),
-        (list(range(10)), 0.2, 0.3, ["train"] * 5 + ["val"] * 2 + ["test"] * 3),
-        (list(range(4)), 0.05, 0.9, ["train", "val", "test", "test"]),
-        ([None, 1], 0.0, 0.0, ["train", "train"]),
-    ],
-)
-def test_splits_worked_by_hand(
-    starts: list[int | None], val: float, test: float, wanted: list[str]
-) -> None:
-    table = rooms(starts)
-    found = assign_splits(table, val=val, test=test)
-    assert found["split"].to_list() == wanted
-    assert found["room_id"].to_list() == table["room_id"].to_list()
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.integers(0, 12), min_size=1, max_size=30),
-    st.sampled_from([0.0, 0.1, 0.4]),
-    st.sampled_from([0.0, 0.1, 0.5]),
-)
-def test_splits_never_share_a_start_nor_go_back(starts: list[int], val: float, test: float) -> None:
-    found = assign_splits(rooms(starts).with_columns(split=pl.lit("old")), val=val, test=test)
-    hours = {
-        split: [h for h, s in zip(starts, found["split"], strict=True) if s == split]
-        for split in ("train", "val", "test")
-    }
-    assert hours["train"]
-    assert sum(map(len, hours.values())) == len(starts)
-    order = [hours[s] for s in ("train", "val", "test") if hours[s]]
-    assert all(max(a) < min(b) for a, b in zip(order, order[1:], strict=False))
-    distinct = len(set(starts))
-    wanted = (val > 0) + (test > 0)
-    assert bool(hours["val"]) + bool(hours["test"]) == min(wanted, distinct - 1)
-
-
-def test_shares_are_met_nearly() -> None:
-    starts = list(range(1000))
-    random.Random(0).shuffle(starts)
-    counts = assign_splits(rooms(starts), val=0.1, test=0.15)["split"].value_counts()
-    assert dict(counts.iter_rows()) == {"train": 750, "val": 100, "test": 150}
-
-
-def test_wrong_splits() -> None:
-    for val, test in ((-0.1, 0.1), (0.5, 0.5), (np.nan, 0.1)):
-        with pytest.raises(InputError, match="val and test must be at least 0 and sum to less"):
-            assign_splits(rooms([1]), val=val, test=test)
-    with pytest.raises(
-        InputError, match=r"room 'r1' has no started_at.* \(1 of 2 rooms\); give it"
-    ):
-        assign_splits(rooms([1, None]), val=0.1, test=0.1)

@@ -169,6 +169,26 @@ def test_probe(tmp_path: Path) -> None:
     assert info.warnings == []
 
 
+@pytest.mark.parametrize("kind", ["video", "frames"])
+def test_grey_pictures_are_the_brightness_of_the_others(tmp_path: Path, kind: str) -> None:
+    media, size = Media(path=tmp_path / "v", kind=kind), (32, 18)  # type: ignore[arg-type]
+    if kind == "frames":
+        (tmp_path / "v").mkdir()
+        for second in (1, 5, 9, 16):
+            Image.fromarray(drawn(BITS + second)).save(tmp_path / "v" / f"{second}.png")
+    else:
+        media = Media(path=tmp_path / "v.mp4", kind="video")
+        make_video(media.path)
+    times = [1.0, 5.0, 9.0, 16.0]
+    for whole, grey in zip(
+        frames_at(media, times), frames_at(media, times, grey=size), strict=True
+    ):
+        assert whole is not None and grey is not None and grey.mode == "L" and grey.size == size
+        wanted = whole.convert("L").resize(size, Image.Resampling.BOX)
+        difference = np.abs(np.asarray(wanted, int) - np.asarray(grey, int))
+        assert difference.mean() < 3 and np.asarray(wanted).std() > 20
+
+
 def test_frame_times() -> None:
     assert frame_times(30.0, 60.0, 3) == [35.0, 45.0, 55.0]
     assert frame_times(0.0, 4.0, 1) == [2.0]

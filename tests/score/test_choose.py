@@ -76,3 +76,7 @@ def test_curves_that_tell_nothing() -> None:
     found, verdict = choose_highlights(*curve(noise), HighlightChoice())
     assert len(found) == 1 and verdict == UNCERTAIN_SAYS
     assert found[0].score == noise.max()
+
+
+def test_a_reel_is_no_longer_than_its_recording() -> None:
+    assert HighlightChoice(length="10000h").reel_s(600.0) == 600.0

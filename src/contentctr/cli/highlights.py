@@ -158,7 +158,8 @@ def highlights(
         from contentctr.predict.rooms import predict_recording
 
         given = {**logs, **shared, **computed, "asr": asr, "language": language}
-        found = predict_recording(checkpoint, recording, out, **given, choice=choice)
+        # Who asks for highlights alone asks why they are ones.
+        found = predict_recording(checkpoint, recording, out, **given, choice=choice, reasons="all")
         print_prediction(found, "predicted")
         return
     others: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -213,6 +213,13 @@ def predict(
     reel: Reel = False,
     pad: Pad = 0.0,
     export: Export = None,
+    reasons: Annotated[
+        Literal["logs", "all"],
+        typer.Option(
+            help="What is read to say why of a run's highlights: chat and speech alone; or all, "
+            "sound and pictures once more too."
+        ),
+    ] = "logs",
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
@@ -248,6 +255,7 @@ def predict(
         language=language,
         device=device_name(device),
         engine=engine,
+        reasons=reasons,
     )
     print_prediction(found, "predicted")
 

@@ -52,6 +52,19 @@ CommentLag = Annotated[
 def prepare_rooms(
     rooms: Annotated[Path, typer.Argument(help="Folder of room folders.")],
     out: Annotated[Path, typer.Argument(help="Prepared folder to write.")],
+    append: Annotated[
+        bool,
+        typer.Option(
+            "--append", help="Keep the rooms that are there; read those that are new or changed."
+        ),
+    ] = False,
+    keep_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Leave out rooms that started before, also of those that are there.",
+        ),
+    ] = None,
     target: Target = "ctr",
     target_scale: Scale = None,
     comment_lag: CommentLag = None,
@@ -67,8 +80,24 @@ def prepare_rooms(
     ] = 60.0,
     segment_seconds: Annotated[float, typer.Option(help="Length of a segment.")] = 30.0,
     frames_per_segment: Annotated[int, typer.Option(help="Frames of a segment.")] = 3,
-    val: Annotated[float, typer.Option(help="Share of rooms for validation.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of rooms for testing, the latest.")] = 0.1,
+    val: Annotated[
+        float | None, typer.Option(help="Share of rooms for validation. \\[default: 0.1]")
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of rooms for testing, the latest. \\[default: 0.1]"),
+    ] = None,
+    val_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Rooms that start from then on (UTC, if it says no zone) are for validation, in "
+            "place of a share: such a split stays when rooms are added.",
+        ),
+    ] = None,
+    test_from: Annotated[
+        str | None, typer.Option(metavar="DATE", help="And from then on for testing.")
+    ] = None,
     skip_bad_rooms: Annotated[
         bool, typer.Option("--skip-bad-rooms", help="Leave out rooms that cannot be read.")
     ] = False,
@@ -80,10 +109,13 @@ def prepare_rooms(
 ) -> None:
     """Cut raw rooms into segments with texts, counts, CTR and a split."""
     from contentctr.prepare.rooms import prepare_rooms as run
+    from contentctr.prepare.splits import parse_date
 
     data = run(
         rooms,
         out,
+        append=append,
+        keep_from=None if keep_from is None else parse_date(keep_from, "--keep-from"),
         target=target,
         target_scale=target_scale,
         comment_lag=comment_lag,
@@ -93,6 +125,8 @@ def prepare_rooms(
         frames_per_segment=frames_per_segment,
         val=val,
         test=test,
+        val_from=None if val_from is None else parse_date(val_from, "--val-from"),
+        test_from=None if test_from is None else parse_date(test_from, "--test-from"),
         skip_bad_rooms=skip_bad_rooms,
         names=column_names(columns),
         asr=asr,
@@ -103,6 +137,8 @@ def prepare_rooms(
     manifest = data.manifest()
     print_warnings(manifest.get("warnings", []))
     say(f"speech: {manifest['speech_source']}", result=True)
+    if "appended" in manifest:
+        print_table("Rooms appended", manifest["appended"])
     print_table(f"Prepared in {out}", manifest["counts"])
 
 

@@ -96,6 +96,7 @@ def demo(out: Path | str) -> dict[str, Any]:
                 out / "prediction",
                 comments=out / "recording" / "comments.jsonl",
                 clips=True,
+                reasons="all",
             ),
         ),
     ]

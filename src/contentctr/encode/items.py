@@ -31,6 +31,7 @@ from contentctr.encode.sound import SoundEncoder, SoundRows
 from contentctr.encode.spec import runtime_of
 from contentctr.errors import InputError, require
 from contentctr.files import digest, read_json
+from contentctr.hashes import ContentHashes
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.media import list_images
 from contentctr.rooms.room import Media
@@ -230,6 +231,8 @@ class ItemEncoder:
         self.spec = spec
         self.notes: list[str] = []
         """What the user should know of the engines."""
+        self.hashes = ContentHashes(source.data.root)
+        """Of the items' media."""
         self._chosen = False
 
     @property
@@ -307,8 +310,8 @@ class ItemEncoder:
         spec, sound = self.spec, ""
         if self.sound is not None:
             heard = None if recording is None else Media(path=recording, kind="video")
-            state = media_state(f"{self.source.item} {name!r}", heard)
-            sound = digest(self.sound.revision, spans, state)
+            content = media_content(f"{self.source.item} {name!r}", heard, self.hashes)
+            sound = digest(self.sound.revision, spans, content)
         # Images in a folder are the same by either choice.
         choice = [spec.frames] if media is not None and media.kind == "video" else []
         return Item(
@@ -450,12 +453,15 @@ def row_media(row: Mapping[str, Any], what: str) -> Media | None:
     return Media(path=Path(row["media"]), kind=row["media_kind"])
 
 
-def media_state(what: str, media: Media | None) -> list[Any] | None:
-    """What changes when the pictures do: names, sizes and times of their files.
+def media_content(what: str, media: Media | None, hashes: ContentHashes) -> list[Any] | None:
+    """What changes when the pictures do: hashes of their files, and in a folder names, the times.
+
+    Where the files lie, and when they were copied there, does not count.
 
     Args:
         what: whose they are, for messages.
         media: where they are.
+        hashes: of files, as far as they are known.
 
     Raises:
         InputError: they cannot be read.
@@ -464,12 +470,11 @@ def media_state(what: str, media: Media | None) -> list[Any] | None:
         return None
     try:
         if media.kind == "frames":
-            files = [path for _, path in list_images(media.path)]
+            found = [[path.name, hashes.of(path)] for _, path in list_images(media.path)]
         else:
-            files = [media.path]
-        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            found = [["", hashes.of(media.path)]]
     except (OSError, InputError) as error:
         raise InputError(
             f"{what}: its {media.kind} {media.path} cannot be read ({error})"
         ) from None
-    return [str(media.path), media.kind, states]
+    return [media.kind, found]

@@ -64,6 +64,7 @@ class _Job:
             self.encoder.choose_engines()
         items = list(self.source.items(self.encoder))
         _claim(self.store)
+        self.encoder.hashes.save()
         # Said before anything is written: a store that is half of other encoders, or half there,
         # is never read.
         self._manifest({}, complete=False)

@@ -37,7 +37,7 @@ from contentctr.encode.items import (
     Tensors,
     checked_batch_size,
     checked_engine,
-    media_state,
+    media_content,
     row_media,
 )
 from contentctr.encode.job import run_job
@@ -166,7 +166,7 @@ class PersonalSource(Source):
                 [(i / rate, (i + 1) / rate) for i in numbers],
                 pairs,
                 rows=(rate, numbers),
-                pictures=[media_state(f"video {video_id!r}", media)],
+                pictures=[media_content(f"video {video_id!r}", media, encoder.hashes)],
                 own={"frame": frame_S},
             )
 

@@ -21,7 +21,7 @@ from contentctr.encode.items import (
     Source,
     checked_batch_size,
     checked_engine,
-    media_state,
+    media_content,
     row_media,
 )
 from contentctr.encode.job import run_job
@@ -52,9 +52,9 @@ def encode_rooms(
 ) -> dict[str, Any]:
     """Store features of every room of a prepared folder, or the encoders' inputs.
 
-    A room is encoded again only if its media file, its texts, its segments or an encoder changed,
-    and then only the part of it, pictures or texts, that did. Rooms no longer in the folder are
-    removed from the store.
+    A room is encoded again only if its media, its texts, its segments or an encoder changed (by
+    content: files may be moved, and copied again), and then only the part of it, pictures or texts,
+    that did. Rooms no longer in the folder are removed from the store.
 
     Args:
         data: the prepared folder.
@@ -164,7 +164,7 @@ class RoomsSource(Source):
             room_id, media = room["room_id"], room_media(room)
             own = rows.get(room_id, [])
             own_spans, own_pairs = [spans[row] for row in own], [pairs[row] for row in own]
-            pictures: list[Any] = [media_state(f"room {room_id!r}", media)]
+            pictures: list[Any] = [media_content(f"room {room_id!r}", media, encoder.hashes)]
             if isinstance(encoder.visual, StoredVectors):
                 pictures.append(encoder.visual.fingerprint(room_id))
             per_segment = encoder.spec.frames_per_segment

@@ -140,6 +140,17 @@ class LiveEncoder:
             for row, raw in enumerate(raws)
         ]
 
+    def remember(self, room_id: str, runs: Runs, comments: Mapping[int, str]) -> None:
+        """Go on with a room, where the model reads its comments later.
+
+        Args:
+            room_id: of the room.
+            runs: the room's.
+            comments: of its last segments, by their numbers.
+        """
+        if self._spec.comment_lag and comments:
+            self._comments[room_id] = runs, dict(comments)
+
     def forget(self, room_id: str) -> None:
         """A room has ended."""
         self._comments.pop(room_id, None)

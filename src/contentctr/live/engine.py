@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from contentctr.devices import find_device
 from contentctr.errors import InputError
 from contentctr.live.drift import InputDrift
 from contentctr.live.encoding import RawSegment
+from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
@@ -143,6 +145,11 @@ class Engine:
             inputs=read_inputs(checkpoint.folder),
         )
 
+    @cached_property
+    def ranking(self) -> RankSettings:
+        """How rooms are ranked by the model's scores alone."""
+        return RankSettings(segment_seconds=self.spec.segment_seconds)
+
     def check(self, segment: LiveSegment) -> None:
         """Stop where a segment is not what the model takes; needs no turn with the engine.
 
@@ -178,7 +185,7 @@ class Engine:
             results = [InputError("")] * len(segments)
             for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
                 results[k] = self._score_alone(segments[k])
-        return self._with_shares(segments, results)
+        return self.with_shares(segments, results)
 
     def _score_alone(self, segment: LiveSegment) -> Scored | Refused:
         try:
@@ -191,9 +198,10 @@ class Engine:
                     )
             return error
 
-    def _with_shares(
+    def with_shares(
         self, segments: Sequence[LiveSegment], results: Sequence[Scored | Refused]
     ) -> list[Taken | Refused]:
+        """What the scorer said of segments, with what the Perceiver looked at in each new one."""
         shares: dict[int, SegmentShares] = {}
         if self.has_shares:
             new = [

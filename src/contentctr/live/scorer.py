@@ -23,7 +23,6 @@ Shape suffixes as in batch.py, and: R rows, one a new segment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +34,7 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.live.scorer_decoders import Ring, Step, live_decoder
+from contentctr.live.scorer_plan import Plan, Room, Task
 from contentctr.live.scorer_segments import (
     MAX_GAP_S,
     LiveSegment,
@@ -51,73 +51,6 @@ from contentctr.score.checkpoint import require_no_leak
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
-
-
-@dataclass(kw_only=True)
-class _Room:
-    streamer_id: str
-    streamer: int
-    """Row in the model's table."""
-    first: int
-    last: int
-    runs: Runs
-    slot: int = -1
-    """Place in the rings; -1 until the room is let in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """One segment to take."""
-
-    room: _Room
-    index: int
-    row: int
-    """Of its content in the plan."""
-    place: int | None
-    """Among the segments of the call; None for a missing one."""
-
-
-@dataclass(kw_only=True)
-class _Plan:
-    """What a call will do; making it changes nothing."""
-
-    new_rooms: dict[str, _Room] = field(default_factory=dict)
-    contents: list[LiveSegment | None] = field(default_factory=list)
-    streamers: list[int] = field(default_factory=list)
-    """Row of each content's streamer."""
-    rounds: list[list[_Task]] = field(default_factory=list)
-    """Tasks one after the other; no room twice in a round."""
-    rows: dict[int, int] = field(default_factory=dict)
-    """Row of the content at each place that is to be scored."""
-    kept: dict[int, float | None] = field(default_factory=dict)
-    """Scores, by place, of segments that are not to be scored; None: late."""
-    twins: dict[int, int] = field(default_factory=dict)
-    """Places of segments that are repeated in the call, and of the first of each."""
-
-    followed: list[Followed] = field(default_factory=list)
-    """What the statistics say of each content, where the model reads them."""
-
-    share_blanks: bool = True
-    """Whether missing segments of a streamer are one content, computed once."""
-    blanks: dict[int, int] = field(default_factory=dict)
-    depths: dict[int, int] = field(default_factory=dict)
-
-    def add(self, room: _Room, index: int, place: int | None, content: LiveSegment | None) -> None:
-        """Take a segment of the room after those that were added before."""
-        row = self.blanks.get(room.streamer) if content is None and self.share_blanks else None
-        if row is None:
-            row = len(self.contents)
-            self.contents.append(content)
-            self.streamers.append(room.streamer)
-            if content is None:
-                self.blanks[room.streamer] = row
-        if place is not None:
-            self.rows[place] = row
-        depth = self.depths.get(id(room), 0)
-        self.depths[id(room)] = depth + 1
-        if depth == len(self.rounds):
-            self.rounds.append([])
-        self.rounds[depth].append(_Task(room=room, index=index, row=row, place=place))
 
 
 class RoomScorer:
@@ -173,7 +106,7 @@ class RoomScorer:
             else None
         )
         self._has_token, self._has_sound = config.model.statistics, config.model.sound
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
     def __len__(self) -> int:
@@ -190,6 +123,47 @@ class RoomScorer:
         if room is not None:
             self._free.append(room.slot)
         return room is not None
+
+    def begin(
+        self,
+        room_id: str,
+        streamer_id: str,
+        index: int,
+        runs: Runs,
+        counted_AC: Floats | None,
+    ) -> None:
+        """Let in a room that was live before its segment `index`, the first to come here.
+
+        Args:
+            room_id: of the room; one of that name makes place.
+            streamer_id: the room's.
+            index: number of the segment.
+            runs: the room's.
+            counted_AC: state of its statistics before the segment; None: nothing was counted.
+
+        Raises:
+            InputError: there would be more than `max_rooms`.
+        """
+        if room_id not in self._rooms and len(self) >= self.max_rooms:
+            raise InputError(
+                f"room {room_id!r}: the number of live rooms must be at most {self.max_rooms}"
+            )
+        room = self._new_room(streamer_id, first=index, last=index - 1, runs=runs)
+        self._let_in({room_id: room})
+        if self._statistics is not None and counted_AC is not None:
+            self._statistics.keep(torch.tensor([room.slot]), [counted_AC])
+            room.counted = True
+
+    def reach_back(self, room_id: str, first: int) -> None:
+        """Say that a room began with segment `first`, where its window does not reach it any more.
+
+        Args:
+            room_id: a live room.
+            first: number of the segment.
+        """
+        room = self._rooms[room_id]
+        if room.last - room.first + 1 >= self.window_len:
+            room.first = first
 
     @torch.inference_mode()
     def score(self, segments: Sequence[LiveSegment]) -> list[Scored]:
@@ -220,8 +194,8 @@ class RoomScorer:
                 found.update(self._take(part, x_RD, plan.followed))
         return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
 
-    def _plan(self, segments: Sequence[LiveSegment]) -> _Plan:
-        plan = _Plan(share_blanks=self._statistics is None)
+    def _plan(self, segments: Sequence[LiveSegment]) -> Plan:
+        plan = Plan(share_blanks=self._statistics is None)
         ahead: dict[str, tuple[int, int]] = {}  # each room's last number in this call, its place
         for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
             segment, index = segments[k], int(segments[k].index)
@@ -241,7 +215,7 @@ class RoomScorer:
                 plan.twins[k] = twin
             else:
                 plan.kept[k] = self._kept_score(room, index)
-        count = len(self._rooms.keys() | plan.new_rooms.keys())
+        count = len(self._rooms) + sum(name not in self._rooms for name in plan.new_rooms)
         if count > self.max_rooms:
             first = next(reversed(plan.new_rooms))
             raise InputError(
@@ -258,7 +232,7 @@ class RoomScorer:
                 f"a day after the room's last, {last}; end the room first, if it begins anew"
             )
 
-    def _room(self, segment: LiveSegment, new_rooms: dict[str, _Room]) -> _Room:
+    def _room(self, segment: LiveSegment, new_rooms: dict[str, Room]) -> Room:
         """The segment's room, which may be a new one."""
         room = new_rooms.get(segment.room_id) or self._rooms.get(segment.room_id)
         if room is None or room.runs.begin_anew(segment.run):
@@ -278,23 +252,23 @@ class RoomScorer:
             )
         return room
 
-    def _new_room(self, streamer_id: str, *, first: int, last: int, runs: Runs) -> _Room:
+    def _new_room(self, streamer_id: str, *, first: int, last: int, runs: Runs) -> Room:
         streamer = self._streamers.get(streamer_id, 0)
-        return _Room(streamer_id=streamer_id, streamer=streamer, first=first, last=last, runs=runs)
+        return Room(streamer_id=streamer_id, streamer=streamer, first=first, last=last, runs=runs)
 
-    def _kept_score(self, room: _Room, index: int) -> float | None:
+    def _kept_score(self, room: Room, index: int) -> float | None:
         if index <= room.last - self.window_len or index < room.first:
             return None
         score = float(self._scores.entries[room.slot * self.window_len + index % self.window_len])
         return None if score != score else score
 
-    def _let_in(self, new_rooms: dict[str, _Room]) -> None:
+    def _let_in(self, new_rooms: dict[str, Room]) -> None:
         for room_id, room in new_rooms.items():
             self.forget(room_id)  # a run before, or what is restored
             room.slot = self._free.pop()
             self._rooms[room_id] = room
 
-    def _perceive(self, plan: _Plan) -> Tensor:
+    def _perceive(self, plan: Plan) -> Tensor:
         """The Perceiver's output of each content, [R, D]."""
         found = []
         for rows in _parts(range(len(plan.contents)), self.batch_size):
@@ -306,7 +280,7 @@ class RoomScorer:
             found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
         return torch.cat(found) if found else torch.empty(0)
 
-    def _follow(self, plan: _Plan) -> None:
+    def _follow(self, plan: Plan) -> None:
         """What the earlier segments, those of this call among them, say of each content."""
         if self._statistics is None:
             return
@@ -318,7 +292,7 @@ class RoomScorer:
                 slot, last, state_AC = task.room.slot, task.room.last, None
                 if slot in ahead:
                     last, state_AC = ahead[slot]
-                elif last >= task.room.first:
+                elif last >= task.room.first or task.room.counted:
                     state_AC = self._statistics.state(slot)
                 rooms.append(Next(state_AC, last, task.index, plan.contents[task.row]))
             for task, row in zip(tasks, self._statistics.follow(rooms), strict=True):
@@ -327,7 +301,7 @@ class RoomScorer:
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
     def _take(
-        self, tasks: Sequence[_Task], x_RD: Tensor, followed: Sequence[Followed]
+        self, tasks: Sequence[Task], x_RD: Tensor, followed: Sequence[Followed]
     ) -> dict[int, float]:
         """Take one segment each of some rooms; the scores by place."""
         index_R, slot_R, first_R, row_R = torch.tensor(
@@ -365,7 +339,7 @@ class RoomScorer:
         nothing_X = np.zeros(self._spec.statistics_dim, np.float32)
         return torch.from_numpy(np.stack([nothing_X if x is None else x for x in rows]))
 
-    def _result(self, segment: LiveSegment, k: int, plan: _Plan, found: dict[int, float]) -> Scored:
+    def _result(self, segment: LiveSegment, k: int, plan: Plan, found: dict[int, float]) -> Scored:
         score: float | None
         status: Status
         read = None
@@ -395,6 +369,14 @@ class RoomScorer:
         rings = {"score": self._scores, **self._decoder.rings}
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
+    @property
+    def entry_shapes(self) -> dict[str, tuple[int, tuple[int, ...], torch.dtype]]:
+        """Of each ring, as a state's tensors stand: length, and an entry's shape and kind."""
+        return {
+            name: (ring.length, tuple(ring.entries.shape[1:]), ring.entries.dtype)
+            for name, ring in self._rings.items()
+        }
+
     def save(self, room_ids: Sequence[str] | None = None) -> bytes:
         """The state of some rooms, or of all, to go on with the same bits elsewhere.
 
@@ -403,6 +385,14 @@ class RoomScorer:
 
         Returns:
             Bytes of a safetensors file.
+
+        Raises:
+            InputError: no such room.
+        """
+        return to_bytes(self.state_of(room_ids))
+
+    def state_of(self, room_ids: Sequence[str] | None = None, most: int | None = None) -> RoomState:
+        """What `save` makes bytes of; with `most`, no more than so many entries of each ring.
 
         Raises:
             InputError: no such room.
@@ -418,18 +408,17 @@ class RoomScorer:
             .T
         )
         tensors = {
-            name: ring.read_seen(slot_R, first_R, last_R) for name, ring in self._rings.items()
+            name: ring.read_seen(slot_R, first_R, last_R, most)
+            for name, ring in self._rings.items()
         }
-        return to_bytes(
-            RoomState(
-                revision=self.revision,
-                room_ids=names,
-                tensors=tensors,
-                streamer_ids=[room.streamer_id for room in rooms],
-                first_R=first_R.tolist(),
-                last_R=last_R.tolist(),
-                runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
-            )
+        return RoomState(
+            revision=self.revision,
+            room_ids=names,
+            tensors=tensors,
+            streamer_ids=[room.streamer_id for room in rooms],
+            first_R=first_R.tolist(),
+            last_R=last_R.tolist(),
+            runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
         )
 
     def restore(self, data: bytes) -> list[str]:
@@ -445,7 +434,10 @@ class RoomScorer:
             InputError: damaged bytes, a state of another model, or more than `max_rooms`. Then
                 nothing has changed.
         """
-        state = from_bytes(data, self.revision)
+        return self.go_on(from_bytes(data, self.revision))
+
+    def go_on(self, state: RoomState) -> list[str]:
+        """As `restore`, from a state of this scorer's revision."""
         first_R = torch.tensor(state.first_R, dtype=torch.long)
         last_R = torch.tensor(state.last_R, dtype=torch.long)
         self._require_tensors(state, first_R, last_R)

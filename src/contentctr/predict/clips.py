@@ -96,6 +96,8 @@ def make_clips(
             warnings.append(f"{name}: this clip was not cut ({clip})")
             clips.append(None)
             continue
+        if clip[0] > cut.start_s + _EARLY_S:
+            warnings.append(f"{name}: this clip begins late, at {clock(clip[0])}")
         if clip[1] < min(cut.end_s, duration_s) - _EARLY_S:
             warnings.append(f"{name}: this clip ends early, at {clock(clip[1])}")
         clips.append(Clip(cut.out, *clip))

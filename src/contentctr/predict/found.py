@@ -16,6 +16,9 @@ from contentctr.score.highlights import Highlight
 if TYPE_CHECKING:  # torch takes seconds to load, and the rule needs none
     from contentctr.score.checkpoint import Checkpoint
 
+Reasons = Literal["logs", "all"]
+"""What is read for the reasons of a run's highlights: chat and speech, which cost nothing; or sound
+and pictures too, which cost about as much as the run's score."""
 BY_RULE = "by a rule, not a trained model"
 
 

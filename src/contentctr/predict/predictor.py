@@ -19,7 +19,7 @@ from contentctr.predict.files import (
     require_output,
     write_prediction,
 )
-from contentctr.predict.found import Found
+from contentctr.predict.found import Found, Reasons
 from contentctr.predict.notebook import curve_html
 from contentctr.predict.recording import read_recording
 from contentctr.score.choose import HighlightChoice
@@ -130,6 +130,7 @@ class Predictor:
         started_at: datetime | None = None,
         names: Mapping[str, str] | None = None,
         choice: HighlightChoice | None = None,
+        reasons: Reasons = "logs",
     ) -> Predicted:
         """Score a recording.
 
@@ -142,6 +143,7 @@ class Predictor:
             started_at: when a file started, with a zone, for clock times in its logs.
             names: the user's own names of columns in the logs, of `read_room`.
             choice: which highlights are wanted; None: five at most.
+            reasons: what is read for those of a run's highlights; the rule reads everything.
 
         Raises:
             InputError: the recording cannot be read, or has nothing to score by.
@@ -155,7 +157,12 @@ class Predictor:
             from contentctr.predict.rooms import find_by_run
 
             found = find_by_run(
-                self.run, Path(source), room, choice, show_progress=self.show_progress
+                self.run,
+                Path(source),
+                room,
+                choice,
+                reasons=reasons,
+                show_progress=self.show_progress,
             )
         return Predicted(found)
 

@@ -18,7 +18,7 @@ from contentctr.errors import InputError
 from contentctr.predict.by_rule import finish
 from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
 from contentctr.predict.files import Prediction, require_output, write_prediction
-from contentctr.predict.found import Found
+from contentctr.predict.found import Found, Reasons
 from contentctr.predict.loaded import LoadedRun
 from contentctr.predict.recording import has_video, playable, read_recording
 from contentctr.prepare.segments import segment_rooms
@@ -55,6 +55,7 @@ def predict_recording(
     editing: Editing | None = None,
     device: torch.device | str = "cpu",
     engine: str = "auto",
+    reasons: Reasons = "logs",
     show_progress: bool = True,
 ) -> Prediction:
     """Score a recording; write its curve, a picture of it, its highlights, and their clips.
@@ -82,6 +83,7 @@ def predict_recording(
         editing: what else is wanted for editing: exact clips, a reel, files for other programs.
         device: where to compute.
         engine: what runs the encoders, as `encode_rooms` takes it.
+        reasons: what is read for the reasons of highlights.
         show_progress: show a bar.
 
     Raises:
@@ -95,7 +97,9 @@ def predict_recording(
     run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
     room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
     require_cuttable(source, editing, has_video=has_video(room))
-    found = find_by_run(run, Path(source), room, choice, show_progress=show_progress)
+    found = find_by_run(
+        run, Path(source), room, choice, reasons=reasons, show_progress=show_progress
+    )
     return write_prediction(Path(out), found, editing)
 
 
@@ -105,6 +109,7 @@ def find_by_run(
     room: Room,
     choice: HighlightChoice,
     *,
+    reasons: Reasons = "logs",
     show_progress: bool = True,
 ) -> Found:
     """A run's curve of a recording and its highlights; nothing is written.
@@ -114,6 +119,7 @@ def find_by_run(
         source: the recording, as it was given.
         room: as it was read.
         choice: which highlights are wanted.
+        reasons: what is read for them.
         show_progress: show a bar.
 
     Raises:
@@ -134,7 +140,7 @@ def find_by_run(
     scores_S = _score(run, room, table, warnings, show_progress)
     facts = {**_facts(room, checkpoint), **run.engines(), "speech_source": heard_from}
     # What it warns of was told when the encoders read the recording.
-    rule = read_curve(room, show_progress=show_progress)
+    rule = read_curve(room, watch=reasons == "all", show_progress=show_progress)
     return _found(source, room, table, scores_S, choice, warnings, checkpoint, facts, rule)
 
 

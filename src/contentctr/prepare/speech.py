@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from contentctr.counting import counted
 from contentctr.files import ROOM_FILE, remove_leftovers, room_file
+from contentctr.hashes import ContentHashes
 from contentctr.rooms.grid import Grid
 from contentctr.rooms.room import Room
 from contentctr.transcribe.recogniser import Choice, source_of
@@ -48,6 +49,13 @@ class RoomSpeech:
         self.sounds |= later.sounds
         self.sources += later.sources
 
+    def know(self, hashes: ContentHashes) -> None:
+        """Tell what the sounds hold from hashes that are known already."""
+        self.sounds = {
+            room_id: replace(sound, content=hashes.of(sound.path))
+            for room_id, sound in self.sounds.items()
+        }
+
     def hear(
         self,
         out: Path,
@@ -80,7 +88,7 @@ class RoomSpeech:
             recogniser = choice.load()
             tasks = [
                 Task(
-                    sound=Sound(path=sound.path, spans=sound.spans, language=choice.language),
+                    sound=replace(sound, language=choice.language),
                     store=out / _FOLDER / f"{room_file(room_id)}.jsonl",
                 )
                 for room_id, sound in self.sounds.items()

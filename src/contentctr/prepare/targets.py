@@ -1,15 +1,12 @@
-"""What the model learns to predict, in [0, 1], and which rooms it learns from."""
+"""What the model learns to predict, in [0, 1]."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import Literal
 
 import polars as pl
 
 from contentctr.config import COUNT_COLUMNS, LATE_COMMENTS
-from contentctr.counting import counted
 from contentctr.errors import InputError
 
 COMMENT_TARGETS = (
@@ -133,55 +130,6 @@ def check_comment_lag(target: str, comment_lag: int) -> None:
         )
 
 
-def check_shares(val: float, test: float) -> None:
-    """Refuse shares that leave no training room.
-
-    Raises:
-        InputError: one is negative, or they sum to 1 or more.
-    """
-    if not (val >= 0 and test >= 0 and val + test < 1):
-        raise InputError(
-            f"val and test must be at least 0 and sum to less than 1, not {val} and {test}"
-        )
-
-
-def assign_splits(rooms: pl.DataFrame, *, val: float = 0.1, test: float = 0.1) -> pl.DataFrame:
-    """`rooms` with `split`: train, val or test, by room and by time.
-
-    Rooms are taken in the order of their start. Every validation room starts after every training
-    room, every test room after all of both; rooms that start together stay together. The shares
-    are met as nearly as that allows. With few rooms, training comes first, then test.
-
-    Args:
-        rooms: with `started_at` (a time, null where unknown).
-        val: share of validation rooms, in [0, 1).
-        test: share of test rooms; val + test < 1.
-
-    Raises:
-        InputError: a share is out of range, or a room's start is unknown and a share is not 0.
-    """
-    check_shares(val, test)
-    if val == 0 and test == 0:
-        return rooms.with_columns(split=pl.lit("train"))
-    unknown = rooms.filter(pl.col("started_at").is_null())
-    if unknown.height:
-        raise InputError(
-            f"room {unknown['room_id'][0]!r} has no started_at, which the split by time needs "
-            f"({unknown.height} of {counted(rooms.height, 'room')}); give it, or set val and test "
-            "to 0"
-        )
-    starts = rooms.group_by("started_at").len().sort("started_at")
-    sizes = starts["len"].to_list()
-    num_test = _take_last(sizes, test * rooms.height, keep=2 if val > 0 else 1)
-    left = sizes[: len(sizes) - num_test]
-    num_val = _take_last(left, val * rooms.height, keep=1)
-    names = ["train"] * (len(left) - num_val) + ["val"] * num_val + ["test"] * num_test
-    by_start = starts.select("started_at", split=pl.Series(names, dtype=pl.String))
-    return rooms.drop("split", strict=False).join(
-        by_start, on="started_at", how="left", maintain_order="left"
-    )
-
-
 def _rank_inside_room(value: pl.Expr) -> pl.Expr:
     rank = value.rank("average").over("room_id")
     count = value.count().over("room_id")
@@ -218,18 +166,3 @@ def _odds(segments: pl.DataFrame, value: pl.Expr, target: str) -> pl.Expr:
     positive = (train if train.height else found).filter(pl.col("value") > 0)["value"]
     # Where nothing is above 0 all targets are 0, whatever is typical.
     return value / (value + (positive.median() or 1.0))
-
-
-def _take_last(sizes: Sequence[int], wanted: float, *, keep: int) -> int:
-    """How many of the last groups hold nearest to `wanted` rooms: 1 or more, as far as possible.
-
-    Args:
-        sizes: rooms in each group, in order.
-        wanted: number of rooms; 0 takes none.
-        keep: groups to leave. Where only one could be taken by leaving one, that is done.
-    """
-    most = max(len(sizes) - keep, min(len(sizes) - 1, 1))
-    if wanted <= 0 or most < 1:
-        return 0
-    totals = list(itertools.accumulate(reversed(sizes)))[:most]
-    return min(range(most), key=lambda i: abs(totals[i] - wanted)) + 1

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from contentctr.encode.items import media_state
+from contentctr.encode.items import media_content
 from contentctr.encode.pictures import ImageSettings
 from contentctr.encode.rooms import room_media
 from contentctr.encode.segments import segment_frames, segment_spans
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json, write_json
+from contentctr.hashes import ContentHashes
 from contentctr.progress import Progress, progress_bar
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import StoredRoom, room_file, write_shard
@@ -84,9 +85,11 @@ class FrameCache:
 
 
 def pictures_state(data: PreparedRooms) -> str:
-    """Hash of the rooms' pictures (names, sizes and times of their files)."""
-    rooms = data.rooms().iter_rows(named=True)
-    return digest([media_state(f"room {room['room_id']!r}", room_media(room)) for room in rooms])
+    """Hash of the rooms' pictures, by content."""
+    hashes, rooms = ContentHashes(data.root), data.rooms().iter_rows(named=True)
+    found = [media_content(f"room {r['room_id']!r}", room_media(r), hashes) for r in rooms]
+    hashes.save()
+    return digest(found)
 
 
 def cache_frames(
@@ -110,10 +113,11 @@ def cache_frames(
     rooms = data.rooms().filter(split=split)
     segments = data.segments().filter(split=split)
     stretches: list[_Stretch] = []
+    hashes = ContentHashes(data.root)
     with progress_bar(f"frames of {split}", segments.height, show=show_progress) as bar:
         for room in rooms.iter_rows(named=True):
             spans = segment_spans(segments.filter(room_id=room["room_id"]))
-            stretches += _room(room, spans, per_segment, folder, settings, bar)
+            stretches += _room(room, spans, per_segment, folder, settings, hashes, bar)
     return FrameCache(stretches)
 
 
@@ -123,12 +127,13 @@ def _room(
     per_segment: int,
     folder: Path,
     settings: ImageSettings,
+    hashes: ContentHashes,
     bar: Progress,
 ) -> list[_Stretch]:
     """Files of one room, made if they are not there."""
     media, name = room_media(room), room_file(room["room_id"])
-    state = media_state(f"room {room['room_id']!r}", media)
-    fingerprint = digest(asdict(settings), per_segment, spans, state)
+    content = media_content(f"room {room['room_id']!r}", media, hashes)
+    fingerprint = digest(asdict(settings), per_segment, spans, content)
     note = folder / f"{name}.json"
     if note.is_file() and (noted := read_json(note)).get("fingerprint") == fingerprint:
         counts: list[int] = noted["counts"]

@@ -27,7 +27,7 @@ from PIL import Image
 
 from contentctr.config import FrameChoice
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Video, picture
+from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Video, grey_picture, picture
 
 HOLD_S = 60.0
 """The longest that a picture stands in for others."""
@@ -106,6 +106,7 @@ class FrameReader:
         video: the recording; `add` is to be given what its `packets` gives.
         times: seconds of the room, ascending.
         frames: which picture stands for a time.
+        grey: width and height of pictures that are wanted as brightness alone, as they lie.
         more: whether `extend` may give more times, so that no packet is too early.
     """
 
@@ -115,12 +116,13 @@ class FrameReader:
         times: Iterable[float],
         *,
         frames: FrameChoice = "exact",
+        grey: tuple[int, int] | None = None,
         more: bool = False,
     ) -> None:
         self.decoder = Decoder(in_a_row=frames == "exact")
         self.missing = 0
         """Times for which there was no picture."""
-        self._video, self._frames = video, frames
+        self._video, self._frames, self._grey = video, frames, grey
         self._times = iter(times)
         self._target = next(self._times, -math.inf if more else None)
         self._more, self._waits = more, self._target == -math.inf
@@ -349,7 +351,9 @@ class FrameReader:
             self.missing += 1
             return None
         if self._image is None or self._image[0] is not found:
-            self._image = found, picture(found, self._turns)
+            grey = self._grey
+            image = picture(found, self._turns) if grey is None else grey_picture(found, grey)
+            self._image = found, image
         return self._image[1]
 
     def _found(self, at_s: float) -> VideoFrame | None:

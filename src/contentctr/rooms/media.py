@@ -166,6 +166,7 @@ def frames_at(
     tolerance_s: float = 5.0,
     warnings: list[str] | None = None,
     listener: SoundListener | None = None,
+    grey: tuple[int, int] | None = None,
 ) -> Iterator[Image.Image | None]:
     """The picture shown at each time: RGB and upright, or None where there is none.
 
@@ -182,6 +183,7 @@ def frames_at(
         tolerance_s: half the time that one image stands for; for folders alone.
         warnings: messages are added to it.
         listener: is given the sound of a video, in the same pass.
+        grey: width and height of pictures that are wanted as brightness alone, not turned upright.
 
     Raises:
         InputError: there is no such file, it has no video stream, or the folder has no images.
@@ -189,8 +191,9 @@ def frames_at(
     assert all(a <= b for a, b in zip(times, times[1:], strict=False)), "times must ascend"
     notes = [] if warnings is None else warnings
     if media.kind == "frames":
-        return _images_at(media.path, times, tolerance_s, notes)
-    return _video_at(media.path, times, frames, notes, listener)
+        images = _images_at(media.path, times, tolerance_s, notes)
+        return images if grey is None else (_as_grey(image, grey) for image in images)
+    return _video_at(media.path, times, frames, notes, listener, grey)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -238,6 +241,10 @@ def _images_at(
         yield _read_image(images[near][1], warnings)
 
 
+def _as_grey(image: Image.Image | None, size: tuple[int, int]) -> Image.Image | None:
+    return None if image is None else image.convert("L").resize(size, Image.Resampling.BOX)
+
+
 def _read_image(path: Path, warnings: list[str]) -> Image.Image | None:
     try:
         with Image.open(path) as image:
@@ -254,9 +261,10 @@ def _video_at(
     frames: FrameChoice,
     warnings: list[str],
     listener: SoundListener | None,
+    grey: tuple[int, int] | None,
 ) -> Iterator[Image.Image | None]:
     with Video(path) as video:
-        reader = FrameReader(video, times, frames=frames)
+        reader = FrameReader(video, times, frames=frames, grey=grey)
         if listener is not None:
             listener.begin(video)
         try:

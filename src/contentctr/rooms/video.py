@@ -332,6 +332,12 @@ def picture(
     return image if turn is None else image.transpose(turn)
 
 
+def grey_picture(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
+    """A decoded frame's brightness at another width and height, as it lies: a fifth of the time."""
+    small = frame.reformat(*size, format="gray", interpolation="AREA")
+    return Image.fromarray(small.to_ndarray())
+
+
 def _signs(matrix: bytes) -> tuple[int, int, int, int]:
     """Signs of a, b, c, d of a display matrix; for an odd angle, those of the nearest right one."""
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])

@@ -10,7 +10,7 @@ import polars as pl
 
 from contentctr.rooms.media import frames_at
 from contentctr.rooms.room import Room
-from contentctr.rule.watched import is_cut, small_picture
+from contentctr.rule.watched import SMALL, brightness, is_cut
 from contentctr.score.highlights import Highlight
 
 REACH_S = 4.0
@@ -104,8 +104,8 @@ def _cuts_near(room: Room, highlights: Sequence[Highlight]) -> list[float]:
     times = [k * _PICTURE_S for k in sorted(ticks) if 0 <= k * _PICTURE_S < room.duration_s]
     cuts, before, last_s = list[float](), None, -1.0
     # Its warnings are not told: of damage the pass over the whole recording has.
-    for time_s, image in zip(times, frames_at(room.media, times), strict=True):
-        small = None if image is None else small_picture(image)
+    for time_s, image in zip(times, frames_at(room.media, times, grey=SMALL), strict=True):
+        small = None if image is None else brightness(image)
         near = time_s - last_s < 1.5 * _PICTURE_S
         if near and before is not None and small is not None and is_cut(before, small):
             cuts.append(time_s)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
-from scipy.stats import poisson
+from scipy.special import gammainc
 
 from contentctr.progress import Progress, progress_bar
 from contentctr.rooms.room import Room
@@ -91,10 +91,11 @@ class RuleCurve:
         ]
         if not counted or max(others, default=0.0) >= SURE:
             return "", None
-        # Of people who write as independently as rain falls, so many steps have so many or more.
+        # Of people who write as independently as rain falls, so many steps have so many or more:
+        # Poisson's upper tail, which is this function (scipy.stats takes half a second to load).
         # A median is a whole number, and may lie below the mean by half a person.
         by_chance = min(
-            poisson.sf(s.now_T[best] - 1, max(s.usual_T[best], s.now_T.mean())) for s in counted
+            gammainc(s.now_T[best], max(s.usual_T[best], s.now_T.mean(), 1e-9)) for s in counted
         )
         doubtful = by_chance * len(counted) * len(self.score_T) > CHANCE
         return (CHANCE_SAYS, 1) if doubtful else ("", None)
@@ -111,18 +112,25 @@ class RuleCurve:
 
 
 def read_curve(
-    room: Room, *, warnings: list[str] | None = None, show_progress: bool = True
+    room: Room,
+    *,
+    watch: bool = True,
+    warnings: list[str] | None = None,
+    show_progress: bool = True,
 ) -> RuleCurve:
     """The rule's curve of a room, from whatever it has of chat, sound, pictures and speech.
 
     Args:
         room: read already.
+        watch: whether its sound and pictures are read for it; else its chat and speech alone.
         warnings: messages about the recording are added to it.
         show_progress: show a bar.
 
     Raises:
         InputError: the recording cannot be read.
     """
+    if not watch:
+        return make_curve(room, Watched())
     notes = [] if warnings is None else warnings
     total = int(room.duration_s / PICTURE_S) if room.media is not None else 0
     with progress_bar("watch", max(total, 1), show=show_progress and total > 0) as bar:

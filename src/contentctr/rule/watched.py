@@ -27,7 +27,8 @@ PICTURE_S = 2.5
 """A picture is looked at so often; of a video the keyframe before that time, which costs least."""
 CUT = 0.1
 """Two pictures whose brightness differs by more than this on average, of 1, are of two shots."""
-_SMALL = (32, 18)
+SMALL = (32, 18)
+"""Width and height of the grey pictures that are compared."""
 _SILENCE = 1e-10
 """Power, -100 dB: digital silence has no logarithm."""
 _PIECE_S = 30
@@ -146,7 +147,7 @@ def _cuts(
     kind: Any = "keyframe" if media.kind == "video" else "exact"
     # What is missing where pictures end early is told by the room's reader already.
     notes: list[str] = []
-    found = frames_at(media, times, frames=kind, warnings=notes, listener=listener)
+    found = frames_at(media, times, frames=kind, warnings=notes, listener=listener, grey=SMALL)
     cuts: list[float] = []
     before: NDArray[np.float32] | None = None
     for time_s, image in zip(times, found, strict=True):
@@ -154,7 +155,7 @@ def _cuts(
             progress.advance()
         if image is None:
             continue
-        small = small_picture(image)
+        small = brightness(image)
         if before is not None and is_cut(before, small):
             cuts.append(time_s)
         before = small
@@ -162,12 +163,11 @@ def _cuts(
     return np.array(cuts, np.float64)
 
 
-def small_picture(image: Image.Image) -> NDArray[np.float32]:
-    """A picture's brightness in [0, 1], few pixels of it."""
-    small = image.convert("L").resize(_SMALL, Image.Resampling.BOX)
-    return np.asarray(small, np.float32) / np.float32(255)
+def brightness(image: Image.Image) -> NDArray[np.float32]:
+    """A grey picture's brightness in [0, 1]."""
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
-    """Whether two pictures, as `small_picture` makes them, are of two shots."""
+    """Whether two pictures, as `brightness` gives them, are of two shots."""
     return bool(np.abs(after - before).mean() > CUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -64,10 +65,10 @@ class HighlightChoice:
                 f"min_length_s must be at most max_length_s, {self.max_length_s:g}, not "
                 f"{self.min_length_s:g}"
             )
-        self.reel_s(1.0)
+        self.reel_s(math.inf)
 
     def reel_s(self, duration_s: float) -> float | None:
-        """The reel's length in seconds, of a recording of `duration_s`; None: none is wanted.
+        """The reel's seconds, of a recording of `duration_s` at most; None: none is wanted.
 
         Raises:
             InputError: `length` is none.
@@ -86,7 +87,7 @@ class HighlightChoice:
             seconds = float(found["number"]) * _UNITS[found["unit"]]
         if not seconds > 0:
             raise InputError(f"length must be as 90s, 1:30, 2m or 10%, not {self.length!r}")
-        return seconds
+        return min(seconds, duration_s)
 
     def as_settings(self) -> dict[str, Any]:
         """What prediction.json tells of it."""

@@ -21,7 +21,8 @@ from contentctr.batch import DataSpec
 from contentctr.config import LATE_COMMENTS
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest
-from contentctr.prepare.targets import assign_splits, check_shares, set_target
+from contentctr.prepare.splits import assign_splits, check_shares
+from contentctr.prepare.targets import set_target
 from contentctr.progress import progress_bar
 from contentctr.simulate.claim import claim_folder
 from contentctr.simulate.features import RoomFeatures, SimulatedEncoders

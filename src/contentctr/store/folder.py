@@ -5,7 +5,9 @@ Rooms (rooms.py) and users' videos (personal.py) differ in the tables they hold.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +17,20 @@ from typing import Any, ClassVar, TypeVar, cast
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.files import atomic, file_sha256, read_json, read_parquet, write_json
+from contentctr.files import (
+    atomic,
+    file_sha256,
+    read_json,
+    read_parquet,
+    remove_leftovers,
+    write_json,
+)
 
 SCHEMA_VERSION = 2
 """2: a segment's comments are also counted in its last parts."""
 MANIFEST = "manifest.json"
+_STAGED = ".next"
+"""Folder in which tables and manifest wait, whole, to replace those that are there."""
 T = TypeVar("T")
 
 
@@ -38,6 +49,7 @@ class PreparedFolder(ABC):
     def __post_init__(self) -> None:
         # Users of the package may well give text.
         object.__setattr__(self, "root", Path(self.root))
+        finish_write(self.root)
 
     @property
     def features_dir(self) -> Path:
@@ -118,30 +130,58 @@ class PreparedFolder(ABC):
 
 
 def write_tables(
-    root: Path,
-    tables: Mapping[str, pl.DataFrame],
-    manifest: Mapping[str, Any],
-    *,
-    optional: str = "",
+    root: Path, tables: Mapping[str, pl.DataFrame], manifest: Mapping[str, Any]
 ) -> None:
-    """Write a prepared folder's tables and, last, the manifest with their hashes.
+    """Write a prepared folder's tables and the manifest with their hashes, all at once.
+
+    A kill leaves either what was there before or what was to be written, whole.
 
     Args:
-        root: the folder; what else is in it stays.
+        root: the folder; of what else is in it, tables that only the manifest before lists go.
         tables: by the name of their file, without its suffix.
         manifest: what the folder tells, schema version and hashes aside.
-        optional: a table that a folder may lack; an older one is removed.
     """
-    # Without a manifest a folder is not a prepared one: a kill from here on leaves no mixture of
-    # old and new tables that reads as whole.
-    (root / MANIFEST).unlink(missing_ok=True)
-    if optional:
-        (root / f"{optional}.parquet").unlink(missing_ok=True)
-    for name, table in tables.items():
-        with atomic(root / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
-    hashes = {f"{name}.parquet": file_sha256(root / f"{name}.parquet") for name in tables}
-    write_json(root / MANIFEST, {"schema_version": SCHEMA_VERSION, **manifest, "hashes": hashes})
+    finish_write(root)
+    remove_leftovers(root, _STAGED)
+    with atomic(root / _STAGED) as temporary:
+        temporary.mkdir()
+        for name, table in tables.items():
+            table.write_parquet(temporary / f"{name}.parquet")
+        hashes = {f"{name}.parquet": file_sha256(temporary / f"{name}.parquet") for name in tables}
+        write_json(
+            temporary / MANIFEST,
+            {"schema_version": SCHEMA_VERSION, **manifest, "hashes": hashes},
+        )
+    finish_write(root)
+
+
+def finish_write(root: Path) -> None:
+    """Move what was written beside a prepared folder into its place, the manifest last.
+
+    Only a kill within some renames leaves anything for the next process that opens the folder.
+    """
+    staged = root / _STAGED
+    if not staged.is_dir():
+        return
+    # Somebody else may finish at the same time, and a file be gone.
+    with contextlib.suppress(FileNotFoundError):
+        for path in sorted(staged.glob("*.parquet")):
+            os.replace(path, root / path.name)
+        if (staged / MANIFEST).is_file():
+            _remove_tables_left_out(root, read_json(staged / MANIFEST))
+            os.replace(staged / MANIFEST, root / MANIFEST)
+    with contextlib.suppress(OSError):  # a stranger's file in it stays
+        staged.rmdir()
+
+
+def _remove_tables_left_out(root: Path, manifest: Mapping[str, Any]) -> None:
+    if not (root / MANIFEST).is_file():
+        return
+    before = read_json(root / MANIFEST).get("hashes")
+    for name in before if isinstance(before, dict) else ():
+        # The folder may have come from anywhere, and its manifest name any path.
+        if name == Path(name).name and name.endswith(".parquet") and name not in manifest["hashes"]:
+            (root / name).unlink(missing_ok=True)
 
 
 def with_schema(table: pl.DataFrame, schema: Mapping[str, Any], *more: str) -> pl.DataFrame:

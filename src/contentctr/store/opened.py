@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contentctr.errors import InputError
-from contentctr.store.folder import MANIFEST
+from contentctr.store.folder import MANIFEST, finish_write
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.task import task_of
@@ -27,6 +27,7 @@ def open_data(data: Data) -> PreparedRooms | PreparedPersonal:
     if isinstance(data, PreparedRooms | PreparedPersonal):
         return data
     root = Path(data)
+    finish_write(root)
     name = task_of(root)
     if name not in FOLDERS:
         raise InputError(

@@ -149,7 +149,7 @@ def write(
     cast = {name: with_schema(tables[name], schema) for name, schema in _TABLES.items()}
     if truth is not None:
         cast["truth"] = with_schema(truth, TRUTH_SCHEMA)
-    write_tables(root, cast, {"task": PreparedPersonal.task, **manifest}, optional="truth")
+    write_tables(root, cast, {"task": PreparedPersonal.task, **manifest})
     return PreparedPersonal(root)
 
 

@@ -4,6 +4,7 @@
     DATA/rooms.parquet      one row a room
     DATA/segments.parquet   one row a segment, sorted by room and number
     DATA/visual/            data with vectors in place of pictures: their store (vectors.py)
+    DATA/sources.parquet    room folders that were read, for `prepare rooms --append`
     DATA/truth.parquet      simulated rooms only: the true click probability
     DATA/features/          stored features (vectors.py)
     DATA/inputs/            stored encoder inputs, for training the encoders too (vectors.py)
@@ -65,11 +66,23 @@ TRUTH_SCHEMA: dict[str, Any] = {
     "click_probability": pl.Float64,
     "activity": pl.String,
 }
+SOURCES_SCHEMA: dict[str, Any] = {
+    "room_id": pl.String,
+    "folder": pl.String,
+    "content": pl.String,
+}
+"""One row a room folder that was read: which room, where, and a hash of its files."""
 LABEL = "label"
 """The target that a table of labels gives, and before a colon those of single classes."""
 _NO_LABELS = ("ctr", "long_view_rate")
 KIND = "prepared rooms"
-FILES = ("manifest.json", "truth.parquet", "rooms.parquet", "segments.parquet")
+FILES = (
+    "manifest.json",
+    "truth.parquet",
+    "sources.parquet",
+    "rooms.parquet",
+    "segments.parquet",
+)
 """What `prepare` puts into the folder, as outputs.py takes it."""
 
 
@@ -118,6 +131,11 @@ class PreparedRooms(PreparedFolder):
         known = self.segments(texts=False)["target"].drop_nulls()
         return known.is_in([0.0, 1.0]).all() and known.n_unique() == 2
 
+    def sources(self) -> pl.DataFrame | None:
+        """Table of SOURCES_SCHEMA; None where the rooms are not of room folders."""
+        path = self.root / "sources.parquet"
+        return read_parquet(path, SOURCES_SCHEMA) if path.is_file() else None
+
     def content_hash(self) -> str:
         """Hash of segments.parquet; "" where its writer gave none."""
         return str(self.manifest().get("hashes", {}).get(SEGMENTS_FILE, ""))
@@ -163,6 +181,7 @@ def write(
     segments: pl.DataFrame,
     manifest: Mapping[str, Any],
     truth: pl.DataFrame | None = None,
+    sources: pl.DataFrame | None = None,
 ) -> PreparedRooms:
     """Write a prepared folder's tables, the manifest last.
 
@@ -173,6 +192,7 @@ def write(
         manifest: `source`, `simulated`, `segment_seconds`, `frames_per_segment`, `target`,
             `comment_lag`, and what the source wants to tell; counts and hashes are added.
         truth: of TRUTH_SCHEMA, for simulated rooms.
+        sources: of SOURCES_SCHEMA, where rooms can be appended.
     """
     extra = [name for name in segments.columns if name not in SEGMENTS_SCHEMA]
     tables = {
@@ -181,6 +201,8 @@ def write(
     }
     if truth is not None:
         tables["truth"] = with_schema(truth, TRUTH_SCHEMA)
+    if sources is not None:
+        tables["sources"] = with_schema(sources, SOURCES_SCHEMA)
     by_split = dict(tables["rooms"].group_by("split").len().iter_rows())
     counts = {
         **manifest.get("counts", {}),
@@ -189,9 +211,7 @@ def write(
         "segments_with_target": segments.height - segments["target"].null_count(),
         "rooms_by_split": {split: by_split.get(split, 0) for split in SPLITS},
     }
-    write_tables(
-        root, tables, {"task": PreparedRooms.task, **manifest, "counts": counts}, optional="truth"
-    )
+    write_tables(root, tables, {"task": PreparedRooms.task, **manifest, "counts": counts})
     return PreparedRooms(root)
 
 

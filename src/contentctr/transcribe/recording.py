@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
-from contentctr.files import digest
+from contentctr.files import digest, file_sha256
 from contentctr.rooms.listening import SoundListener, listen
 from contentctr.transcribe.segments import (
     CONTEXT_S,
@@ -31,6 +31,8 @@ class Sound:
     """Start and end of each segment, in seconds of the room."""
     language: str | None = None
     """What is spoken; None: to be detected."""
+    content: str = ""
+    """SHA-256 of the file, where it is known; "": it is read."""
 
 
 def hear_recording(
@@ -83,12 +85,12 @@ def hear_recording(
 def _key(recogniser: Recogniser, sound: Sound) -> dict[str, object]:
     """All that a transcript depends on."""
     try:
-        state = sound.path.stat()
+        content = sound.content or file_sha256(sound.path)
     except OSError as error:
         raise InputError(f"{sound.path}: cannot be read ({error.strerror})") from None
     return {
         "recogniser": recogniser.revision,
         "language": sound.language,
-        "media": [sound.path.name, state.st_size, state.st_mtime_ns],
+        "media": content,
         "segments": digest(CONTEXT_S, *sound.spans),
     }

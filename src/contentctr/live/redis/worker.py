@@ -279,7 +279,7 @@ class Worker:
             shares=taken.shares,
             shown=message.shown,
             run=message.segment.run,
-            model_id=self._engine.model_id,
+            model=self._engine.model_id,
         )
         kept = self._rooms[message.room_id]
         anew = begins_anew(kept.room, new)

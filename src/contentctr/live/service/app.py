@@ -13,7 +13,7 @@ from contentctr import __version__
 from contentctr.live.clocks import SteadyClock
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
-from contentctr.live.service import outcomes, ranks
+from contentctr.live.service import model_routes, outcomes, ranks
 from contentctr.live.service.access import AccessLog
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
@@ -62,7 +62,7 @@ def create_app(
     decoding = Decoding(settings.max_encoding)
     app.state.service = Service(
         backend=backend,
-        engine=engine,
+        described=engine,
         settings=settings,
         encoder=encoder,
         clock=clock,
@@ -76,13 +76,14 @@ def create_app(
         gauge("decoding_pixels", "Pixels that wait to be read.", lambda: decoding.pixels.held)
     backend.events.places = Budget(settings.max_listeners, settings.listeners_per_client)
     app.include_router(router)
+    app.include_router(model_routes.router)
     app.include_router(ranks.router)
     app.include_router(outcomes.router)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     described = [route for route in app.routes if getattr(route, "path", "")]
-    apart = [*ranks.router.routes, *outcomes.router.routes]
-    handle_errors(app, [*router.routes, *apart, *described])
+    parts = (router, model_routes.router, ranks.router, outcomes.router)
+    handle_errors(app, [*(route for part in parts for route in part.routes), *described])
     _stand_guard(app, backend, settings)
     return app
 

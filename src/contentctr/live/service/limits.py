@@ -169,6 +169,8 @@ class Guard:
             if wait > 0:
                 return refusal(429, "too many requests with this key", retry_after(wait))
         needed: Role = "write" if _writes(scope) else "read"
+        if scope["path"] == "/v1/models" and scope["method"] != "GET":
+            needed = "admin"
         if not caller.may(needed):
             return refusal(403, f"the key must have the role {needed}, not {caller.role}")
         return None

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from contentctr.live.outcomes import Outcome
 from contentctr.live.scorer_segments import MAX_INDEX
 from contentctr.live.service.refusals import Json, whole_body
-from contentctr.live.service.routes import TheCaller, TheService, _errors
+from contentctr.live.service.routes import TheCaller, TheService, errors
 from contentctr.live.service.schemas import RoomId, _Request
 from contentctr.store.statistics import MAX_COUNT
 
@@ -153,7 +153,7 @@ router = APIRouter(route_class=_Sparing)
 @router.post(
     "/v1/outcomes",
     response_model=OutcomesTaken,
-    responses=_errors(400, 401, 403, 408, 413, 422, 429, 503),
+    responses=errors(400, 401, 403, 408, 413, 422, 429, 503),
 )
 async def post_outcomes(service: TheService, caller: TheCaller, post: OutcomesIn) -> Response:
     """Tell what viewers did in segments that were scored."""
@@ -165,7 +165,7 @@ async def post_outcomes(service: TheService, caller: TheCaller, post: OutcomesIn
     return Json(found)
 
 
-@router.get("/v1/outcomes", response_model=WatchedOut, responses=_errors(401, 429))
+@router.get("/v1/outcomes", response_model=WatchedOut, responses=errors(401, 429))
 async def get_outcomes(service: TheService) -> Response:
     """Predictions beside outcomes of the last hour and day."""
     summary = await asyncio.to_thread(service.backend.observed.summary)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -18,7 +19,8 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
+from contentctr.live.engine import Engine
+from contentctr.live.ranking import Candidate, Ranked, RoomScore, rank
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.refusals import whole_body
@@ -83,8 +85,8 @@ async def _rank(request: Request) -> Response:
         wanted = await ranks.run(lambda: _read(body))
         now = service.clock() if wanted.now is None else service.from_wall(wanted.now)
         scores = await service.backend.scores([c.room_id for c in wanted.candidates])
-        seconds = service.engine.spec.segment_seconds
-        text = await ranks.run(lambda: _ranked(wanted, scores, now, seconds))
+        engine = service.engine  # with the scores: they are of one model
+        text = await ranks.run(lambda: _ranked(wanted, scores, now, engine))
     return Response(text, media_type="application/json")
 
 
@@ -98,17 +100,18 @@ def _read(body: bytes) -> RankIn:
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
-def _ranked(wanted: RankIn, scores: dict[str, RoomScore], now: float, seconds: float) -> bytes:
-    settings = RankSettings(
+def _ranked(wanted: RankIn, scores: Mapping[str, RoomScore], now: float, engine: Engine) -> bytes:
+    settings = replace(
+        engine.ranking,
         content_weight=wanted.content_weight,
         neutral_score=wanted.neutral_score,
         base_weights=wanted.base_weights,
-        segment_seconds=seconds,
     )
     candidates = [Candidate(room_id=c.room_id, base=c.base) for c in wanted.candidates]
     places = rank(candidates, scores, now, settings)
     parts = [_rows(places[k : k + _AT_ONCE]) for k in range(0, len(places), _AT_ONCE)]
-    return f'{{"now":{json.dumps(now)},"ranking":[{",".join(parts)}]}}'.encode()
+    head = json.dumps({"now": now, "model": engine.model_id}, separators=(",", ":"))[:-1]
+    return f'{head},"ranking":[{",".join(parts)}]}}'.encode()
 
 
 def _rows(places: list[Ranked]) -> str:

@@ -18,12 +18,12 @@ from contentctr import __version__
 from contentctr.errors import InputError
 from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
-from contentctr.live.ranking import RankSettings
-from contentctr.live.service.backend import Answer, Backend
+from contentctr.live.service.backend import Answer, Backend, LocalBackend
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.decode import picture_type, to_segment, to_shown
 from contentctr.live.service.decoding import Decoding
 from contentctr.live.service.keys import Caller
+from contentctr.live.service.models import Models
 from contentctr.live.service.ranks import Ranks
 from contentctr.live.service.refusals import (
     Json,
@@ -54,7 +54,8 @@ class Service:
     """What the routes work with."""
 
     backend: Backend
-    engine: Engine
+    described: Engine
+    """The model as of the start."""
     settings: ServiceSettings
     encoder: LiveEncoder | None
     clock: Callable[[], float]
@@ -64,9 +65,14 @@ class Service:
     ranks: Ranks
 
     @property
-    def ranking(self) -> RankSettings:
-        """How the list of rooms is ranked."""
-        return RankSettings(segment_seconds=self.engine.spec.segment_seconds)
+    def engine(self) -> Engine:
+        """The model that scores now."""
+        return self.backend.engine if isinstance(self.backend, LocalBackend) else self.described
+
+    @property
+    def models(self) -> Models | None:
+        """What may serve in its place; None: workers score, elsewhere."""
+        return self.backend.models if isinstance(self.backend, LocalBackend) else None
 
 
 async def _service(request: Request) -> Service:
@@ -74,7 +80,8 @@ async def _service(request: Request) -> Service:
     return service
 
 
-def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """A route's refusals, for OpenAPI."""
     return {code: {"model": ErrorOut} for code in codes}
 
 
@@ -92,7 +99,7 @@ _MAX_STRINGS, _MAX_COMMAS = 2_000, 200_000
 """In a body: several times what the largest segment has."""
 
 
-class _Sparing(APIRoute):
+class Sparing(APIRoute):
     """Reads no JSON of hundreds of thousands of fields: in the loop that takes half a second."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -110,22 +117,25 @@ class _Sparing(APIRoute):
         return handle
 
 
-router = APIRouter(route_class=_Sparing)
+router = APIRouter(route_class=Sparing)
 TheService = Annotated[Service, Depends(_service)]
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheClient = Annotated[str, Depends(_client)]
 RoomIdPath = Annotated[str, Path(pattern=ROOM_ID)]
-_POST_ERRORS = _errors(400, 401, 403, 408, 413, 422, 429, 503)
-_ROOM_ERRORS = _errors(401, 403, 404, 422, 429)
+_POST_ERRORS = errors(400, 401, 403, 408, 413, 422, 429, 503)
+_ROOM_ERRORS = errors(401, 403, 404, 422, 429)
 
 
-@router.get("/v1/info", response_model=InfoOut, responses=_errors(401, 429))
+@router.get("/v1/info", response_model=InfoOut, responses=errors(401, 429))
 async def get_info(service: TheService) -> Response:
     """What is served."""
-    spec, data, ranking = service.engine.spec, service.engine.config.data, service.ranking
+    engine = service.engine
+    spec, data, ranking = engine.spec, engine.config.data, engine.ranking
     return Json(
         {
             "version": __version__,
+            "model": engine.model_id,
+            "state": service.backend.state if isinstance(service.backend, LocalBackend) else "kept",
             "simulated": spec.simulated,
             "target": spec.target,
             "target_name": spec.target_name,
@@ -137,10 +147,10 @@ async def get_info(service: TheService) -> Response:
             "frames_per_segment": spec.frames_per_segment,
             "frames": spec.frames,
             "encodes": service.encoder is not None,
-            "has_shares": service.engine.has_shares,
-            "sound_dim": spec.sound_dim if service.engine.config.model.sound else 0,
-            "reads_counts": service.engine.config.model.reads_counts,
-            "max_rooms": service.engine.scorer.max_rooms,
+            "has_shares": engine.has_shares,
+            "sound_dim": spec.sound_dim if engine.config.model.sound else 0,
+            "reads_counts": engine.config.model.reads_counts,
+            "max_rooms": engine.scorer.max_rooms,
             "full_age": ranking.full_age,
             "gone_age": ranking.gone_age,
         }
@@ -150,7 +160,7 @@ async def get_info(service: TheService) -> Response:
 @router.post(
     "/v1/segments",
     response_model=ScoreOut,
-    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409)},
+    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **errors(409)},
 )
 async def post_segment(
     service: TheService, caller: TheCaller, client: TheClient, post: SegmentIn
@@ -186,12 +196,13 @@ def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, An
         "score": answer.score,
         "highlight": marked and answer.score is not None,
         "ended_at": ended_at,
+        "model": answer.model,
         "shares": shares_out(answer.shares),
         "curve": curve,
     }
 
 
-@router.get("/v1/rooms", response_model=RoomsOut, responses=_errors(401, 422, 429))
+@router.get("/v1/rooms", response_model=RoomsOut, responses=errors(401, 422, 429))
 async def list_rooms(
     service: TheService,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -199,7 +210,7 @@ async def list_rooms(
 ) -> Response:
     """Live rooms, ranked by our faded score."""
     now = service.clock()
-    standing = await service.backend.standing()
+    standing, model = await service.backend.standing(), service.engine.model_id
     places = standing.page(offset, limit, now)
     rooms = await service.backend.rooms([place.room_id for place in places])
     rows = (
@@ -207,7 +218,7 @@ async def list_rooms(
         for room, place in zip(rooms, places, strict=True)
         if room is not None  # it may have ended just now
     )
-    return await json_in_pieces({"now": now, "total": len(standing)}, "rooms", rows)
+    return await json_in_pieces({"now": now, "total": len(standing), "model": model}, "rooms", rows)
 
 
 @router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
@@ -262,7 +273,7 @@ class EventStream(StreamingResponse):
 @router.get(
     "/v1/events",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}}, **_errors(401, 422, 429, 503)},
+    responses={200: {"content": {"text/event-stream": {}}}, **errors(401, 422, 429, 503)},
 )
 async def stream_events(
     service: TheService,
@@ -285,7 +296,7 @@ async def get_health() -> Response:
     return Json({"status": "ok"})
 
 
-@router.get("/readyz", response_model=StatusOut, responses=_errors(503))
+@router.get("/readyz", response_model=StatusOut, responses=errors(503))
 async def get_readiness(service: TheService) -> Response:
     """Segments are accepted."""
     if not service.backend.ready:

@@ -195,6 +195,9 @@ class RankIn(_Request):
     now: Moment | None = Field(None, description="Unix seconds; without it, the server's clock.")
 
 
+MODEL: Any = Field(description="Id of the model that scores: a hash of what is in its checkpoint.")
+
+
 class SharesOut(BaseModel):
     """Attention of one Perceiver layer, mean over its heads; sums to 1."""
 
@@ -220,6 +223,39 @@ class PointOut(BaseModel):
     highlight: bool
 
 
+class ModelOut(BaseModel):
+    """A model."""
+
+    id: str
+    name: str = Field(description='As it was asked for; "": the one given at the start.')
+    since: float = Field(description="Unix seconds.")
+
+
+class ModelsOut(BaseModel):
+    """Which model serves, and which are beside it."""
+
+    state: Literal["serving", "loading", "warming up"]
+    current: ModelOut
+    previous: ModelOut | None = Field(description="Served before, and serves again if this fails.")
+    candidate: ModelOut | None = Field(description="Is on its way.")
+    last: str = Field(description="What came of the last switch.")
+
+
+class ModelIn(_Request):
+    """The model that is to serve."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"name": "run-2026-11-26"}]}
+    )
+
+    name: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
+        description="Of a run or checkpoint in the folder of --models; without it, what was given "
+        "at the start, as it is now.",
+    )
+
+
 class ScoreOut(BaseModel):
     """What became of a posted segment."""
 
@@ -230,6 +266,7 @@ class ScoreOut(BaseModel):
     score: float | None = Field(examples=[0.12])
     highlight: bool
     ended_at: float
+    model: str | None = MODEL
     shares: SegmentSharesOut | None
     curve: list[PointOut]
 
@@ -248,6 +285,7 @@ class RoomOut(BaseModel):
     age_s: float
     fade: float
     highlight: bool
+    model: str = MODEL
     shares: SegmentSharesOut | None
     thumbnail: str | None
     comments: list[str]
@@ -259,6 +297,7 @@ class RoomsOut(BaseModel):
 
     now: float
     total: int
+    model: str = MODEL
     rooms: list[RoomOut]
 
 
@@ -279,6 +318,7 @@ class RankOut(BaseModel):
     """Candidates, best first."""
 
     now: float
+    model: str = MODEL
     ranking: list[RankedOut]
 
 
@@ -286,6 +326,7 @@ class InfoOut(BaseModel):
     """What the service scores with, and its limits."""
 
     version: str
+    model: str = MODEL
     simulated: bool = Field(description="The model was trained on simulated rooms.")
     target: str = Field(description="What scores predict; only of `ctr` are they a CTR.")
     target_name: str = Field(description="The same for people, with its scale.")
@@ -298,6 +339,9 @@ class InfoOut(BaseModel):
     frames: FrameChoice = Field(
         description="Pictures that the model was trained on: those shown at a time, or the "
         "keyframes before it."
+    )
+    state: Literal["none", "kept", "failing"] = Field(
+        description="Whether rooms outlive the process."
     )
     encodes: bool
     has_shares: bool
@@ -344,6 +388,7 @@ def room_event(room: LiveRoom) -> dict[str, Any]:
         "score": room.score,
         "ended_at": room.ended_at,
         "highlight": point["highlight"],
+        "model": room.model,
         "shares": shares_out(room.shares),
         "thumbnail": thumbnail_path(room),
         "comments": list(room.comments),

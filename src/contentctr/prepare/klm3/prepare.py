@@ -56,10 +56,10 @@ from contentctr.prepare.klm3.settings import (
     Settings,
     check_settings,
 )
+from contentctr.prepare.splits import assign_splits
 from contentctr.prepare.targets import (
     SHARES,
     TargetScale,
-    assign_splits,
     default_comment_lag,
     set_target,
 )

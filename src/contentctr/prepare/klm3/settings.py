@@ -12,7 +12,8 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.prepare.klm3.files import TABLES
 from contentctr.prepare.klm3.segments import OWN_SCHEMA
-from contentctr.prepare.targets import TargetScale, check_comment_lag, check_shares
+from contentctr.prepare.splits import check_shares
+from contentctr.prepare.targets import TargetScale, check_comment_lag
 from contentctr.store.rooms import COUNT_COLUMNS
 
 BENCHMARK_ROOMS, BENCHMARK_SEGMENTS, BENCHMARK_ENTERED = 10_000, 5, 5

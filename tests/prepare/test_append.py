@@ -1,0 +1,145 @@
+"""Rooms added to a prepared folder: as if all had been prepared together."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from contentctr.encode.rooms import encode_rooms
+from contentctr.errors import InputError
+from contentctr.prepare import append as module
+from contentctr.prepare.rooms import prepare_rooms
+from contentctr.store.rooms import PreparedRooms
+from logged_rooms import CHAT, EVENTS, contents, make
+from tiny_models import make_tiny_bert, make_tiny_swin
+
+
+def prepare(root: Any, out: Path, **settings: Any) -> PreparedRooms:
+    return prepare_rooms(root, out, show_progress=False, **settings)
+
+
+def days(root: Path, *numbers: int, chat: str = CHAT) -> Path:
+    for number in numbers:
+        make(root, number, events_csv=EVENTS, comments_csv=chat)
+    return root
+
+
+def tables(data: PreparedRooms) -> list[pl.DataFrame]:
+    return [data.rooms(), data.segments()]
+
+
+@pytest.mark.parametrize("target", ["ctr", "comment_rate", "long_view_rate", "gmv"])
+def test_appended_rooms_are_as_if_prepared_together(tmp_path: Path, target: str) -> None:
+    one, two = days(tmp_path / "one", 1, 2, 3), days(tmp_path / "two", 4, 5)
+    for folder in (one / "room1", two / "room4"):
+        (folder / "columns.csv").write_text("t,gmv\n1,2\n2,4\n")
+    settings = {"target": target, "target_scale": "odds" if target == "gmv" else None}
+    together = prepare([one, two], tmp_path / "all", **settings)
+    prepare(one, tmp_path / "out", **settings)
+    data = prepare(two, tmp_path / "out", append=True, **settings)
+    for found, wanted in zip(tables(data), tables(together), strict=True):
+        assert found.equals(wanted.select(found.columns))
+    manifest, wanted = data.manifest(), together.manifest()
+    assert manifest["counts"] == wanted["counts"]
+    assert manifest["appended"] == {"new": 2, "changed": 0, "unchanged": 0, "dropped": 0}
+    before = contents(tmp_path / "out")
+    again = prepare(two, tmp_path / "out", append=True, **settings).manifest()
+    assert again["appended"]["unchanged"] == 2
+    assert contents(tmp_path / "out")["segments.parquet"] == before["segments.parquet"]
+
+
+def test_only_new_and_changed_rooms_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
+    prepare(root, out)
+    read: list[list[str]] = []
+    plain = module.Earlier.left
+
+    def left(self: module.Earlier, found: dict[Path, str]) -> list[Path]:
+        folders = plain(self, found)
+        read.append([folder.name for folder in folders])
+        return folders
+
+    monkeypatch.setattr(module.Earlier, "left", left)
+    days(root, 4)
+    days(root, 2, chat=CHAT + "40,b,more\n")
+    data = prepare(root, out, append=True)
+    assert read == [["room2", "room4"]]
+    assert "room 'r2': has changed and is prepared again" in data.manifest()["warnings"]
+    assert data.manifest()["appended"] == {"new": 1, "changed": 1, "unchanged": 2, "dropped": 0}
+    assert data.rooms().equals(prepare(root, tmp_path / "all").rooms())
+    assert data.segments().equals(prepare(root, tmp_path / "all").segments())
+    # A room that lies elsewhere now has its media there.
+    (root / "room1").rename(tmp_path / "room1")
+    prepare(tmp_path / "room1", out, append=True)
+    assert read[-1] == ["room1"]
+    shutil.rmtree(root)  # rooms stay where their folders are gone
+    assert prepare(tmp_path / "room1", out, append=True).rooms().height == 4
+
+
+def test_old_rooms_are_dropped(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
+    prepare(root, out)
+    days(root, 4)
+    day = datetime(2024, 5, 3, tzinfo=UTC)
+    data = prepare(
+        root, out, append=True, keep_from=day, test_from=datetime(2024, 5, 4, tzinfo=UTC)
+    )
+    assert data.rooms()["room_id"].to_list() == ["r3", "r4"]
+    assert data.rooms()["split"].to_list() == ["train", "test"]
+    assert data.manifest()["appended"] == {"new": 1, "changed": 0, "unchanged": 1, "dropped": 2}
+    assert data.sources()["room_id"].to_list() == ["r3", "r4"]
+    with pytest.raises(InputError, match="in: no room left"):
+        prepare(root, out, append=True, keep_from=datetime(2025, 1, 1, tzinfo=UTC))
+    assert PreparedRooms(out).rooms().height == 2
+
+
+def test_labels_are_of_all_rooms(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2, 3), days(tmp_path / "two", 4)
+    table = tmp_path / "labels.csv"
+    table.write_text("room_id,t,label\nr1,3,Goal\n")
+    prepare(one, tmp_path / "out", target="label", labels=table)
+    table.write_text("room_id,t,label\nr1,3,Goal\nr4,31,Foul\n")
+    data = prepare(two, tmp_path / "out", append=True, target="label", labels=table)
+    whole = prepare([one, two], tmp_path / "all", target="label", labels=table)
+    assert data.segments().equals(whole.segments().select(data.segments().columns))
+    assert data.manifest()["counts"] == whole.manifest()["counts"]
+
+
+def test_settings_must_be_the_same(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1), tmp_path / "out"
+    prepare(root, out)
+    for name, value in {
+        "target": "comment_rate",
+        "segment_seconds": 10.0,
+        "frames_per_segment": 2,
+        "target_scale": "rank",
+        "comment_lag": 2,
+    }.items():
+        with pytest.raises(InputError, match=f"out: {name} must be .* to append to it, not "):
+            prepare(root, out, append=True, **{name: value})
+    (out / "sources.parquet").unlink()
+    with pytest.raises(InputError, match="out: nothing can be appended to it"):
+        prepare(root, out, append=True)
+    # Into a folder that is not there yet, it is a plain one.
+    assert prepare(root, tmp_path / "new", append=True).rooms().height == 1
+
+
+def test_new_rooms_alone_are_encoded(tmp_path: Path) -> None:
+    models = {
+        "visual": make_tiny_swin(tmp_path / "swin"),
+        "text": make_tiny_bert(tmp_path / "bert"),
+        "show_progress": False,
+    }
+    root, out = days(tmp_path / "in", 1, 2), tmp_path / "out"
+    encode_rooms(prepare(root, out), **models)
+    days(root, 3)
+    counts = encode_rooms(prepare(root, out, append=True), **models)
+    assert (counts["rooms_encoded"], counts["rooms_kept"]) == (1, 2)
+    day = datetime(2024, 5, 2, tzinfo=UTC)
+    counts = encode_rooms(prepare(root, out, append=True, keep_from=day), **models)
+    assert (counts["rooms_encoded"], counts["rooms_removed"]) == (0, 1)
