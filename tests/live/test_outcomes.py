@@ -17,7 +17,7 @@ from contentctr.metrics.ctr import kendall_tau, log_loss
 
 def joined(room="r", target=0, *, viewers=10.0, value=0.2, score=0.1, model="m", run=""):
     outcome = Outcome(room_id=room, target_index=target, weight=viewers, value=value)
-    return Joined(outcome=outcome, model_id=model, score=score, run=run)
+    return Joined(outcome=outcome, scores=((model, score),), run=run)
 
 
 def scored(indices, models=None, horizon=0):
@@ -37,14 +37,29 @@ def scored(indices, models=None, horizon=0):
     return room
 
 
+def joins(rooms, target):
+    return join(rooms, Outcome(room_id="r", target_index=target, weight=5, value=0.4), 1)
+
+
 def test_an_outcome_meets_the_score_that_predicted_it():
     room = scored([0, 1, 3], ["old", "old", "new"], horizon=1)
-    found = join(room, Outcome(room_id="r", target_index=4, weight=5, value=0.4), 1)
-    assert (found.score, found.model_id) == (0.13, "new")
-    found = join(room, Outcome(room_id="r", target_index=2, weight=5, value=0.4), 1)
-    assert (found.score, found.model_id) == (0.11, "old")
+    assert joins([room], 4).scores == (("new", 0.13),)
+    assert joins([room], 2).scores == (("old", 0.11),)
     for target in (0, 3, 5):  # no segment before it was scored
-        assert join(room, Outcome(room_id="r", target_index=target, weight=5, value=0.4), 1) is None
+        assert joins([room], target) is None
+    assert joins([], 4) is None
+
+
+def test_each_model_that_scored_a_segment_is_held_to_it():
+    serves, shadow = scored([0, 1], ["m", "m"], horizon=1), scored([1], ["n"], horizon=1)
+    assert joins([serves, shadow], 1).scores == (("m", 0.1),)
+    both = joins([serves, shadow], 2)
+    assert both.scores == (("m", 0.11), ("n", 0.11))
+    log = OutcomeLog()
+    assert log.add([both], 0.0) == 1 and log.add([both], 0.0) == 0
+    found = log.summary(0.0)
+    assert list(found) == ["n", "m"]  # the one that serves stands last
+    assert [found[name]["hour"].segments for name in "mn"] == [1, 1]
 
 
 def test_sums_are_those_of_all_viewers():

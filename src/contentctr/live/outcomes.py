@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -49,11 +49,11 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """An outcome and the score that predicted it."""
+    """An outcome and the scores that predicted it."""
 
     outcome: Outcome
-    model_id: str
-    score: float
+    scores: tuple[tuple[str, float], ...]
+    """(id of the model, score) of each model that has one."""
     run: str = ""
     """Of the room: with another one its segments are others."""
 
@@ -92,20 +92,29 @@ class ModelOutcomes:
     """Those that are not empty."""
 
 
-def join(room: LiveRoom, outcome: Outcome, horizon: int) -> Joined | None:
-    """An outcome with its prediction; None where the room's curve has none of that segment.
+def join(rooms: Sequence[LiveRoom], outcome: Outcome, horizon: int) -> Joined | None:
+    """An outcome with its predictions; None where no curve has one of that segment.
 
     Args:
-        room: the outcome's.
+        rooms: the outcome's room, as each model has scored it.
         outcome: of one of its segments.
         horizon: from a curve's segment to the one it predicts.
     """
     index = outcome.target_index - horizon
+    scores = {
+        room.model_of(index): score
+        for room in rooms
+        if (score := _score_of(room, index)) is not None
+    }
+    if not scores:
+        return None
+    return Joined(outcome=outcome, scores=tuple(scores.items()), run=rooms[0].run)
+
+
+def _score_of(room: LiveRoom, index: int) -> float | None:
     for at, score in reversed(room.curve):
-        if at == index:
-            return Joined(outcome=outcome, model_id=room.model_of(index), score=score, run=room.run)
-        if at < index:
-            break
+        if at <= index:
+            return score if at == index else None
     return None
 
 
@@ -147,12 +156,13 @@ class OutcomeLog:
         self._came[room_id] = marked
         if len(self._came) > ROOMS_KEPT:
             self._came.popitem(last=False)
-        sums = self._sums.pop(joined.model_id, None) or Rolling(4 * _BINS + 1)
-        self._sums[joined.model_id] = sums
-        if len(self._sums) > MODELS_KEPT:
-            self._sums.popitem(last=False)
-        sums.add(_row(joined), now)
-        self._keep_pair(joined, now)
+        for model, score in reversed(joined.scores):  # the one that serves is the newest then
+            sums = self._sums.pop(model, None) or Rolling(4 * _BINS + 1)
+            self._sums[model] = sums
+            if len(self._sums) > MODELS_KEPT:
+                self._sums.popitem(last=False)
+            sums.add(_row(joined.outcome, score), now)
+            self._keep_pair(joined.outcome, model, score, now)
         return True
 
     def _marked(self, joined: Joined) -> tuple[str, int, int] | None:
@@ -170,11 +180,11 @@ class OutcomeLog:
             return None
         return joined.run, newest, (bits | bit) & ((1 << SEGMENTS_KEPT) - 1)
 
-    def _keep_pair(self, joined: Joined, now: float) -> None:
-        room = zlib.crc32(joined.outcome.room_id.encode())
+    def _keep_pair(self, outcome: Outcome, model: str, score: float, now: float) -> None:
+        room = zlib.crc32(outcome.room_id.encode())
         if room >= self._below:
             return
-        self._pairs.append((now, joined.model_id, room, joined.score, joined.outcome.value))
+        self._pairs.append((now, model, room, score, outcome.value))
         while self._pairs and self._pairs[0][0] < now - SPANS["day"]:
             self._pairs.popleft()
         while len(self._pairs) > self._pairs_kept and self._below > 1:
@@ -203,9 +213,9 @@ class OutcomeLog:
         return found
 
 
-def _row(joined: Joined) -> Floats:
+def _row(outcome: Outcome, score: float) -> Floats:
     """What is summed: of each bin segments, viewers, expected and observed; and the loss."""
-    outcome, score = joined.outcome, min(max(joined.score, _TINY), 1 - _TINY)
+    score = min(max(score, _TINY), 1 - _TINY)
     row, place = np.zeros(4 * _BINS + 1), int(np.searchsorted(BIN_EDGES, score))
     parts = (1.0, outcome.weight, outcome.weight * score, outcome.weight * outcome.value)
     row[place : 4 * _BINS : _BINS] = parts

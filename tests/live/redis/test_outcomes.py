@@ -11,7 +11,7 @@ from redis_service import over_redis, working
 
 def joined(target, value=0.25):
     outcome = Outcome(room_id="r", target_index=target, weight=4.0, value=value)
-    return Joined(outcome=outcome, model_id="m", score=0.1, run="x")
+    return Joined(outcome=outcome, scores=(("m", 0.1),), run="x")
 
 
 def test_all_services_tell_what_one_was_told(server, client):
@@ -49,8 +49,9 @@ def test_two_services_that_are_told_at_once_count_it_once(client):
 def test_what_is_none_of_ours_is_passed_over(client):
     log = OutcomeLog()
     stream = OutcomeStream(client, KEYS, log)
-    bad = ["", "{}", "[[1]]", '[["r", 1, -1, 0.5, "m", 0.5, ""]]', '[["r", 1, 1, 2, "m", 0.5, ""]]']
-    bad += ['[["r", 1e999, 1, 0.5, "m", 0.5, ""]]', '[["r", 1, 1, 0.5, "m", NaN, ""]]']
+    bad = ["", "{}", "[[1]]", '[["r", 1, -1, 0.5, "", []]]', '[["r", 1, 1, 2, "", []]]']
+    bad += ['[["r", 1e999, 1, 0.5, "", []]]', '[["r", 1, 1, 0.5, "", [["m", NaN]]]]']
+    bad += ['[["r", 1, 1, 0.5, "", [["m"]]]]', '[["r", 1, 1, 0.5, "", 7]]']
     for data in bad:
         client.xadd(KEYS.outcomes, {"data": data})
     client.xadd(KEYS.outcomes, {"other": "x"})

@@ -87,7 +87,7 @@ class RedisBackend:
         count = settle_partitions(client, self._keys, partitions)
         self._store = RedisStore(client, self._keys, count)
         self.observed = Observed(self.metrics, horizon)
-        self._outcomes = OutcomeStream(client, self._keys, self.observed.log)
+        self._came_back = OutcomeStream(client, self._keys, self.observed.log)
         self._follower = Background("the reader of outcomes", self._follow)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -208,20 +208,21 @@ class RedisBackend:
 
         def find() -> tuple[list[Joined], dict[str, int]]:
             names = list(dict.fromkeys(one.room_id for one in outcomes))
-            rooms = dict(zip(names, self._store.rooms(names), strict=True))
+            found = self._store.rooms(names)
+            rooms = {name: [room] for name, room in zip(names, found, strict=True) if room}
             return self.observed.sort(outcomes, rooms)
 
         new, counts = await self._redis(find)
         if new:
-            await self._redis(self._outcomes.append, new)
-            self.metrics.bad_events.inc(await self._redis(self._outcomes.read))
+            await self._redis(self._came_back.append, new)
+            self.metrics.bad_events.inc(await self._redis(self._came_back.read))
         return counts
 
     async def _follow(self) -> None:
         """Take what other services were told of outcomes."""
         while True:
             try:
-                self.metrics.bad_events.inc(await asyncio.to_thread(self._outcomes.read))
+                self.metrics.bad_events.inc(await asyncio.to_thread(self._came_back.read))
             except RedisError:
                 pass  # `_read` says so
             await asyncio.sleep(_LOOK_S)

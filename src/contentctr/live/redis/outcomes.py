@@ -14,7 +14,7 @@ from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.files import parse_json
-from contentctr.live.outcomes import Joined, Outcome, OutcomeLog
+from contentctr.live.outcomes import MODELS_KEPT, Joined, Outcome, OutcomeLog
 from contentctr.live.redis.messages import Keys
 from contentctr.live.redis.store import append_command
 from contentctr.live.rolling import DAY_S
@@ -68,17 +68,10 @@ class OutcomeStream:
                     self._log.add(rows, int(id.split(b"-")[0]) / 1000)
 
 
-def _row(joined: Joined) -> list[str | int | float]:
+def _row(joined: Joined) -> list[Any]:
     outcome = joined.outcome
-    return [
-        outcome.room_id,
-        outcome.target_index,
-        outcome.weight,
-        outcome.value,
-        joined.model_id,
-        joined.score,
-        joined.run,
-    ]
+    about = [outcome.room_id, outcome.target_index, outcome.weight, outcome.value]
+    return [*about, joined.run, joined.scores]
 
 
 def _rows(fields: dict[bytes, bytes]) -> Iterator[Joined]:
@@ -88,22 +81,23 @@ def _rows(fields: dict[bytes, bytes]) -> Iterator[Joined]:
         InputError: it holds none.
     """
     try:
-        for room_id, target, weight, value, model, score, run in parse_json(fields[b"data"]):
-            numbers = (float(weight), float(value), float(score))
-            if not all(map(math.isfinite, numbers)) or not 0 < numbers[0] < math.inf:
-                raise ValueError
-            if not (0 <= numbers[1] <= 1 and 0 <= numbers[2] <= 1):
-                raise ValueError
-            yield Joined(
-                outcome=Outcome(
-                    room_id=str(room_id),
-                    target_index=int(target),
-                    weight=numbers[0],
-                    value=numbers[1],
-                ),
-                model_id=str(model)[:64],
-                score=numbers[2],
-                run=str(run),
+        for room_id, target, weight, value, run, scores in parse_json(fields[b"data"]):
+            outcome = Outcome(
+                room_id=str(room_id),
+                target_index=int(target),
+                weight=float(weight),
+                value=_share(value),
             )
+            if not 0 < outcome.weight < math.inf or len(scores) > MODELS_KEPT:
+                raise ValueError
+            found = tuple((str(model)[:64], _share(score)) for model, score in scores)
+            yield Joined(outcome=outcome, scores=found, run=str(run))
     except (KeyError, TypeError, ValueError, OverflowError):
         raise InputError("outcomes: not an entry of ours") from None
+
+
+def _share(value: Any) -> float:
+    found = float(value)
+    if not 0 <= found <= 1:  # false for NaN
+        raise ValueError
+    return found

@@ -275,7 +275,8 @@ class LocalBackend:
 
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """See Backend."""
-        rooms = {one.room_id: self.store.room(one.room_id) for one in outcomes}
+        found = {one.room_id: self.store.room(one.room_id) for one in outcomes}
+        rooms = {room_id: [room] for room_id, room in found.items() if room is not None}
         new, counts = self.observed.sort(outcomes, rooms)
         self.observed.log.add(new, time.time())
         return counts

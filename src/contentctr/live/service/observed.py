@@ -49,13 +49,14 @@ class Observed:
         self._metrics.registry.register(DriftCollector(engine))
 
     def sort(
-        self, outcomes: Sequence[Outcome], rooms: Mapping[str, LiveRoom | None]
+        self, outcomes: Sequence[Outcome], rooms: Mapping[str, Sequence[LiveRoom]]
     ) -> tuple[list[Joined], dict[str, int]]:
         """Those that are new, with their predictions, and what became of all.
 
         Args:
             outcomes: as they were posted.
-            rooms: the live ones of theirs.
+            rooms: the live ones of theirs, each as the model that serves has scored it, then as
+                others have.
 
         Returns:
             The new ones; and counts by status: "taken"; "repeated", known before; "unknown", where
@@ -64,8 +65,7 @@ class Observed:
         counts = dict.fromkeys(("taken", "repeated", "unknown", "empty"), 0)
         new: dict[tuple[str, int], Joined] = {}
         for outcome in outcomes:
-            room = rooms.get(outcome.room_id)
-            joined = None if room is None else join(room, outcome, self._horizon)
+            joined = join(rooms.get(outcome.room_id, ()), outcome, self._horizon)
             key = (outcome.room_id, outcome.target_index)
             if not outcome.weight:
                 status = "empty"
