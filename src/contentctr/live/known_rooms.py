@@ -47,6 +47,8 @@ class LiveRoom:
     """The segment that the thumbnail came with; None: there is none."""
     run: str = ""
     """Of its source; with a new one it began anew."""
+    model: str = ""
+    """Id of the model that made the score."""
     curve: tuple[tuple[int, float], ...]
     """(index, score) of the kept segments, oldest first."""
 
@@ -70,6 +72,8 @@ class NewScore:
     shown: Shown
     run: str = ""
     """Of the segment's source; "": none is named, and it is the room's."""
+    model: str = ""
+    """As of LiveRoom."""
 
 
 def begins_anew(room: LiveRoom | None, new: NewScore) -> bool:
@@ -93,6 +97,7 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
         target_index=new.target_index,
         score=new.score,
         ended_at=shown.ended_at,
+        model=new.model,
         shares=new.shares,
         comments=(*comments, *shown.comments)[-COMMENTS_KEPT:],
         thumbnail_index=new.index

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown, begins_anew
-from contentctr.live.ranking import RankSettings, RoomScore
+from contentctr.live.ranking import RankSettings, Scores
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
@@ -35,6 +35,8 @@ class Answer:
     shares: SegmentShares | None
     room: LiveRoom | None
     """The room with this score; None if it has none, or has ended meanwhile."""
+    model: str | None = None
+    """Id of the model that made the score; None: it is not known yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,10 @@ class Backend(Protocol):
     metrics: Metrics
 
     @property
+    def model(self) -> str:
+        """Id of the model that scores now; "": none is known yet."""
+
+    @property
     def ready(self) -> bool:
         """Whether segments are accepted."""
 
@@ -73,17 +79,16 @@ class Backend(Protocol):
     ) -> Answer:
         """Have a segment scored."""
 
-    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
-        """Latest scores of some rooms."""
+    async def scores(self, room_ids: Sequence[str]) -> Scores:
+        """Latest scores of some rooms, all of one model."""
 
     async def standing(self) -> Standing:
         """Where all rooms stand."""
 
-    async def room(self, room_id: str) -> LiveRoom | None:
-        """One room."""
-
-    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
-        """Several; None for those that are not there."""
+    async def rooms(
+        self, room_ids: Sequence[str], model: str | None = None
+    ) -> list[LiveRoom | None]:
+        """Several, as a model has scored them (None: the current); None: it is not there."""
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """A room's latest thumbnail."""
@@ -137,6 +142,11 @@ class LocalBackend:
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
         gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
         gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+
+    @property
+    def model(self) -> str:
+        """See Backend."""
+        return self._engine.model_id
 
     @property
     def ready(self) -> bool:
@@ -194,6 +204,7 @@ class LocalBackend:
             score=taken.scored.score,
             shares=taken.shares,
             room=self.store.room(segment.room_id),
+            model=self.model,
         )
 
     def _arrived(self, room_id: str, caller: Caller) -> None:
@@ -207,22 +218,20 @@ class LocalBackend:
         elif not coming:
             self._owners.release(room_id)
 
-    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> Scores:
         """See Backend."""
-        return self.store.scores(room_ids)
+        return Scores(self.store.scores(room_ids), self.model)
 
     async def standing(self) -> Standing:
         """See Backend."""
         if self._standing is None:
-            self._standing = Standing(self.store.scores(), self._ranking)
+            self._standing = Standing(self.store.scores(), self._ranking, self.model)
         return self._standing
 
-    async def room(self, room_id: str) -> LiveRoom | None:
-        """See Backend."""
-        return self.store.room(room_id)
-
-    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
-        """See Backend."""
+    async def rooms(
+        self, room_ids: Sequence[str], model: str | None = None
+    ) -> list[LiveRoom | None]:
+        """See Backend; there is one model here at a time."""
         return [self.store.room(room_id) for room_id in room_ids]
 
     async def thumbnail(self, room_id: str) -> bytes | None:
@@ -274,6 +283,7 @@ class LocalBackend:
                 shares=taken.shares,
                 shown=item.shown,
                 run=item.segment.run,
+                model=self.model,
             )
             if begins_anew(self.store.room(new.room_id), new):
                 about = {"room_id": new.room_id, "reason": "anew"}

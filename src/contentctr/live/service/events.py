@@ -59,6 +59,10 @@ class EventLog:
         self._next += 1
         self._wake()
 
+    def reset(self) -> None:
+        """Tell all listeners to ask anew for what they know, of whichever rooms."""
+        self.append("reset", "", {})
+
     def close(self) -> None:
         """End all streams: the service ends."""
         self.closed = True
@@ -119,7 +123,7 @@ class EventLog:
             news = self._news
             for event in self._since(seen):
                 seen = event.number
-                if room_id in (None, event.room_id):
+                if room_id in (None, event.room_id) or not event.room_id:
                     ping_at = loop.time() + ping_s
                     yield self._text(seen, event.kind, event.data)
             if news.is_set() or seen < self._next - 1:

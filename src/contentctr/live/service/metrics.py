@@ -56,6 +56,18 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._models = Gauge(
+            "contentctr_model_info",
+            "1 for the model that scores, by its id.",
+            ["model"],
+            registry=self.registry,
+        )
+
+    def model(self, model_id: str) -> None:
+        """Name the model that scores now, and no other."""
+        self._models.clear()
+        self._models.labels(model_id).set(1)
+
     def gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """A gauge that is read when Prometheus asks."""
         Gauge(f"contentctr_{name}", text, registry=self.registry).set_function(value)

@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from contentctr.live.ranking import Candidate, Ranked, RankSettings, RoomScore, rank
+from contentctr.live.ranking import Candidate, Ranked, RankSettings, Scores, rank
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.refusals import whole_body
@@ -98,7 +98,7 @@ def _read(body: bytes) -> RankIn:
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
-def _ranked(wanted: RankIn, scores: dict[str, RoomScore], now: float, seconds: float) -> bytes:
+def _ranked(wanted: RankIn, scores: Scores, now: float, seconds: float) -> bytes:
     settings = RankSettings(
         content_weight=wanted.content_weight,
         neutral_score=wanted.neutral_score,
@@ -108,7 +108,8 @@ def _ranked(wanted: RankIn, scores: dict[str, RoomScore], now: float, seconds: f
     candidates = [Candidate(room_id=c.room_id, base=c.base) for c in wanted.candidates]
     places = rank(candidates, scores, now, settings)
     parts = [_rows(places[k : k + _AT_ONCE]) for k in range(0, len(places), _AT_ONCE)]
-    return f'{{"now":{json.dumps(now)},"ranking":[{",".join(parts)}]}}'.encode()
+    head = json.dumps({"now": now, "model": scores.model}, separators=(",", ":"))[:-1]
+    return f'{head},"ranking":[{",".join(parts)}]}}'.encode()
 
 
 def _rows(places: list[Ranked]) -> str:

@@ -125,6 +125,7 @@ async def get_info(service: TheService) -> Response:
     return Json(
         {
             "version": __version__,
+            "model": service.backend.model or service.engine.model_id,
             "simulated": spec.simulated,
             "target": spec.target,
             "target_name": spec.target_name,
@@ -185,6 +186,7 @@ def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, An
         "score": answer.score,
         "highlight": marked and answer.score is not None,
         "ended_at": ended_at,
+        "model": answer.model,
         "shares": shares_out(answer.shares),
         "curve": curve,
     }
@@ -200,21 +202,22 @@ async def list_rooms(
     now = service.clock()
     standing = await service.backend.standing()
     places = standing.page(offset, limit, now)
-    rooms = await service.backend.rooms([place.room_id for place in places])
+    rooms = await service.backend.rooms([p.room_id for p in places], standing.model)
     rows = (
         room_out(room, place, LIST_POINTS)
         for room, place in zip(rooms, places, strict=True)
         if room is not None  # it may have ended just now
     )
-    return await json_in_pieces({"now": now, "total": len(standing)}, "rooms", rows)
+    head = {"now": now, "total": len(standing), "model": standing.model}
+    return await json_in_pieces(head, "rooms", rows)
 
 
 @router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
 async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
-    found = await service.backend.room(room_id)
     standing = await service.backend.standing()
+    [found] = await service.backend.rooms([room_id], standing.model)
     if found is None or room_id not in standing:
         raise _no_room(room_id)
     return Json(room_out(found, standing.place(room_id, now)))

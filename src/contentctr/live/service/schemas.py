@@ -193,6 +193,9 @@ class RankIn(_Request):
     now: Moment | None = Field(None, description="Unix seconds; without it, the server's clock.")
 
 
+MODEL: Any = Field(description="Id of the model that scores: a hash of what is in its checkpoint.")
+
+
 class SharesOut(BaseModel):
     """Attention of one Perceiver layer, mean over its heads; sums to 1."""
 
@@ -228,6 +231,7 @@ class ScoreOut(BaseModel):
     score: float | None = Field(examples=[0.12])
     highlight: bool
     ended_at: float
+    model: str | None = MODEL
     shares: SegmentSharesOut | None
     curve: list[PointOut]
 
@@ -246,6 +250,7 @@ class RoomOut(BaseModel):
     age_s: float
     fade: float
     highlight: bool
+    model: str = MODEL
     shares: SegmentSharesOut | None
     thumbnail: str | None
     comments: list[str]
@@ -257,6 +262,7 @@ class RoomsOut(BaseModel):
 
     now: float
     total: int
+    model: str = MODEL
     rooms: list[RoomOut]
 
 
@@ -277,6 +283,7 @@ class RankOut(BaseModel):
     """Candidates, best first."""
 
     now: float
+    model: str = MODEL
     ranking: list[RankedOut]
 
 
@@ -284,6 +291,7 @@ class InfoOut(BaseModel):
     """What the service scores with, and its limits."""
 
     version: str
+    model: str = MODEL
     simulated: bool = Field(description="The model was trained on simulated rooms.")
     target: str = Field(description="What scores predict; only of `ctr` are they a CTR.")
     target_name: str = Field(description="The same for people, with its scale.")
@@ -342,6 +350,7 @@ def room_event(room: LiveRoom) -> dict[str, Any]:
         "score": room.score,
         "ended_at": room.ended_at,
         "highlight": point["highlight"],
+        "model": room.model,
         "shares": shares_out(room.shares),
         "thumbnail": thumbnail_path(room),
         "comments": list(room.comments),
