@@ -292,6 +292,8 @@ def test_a_worker_tells_its_health(server, client):
                 text = http.get(f"{url}/metrics").text
                 assert 'contentctr_worker_segments_total{status="scored"} 3.0' in text
                 assert "contentctr_worker_partitions 4.0" in text
+                assert f'contentctr_worker_model{{model="{MODEL}",role="current"}} 1.0' in text
+                assert "contentctr_worker_candidate 0.0" in text
                 assert http.get(f"{url}/else").status_code == 404
                 allow = refuse_by_replicas(client)
                 wait_for(lambda: http.get(f"{url}/readyz").status_code == 503)
