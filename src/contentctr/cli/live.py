@@ -89,7 +89,6 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
-    from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
@@ -126,6 +125,8 @@ def serve(
     scorer = load(found)
     encoder, notes = None, list[str]()
     if encode:
+        from contentctr.live.encoding import LiveEncoder
+
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend

@@ -15,10 +15,15 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.devices import find_device
 from contentctr.errors import InputError
-from contentctr.live.encoding import RawSegment
 from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
+from contentctr.live.scorer_segments import (
+    LiveSegment,
+    RawSegment,
+    Scored,
+    as_batch,
+    check_segments,
+)
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
 from contentctr.live.clocks import SteadyClock
-from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service import model_routes, ranks
 from contentctr.live.service.access import AccessLog
@@ -24,6 +24,9 @@ from contentctr.live.service.metrics import Measured
 from contentctr.live.service.refusals import Json, handle_errors
 from contentctr.live.service.routes import Service, router
 from contentctr.live.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 PAGE = Path(__file__).parents[1] / "page"
 

@@ -7,13 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
 from contentctr.live.ranking import RoomScore
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
@@ -26,6 +25,9 @@ from contentctr.live.service.schemas import room_event
 from contentctr.live.service.scoring import Done, Item, Scoring, Switched
 from contentctr.live.shares import SegmentShares
 from contentctr.live.standing import Standing
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 
 from contentctr import __version__
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service.backend import Answer, Backend, LocalBackend
 from contentctr.live.service.batching import BusyError
@@ -46,6 +45,9 @@ from contentctr.live.service.schemas import (
     shares_out,
 )
 from contentctr.live.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, kw_only=True)
