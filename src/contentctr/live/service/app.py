@@ -15,6 +15,7 @@ from contentctr.live.clocks import SteadyClock
 from contentctr.live.engine import Engine
 from contentctr.live.service import model_routes, ranks
 from contentctr.live.service.access import AccessLog
+from contentctr.live.service.api_docs import serve_docs
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -58,7 +59,7 @@ def create_app(
         description="Predicted CTR, or what else the model was trained for, of every segment of "
         "live rooms, and a ranking by it.",
         lifespan=_lifespan,
-        docs_url=None,  # they would load scripts from elsewhere, which the page's policy forbids
+        docs_url=None,  # FastAPI's load scripts from elsewhere, which the page's policy forbids
         redoc_url=None,
         default_response_class=Json,
     )
@@ -81,6 +82,7 @@ def create_app(
     app.include_router(router)
     app.include_router(model_routes.router)
     app.include_router(ranks.router)
+    serve_docs(app, keys_needed=settings.api_key is not None or settings.keys_file is not None)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     described = [route for route in app.routes if getattr(route, "path", "")]

@@ -68,7 +68,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/rank", response_model=RankOut, include_in_schema=False)
-@router.post("/v1/rank", response_model=RankOut, responses=_ERRORS)
+@router.post("/v1/rank", summary="Rank candidate rooms", response_model=RankOut, responses=_ERRORS)
 async def rank_candidates(request: RankIn) -> None:
     """Order candidate rooms by Eq. 16: their base scores and our faded one."""
 

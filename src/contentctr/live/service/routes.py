@@ -127,7 +127,9 @@ _POST_ERRORS = errors(400, 401, 403, 408, 413, 422, 429, 503)
 _ROOM_ERRORS = errors(401, 403, 404, 422, 429)
 
 
-@router.get("/v1/info", response_model=InfoOut, responses=errors(401, 429))
+@router.get(
+    "/v1/info", summary="What is served", response_model=InfoOut, responses=errors(401, 429)
+)
 async def get_info(service: TheService) -> Response:
     """What is served."""
     engine = service.engine
@@ -160,6 +162,7 @@ async def get_info(service: TheService) -> Response:
 
 @router.post(
     "/v1/segments",
+    summary="Score a segment",
     response_model=ScoreOut,
     responses={202: {"model": ScoreOut}, **_POST_ERRORS, **errors(409)},
 )
@@ -203,7 +206,12 @@ def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, An
     }
 
 
-@router.get("/v1/rooms", response_model=RoomsOut, responses=errors(401, 422, 429))
+@router.get(
+    "/v1/rooms",
+    summary="Live rooms, best first",
+    response_model=RoomsOut,
+    responses=errors(401, 422, 429),
+)
 async def list_rooms(
     service: TheService,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -222,7 +230,9 @@ async def list_rooms(
     return await json_in_pieces({"now": now, "total": len(standing), "model": model}, "rooms", rows)
 
 
-@router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
+@router.get(
+    "/v1/rooms/{room_id}", summary="One live room", response_model=RoomOut, responses=_ROOM_ERRORS
+)
 async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
@@ -233,7 +243,7 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     return Json(room_out(found, standing.place(room_id, now)))
 
 
-@router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
+@router.delete("/v1/rooms/{room_id}", summary="End a room", status_code=204, responses=_ROOM_ERRORS)
 async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
     if not await service.backend.end(room_id, caller):
@@ -243,6 +253,7 @@ async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) 
 
 @router.get(
     "/v1/rooms/{room_id}/thumbnail",
+    summary="A room's latest thumbnail",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, **_ROOM_ERRORS},
 )
@@ -273,6 +284,7 @@ class EventStream(StreamingResponse):
 
 @router.get(
     "/v1/events",
+    summary="New scores as server-sent events",
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}}, **errors(401, 422, 429, 503)},
 )
@@ -291,13 +303,18 @@ async def stream_events(
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 
-@router.get("/healthz", response_model=StatusOut)
+@router.get("/healthz", summary="Whether the process answers", response_model=StatusOut)
 async def get_health() -> Response:
     """The process answers."""
     return Json({"status": "ok"})
 
 
-@router.get("/readyz", response_model=StatusOut, responses=errors(503))
+@router.get(
+    "/readyz",
+    summary="Whether segments are accepted",
+    response_model=StatusOut,
+    responses=errors(503),
+)
 async def get_readiness(service: TheService) -> Response:
     """Segments are accepted."""
     if not service.backend.ready:
