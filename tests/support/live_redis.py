@@ -9,19 +9,21 @@ from contextlib import contextmanager
 import numpy as np
 
 from contentctr.live.known_rooms import Shown
-from contentctr.live.redis.messages import Keys, add_segment
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import add_segment
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
 from live_service import MORE, T, V, X, make_engine
 
-KEYS, PARTITIONS = Keys(), 4
+MODEL = "0123456789ab"
+KEYS, PARTITIONS = Keys(model=MODEL), 4
 SHOWN = Shown(ended_at=1000.0)
 
 
 def make_worker(client, **options):
     engine = options.pop("engine", None) or make_engine(
-        max_rooms=options.pop("max_rooms", 64), sizes=MORE
+        max_rooms=options.pop("max_rooms", 64), sizes=MORE, model_id=options.pop("model_id", MODEL)
     )
     options = {"partitions": PARTITIONS, "lease_s": 5.0, "report": lambda line: None, **options}
     return Worker(client, engine, **options)

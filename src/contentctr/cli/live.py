@@ -201,7 +201,8 @@ def _redis_backend(
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys, eviction_warning
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import eviction_warning
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(

@@ -161,11 +161,16 @@ class Engine:
         Returns:
             What became of each, in the order given.
         """
-        found: dict[int, Taken | Refused] = {}
+        found = dict(self.take(segments))
+        return [found[k] for k in range(len(segments))]
+
+    def take(self, segments: Sequence[LiveSegment]) -> list[tuple[int, Taken | Refused]]:
+        """As `score`; each with its place in `segments`, in the order in which they were taken."""
+        found: list[tuple[int, Taken | Refused]] = []
         for places in parts_by_run(segments):
             part = self._score_part([segments[k] for k in places])
-            found.update(zip(places, part, strict=True))
-        return [found[k] for k in range(len(segments))]
+            found += zip(places, part, strict=True)
+        return found
 
     def _score_part(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:
         """Segments of which no room's are of two runs."""

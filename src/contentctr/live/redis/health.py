@@ -38,6 +38,13 @@ class WorkerHealth:
         )
         self._partitions = self._gauge("partitions", "Partitions that this worker has.")
         self._rooms = self._gauge("rooms", "Rooms in its memory.")
+        self._model = Gauge(
+            "contentctr_worker_model",
+            "1 for the worker's model and what that is: current, candidate or standby.",
+            ["model", "role"],
+            registry=self.registry,
+        )
+        self._placed = ("", "")
         self._failures = Counter(
             "contentctr_worker_redis_failures",
             "Times that Redis refused or did not answer.",
@@ -49,6 +56,13 @@ class WorkerHealth:
         self._gauge("idle_seconds", "Since the last turn that Redis let end.").set_function(
             lambda: time.monotonic() - self._turned_at
         )
+
+    def placed(self, model: str, role: str) -> None:
+        """The worker's model, and what that is now."""
+        if self._placed != (model, role):
+            self._model.clear()
+            self._model.labels(model, role).set(1)
+            self._placed = model, role
 
     @property
     def fault(self) -> str:

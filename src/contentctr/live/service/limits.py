@@ -174,6 +174,7 @@ class Guard:
             reason = "header X-API-Key must hold a key of the service"
             return refusal(401, reason, {"www-authenticate": "X-API-Key"})
         _note(scope, caller)
+        scope["state"]["allowed"] = lambda: self._keys.caller(key) is not None
         if caller.rate is not None:
             wait = self._bucket(caller, caller.rate).take(caller.name)
             if wait > 0:

@@ -137,7 +137,7 @@ async def get_info(service: TheService) -> Response:
     return Json(
         {
             "version": __version__,
-            "model": engine.model_id,
+            "model": service.backend.model or engine.model_id,
             "state": service.backend.state if isinstance(service.backend, LocalBackend) else "kept",
             "simulated": spec.simulated,
             "target": spec.target,
@@ -219,15 +219,16 @@ async def list_rooms(
 ) -> Response:
     """Live rooms, ranked by our faded score."""
     now = service.clock()
-    standing, model = await service.backend.standing(), service.engine.model_id
+    standing = await service.backend.standing()
     places = standing.page(offset, limit, now)
-    rooms = await service.backend.rooms([place.room_id for place in places])
+    rooms = await service.backend.rooms([p.room_id for p in places], standing.model)
     rows = (
         room_out(room, place, LIST_POINTS)
         for room, place in zip(rooms, places, strict=True)
         if room is not None  # it may have ended just now
     )
-    return await json_in_pieces({"now": now, "total": len(standing), "model": model}, "rooms", rows)
+    head = {"now": now, "total": len(standing), "model": standing.model}
+    return await json_in_pieces(head, "rooms", rows)
 
 
 @router.get(
@@ -236,8 +237,8 @@ async def list_rooms(
 async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
-    found = await service.backend.room(room_id)
     standing = await service.backend.standing()
+    [found] = await service.backend.rooms([room_id], standing.model)
     if found is None or room_id not in standing:
         raise _no_room(room_id)
     return Json(room_out(found, standing.place(room_id, now)))
@@ -289,6 +290,7 @@ class EventStream(StreamingResponse):
     responses={200: {"content": {"text/event-stream": {}}}, **errors(401, 422, 429, 503)},
 )
 async def stream_events(
+    request: Request,
     service: TheService,
     client: TheClient,
     room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
@@ -299,7 +301,8 @@ async def stream_events(
     log = service.backend.events
     if log.closed:
         raise BusyError("the service is ending")
-    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
+    allowed = request.state.allowed  # a key that is taken away must not go on listening
+    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client, allowed=allowed)
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 

@@ -204,8 +204,7 @@ class Scoring:
             known.room = rooms.get(room_id)
             known.inputs = deque(known.inputs, maxlen=self.engine.scorer.window_len)
         if self._keeper is not None:
-            self._keeper.all_changed(self.rooms)
-            self._keeper.flush(self.rooms, self.engine)
+            self._keeper.all_changed(self.rooms)  # written with the batches that come
         found = Switched(engine=self.engine, rooms=rooms, reason=reason, back=back)
         if back:
             self.went_back.append(found)
