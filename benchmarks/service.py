@@ -1,9 +1,9 @@
 """The service under load: requests a second and p99, twice the load it can hold, and its memory.
 
-    OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small]
+    OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small] [--state]
 
 A server process of its own (the paper's sizes with random weights; --small: a tiny model), and
-clients in this one, over loopback, on the same cores. Bodies hold 2 x 1,024 features as base64
+clients in this one, over loopback, on the same cores; --state: it keeps its rooms on the disk. Bodies hold 2 x 1,024 features as base64
 float16; rooms end after 40 segments and others begin. Three parts:
 
 1. 32 connections, each sending its next segment when the last is answered; then as many as may
@@ -22,7 +22,9 @@ import asyncio
 import base64
 import json
 import multiprocessing
+import shutil
 import socket
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -35,6 +37,7 @@ from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.server import make_server
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.models.registry import build_model
@@ -44,7 +47,7 @@ WIDTH, QUEUE, CONNECTIONS, ROOM_SEGMENTS = 1024, 128, 32, 40
 TIMEOUT_S = 30.0
 
 
-def serve(port: int, small: bool) -> None:
+def serve(port: int, small: bool, state: Path | None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH)
@@ -53,7 +56,8 @@ def serve(port: int, small: bool) -> None:
         config = Config(data=DataConfig(), model=ModelConfig(d_model=16, num_heads=2))
     known = Vocabulary(streamers=["a"])
     engine = Engine(build_model(config, spec, known), config, spec, known)
-    backend = LocalBackend(engine, queue_size=QUEUE)
+    keeper = None if state is None else Keeper(state, forget_after_s=600.0, report=print)
+    backend = LocalBackend(engine, queue_size=QUEUE, keeper=keeper)
     app = create_app(backend, engine, ServiceSettings(rate=0))
     make_server(app, backend, port=port).run()
 
@@ -205,17 +209,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--state", action="store_true")
     options = parser.parse_args()
+    state = Path(tempfile.mkdtemp()) / "state" if options.state else None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(port, options.small))
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(port, options.small, state)
+    )
     server.start()
     try:
         asyncio.run(run(port, server.pid, options.seconds, options.minutes))
     finally:
         server.terminate()
         server.join()
+        if state is not None:
+            print(f"the state: {sum(p.stat().st_size for p in state.iterdir()) / 2**20:.0f} MB")
+            shutil.rmtree(state.parent)
 
 
 if __name__ == "__main__":
