@@ -1,10 +1,12 @@
 """The service under load: requests a second and p99, twice the load it can hold, and its memory.
 
-    OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small] [--state]
+    OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small]
+        [--state]
 
 A server process of its own (the paper's sizes with random weights; --small: a tiny model), and
-clients in this one, over loopback, on the same cores; --state: it keeps its rooms on the disk. Bodies hold 2 x 1,024 features as base64
-float16; rooms end after 40 segments and others begin. Three parts:
+clients in this one, over loopback, on the same cores; --state: it keeps its rooms on the disk.
+Bodies hold 2 x 1,024 features as base64 float16; rooms end after 40 segments and others begin.
+Three parts:
 
 1. 32 connections, each sending its next segment when the last is answered; then as many as may
    wait, which is the most that the service holds.
