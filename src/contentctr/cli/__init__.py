@@ -18,6 +18,7 @@ from contentctr.cli import (
     live,
     models,
     pretrain,
+    rollout,
     rooms,
     settings,
     simulate,
@@ -51,6 +52,7 @@ WAY = (
         "serve",
         "worker",
         "rejected",
+        "rollout",
         "watch",
         "abtest",
         "abtest-replay",
@@ -100,11 +102,13 @@ _prepare = typer.Typer(
     help="Cut raw rooms into segments with texts, counts, CTR and a split.",
 )
 _pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
+_rollout = typer.Typer(**_SETTINGS, help="Another model in place of the one that workers serve.")
 _rejected = typer.Typer(**_SETTINGS, help="Segments that stream workers put aside.")
 app.add_typer(_simulate, name="simulate")
 app.add_typer(_prepare, name="prepare")
 app.add_typer(_pretrain, name="pretrain")
 app.add_typer(_rejected, name="rejected")
+app.add_typer(_rollout, name="rollout")
 
 _simulate.command("rooms")(simulate.simulate_rooms)
 _simulate.command("features")(simulate.simulate_features)
@@ -131,6 +135,10 @@ app.command()(live.serve)
 app.command()(worker.worker)
 _rejected.command("list")(worker.list_rejected)
 _rejected.command("replay")(worker.replay_rejected)
+_rollout.command()(rollout.status)
+_rollout.command()(rollout.promote)
+_rollout.command()(rollout.back)
+_rollout.command()(rollout.drop)
 app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)

@@ -203,13 +203,17 @@ def _redis_backend(
     from contentctr.live.redis.backend import RedisBackend
     from contentctr.live.redis.keys import Keys
     from contentctr.live.redis.messages import eviction_warning
+    from contentctr.live.redis.models import Models, require_fits
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
             "--encode with --redis: the model reads earlier comments (comment_lag "
             f"{engine.spec.comment_lag}), which services do not share; post features"
         )
-    client = redis_client(url)
+    client, keys = redis_client(url), Keys(prefix)
+    models = Models(client, keys)
+    current = answered(lambda: models.about(models.places().current))
+    require_fits(engine, current, f"model {engine.model_id}")
     if (warning := eviction_warning(client)) is not None:
         print_warnings([warning])
     return answered(
@@ -217,7 +221,7 @@ def _redis_backend(
             client,
             horizon=engine.config.data.horizon,
             segment_seconds=engine.spec.segment_seconds,
-            keys=Keys(prefix),
+            keys=keys,
             partitions=partitions,
             encoder=encoder,
             queue_size=queue_size,

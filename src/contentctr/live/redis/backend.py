@@ -20,6 +20,8 @@ from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import StreamFullError, segment_fields, settle_partitions
 from contentctr.live.redis.owners import RedisOwners
+from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges
+from contentctr.live.redis.rollout import look as look_at_rollout
 from contentctr.live.redis.store import QueueFacts, RedisStore
 from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.backend import Answer
@@ -94,6 +96,7 @@ class RedisBackend:
         self._ranking = RankSettings(segment_seconds=segment_seconds)
         self._standing: Standing | None = None
         self._standing_until = 0.0
+        self._rollout = Rollout()
         self._up = False
         self._workers, self._queue = (
             0,
@@ -111,6 +114,8 @@ class RedisBackend:
         gauge("queued_bytes", "Bytes of these.", lambda: self._queue.waiting_bytes)
         gauge("oldest_message_seconds", "Since the oldest came.", lambda: self._queue.oldest_s)
         gauge("rejected_messages", "Messages put aside.", lambda: self._queue.rejected)
+        for name, text, value in gauges(lambda: self._rollout):
+            gauge(name, text, value)
 
     @property
     def ready(self) -> bool:
@@ -312,7 +317,7 @@ class RedisBackend:
 
     async def _watch(self) -> None:
         """See which workers live, and what waits for them."""
-        watch, watched = WorkerWatch(), ""
+        watch, watched, next_look = WorkerWatch(), "", 0.0
 
         def look() -> tuple[str, int, QueueFacts]:
             nonlocal watched
@@ -327,6 +332,10 @@ class RedisBackend:
                 current, self._workers, self._queue = await asyncio.to_thread(look)
                 if current:
                     self._switch(current)
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + ROLLOUT_S
+                    arguments = self._client, self._keys, self._store
+                    self._rollout = await asyncio.to_thread(look_at_rollout, *arguments)
             except RedisError:
                 self._workers = 0
                 watch.reset()

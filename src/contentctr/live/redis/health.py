@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
@@ -56,6 +56,11 @@ class WorkerHealth:
         self._gauge("idle_seconds", "Since the last turn that Redis let end.").set_function(
             lambda: time.monotonic() - self._turned_at
         )
+
+    def rollout(self, gauges: Iterable[tuple[str, str, Callable[[], float]]]) -> None:
+        """Tell of a rollout too, as rollout.gauges says."""
+        for name, text, value in gauges:
+            self._gauge(name, text).set_function(value)
 
     def placed(self, model: str, role: str) -> None:
         """The worker's model, and what that is now."""

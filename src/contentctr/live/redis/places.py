@@ -13,6 +13,10 @@ from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.models import Models, Role, about, require_fits
 
+SPARE_INPUTS = 2
+"""Inputs of a room beyond the longest window: a candidate that comes to a room while the current
+model is so many segments ahead of it still finds a whole one."""
+
 
 class WorkerPlace:
     """Takes a place for a worker's model, and says when it changes.
@@ -46,8 +50,8 @@ class WorkerPlace:
         self.places = self._models.places()
         self.role: Role | None = None
         """None: it has not been asked for yet."""
-        self.inputs_kept = engine.scorer.window_len
-        """Of each room: as many as the model of the longest window reads."""
+        self.inputs_kept = engine.scorer.window_len + SPARE_INPUTS
+        """Of each room: as many as the model of the longest window reads, and some."""
         self._fits: tuple[str, bool] = ("", True)
         self._missing_since: float | None = None
         self._watch, self._watched, self._seen_at = WorkerWatch(), "", 0.0
@@ -77,7 +81,7 @@ class WorkerPlace:
             others = {self.places.current, self.places.candidate} - {model, ""}
             lengths = [self._models.about(other).get("window_len") for other in others]
             known = [n for n in lengths if isinstance(n, int) and 0 < n <= 10_000]
-            self.inputs_kept = max([self._engine.scorer.window_len, *known])
+            self.inputs_kept = max([self._engine.scorer.window_len, *known]) + SPARE_INPUTS
         if role == "current" and self.places.candidate:
             self._watch_candidate(self.places.candidate)
         return role

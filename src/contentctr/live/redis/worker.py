@@ -42,9 +42,11 @@ from contentctr.live.redis.messages import (
     read_message,
     settle_partitions,
 )
+from contentctr.live.redis.models import Role
 from contentctr.live.redis.places import WorkerPlace
 from contentctr.live.redis.priming import Priming
 from contentctr.live.redis.rejected import rejected_command
+from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges, look
 from contentctr.live.redis.store import (
     Command,
     RedisStore,
@@ -105,6 +107,8 @@ class Worker:
                 f"{engine.scorer.max_rooms}"
             )
         self.health = WorkerHealth(lease_s)
+        self._rollout, self._next_look = Rollout(), 0.0
+        self.health.rollout(gauges(lambda: self._rollout))
         self._place = WorkerPlace(client, engine, self._keys, lease_s, forget_after_s, report)
         self._settle(settle_partitions(client, self._keys, partitions))
         self._left: dict[int, Entries] = {}
@@ -182,7 +186,16 @@ class Worker:
                 self._rooms.clear()
         else:
             self._share()
+            self._look(role)
         self._next_beat = time.monotonic() + self._lease_s / 4
+
+    def _look(self, role: Role) -> None:
+        """How the candidate stands, for who reads its workers' metrics."""
+        if role != "candidate":
+            self._rollout, self._next_look = Rollout(), 0.0
+        elif time.monotonic() >= self._next_look:
+            self._rollout = look(self._client, self._keys, self._store)
+            self._next_look = time.monotonic() + ROLLOUT_S
 
     def _share(self) -> None:
         """Have a fair share of the partitions."""
