@@ -24,6 +24,7 @@ import asyncio
 import base64
 import json
 import multiprocessing
+import os
 import shutil
 import socket
 import tempfile
@@ -157,6 +158,12 @@ def resident_mb(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def processor_s(pid: int) -> float:
+    """Seconds of processor that the server has used, which other work changes little."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def show(title: str, tally: Tally, seconds: float) -> float:
     rate = tally.codes[200] / seconds
     assert tally.seconds, tally.codes
@@ -178,7 +185,11 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
             await asyncio.sleep(0.1)
     await load(port, CONNECTIONS, 3.0, 0.0, 10_000)  # warm
     show(f"{CONNECTIONS} connections", await load(port, CONNECTIONS, seconds, 0.0, 15_000), seconds)
-    held = show(f"{QUEUE} connections", await load(port, QUEUE, seconds, 0.0, 20_000), seconds)
+    used = processor_s(pid)
+    tally = await load(port, QUEUE, seconds, 0.0, 20_000)
+    used = processor_s(pid) - used
+    held = show(f"{QUEUE} connections", tally, seconds)
+    print(f"processor of the server: {used / tally.codes[200] * 1000:.2f} ms a segment")
     many = 4 * QUEUE
     twice = await load(port, many, seconds, many / (2 * held), 30_000)
     rate = show("twice", twice, seconds)
