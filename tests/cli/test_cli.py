@@ -83,6 +83,7 @@ def test_version_and_help(command: Command) -> None:
             "serve",
             "worker",
             "rejected",
+            "rollout",
             "watch",
             "abtest",
             "abtest-replay",

@@ -22,7 +22,7 @@ def test_a_blank_key_starts_nothing(tmp_path, key):
     told = refused("serve", "model", "--api-key-file", path)
     assert told == f"{path}: must hold the API key, and is blank"
     told = refused("serve", "model", CONTENTCTR_API_KEY=key)
-    assert told == "$CONTENTCTR_API_KEY: must hold a key, and is blank"
+    assert told == "$CONTENTCTR_API_KEY: must hold the API key, and is blank"
     told = refused("worker", "model", CONTENTCTR_REDIS=key)
     assert told == "$CONTENTCTR_REDIS: must hold the URL of Redis, and is blank"
 

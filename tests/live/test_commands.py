@@ -1,10 +1,15 @@
 """serve, worker and watch as commands: they start, work together, and end when they are told to."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import termios
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -62,6 +67,13 @@ class Command:
 
     def __enter__(self):
         return self
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def signal(self, number):
+        self._process.send_signal(number)
 
     def line(self):
         return self._process.stdout.readline()
@@ -193,8 +205,60 @@ def test_watch_ends_when_it_is_told_to(folder, tmp_path):
 
 
 def test_serve_ends_well_when_its_terminal_goes(folder):
-    with Command("serve", folder, "--port", 0, ended_by=signal.SIGHUP) as serve:
-        assert httpx.get(f"{url_of(serve)}/readyz").status_code == 200
+    ours, theirs = os.openpty()
+
+    def take_terminal():
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    serve = subprocess.Popen(
+        [sys.executable, "-m", "contentctr", "serve", str(folder), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=take_terminal,
+    )
+    os.close(theirs)
+    try:
+        assert "http://" in serve.stdout.readline()
+        os.close(ours)  # the system sends SIGHUP
+        assert serve.communicate(timeout=30) and serve.returncode == 0
+    finally:
+        serve.kill()
+        serve.communicate()
+
+
+def test_serve_keeps_its_rooms_and_takes_the_model_that_is_there_now(folder, tmp_path):
+    run, state = tmp_path / "run", tmp_path / "state"
+    shutil.copytree(folder, run / "one")
+    (run / "best").symlink_to("one")
+    other, config = make_model(spec=checkpoint.load(folder).spec, decoder_layers=3)
+    spec = checkpoint.load(folder).spec
+    checkpoint.save(run / "two", other, config=config, spec=spec, vocabulary=KNOWN, info={})
+    ids = [checkpoint.load(run / name).model_id for name in ("one", "two")]
+    posts = [make_post("x", k, visual=[k / 9] * 16, text=[0.1] * 16) for k in range(12)]
+    with Command("serve", run, "--port", 0, "--state", state) as serve:
+        url = url_of(serve)
+        libraries = Path(f"/proc/{serve.pid}/maps").read_text()
+        assert not any(name in libraries for name in ("llvmlite", "/av/", "/scipy/"))
+        scores = [httpx.post(f"{url}/v1/segments", json=post).json() for post in posts[:9]]
+        assert {score["model"] for score in scores} == {ids[0]}
+        (run / "next").symlink_to("two")
+        (run / "next").rename(run / "best")
+        serve.signal(signal.SIGHUP)
+        for _ in range(300):
+            if httpx.get(f"{url}/v1/info").json()["model"] == ids[1]:
+                break
+            time.sleep(0.1)
+        second = httpx.post(f"{url}/v1/segments", json=posts[9]).json()
+        assert second["model"] == ids[1] and len(second["curve"]) == 10
+        assert httpx.post(f"{url}/v1/models", json={}).status_code == 403
+    with Command("serve", run, "--port", 0, "--state", state, "--models", run) as serve:
+        url = url_of(serve)
+        assert httpx.get(f"{url}/v1/rooms").json()["rooms"][0]["score"] == second["score"]
+        told = httpx.post(f"{url}/v1/models", json={"name": "one"}, timeout=30).json()
+        assert (told["previous"]["id"], told["current"]["id"]) == (ids[1], ids[0])
 
 
 def test_serve_and_worker_over_redis(folder, tmp_path):

@@ -12,12 +12,14 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def serving_process(log, *, descriptors=None, **settings):
+def serving_process(log, *, descriptors=None, state=None, sizes=None, **settings):
     """A service with a tiny model in a process of its own: (process, URL).
 
     Args:
         log: file for its standard error.
         descriptors: hard and soft limit of its open files.
+        state: folder in which the rooms are kept.
+        sizes: of the model.
         settings: of ServiceSettings.
     """
 
@@ -27,7 +29,7 @@ def serving_process(log, *, descriptors=None, **settings):
 
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(settings)],
+            [sys.executable, __file__, json.dumps([settings, sizes, state and str(state)])],
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
@@ -49,14 +51,21 @@ def main():
 
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import LocalBackend
+    from contentctr.live.service.keeping import Keeper
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from live_service import make_engine
 
     torch.set_num_threads(1)
-    engine = make_engine(max_rooms=4096, batch_size=64)
-    backend = LocalBackend(engine)
-    app = create_app(backend, engine, ServiceSettings(**json.loads(sys.argv[1])))
+    settings, sizes, state = json.loads(sys.argv[1])
+    engine = make_engine(max_rooms=4096, batch_size=64, sizes=sizes)
+    keeper = None
+    if state is not None:
+        keeper = Keeper(
+            Path(state), forget_after_s=600.0, report=lambda text: print(text, file=sys.stderr)
+        )
+    backend = LocalBackend(engine, keeper=keeper)
+    app = create_app(backend, engine, ServiceSettings(**settings))
     make_server(app, backend, port=0, report=lambda url: print(url, flush=True)).run()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +20,9 @@ from contentctr.cli.worker import (
     answered,
     redis_client,
     redis_url,
+    secret,
 )
 from contentctr.errors import InputError
-from contentctr.files import read_secret
 from contentctr.printing import say
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from contentctr.live.engine import Engine
     from contentctr.live.redis.backend import RedisBackend
     from contentctr.live.service.settings import ServiceSettings
+    from contentctr.score.checkpoint import Checkpoint as Loaded
 
 KEY_VARIABLE = "CONTENTCTR_API_KEY"
 
@@ -42,6 +42,12 @@ def serve(
     encode: Annotated[
         bool, typer.Option("--encode", help="Take frames and texts too, and encode them.")
     ] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="Keep the rooms in this folder, to go on after any end.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of runs that POST /v1/models may name.")
+    ] = None,
     redis: Redis = None,
     redis_file: RedisFile = None,
     partitions: Partitions = None,
@@ -83,11 +89,11 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
-    from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
     from contentctr.live.service.connections import ConnectionLimits
+    from contentctr.live.service.keeping import Keeper
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
@@ -106,23 +112,39 @@ def serve(
     )
     _require_key(host, settings, insecure)
     url = redis_url(redis, redis_file)
+    _require_embedded(url, state, models)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
+
+    def load(given: Loaded | Path) -> Engine:
+        return Engine.from_checkpoint(
+            given, max_rooms=max_rooms, batch_size=batch_size, device=place
+        )
+
     # With Redis it only checks segments and describes the model.
-    scorer = Engine.from_checkpoint(found, max_rooms=max_rooms, batch_size=batch_size, device=place)
+    scorer = load(found)
     encoder, notes = None, list[str]()
     if encode:
+        from contentctr.live.encoding import LiveEncoder
+
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
+    reload = None
     if url is None:
+        kept = None if state is None else Keeper(state, forget_after_s=forget_after, report=say)
         backend = LocalBackend(
             scorer,
             encoder=encoder,
             queue_size=queue_size or (64 if encode else 512),
             wait_s=wait_ms / 1000,
             forget_after_s=forget_after,
+            keeper=kept,
+            report=say,
         )
+        backend.models.load = lambda name: load(model_path(name, checkpoint, models))
+        backend.models.open_to_all = models is not None
+        reload = backend.models.reload
     else:
         queue = queue_size or 10_000
         backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
@@ -134,7 +156,38 @@ def serve(
         limits=ConnectionLimits(total=max_connections),
         trusted_proxies=trusted_proxy or (),
         report=lambda url: say(f"serving {found.folder} on {url}", result=True),
+        reload=reload,
     ).run()
+
+
+def _require_embedded(url: str | None, state: Path | None, models: Path | None) -> None:
+    """Stop where what is kept, and which model scores, is another's to say."""
+    for name, value in (("--state", state), ("--models", models)):
+        if url is not None and value is not None:
+            raise InputError(f"{name}: must not be given with Redis, where workers score")
+    if models is not None and not models.is_dir():
+        raise InputError(f"--models {models}: must be a folder of runs")
+
+
+def model_path(name: str, first: Path, folder: Path | None) -> Path:
+    """Where the model of a name lies.
+
+    Args:
+        name: of a run or checkpoint in the folder; "": the one given at the start.
+        first: that one.
+        folder: of --models.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if not name:
+        return first
+    if folder is None:
+        raise InputError(f"model {name!r}: this service has no folder of models (--models)")
+    path = folder / name
+    if Path(name).name != name or name.startswith(".") or not path.is_dir():
+        raise InputError(f"model {name!r}: there is no such run in the folder of models")
+    return path
 
 
 def _redis_backend(
@@ -186,17 +239,12 @@ def api_key(path: Path | None) -> str | None:
     """
     from contentctr.live.service.keys import require_key
 
-    found = _secret(path, KEY_VARIABLE)
-    return None if found is None else require_key(*found)
-
-
-def _secret(path: Path | None, variable: str) -> tuple[str, str] | None:
-    """A secret and the name of its place: a file, or else a variable that is set, if to nothing."""
-    if path is None:
-        # Set but empty is a mistake of a script, never the wish for a service without a key.
-        text = os.environ.get(variable)
-        return None if text is None else (text, f"${variable}")
-    return read_secret(path, "the API key"), str(path)
+    text = secret(path, KEY_VARIABLE, "the API key")
+    return (
+        None
+        if text is None
+        else require_key(text, f"${KEY_VARIABLE}" if path is None else str(path))
+    )
 
 
 def _require_key(host: str, settings: ServiceSettings, insecure: bool) -> None:

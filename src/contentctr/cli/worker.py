@@ -154,12 +154,22 @@ def redis_url(url: str | None, path: Path | None) -> str | None:
     """
     if url is not None and path is not None:
         raise InputError("--redis-file: must not be given beside --redis")
+    return secret(path, REDIS_VARIABLE, "the URL of Redis") if url is None else url
+
+
+def secret(path: Path | None, variable: str, what: str) -> str | None:
+    """A secret in a file, or else in a variable; None where neither is there.
+
+    Raises:
+        InputError: the file cannot be read, or what should hold the secret is blank.
+    """
     if path is not None:
-        return read_secret(path, "the URL of Redis")
-    if url is None and (url := os.environ.get(REDIS_VARIABLE)) is not None and not url.strip():
-        # Set but blank is a mistake of a script, never the wish for a service of its own.
-        raise InputError(f"${REDIS_VARIABLE}: must hold the URL of Redis, and is blank")
-    return url
+        return read_secret(path, what)
+    text = os.environ.get(variable)
+    if text is not None and not text.strip():
+        # Set but blank is a mistake of a script, never the wish to do without.
+        raise InputError(f"${variable}: must hold {what}, and is blank")
+    return text
 
 
 def redis_client(url: str | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,34 +21,13 @@ from contentctr.encode.segments import (
     encode_texts,
 )
 from contentctr.encode.sound import SoundEncoder
-from contentctr.live.scorer_segments import LiveSegment, Runs
-from contentctr.rooms.listening import Samples
+from contentctr.live.scorer_segments import LiveSegment, RawSegment, Runs
+from contentctr.rooms.samples import Samples
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
 
 ROOMS_KEPT = 10_000
 """Rooms whose last comments are remembered, where a model reads them later."""
-
-
-@dataclass(frozen=True)
-class RawSegment:
-    """A segment whose features are still to be computed."""
-
-    room_id: str
-    streamer_id: str
-    index: int
-    pictures: tuple[NDArray[np.uint8], ...]
-    """As the visual encoder's `preprocess` makes them: small, however large the pictures are."""
-    speech: str
-    """Stripped; "" where nothing was said."""
-    comments: str
-    """The segment's own, a line each; "" where there are none."""
-    counts: Mapping[str, int] | None = None
-    """As of LiveSegment."""
-    run: str = ""
-    """As of LiveSegment."""
-    sound: NDArray[np.floating] | None = None
-    """As of LiveSegment: its features, which `hear` makes."""
 
 
 class LiveEncoder:
@@ -139,6 +117,17 @@ class LiveEncoder:
             )
             for row, raw in enumerate(raws)
         ]
+
+    def remember(self, room_id: str, runs: Runs, comments: Mapping[int, str]) -> None:
+        """Go on with a room, where the model reads its comments later.
+
+        Args:
+            room_id: of the room.
+            runs: the room's.
+            comments: of its last segments, by their numbers.
+        """
+        if self._spec.comment_lag and comments:
+            self._comments[room_id] = runs, dict(comments)
 
     def forget(self, room_id: str) -> None:
         """A room has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -14,9 +15,15 @@ from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.devices import find_device
 from contentctr.errors import InputError
-from contentctr.live.encoding import RawSegment
+from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
+from contentctr.live.scorer_segments import (
+    LiveSegment,
+    RawSegment,
+    Scored,
+    as_batch,
+    check_segments,
+)
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for
@@ -135,6 +142,11 @@ class Engine:
             model_id=checkpoint.model_id,
         )
 
+    @cached_property
+    def ranking(self) -> RankSettings:
+        """How rooms are ranked by the model's scores alone."""
+        return RankSettings(segment_seconds=self.spec.segment_seconds)
+
     def check(self, segment: LiveSegment) -> None:
         """Stop where a segment is not what the model takes; needs no turn with the engine.
 
@@ -168,7 +180,7 @@ class Engine:
             results = [InputError("")] * len(segments)
             for k in sorted(range(len(segments)), key=lambda k: segments[k].index):
                 results[k] = self._score_alone(segments[k])
-        return self._with_shares(segments, results)
+        return self.with_shares(segments, results)
 
     def _score_alone(self, segment: LiveSegment) -> Scored | Refused:
         try:
@@ -181,9 +193,10 @@ class Engine:
                     )
             return error
 
-    def _with_shares(
+    def with_shares(
         self, segments: Sequence[LiveSegment], results: Sequence[Scored | Refused]
     ) -> list[Taken | Refused]:
+        """What the scorer said of segments, with what the Perceiver looked at in each new one."""
         shares: dict[int, SegmentShares] = {}
         if self.has_shares:
             new = [

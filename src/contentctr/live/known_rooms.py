@@ -5,9 +5,10 @@ Rooms that workers and services share are kept by redis/store.py, by the same `w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from contentctr.live.ranking import RoomScore
 from contentctr.live.shares import SegmentShares
@@ -124,12 +125,19 @@ class MemoryStore:
         if begins_anew(self._rooms.get(new.room_id), new):
             self._thumbnails.pop(new.room_id, None)
         room = with_score(self._rooms.get(new.room_id), new)
-        self._rooms[new.room_id] = room
-        self._scores[new.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)
-        if new.shown.thumbnail is not None:
-            self._thumbnails[new.room_id] = new.shown.thumbnail
-        self.touch(new.room_id, now)
+        self.keep(room, new.shown.thumbnail, now)
         return room
+
+    def keep(self, room: LiveRoom, thumbnail: bytes | None, now: float | None = None) -> None:
+        """A room as it is now, heard of at `now`; without a thumbnail, with the one it has."""
+        self._rooms[room.room_id] = room
+        self._scores[room.room_id] = RoomScore(score=room.score, ended_at=room.ended_at)
+        if room.thumbnail_index is None:
+            self._thumbnails.pop(room.room_id, None)
+        elif thumbnail is not None:
+            self._thumbnails[room.room_id] = thumbnail
+        if now is not None:
+            self.touch(room.room_id, now)
 
     def touch(self, room_id: str, now: float) -> None:
         """A room was heard of, also one that has no score yet."""
@@ -150,10 +158,10 @@ class MemoryStore:
             found.append(room_id)
         return found
 
-    def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
-        """Latest scores, of some rooms or of all; rooms without one are left out."""
+    def scores(self, room_ids: Sequence[str] | None = None) -> Mapping[str, RoomScore]:
+        """Latest scores, of some rooms or, as they change, of all; of rooms that have one."""
         if room_ids is None:
-            return dict(self._scores)
+            return MappingProxyType(self._scores)
         return {name: self._scores[name] for name in room_ids if name in self._scores}
 
     def room(self, room_id: str) -> LiveRoom | None:

@@ -220,7 +220,7 @@ class RoomScorer:
                 plan.twins[k] = twin
             else:
                 plan.kept[k] = self._kept_score(room, index)
-        count = len(self._rooms.keys() | plan.new_rooms.keys())
+        count = len(self._rooms) + sum(name not in self._rooms for name in plan.new_rooms)
         if count > self.max_rooms:
             first = next(reversed(plan.new_rooms))
             raise InputError(
@@ -374,6 +374,14 @@ class RoomScorer:
         rings = {"score": self._scores, **self._decoder.rings}
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
+    @property
+    def entry_shapes(self) -> dict[str, tuple[int, tuple[int, ...], torch.dtype]]:
+        """Of each ring, as a state's tensors stand: length, and an entry's shape and kind."""
+        return {
+            name: (ring.length, tuple(ring.entries.shape[1:]), ring.entries.dtype)
+            for name, ring in self._rings.items()
+        }
+
     def save(self, room_ids: Sequence[str] | None = None) -> bytes:
         """The state of some rooms, or of all, to go on with the same bits elsewhere.
 
@@ -382,6 +390,14 @@ class RoomScorer:
 
         Returns:
             Bytes of a safetensors file.
+
+        Raises:
+            InputError: no such room.
+        """
+        return to_bytes(self.state_of(room_ids))
+
+    def state_of(self, room_ids: Sequence[str] | None = None, most: int | None = None) -> RoomState:
+        """What `save` makes bytes of; with `most`, no more than so many entries of each ring.
 
         Raises:
             InputError: no such room.
@@ -397,18 +413,17 @@ class RoomScorer:
             .T
         )
         tensors = {
-            name: ring.read_seen(slot_R, first_R, last_R) for name, ring in self._rings.items()
+            name: ring.read_seen(slot_R, first_R, last_R, most)
+            for name, ring in self._rings.items()
         }
-        return to_bytes(
-            RoomState(
-                revision=self.revision,
-                room_ids=names,
-                tensors=tensors,
-                streamer_ids=[room.streamer_id for room in rooms],
-                first_R=first_R.tolist(),
-                last_R=last_R.tolist(),
-                runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
-            )
+        return RoomState(
+            revision=self.revision,
+            room_ids=names,
+            tensors=tensors,
+            streamer_ids=[room.streamer_id for room in rooms],
+            first_R=first_R.tolist(),
+            last_R=last_R.tolist(),
+            runs=[(room.runs.current, *room.runs.replaced) for room in rooms],
         )
 
     def restore(self, data: bytes) -> list[str]:
@@ -424,7 +439,10 @@ class RoomScorer:
             InputError: damaged bytes, a state of another model, or more than `max_rooms`. Then
                 nothing has changed.
         """
-        state = from_bytes(data, self.revision)
+        return self.go_on(from_bytes(data, self.revision))
+
+    def go_on(self, state: RoomState) -> list[str]:
+        """As `restore`, from a state of this scorer's revision."""
         first_R = torch.tensor(state.first_R, dtype=torch.long)
         last_R = torch.tensor(state.last_R, dtype=torch.long)
         self._require_tensors(state, first_R, last_R)

@@ -66,9 +66,19 @@ class Ring:
         most = int((last_R - first_R).max()) + 1 if len(first_R) else 1
         return len(first_R), min(self.length, max(1, most)), *self.entries.shape[1:]
 
-    def read_seen(self, slot_R: Tensor, first_R: Tensor, last_R: Tensor) -> Tensor:
-        """The last entries of some rooms, oldest first, on the CPU; 0 before a room's first."""
+    def read_seen(
+        self, slot_R: Tensor, first_R: Tensor, last_R: Tensor, most: int | None = None
+    ) -> Tensor:
+        """The last entries of some rooms, oldest first, on the CPU; 0 before a room's first.
+
+        Args:
+            slot_R: the rooms' slots.
+            first_R: number of each room's first entry.
+            last_R: number of its last one.
+            most: entries of a room that are wanted; None: all that there are.
+        """
         count = self.seen_shape(first_R, last_R)[1]
+        count = count if most is None else min(count, most)
         device = self.entries.device
         entry_RN = self.read(slot_R.to(device), last_R.to(device), count).cpu()
         age_N = torch.arange(count - 1, -1, -1)

@@ -403,7 +403,7 @@ def test_rooms_end_and_are_forgotten():
         assert client.delete("/v1/rooms/x").status_code == 204
         assert client.delete("/v1/rooms/x").status_code == 404
         assert post(client, "z", 0).status_code == 200
-        assert list(backend._engine.scorer.rooms) == ["y", "z"]
+        assert list(backend.engine.scorer.rooms) == ["y", "z"]
         assert {r["room_id"] for r in client.get("/v1/rooms").json()["rooms"]} == {"y", "z"}
 
 
@@ -414,7 +414,7 @@ def test_idle_rooms_end_by_themselves():
             time.sleep(0.02)
             if client.get("/v1/rooms").json()["total"] == 0:
                 break
-        assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
+        assert len(backend.store) == 0 and len(backend.engine.scorer) == 0
 
 
 def test_with_look_ahead_the_first_segments_are_early_and_their_room_ends_too():
@@ -424,12 +424,12 @@ def test_with_look_ahead_the_first_segments_are_early_and_their_room_ends_too():
         assert [a["target_index"] for a in answers] == [-2, -1, 0, 1]
         assert answers[0]["score"] is None and answers[2]["score"] is not None
         assert post(client, "y", 0).json()["status"] == "early"
-        assert len(backend._engine.scorer) == 2
+        assert len(backend.engine.scorer) == 2
         for _ in range(100):
             time.sleep(0.02)
-            if not len(backend._engine.scorer):
+            if not len(backend.engine.scorer):
                 break
-        assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
+        assert len(backend.store) == 0 and len(backend.engine.scorer) == 0
 
 
 def test_an_early_room_can_be_deleted_once():
@@ -437,7 +437,7 @@ def test_an_early_room_can_be_deleted_once():
         assert post(client, "x", 0).json()["status"] == "early"
         assert client.delete("/v1/rooms/x").status_code == 204
         assert client.delete("/v1/rooms/x").status_code == 404
-        assert len(backend.store) == 0 and len(backend._engine.scorer) == 0
+        assert len(backend.store) == 0 and len(backend.engine.scorer) == 0
 
 
 def test_a_new_run_without_a_score_yet_keeps_its_room():

@@ -8,12 +8,11 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RankSettings, Scores
@@ -24,7 +23,7 @@ from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges
 from contentctr.live.redis.rollout import look as look_at_rollout
 from contentctr.live.redis.store import QueueFacts, RedisStore
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import BusyError
@@ -33,6 +32,9 @@ from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
 from contentctr.live.shares import shares_from
 from contentctr.live.standing import Standing
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 _LOG = logging.getLogger("contentctr.service")
 T = TypeVar("T")

@@ -7,22 +7,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from contentctr.live.encoding import LiveEncoder, RawSegment
-from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, Taken, parts_by_run
-from contentctr.live.known_rooms import LiveRoom, MemoryStore, NewScore, Shown, begins_anew
-from contentctr.live.ranking import RankSettings, Scores
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
+from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
+from contentctr.live.ranking import Scores
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
+from contentctr.live.service.keeping import Keeper, State
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
+from contentctr.live.service.models import Models
 from contentctr.live.service.owners import Owners
 from contentctr.live.service.schemas import room_event
+from contentctr.live.service.scoring import Done, Item, Scoring, Switched
 from contentctr.live.shares import SegmentShares
 from contentctr.live.standing import Standing
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +44,7 @@ class Answer:
     """Id of the model that made the score; None: it is not known yet."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Item:
-    segment: LiveSegment | RawSegment
-    shown: Shown
-
-
-def _weight(item: _Item) -> int:
+def _weight(item: Item) -> int:
     """Pictures to encode: a batch of many of them would hold everybody else up."""
     return max(1, len(item.segment.pictures)) if isinstance(item.segment, RawSegment) else 1
 
@@ -107,6 +106,8 @@ class LocalBackend:
         wait_s: seconds that a batch stays open for more.
         forget_after_s: seconds without a segment after which a room has ended.
         clock: monotonic seconds: a wall clock that is set would end all rooms.
+        keeper: keeps the rooms, so that the next process goes on with them.
+        report: told what the operator should know of models, a sentence each.
     """
 
     def __init__(
@@ -118,16 +119,23 @@ class LocalBackend:
         wait_s: float = 0.002,
         forget_after_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
+        keeper: Keeper | None = None,
+        report: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.events, self.metrics, self.store = EventLog(), Metrics(), MemoryStore()
-        self._engine, self._encoder, self._owners = engine, encoder, Owners()
+        self.engine = engine
+        """What scores, as the event loop knows it: it changes with all rooms in one step."""
+        self._scoring, self._keeper, self._owners = (
+            Scoring(engine, encoder, keeper),
+            keeper,
+            Owners(),
+        )
         self._forget_after_s, self._clock = forget_after_s, clock
-        self._ranking = RankSettings(segment_seconds=engine.spec.segment_seconds)
         self._standing: Standing | None = None
         self._coming: Counter[str] = Counter()
         """Segments of each room that are on their way."""
-        self._batcher: Batcher[_Item, Taken] = Batcher(
-            self._work,
+        self._batcher: Batcher[Item, Done] = Batcher(
+            self._scoring.work,
             batch_size=engine.scorer.batch_size,
             weigh=_weight,
             wait_s=wait_s,
@@ -142,11 +150,16 @@ class LocalBackend:
         gauge("waiting_segments", "Segments that wait.", lambda: len(self._batcher))
         gauge("loop_lag_seconds", "Longest delay of the event loop.", lambda: self._lag.worst)
         gauge("listeners", "Open event streams.", lambda: self.events.listeners)
+        if keeper is not None:
+            text = "Whether rooms are kept on the disk: 1, or 0 where that fails."
+            gauge("state_kept", text, lambda: keeper.state == "kept")
+        self.metrics.model(engine.model_id)
+        self.models = Models(self._scoring, self._batcher.run, self._switched, report)
 
     @property
     def model(self) -> str:
         """See Backend."""
-        return self._engine.model_id
+        return self.engine.model_id
 
     @property
     def ready(self) -> bool:
@@ -159,8 +172,20 @@ class LocalBackend:
         """See Backend."""
         return self._batcher.full or not self._batcher.running
 
+    @property
+    def state(self) -> State:
+        """Whether rooms outlive the process."""
+        return "none" if self._keeper is None else self._keeper.state
+
     async def start(self) -> None:
         """See Backend."""
+        now = self._clock()
+        for room_id, known in (await self._batcher.run(self._scoring.start)).items():
+            self.store.touch(room_id, now)
+            if known.room is not None:
+                self.store.keep(known.room, known.thumbnail)
+            if known.owner is not None:
+                self._owners.keep(room_id, known.owner)
         self._batcher.start()
         self._sweeper.start()
         self._watch.start()
@@ -169,7 +194,7 @@ class LocalBackend:
         """See Backend."""
         await self._sweeper.stop()
         await self._watch.stop()
-        await self._batcher.stop()
+        await self._batcher.stop(self._scoring.stop)
         self.events.close()
 
     async def submit(
@@ -184,7 +209,7 @@ class LocalBackend:
             StreamerChangedError: the room has another streamer.
             InputError: the segment is not what the model takes.
         """
-        room, limit = self.store.room(segment.room_id), self._engine.scorer.max_rooms
+        room, limit = self.store.room(segment.room_id), self.engine.scorer.max_rooms
         if room is None and len(self.store) >= limit:
             raise RoomsFullError(f"there may be at most {limit} live rooms")
         if room is not None and room.streamer_id != segment.streamer_id:
@@ -195,16 +220,17 @@ class LocalBackend:
         self._owners.claim(segment.room_id, caller)
         self._coming[segment.room_id] += 1
         try:
-            taken = await self._batcher.submit(_Item(segment, shown))
+            owner = self._owners.of(segment.room_id)
+            done = await self._batcher.submit(Item(segment, shown, owner))
         finally:
             self._arrived(segment.room_id, caller)
         return Answer(
-            status=taken.scored.status,
-            target_index=taken.scored.target_index,
-            score=taken.scored.score,
-            shares=taken.shares,
+            status=done.taken.scored.status,
+            target_index=done.taken.scored.target_index,
+            score=done.taken.scored.score,
+            shares=done.taken.shares,
             room=self.store.room(segment.room_id),
-            model=self.model,
+            model=done.model,
         )
 
     def _arrived(self, room_id: str, caller: Caller) -> None:
@@ -214,7 +240,7 @@ class LocalBackend:
         if not coming:
             del self._coming[room_id]
         if self.store.seen(room_id) is not None:
-            self._owners.keep(room_id, caller)  # it may have ended, and begun again, meanwhile
+            self._owners.keep(room_id, caller.name)  # it may have ended, and begun again, meanwhile
         elif not coming:
             self._owners.release(room_id)
 
@@ -225,7 +251,7 @@ class LocalBackend:
     async def standing(self) -> Standing:
         """See Backend."""
         if self._standing is None:
-            self._standing = Standing(self.store.scores(), self._ranking, self.model)
+            self._standing = Standing(self.store.scores(), self.engine.ranking, self.model)
         return self._standing
 
     async def rooms(
@@ -247,58 +273,42 @@ class LocalBackend:
         self._owners.require(room_id, caller)
         return await self._end(room_id, "ended")
 
-    def _work(self, items: list[_Item]) -> Sequence[Taken | Exception]:
-        """In the scorer's thread: encode what is to be encoded, and score all."""
-        raws = [item.segment for item in items if isinstance(item.segment, RawSegment)]
-        encoded = iter(self._encoder.encode(raws) if self._encoder is not None and raws else [])
-        return self._engine.score(
-            [
-                item.segment if isinstance(item.segment, LiveSegment) else next(encoded)
-                for item in items
-            ]
-        )
-
-    def _deliver(self, items: list[_Item], outcomes: Sequence[Taken | Exception]) -> None:
+    def _deliver(self, items: list[Item], outcomes: Sequence[Done | Exception]) -> None:
         """In the loop's thread: keep new scores in the order of their numbers, and tell of them."""
         self.metrics.batches.observe(len(items))
         now = self._clock()
+        while self._scoring.went_back:
+            self._switched(self._scoring.went_back.pop(0))
         parts = parts_by_run([item.segment for item in items])
-        for item, taken in ((items[k], outcomes[k]) for part in parts for k in part):
-            if not isinstance(taken, Taken):
+        for item, done in ((items[k], outcomes[k]) for part in parts for k in part):
+            if not isinstance(done, Done):
                 self.metrics.segments.labels("refused").inc()
                 continue
-            scored = taken.scored
+            scored = done.taken.scored
             self.metrics.segments.labels(scored.status).inc()
             if scored.status == "early":
                 self.store.touch(scored.room_id, now)  # no score is told of it; it is there, though
             if scored.status != "scored":
                 continue
-            assert scored.score is not None
-            new = NewScore(
-                room_id=scored.room_id,
-                streamer_id=item.segment.streamer_id,
-                index=scored.index,
-                target_index=scored.target_index,
-                score=scored.score,
-                shares=taken.shares,
-                shown=item.shown,
-                run=item.segment.run,
-                model=self.model,
-            )
-            if begins_anew(self.store.room(new.room_id), new):
-                about = {"room_id": new.room_id, "reason": "anew"}
-                self.events.append("end", new.room_id, about)
-            room = self.store.put(new, now)
-            self.events.append("score", room.room_id, room_event(room))
+            assert done.room is not None
+            if done.anew:
+                about = {"room_id": scored.room_id, "reason": "anew"}
+                self.events.append("end", scored.room_id, about)
+            self.store.keep(done.room, item.shown.thumbnail, now)
+            self.events.append("score", scored.room_id, room_event(done.room))
             self._standing = None
 
-    async def _end(self, room_id: str, reason: Literal["ended", "idle"]) -> bool:
-        def forget() -> bool:
-            if self._encoder is not None:
-                self._encoder.forget(room_id)
-            return self._engine.scorer.forget(room_id)
+    def _switched(self, found: Switched) -> None:
+        """In the loop's thread, in one step: every room is what the new model says of it."""
+        self.engine, self._standing = found.engine, None
+        for room in found.rooms.values():
+            self.store.keep(room, None)
+        self.metrics.model(found.engine.model_id)
+        self.models.switched(found)
+        self.events.reset()
 
-        await self._batcher.run(forget)
+    async def _end(self, room_id: str, reason: Literal["ended", "idle"]) -> bool:
+        await self._batcher.run(lambda: self._scoring.forget(room_id))
         told = self.store.room(room_id) is not None
         found = self.store.end(room_id)
         self._owners.release(room_id)

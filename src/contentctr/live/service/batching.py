@@ -12,6 +12,7 @@ from contentctr.live.service.background import Background
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+T = TypeVar("T")
 
 
 class BusyError(Exception):
@@ -82,11 +83,12 @@ class Batcher(Generic[In, Out]):
         self._batches.start()
         self._open = True
 
-    async def stop(self) -> None:
-        """Accept no more, and finish what was accepted."""
+    async def stop(self, last: Callable[[], Any] = lambda: None) -> None:
+        """Accept no more, and finish what was accepted; `last` is what the thread does then."""
         self._open = False
         self._queue.put_nowait(None)
         await self._batches.join()
+        await self.run(last)
         self._thread.shutdown()
 
     async def submit(self, item: In) -> Out:
@@ -104,7 +106,7 @@ class Batcher(Generic[In, Out]):
         self._queue.put_nowait(_Waiting(item, future, loop.time()))
         return await future
 
-    async def run(self, work: Callable[[], Any]) -> Any:
+    async def run(self, work: Callable[[], T]) -> T:
         """Something else in the thread that owns the model, between two batches."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 

@@ -47,13 +47,17 @@ class Owners:
             return
         if caller.rooms is not None and self._rooms[caller.name] >= caller.rooms:
             raise too_many_rooms(caller)
-        self.keep(room_id, caller)
+        self.keep(room_id, caller.name)
 
-    def keep(self, room_id: str, caller: Caller) -> None:
-        """A room that is there is the caller's, if it is nobody's."""
+    def of(self, room_id: str) -> str | None:
+        """The name of the key that the room is of; None: it is nobody's."""
+        return self._owner.get(room_id)
+
+    def keep(self, room_id: str, name: str) -> None:
+        """A room that is there is that key's, if it is nobody's."""
         if room_id not in self._owner:
-            self._owner[room_id] = caller.name
-            self._rooms[caller.name] += 1
+            self._owner[room_id] = name
+            self._rooms[name] += 1
 
     def release(self, room_id: str) -> None:
         """The room is over."""

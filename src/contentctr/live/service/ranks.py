@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
@@ -66,7 +67,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/rank", response_model=RankOut, include_in_schema=False)
-@router.post("/v1/rank", response_model=RankOut, responses=_ERRORS)
+@router.post("/v1/rank", summary="Rank candidate rooms", response_model=RankOut, responses=_ERRORS)
 async def rank_candidates(request: RankIn) -> None:
     """Order candidate rooms by Eq. 16: their base scores and our faded one."""
 
@@ -83,8 +84,8 @@ async def _rank(request: Request) -> Response:
         wanted = await ranks.run(lambda: _read(body))
         now = service.clock() if wanted.now is None else service.from_wall(wanted.now)
         scores = await service.backend.scores([c.room_id for c in wanted.candidates])
-        seconds = service.engine.spec.segment_seconds
-        text = await ranks.run(lambda: _ranked(wanted, scores, now, seconds))
+        ranking = service.engine.ranking
+        text = await ranks.run(lambda: _ranked(wanted, scores, now, ranking))
     return Response(text, media_type="application/json")
 
 
@@ -98,12 +99,12 @@ def _read(body: bytes) -> RankIn:
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
-def _ranked(wanted: RankIn, scores: Scores, now: float, seconds: float) -> bytes:
-    settings = RankSettings(
+def _ranked(wanted: RankIn, scores: Scores, now: float, ranking: RankSettings) -> bytes:
+    settings = replace(
+        ranking,
         content_weight=wanted.content_weight,
         neutral_score=wanted.neutral_score,
         base_weights=wanted.base_weights,
-        segment_seconds=seconds,
     )
     candidates = [Candidate(room_id=c.room_id, base=c.base) for c in wanted.candidates]
     places = rank(candidates, scores, now, settings)

@@ -20,6 +20,7 @@ from starlette.types import Scope
 from contentctr.errors import InputError
 from contentctr.live.engine import RoomsFullError, StreamerChangedError
 from contentctr.live.service.batching import BusyError
+from contentctr.live.service.models import SwitchError
 from contentctr.live.service.owners import NotOwnerError
 
 
@@ -104,6 +105,9 @@ def handle_errors(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def streamer(request: Request, error: Any) -> Response:
         return refusal(409, str(error))
 
+    async def no_switch(request: Request, error: Any) -> Response:
+        return refusal(409, str(error))
+
     async def owner(request: Request, error: Any) -> Response:
         return refusal(403, str(error))
 
@@ -117,6 +121,7 @@ def handle_errors(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(InputError, wrong_input)
     app.add_exception_handler(StreamerChangedError, streamer)
+    app.add_exception_handler(SwitchError, no_switch)
     app.add_exception_handler(NotOwnerError, owner)
     app.add_exception_handler(BusyError, busy)
     app.add_exception_handler(RoomsFullError, rooms_full)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -15,14 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from contentctr import __version__
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
-from contentctr.live.ranking import RankSettings
-from contentctr.live.service.backend import Answer, Backend
+from contentctr.live.service.backend import Answer, Backend, LocalBackend
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.decode import picture_type, to_segment, to_shown
 from contentctr.live.service.decoding import Decoding
 from contentctr.live.service.keys import Caller
+from contentctr.live.service.models import Models
 from contentctr.live.service.ranks import Ranks
 from contentctr.live.service.refusals import (
     Json,
@@ -47,13 +46,17 @@ from contentctr.live.service.schemas import (
 )
 from contentctr.live.service.settings import ServiceSettings
 
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
     """What the routes work with."""
 
     backend: Backend
-    engine: Engine
+    described: Engine
+    """The model as of the start."""
     settings: ServiceSettings
     encoder: LiveEncoder | None
     clock: Callable[[], float]
@@ -63,9 +66,14 @@ class Service:
     ranks: Ranks
 
     @property
-    def ranking(self) -> RankSettings:
-        """How the list of rooms is ranked."""
-        return RankSettings(segment_seconds=self.engine.spec.segment_seconds)
+    def engine(self) -> Engine:
+        """The model that scores now."""
+        return self.backend.engine if isinstance(self.backend, LocalBackend) else self.described
+
+    @property
+    def models(self) -> Models | None:
+        """What may serve in its place; None: workers score, elsewhere."""
+        return self.backend.models if isinstance(self.backend, LocalBackend) else None
 
 
 async def _service(request: Request) -> Service:
@@ -73,7 +81,8 @@ async def _service(request: Request) -> Service:
     return service
 
 
-def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+def errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """A route's refusals, for OpenAPI."""
     return {code: {"model": ErrorOut} for code in codes}
 
 
@@ -91,7 +100,7 @@ _MAX_STRINGS, _MAX_COMMAS = 2_000, 200_000
 """In a body: several times what the largest segment has."""
 
 
-class _Sparing(APIRoute):
+class Sparing(APIRoute):
     """Reads no JSON of hundreds of thousands of fields: in the loop that takes half a second."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -109,23 +118,27 @@ class _Sparing(APIRoute):
         return handle
 
 
-router = APIRouter(route_class=_Sparing)
+router = APIRouter(route_class=Sparing)
 TheService = Annotated[Service, Depends(_service)]
 TheCaller = Annotated[Caller, Depends(_caller)]
 TheClient = Annotated[str, Depends(_client)]
 RoomIdPath = Annotated[str, Path(pattern=ROOM_ID)]
-_POST_ERRORS = _errors(400, 401, 403, 408, 413, 422, 429, 503)
-_ROOM_ERRORS = _errors(401, 403, 404, 422, 429)
+_POST_ERRORS = errors(400, 401, 403, 408, 413, 422, 429, 503)
+_ROOM_ERRORS = errors(401, 403, 404, 422, 429)
 
 
-@router.get("/v1/info", response_model=InfoOut, responses=_errors(401, 429))
+@router.get(
+    "/v1/info", summary="What is served", response_model=InfoOut, responses=errors(401, 429)
+)
 async def get_info(service: TheService) -> Response:
     """What is served."""
-    spec, data, ranking = service.engine.spec, service.engine.config.data, service.ranking
+    engine = service.engine
+    spec, data, ranking = engine.spec, engine.config.data, engine.ranking
     return Json(
         {
             "version": __version__,
-            "model": service.backend.model or service.engine.model_id,
+            "model": service.backend.model or engine.model_id,
+            "state": service.backend.state if isinstance(service.backend, LocalBackend) else "kept",
             "simulated": spec.simulated,
             "target": spec.target,
             "target_name": spec.target_name,
@@ -137,10 +150,10 @@ async def get_info(service: TheService) -> Response:
             "frames_per_segment": spec.frames_per_segment,
             "frames": spec.frames,
             "encodes": service.encoder is not None,
-            "has_shares": service.engine.has_shares,
-            "sound_dim": spec.sound_dim if service.engine.config.model.sound else 0,
-            "reads_counts": service.engine.config.model.reads_counts,
-            "max_rooms": service.engine.scorer.max_rooms,
+            "has_shares": engine.has_shares,
+            "sound_dim": spec.sound_dim if engine.config.model.sound else 0,
+            "reads_counts": engine.config.model.reads_counts,
+            "max_rooms": engine.scorer.max_rooms,
             "full_age": ranking.full_age,
             "gone_age": ranking.gone_age,
         }
@@ -149,8 +162,9 @@ async def get_info(service: TheService) -> Response:
 
 @router.post(
     "/v1/segments",
+    summary="Score a segment",
     response_model=ScoreOut,
-    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **_errors(409)},
+    responses={202: {"model": ScoreOut}, **_POST_ERRORS, **errors(409)},
 )
 async def post_segment(
     service: TheService, caller: TheCaller, client: TheClient, post: SegmentIn
@@ -192,7 +206,12 @@ def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, An
     }
 
 
-@router.get("/v1/rooms", response_model=RoomsOut, responses=_errors(401, 422, 429))
+@router.get(
+    "/v1/rooms",
+    summary="Live rooms, best first",
+    response_model=RoomsOut,
+    responses=errors(401, 422, 429),
+)
 async def list_rooms(
     service: TheService,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -212,7 +231,9 @@ async def list_rooms(
     return await json_in_pieces(head, "rooms", rows)
 
 
-@router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
+@router.get(
+    "/v1/rooms/{room_id}", summary="One live room", response_model=RoomOut, responses=_ROOM_ERRORS
+)
 async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
@@ -223,7 +244,7 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     return Json(room_out(found, standing.place(room_id, now)))
 
 
-@router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
+@router.delete("/v1/rooms/{room_id}", summary="End a room", status_code=204, responses=_ROOM_ERRORS)
 async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
     if not await service.backend.end(room_id, caller):
@@ -233,6 +254,7 @@ async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) 
 
 @router.get(
     "/v1/rooms/{room_id}/thumbnail",
+    summary="A room's latest thumbnail",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, **_ROOM_ERRORS},
 )
@@ -263,10 +285,12 @@ class EventStream(StreamingResponse):
 
 @router.get(
     "/v1/events",
+    summary="New scores as server-sent events",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}}, **_errors(401, 422, 429, 503)},
+    responses={200: {"content": {"text/event-stream": {}}}, **errors(401, 422, 429, 503)},
 )
 async def stream_events(
+    request: Request,
     service: TheService,
     client: TheClient,
     room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
@@ -277,17 +301,23 @@ async def stream_events(
     log = service.backend.events
     if log.closed:
         raise BusyError("the service is ending")
-    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
+    allowed = request.state.allowed  # a key that is taken away must not go on listening
+    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client, allowed=allowed)
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 
-@router.get("/healthz", response_model=StatusOut)
+@router.get("/healthz", summary="Whether the process answers", response_model=StatusOut)
 async def get_health() -> Response:
     """The process answers."""
     return Json({"status": "ok"})
 
 
-@router.get("/readyz", response_model=StatusOut, responses=_errors(503))
+@router.get(
+    "/readyz",
+    summary="Whether segments are accepted",
+    response_model=StatusOut,
+    responses=errors(503),
+)
 async def get_readiness(service: TheService) -> Response:
     """Segments are accepted."""
     if not service.backend.ready:

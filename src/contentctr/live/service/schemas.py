@@ -220,6 +220,39 @@ class PointOut(BaseModel):
     highlight: bool
 
 
+class ModelOut(BaseModel):
+    """A model."""
+
+    id: str
+    name: str = Field(description='As it was asked for; "": the one given at the start.')
+    since: float = Field(description="Unix seconds.")
+
+
+class ModelsOut(BaseModel):
+    """Which model serves, and which are beside it."""
+
+    state: Literal["serving", "loading", "warming up"]
+    current: ModelOut
+    previous: ModelOut | None = Field(description="Served before, and serves again if this fails.")
+    candidate: ModelOut | None = Field(description="Is on its way.")
+    last: str = Field(description="What came of the last switch.")
+
+
+class ModelIn(_Request):
+    """The model that is to serve."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"name": "run-2026-11-26"}]}
+    )
+
+    name: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
+        description="Of a run or checkpoint in the folder of --models; without it, what was given "
+        "at the start, as it is now.",
+    )
+
+
 class ScoreOut(BaseModel):
     """What became of a posted segment."""
 
@@ -303,6 +336,9 @@ class InfoOut(BaseModel):
     frames: FrameChoice = Field(
         description="Pictures that the model was trained on: those shown at a time, or the "
         "keyframes before it."
+    )
+    state: Literal["none", "kept", "failing"] = Field(
+        description="Whether rooms outlive the process."
     )
     encodes: bool
     has_shares: bool

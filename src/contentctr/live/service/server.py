@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ipaddress
+import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
@@ -38,13 +40,21 @@ class _Server(uvicorn.Server):
     """Ends event streams, which never end by themselves, as soon as a signal comes."""
 
     def __init__(
-        self, config: uvicorn.Config, backend: Backend, report: Callable[[str], None] | None
+        self,
+        config: uvicorn.Config,
+        backend: Backend,
+        report: Callable[[str], None] | None,
+        reload: Callable[[], Coroutine[Any, Any, None]] | None,
     ) -> None:
         super().__init__(config)
-        self._backend, self._report = backend, report
+        self._backend, self._report, self._reload = backend, report, reload
+        self._had_terminal = _has_terminal()
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if not self.started:
             return
@@ -61,6 +71,18 @@ class _Server(uvicorn.Server):
         self.should_exit = True
         self._backend.events.close()
 
+    def handle_hangup(self, sig: int, frame: FrameType | None) -> None:
+        """Load the model again; but a service whose terminal was closed ends well."""
+        if self._reload is None or self._loop is None or self._had_terminal != _has_terminal():
+            self.handle_exit(sig, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._begin_reload, self._reload)
+
+    def _begin_reload(self, reload: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(reload())
+        self._reloads.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._reloads.discard)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """See uvicorn; SIGHUP too, unless it is ignored (nohup): a lost terminal loses no post."""
@@ -69,7 +91,7 @@ class _Server(uvicorn.Server):
             if not main or signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
                 yield
                 return
-            old = signal.signal(signal.SIGHUP, self.handle_exit)
+            old = signal.signal(signal.SIGHUP, self.handle_hangup)
             try:
                 yield
             finally:
@@ -85,6 +107,7 @@ def make_server(
     limits: ConnectionLimits | None = None,
     trusted_proxies: Sequence[str] = (),
     report: Callable[[str], None] | None = None,
+    reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> uvicorn.Server:
     """A server of the application; `run` it, or see `serving`.
 
@@ -97,6 +120,7 @@ def make_server(
         trusted_proxies: addresses or networks that may say, in X-Forwarded-For, who their client
             is; nobody else's word is taken for it.
         report: told the URL once it listens.
+        reload: what SIGHUP does; None: it ends the service.
 
     Raises:
         InputError: a trusted proxy is no address or network.
@@ -133,7 +157,16 @@ def make_server(
         timeout_keep_alive=int(limits.request_s) + 1,  # ours comes first
         server_header=False,
     )
-    return _Server(config, backend, report)
+    return _Server(config, backend, report, reload)
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal of its own that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -1,0 +1,303 @@
+"""`serve --state`: a service that was killed goes on with the same bits, whatever its disk does."""
+
+import os
+import random
+import sqlite3
+import threading
+from dataclasses import replace
+
+import httpx
+import numpy as np
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.live.known_rooms import Shown
+from contentctr.live.service import keeping
+from contentctr.live.service.keeping import Keeper
+from contentctr.live.service.scoring import Item, Scoring
+from contentctr.live.service.settings import ServiceSettings
+from contentctr.live.service.state_file import FILE_NAME
+from live_server import serving_process
+from live_service import MORE, N, X, make_engine, make_picture, make_post, running
+from live_state import Kept, close_all, segment
+
+LOOKBACK = {"decoder_lookback": "3,4"}
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    close_all()
+
+
+@pytest.mark.parametrize("sizes", [{}, LOOKBACK, MORE], ids=["window", "lookback", "counts"])
+def test_a_killed_service_goes_on_with_the_same_bits(tmp_path, sizes):
+    whole, kept = Scoring(make_engine(sizes=sizes)), Kept(tmp_path / "0", make_engine(sizes=sizes))
+    steps = [("x", k) for k in range(5)] + [("y", 0), ("x", 5), ("y", 3), ("x", 30), ("y", 4)]
+    steps += [("x", k) for k in range(31, 45)] + [("y", 5)]
+    for count, (room, index) in enumerate(steps):
+        [expected] = whole.work([Item(segment(room, index), Shown(ended_at=1.0))])
+        assert kept.post(segment(room, index)) == [expected.taken.scored.score]
+        if count % 3 == 0:
+            kept = kept.killed(tmp_path / str(count + 1), make_engine(sizes=sizes))
+    assert kept.said == ["2 rooms of the service before go on"]
+    assert kept.post(segment("x", 44), segment("y", 5)) == [  # repeated, and known for such
+        whole.rooms["x"].room.score,
+        whole.rooms["y"].room.score,
+    ]
+    for room in ("x", "y"):
+        found, expected = kept.scoring.rooms[room], whole.rooms[room]
+        assert found.room == replace(expected.room, model=found.room.model)
+        assert found.owner == "k" and found.inputs[-1].runs == expected.inputs[-1].runs
+
+
+def test_what_is_shown_is_kept_too(tmp_path):
+    kept, picture = Kept(tmp_path / "a"), make_picture()
+    for index in range(3):
+        kept.post(
+            segment("x", index), title=f"T{index}", comments=(f"c{index}",), thumbnail=picture
+        )
+    kept.post(segment("y", 0))
+    kept.scoring.forget("y")
+    again = kept.killed(tmp_path / "b")
+    assert again.rooms.keys() == {"x"} and again.rooms["x"] is not kept.scoring.rooms["x"]
+    room = again.rooms["x"].room
+    assert room == kept.scoring.rooms["x"].room and room.comments == ("c0", "c1", "c2")
+    assert again.rooms["x"].thumbnail == picture and len(room.curve) == 3
+
+
+def test_a_room_that_begins_anew_leaves_nothing_of_its_run_before(tmp_path):
+    kept, whole = Kept(tmp_path / "a"), Scoring(make_engine())
+    for index in range(12):
+        kept.post(segment("x", index, run="one"), thumbnail=make_picture())
+    kept.post(segment("x", 3, run="two"))
+    again = kept.killed(tmp_path / "b")
+    assert again.rooms["x"].thumbnail is None
+    assert again.post(segment("x", 12, run="one")) == [None]  # late
+    for index in (3, 4):
+        [done] = whole.work([Item(segment("x", index, run="two"), Shown(ended_at=1.0))])
+    assert again.post(segment("x", 4, run="two")) == [done.taken.scored.score]
+
+
+def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path):
+    kept = Kept(tmp_path / "a")
+    other = {"decoder_layers": 3}
+    whole = Scoring(make_engine(sizes=other))
+    for index in range(N + 3):
+        kept.post(segment("x", index))
+        [done] = whole.work([Item(segment("x", index), Shown(ended_at=1.0))])
+    again = kept.killed(tmp_path / "b", make_engine(sizes=other))
+    assert again.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
+    assert again.rooms["x"].room.model == again.scoring.engine.model_id
+    [done] = whole.work([Item(segment("x", N + 3), Shown(ended_at=1.0))])
+    assert again.post(segment("x", N + 3)) == pytest.approx([done.taken.scored.score], abs=1e-6)
+    # And what it made is written as its own: from here on it goes on to the bit.
+    third = again.killed(tmp_path / "c", make_engine(sizes=other))
+    assert third.post(segment("x", N + 4)) == again.post(segment("x", N + 4))
+
+
+def test_a_model_of_other_features_sets_the_state_aside(tmp_path):
+    kept = Kept(tmp_path / "a")
+    kept.post(segment("x", 0))
+    spec = replace(make_engine().spec, visual_revision="another")
+    again = kept.killed(tmp_path / "b", make_engine(spec=spec))
+    assert not again.rooms and again.keeper.state == "kept"
+    assert "visual_revision must be 'another'" in again.said[0]
+    [aside] = (tmp_path / "b").glob("rooms.aside-*.sqlite")
+    assert aside.name in again.said[0]
+    again.post(segment("x", 0))
+    assert again.killed(tmp_path / "c", make_engine(spec=spec)).rooms.keys() == {"x"}
+
+
+def test_silent_rooms_and_those_too_many_are_left_out(tmp_path):
+    now = [1000.0]
+    kept = Kept(tmp_path / "a", clock=lambda: now[0])
+    for room in ("old", "b", "c"):
+        kept.post(segment(room, 0))
+        now[0] += 500.0
+    again = kept.killed(tmp_path / "b", clock=lambda: now[0], forget_after_s=1200.0)
+    assert again.rooms.keys() == {"b", "c"}
+    few = kept.killed(
+        tmp_path / "c", make_engine(max_rooms=1), clock=lambda: now[0], forget_after_s=1200.0
+    )
+    assert few.rooms.keys() == {"c"}
+    assert few.said[0] == "room 'b': there are as many rooms as there may be"
+
+
+def test_the_file_does_not_grow_for_ever(tmp_path):
+    kept, sizes = Kept(tmp_path), []
+    for number in range(20):
+        for index in range(6):
+            kept.post(segment(f"r{number}", index), comments=("x" * 400,) * 10)
+        if number >= 4:
+            kept.scoring.forget(f"r{number - 4}")
+        [(pages,)] = kept.keeper._file._base.execute("PRAGMA page_count")
+        sizes.append(pages)
+    assert max(sizes[10:]) <= max(sizes[5:10])
+
+
+def test_a_second_service_is_told(tmp_path):
+    kept = Kept(tmp_path)
+    with pytest.raises(InputError, match="another service keeps its rooms there"):
+        Keeper(tmp_path, forget_after_s=600.0, report=print)
+    kept.scoring.stop()
+    assert Kept(tmp_path).keeper.state == "kept"
+
+
+def damage_head(path):
+    path.write_bytes(b"no database, whoever reads this" * 1000)
+
+
+def damage_pages(path):
+    data = bytearray(path.read_bytes())
+    data[16384:] = bytes(len(data) - 16384)
+    path.write_bytes(bytes(data))
+
+
+def damage_marks(path):
+    base = sqlite3.connect(path)
+    base.execute("PRAGMA user_version = 99")
+    base.close()
+
+
+@pytest.mark.parametrize("damage", [damage_head, damage_pages, damage_marks])
+def test_a_damaged_file_is_set_aside(tmp_path, damage):
+    kept = Kept(tmp_path)
+    kept.post(segment("x", 0))
+    kept.scoring.stop()
+    damage(tmp_path / FILE_NAME)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    again = Kept(tmp_path)
+    [aside] = tmp_path.glob("rooms.aside-*.sqlite")
+    assert aside.read_bytes() == before and aside.name in again.said[0]
+    assert not again.rooms and again.post(segment("x", 0)) and again.keeper.state == "kept"
+
+
+def test_one_damaged_room_begins_anew_and_the_others_go_on(tmp_path):
+    kept = Kept(tmp_path)
+    for index in range(3):
+        kept.post(segment("x", index), segment("y", index))
+    kept.scoring.stop()
+    base = sqlite3.connect(tmp_path / FILE_NAME)
+    base.execute("UPDATE segments SET entry = zeroblob(length(entry)) WHERE id = (1 << 31) + 1")
+    base.commit()
+    base.close()
+    again = Kept(tmp_path)
+    assert again.rooms.keys() == {"y"}
+    assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
+    assert again.post(segment("x", 3)) and again.post(segment("y", 3)) == kept.post(segment("y", 3))
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path):
+    (tmp_path / "holiday.txt").write_text("mine")
+    kept = Kept(tmp_path)
+    assert kept.keeper.state == "failing" and kept.post(segment("x", 0))[0] is not None
+    [said] = kept.said
+    assert "holds files, and none of a service's state" in said and "serving goes on" in said
+    assert os.listdir(tmp_path) == ["holiday.txt"]
+    not_a_folder = Kept(tmp_path / "holiday.txt")
+    assert not_a_folder.keeper.state == "failing" and "cannot be used" in not_a_folder.said[0]
+
+
+def test_a_full_disk_is_told_once_and_made_good(tmp_path):
+    now = [1000.0]
+    kept, whole = Kept(tmp_path / "a", clock=lambda: now[0]), Scoring(make_engine())
+    base = kept.keeper._file._base
+    kept.post(segment("x", 0))
+    base.execute("PRAGMA max_page_count = 1")  # what SQLite says where a disk is full
+    for index in range(1, 30):
+        kept.post(segment("x", index), segment("y", index), thumbnail=make_picture("PNG", (64, 64)))
+        now[0] += 1.0
+    assert kept.keeper.state == "failing"
+    [said] = kept.said
+    assert "is full" in said and "serving goes on" in said
+    kept.scoring.forget("y")
+    base.execute("PRAGMA max_page_count = 1000000")
+    now[0] += keeping.AGAIN_S
+    kept.post(segment("x", 30))
+    assert kept.keeper.state == "kept" and kept.said[1:] == ["rooms are kept again"]
+    for index in range(31):
+        whole.work([Item(segment("x", index), Shown(ended_at=1.0))])
+    [done] = whole.work([Item(segment("x", 31), Shown(ended_at=1.0))])
+    again = kept.killed(tmp_path / "b", clock=lambda: now[0])
+    assert again.rooms.keys() == {"x"}
+    assert again.post(segment("x", 31)) == [done.taken.scored.score]
+
+
+def test_the_service_says_whether_it_keeps(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("x")
+    for folder, state, gauge in (("a", "kept", "1.0"), ("other", "failing", "0.0")):
+        keeper = Keeper(tmp_path / folder, forget_after_s=600.0, report=lambda text: None)
+        with running(keeper=keeper) as (client, _):
+            assert client.post("/v1/segments", json=make_post()).status_code == 200
+            assert client.get("/v1/info").json()["state"] == state
+            assert f"contentctr_state_kept {gauge}" in client.get("/metrics").text
+    with running() as (client, _):
+        assert client.get("/v1/info").json()["state"] == "none"
+
+
+def test_rooms_of_keys_stay_theirs(tmp_path):
+    (tmp_path / "keys").write_text("write one key-of-one\nwrite two key-of-two\n")
+    settings = ServiceSettings(keys_file=tmp_path / "keys", rooms_per_key=1)
+    for index in range(2):
+        keeper = Keeper(tmp_path / "s", forget_after_s=600.0, report=lambda text: None)
+        with running(keeper=keeper, settings=settings) as (client, _):
+            one, two = ({"x-api-key": f"key-of-{name}"} for name in ("one", "two"))
+            post = make_post("r", index)
+            if index:
+                assert client.post("/v1/segments", json=post, headers=two).status_code == 403
+            assert client.post("/v1/segments", json=post, headers=one).status_code == 200
+            more = client.post("/v1/segments", json=make_post("r2", 0), headers=one)
+            assert more.status_code == 429
+            rooms = client.get("/v1/rooms", headers=two).json()["rooms"]
+            assert [room["room_id"] for room in rooms] == ["r"]
+            assert len(rooms[0]["curve"]) == index + 1
+
+
+def posts(rooms, segments):
+    """Segments of several rooms, in one order."""
+    rng = np.random.default_rng(1)
+    for index in range(segments):
+        for room in range(rooms):
+            sound = rng.normal(size=X).astype(np.float16).astype(float).tolist()
+            counts = {"viewers": 40, "clickers": int(rng.integers(40))}
+            yield make_post(f"r{room}", index, sound=sound, counts=counts, ended_at=1.0)
+
+
+def run_with_kills(folder, kills, rooms, segments, seed):
+    """Answers of a service that is killed so often while segments come; and how often it was."""
+    rng, todo = random.Random(seed), list(posts(rooms, segments))
+    answers, killed = [], 0
+    while todo:
+        last = killed == kills
+        with serving_process(folder / "log", state=folder / "state", sizes=MORE) as (process, url):
+            # A kill comes at a moment of its own, whatever the service does then.
+            share = rng.uniform(0.3, 1.0) * 0.004 * rooms * segments / max(kills, 1)
+            timer = threading.Timer(share, process.kill)
+            if not last:
+                timer.start()
+            with httpx.Client(base_url=url) as client:
+                try:
+                    while todo:
+                        answer = client.post("/v1/segments", json=todo[0])
+                        assert answer.status_code == 200, answer.text
+                        answers.append(answer.json())
+                        todo.pop(0)
+                except httpx.TransportError:
+                    killed += 1
+            timer.cancel()
+    return answers, killed
+
+
+@pytest.mark.parametrize(
+    ("kills", "segments"), [(2, 20), pytest.param(10, 80, marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, kills, segments):
+    found, killed = run_with_kills(tmp_path, kills, 6, segments, seed=kills)
+    with running(make_engine(sizes=MORE, max_rooms=4096, batch_size=64)) as (client, _):
+        whole = [client.post("/v1/segments", json=post).json() for post in posts(6, segments)]
+    assert [a["score"] for a in found] == [b["score"] for b in whole]
+    assert [a["curve"] for a in found] == [b["curve"] for b in whole]
+    assert {a["status"] for a in found} <= {"scored", "repeated"} and killed >= min(kills, 2) - 1
+    print(f"killed {killed} times, {sum(a['status'] == 'repeated' for a in found)} repeated")
