@@ -36,7 +36,8 @@ from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import CURVE_KEPT, Shown
 from contentctr.live.ranking import RankSettings
 from contentctr.live.redis.backend import RedisBackend
-from contentctr.live.redis.messages import Keys, add_segment, connect, settle_partitions
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import add_segment, connect, settle_partitions
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
@@ -47,7 +48,8 @@ from contentctr.store.statistics import WIDTH
 from worker import Redis
 
 MILLION, SEGMENT_S, WIDE = 1_000_000, 30.0, 1024
-KEYS, KNOWN = Keys("million"), Vocabulary(streamers=[f"s{k}" for k in range(1000)])
+KEYS, MODEL = Keys("million", "model"), "model"
+KNOWN = Vocabulary(streamers=[f"s{k}" for k in range(1000)])
 
 
 def config_of(of_paper: bool) -> Config:
@@ -62,7 +64,7 @@ def make_engine(config: Config, rooms: int) -> Engine:
     torch.manual_seed(0)
     spec = DataSpec(visual_dim=WIDE, text_dim=WIDE, statistics_dim=WIDTH)
     model = build_model(config, spec, KNOWN).eval()
-    return Engine(model, config, spec, KNOWN, max_rooms=rooms, shares=False)
+    return Engine(model, config, spec, KNOWN, max_rooms=rooms, shares=False, model_id=MODEL)
 
 
 def rss() -> int:
@@ -137,6 +139,7 @@ def whole_curve(client) -> float:
 def ranking(client) -> dict[str, float]:
     """Part 3: a million rooms, ranked."""
     rng = np.random.default_rng(1)
+    client.set(KEYS.current, MODEL)
     before, scores = redis_bytes(client), rng.uniform(size=MILLION)
     for start in range(0, MILLION, 10_000):
         pipe = client.pipeline(transaction=False)
@@ -169,7 +172,9 @@ def event(client) -> float:
         '"target_index": 7, "score": 0.123456, "ended_at": 1000.0, "highlight": false, '
         f'"shares": null, "thumbnail": null, "comments": ["hello"], "curve": [{point}]}}'
     )
+    backend.model = MODEL
     fields = {b"kind": b"score", b"room": b"room0000001", b"data": data.encode()}
+    fields[b"model"] = MODEL.encode()
     count, start = 20_000, time.process_time()
     for _ in range(count):
         backend._pass_on(fields)

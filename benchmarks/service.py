@@ -1,10 +1,12 @@
 """The service under load: requests a second and p99, twice the load it can hold, and its memory.
 
     OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small]
+        [--state]
 
 A server process of its own (the paper's sizes with random weights; --small: a tiny model), and
-clients in this one, over loopback, on the same cores. Bodies hold 2 x 1,024 features as base64
-float16; rooms end after 40 segments and others begin. Three parts:
+clients in this one, over loopback, on the same cores; --state: it keeps its rooms on the disk.
+Bodies hold 2 x 1,024 features as base64 float16; rooms end after 40 segments and others begin.
+Three parts:
 
 1. 32 connections, each sending its next segment when the last is answered; then as many as may
    wait, which is the most that the service holds.
@@ -22,7 +24,10 @@ import asyncio
 import base64
 import json
 import multiprocessing
+import os
+import shutil
 import socket
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -35,6 +40,7 @@ from contentctr.config import Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.server import make_server
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.models.registry import build_model
@@ -44,7 +50,7 @@ WIDTH, QUEUE, CONNECTIONS, ROOM_SEGMENTS = 1024, 128, 32, 40
 TIMEOUT_S = 30.0
 
 
-def serve(port: int, small: bool) -> None:
+def serve(port: int, small: bool, state: Path | None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH)
@@ -53,7 +59,8 @@ def serve(port: int, small: bool) -> None:
         config = Config(data=DataConfig(), model=ModelConfig(d_model=16, num_heads=2))
     known = Vocabulary(streamers=["a"])
     engine = Engine(build_model(config, spec, known), config, spec, known)
-    backend = LocalBackend(engine, queue_size=QUEUE)
+    keeper = None if state is None else Keeper(state, forget_after_s=600.0, report=print)
+    backend = LocalBackend(engine, queue_size=QUEUE, keeper=keeper)
     app = create_app(backend, engine, ServiceSettings(rate=0))
     make_server(app, backend, port=port).run()
 
@@ -151,6 +158,12 @@ def resident_mb(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+def processor_s(pid: int) -> float:
+    """Seconds of processor that the server has used, which other work changes little."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def show(title: str, tally: Tally, seconds: float) -> float:
     rate = tally.codes[200] / seconds
     assert tally.seconds, tally.codes
@@ -172,7 +185,11 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
             await asyncio.sleep(0.1)
     await load(port, CONNECTIONS, 3.0, 0.0, 10_000)  # warm
     show(f"{CONNECTIONS} connections", await load(port, CONNECTIONS, seconds, 0.0, 15_000), seconds)
-    held = show(f"{QUEUE} connections", await load(port, QUEUE, seconds, 0.0, 20_000), seconds)
+    used = processor_s(pid)
+    tally = await load(port, QUEUE, seconds, 0.0, 20_000)
+    used = processor_s(pid) - used
+    held = show(f"{QUEUE} connections", tally, seconds)
+    print(f"processor of the server: {used / tally.codes[200] * 1000:.2f} ms a segment")
     many = 4 * QUEUE
     twice = await load(port, many, seconds, many / (2 * held), 30_000)
     rate = show("twice", twice, seconds)
@@ -205,17 +222,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--state", action="store_true")
     options = parser.parse_args()
+    state = Path(tempfile.mkdtemp()) / "state" if options.state else None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(port, options.small))
+    server = multiprocessing.get_context("spawn").Process(
+        target=serve, args=(port, options.small, state)
+    )
     server.start()
     try:
         asyncio.run(run(port, server.pid, options.seconds, options.minutes))
     finally:
         server.terminate()
         server.join()
+        if state is not None:
+            print(f"the state: {sum(p.stat().st_size for p in state.iterdir()) / 2**20:.0f} MB")
+            shutil.rmtree(state.parent)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ from contentctr.config import COUNT_COLUMNS, Config, DataConfig, ModelConfig
 from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis import store as redis_store
-from contentctr.live.redis.messages import Keys, add_segment, connect, settle_partitions
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import add_segment, connect, settle_partitions
 from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.registry import build_model

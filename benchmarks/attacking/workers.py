@@ -17,11 +17,14 @@ from attacking.stage import Outcome, Stage, attack, status
 
 def worker_on(stage: Stage, url: str, *words: object) -> subprocess.Popen[str]:
     """A worker that has its partitions."""
-    from contentctr.live.redis.messages import Keys, connect
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import connect
 
     process = stage.command("worker", stage.checkpoint(), "--redis", url, "--lease", 1, *words)
     with connect(url) as client:
-        assert _wait(lambda: bool(client.keys(Keys().lease(0))), 90), "the worker did not start"
+        assert _wait(lambda: bool(client.keys(Keys(model="*").lease(0))), 90), (
+            "the worker did not start"
+        )
     return process
 
 
@@ -34,7 +37,7 @@ def _put(client: object, partitions: int, rooms: range, indices: range) -> None:
 
 
 def _waiting(client: object, partitions: int = 32) -> int:
-    from contentctr.live.redis.messages import Keys
+    from contentctr.live.redis.keys import Keys
 
     return sum(client.xlen(Keys().stream(p)) for p in range(partitions))
 
@@ -48,11 +51,13 @@ def _wait(ready: Callable[[], bool], seconds: float) -> bool:
 
 @attack("Redis is full, a replica, without replicas, without its groups: a worker", 400)
 def redis_refuses(stage: Stage) -> Outcome:
-    from contentctr.live.redis.messages import GROUP, Keys, connect
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import connect
 
     def groups(client: object) -> None:
         for partition in range(4):
-            client.xgroup_destroy(Keys().stream(partition), GROUP)
+            for group in client.xinfo_groups(Keys().stream(partition)):
+                client.xgroup_destroy(Keys().stream(partition), group["name"])
 
     kinds = {
         "OOM": (
@@ -101,7 +106,8 @@ def full_redis_reads(stage: Stage) -> Outcome:
 @attack("2,000 segments of 64 kB wait in one partition", 120)
 def waiting_bytes(stage: Stage) -> Outcome:
     from contentctr.live.known_rooms import Shown
-    from contentctr.live.redis.messages import Keys, add_segment, connect, settle_partitions
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import add_segment, connect, settle_partitions
     from live_redis import segment
 
     shown = Shown(ended_at=0.0, thumbnail=b"\xff" * 65_536)
@@ -120,7 +126,8 @@ def waiting_bytes(stage: Stage) -> Outcome:
 
 @attack("Redis loses its data; another comes with the default number of partitions", 200)
 def lost_data(stage: Stage) -> Outcome:
-    from contentctr.live.redis.messages import Keys, connect, settle_partitions
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import connect, settle_partitions
 
     url = stage.redis()
     with connect(url) as client:

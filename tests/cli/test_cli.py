@@ -85,6 +85,7 @@ def test_version_and_help(command: Command) -> None:
             "worker",
             "ingest",
             "rejected",
+            "rollout",
             "watch",
             "abtest",
             "abtest-replay",

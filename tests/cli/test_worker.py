@@ -5,7 +5,18 @@ import pytest
 from contentctr.cli import main
 from contentctr.live.redis.messages import connect, segment_fields
 from contentctr.live.redis.store import RedisStore
-from live_redis import KEYS, PARTITIONS, SHOWN, drain, make_worker, segment
+from live_redis import (
+    KEYS,
+    MODEL,
+    OTHER,
+    PARTITIONS,
+    SHOWN,
+    add,
+    drain,
+    make_other,
+    make_worker,
+    segment,
+)
 from redis_server import RedisServer
 
 
@@ -68,3 +79,47 @@ def test_a_password_is_never_told(command, tmp_path, monkeypatch, url):
     for path in (tmp_path / "url", tmp_path / "none"):
         code, _, err = command("rejected", "list", "--redis-file", path)
         assert code == 2 and str(path) in err
+
+
+def test_a_rollout_by_commands(command, tmp_path, monkeypatch):
+    server = RedisServer(tmp_path / "redis")
+    try:
+        with connect(server.url) as client:
+            monkeypatch.setenv("CONTENTCTR_REDIS", server.url)
+            code, _, err = command("rollout", "status")
+            assert code == 2 and "no worker has used it yet" in err
+            first, second = make_worker(client), make_worker(client, engine=make_other())
+            for room in ("x", "y"):
+                add(client, room, 0)
+            drain(first)
+            code, out, _ = command("rollout", "status")
+            assert code == 0 and out.splitlines() == [
+                f"current    {MODEL}  1 worker, 2 rooms",
+                "candidate  -",
+                "previous   -",
+            ]
+            for action in ("promote", "drop"):
+                code, _, err = command("rollout", action)
+                assert code == 2 and "there is no candidate" in err
+            drain(second)
+            for room in ("x", "y"):
+                add(client, room, 1)
+            drain(first)
+            drain(second)
+            lines = command("rollout", "status")[1].splitlines()
+            assert lines[1].startswith(f"candidate  {OTHER}  since 20")
+            assert "1 worker, 2 rooms (0 without its score), 0 segments behind (0.0 s)" in lines[1]
+            assert lines[2].startswith("agreement  tau ") and lines[2].endswith(
+                "4 segments of 2 rooms"
+            )
+            code, out, _ = command("rollout", "promote")
+            assert (code, out) == (0, f"{OTHER} is current; {MODEL} is the candidate now\n")
+            assert command("rollout", "status")[1].splitlines()[-1] == f"previous   {MODEL}"
+            code, out, _ = command("rollout", "back", "--redis", server.url)
+            assert (code, out) == (0, f"{MODEL} is current again; {OTHER} is the candidate now\n")
+            assert command("rollout", "drop")[1] == f"{OTHER} is dropped\n"
+            assert "candidate  -" in command("rollout", "status")[1]
+            code, _, err = command("rollout", "back")
+            assert code == 2 and "scores nothing any more" in err
+    finally:
+        server.kill()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -66,6 +67,10 @@ class Command:
 
     def __enter__(self):
         return self
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def signal(self, number):
         self._process.send_signal(number)
@@ -235,6 +240,8 @@ def test_serve_keeps_its_rooms_and_takes_the_model_that_is_there_now(folder, tmp
     posts = [make_post("x", k, visual=[k / 9] * 16, text=[0.1] * 16) for k in range(12)]
     with Command("serve", run, "--port", 0, "--state", state) as serve:
         url = url_of(serve)
+        libraries = Path(f"/proc/{serve.pid}/maps").read_text()
+        assert not any(name in libraries for name in ("llvmlite", "/av/", "/scipy/"))
         scores = [httpx.post(f"{url}/v1/segments", json=post).json() for post in posts[:9]]
         assert {score["model"] for score in scores} == {ids[0]}
         (run / "next").symlink_to("two")

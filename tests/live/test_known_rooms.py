@@ -12,7 +12,8 @@ from contentctr.live.known_rooms import (
     with_score,
 )
 from contentctr.live.ranking import RankSettings
-from contentctr.live.redis.messages import Keys, connect, partition_of, settle_partitions
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import connect, partition_of, settle_partitions
 from contentctr.live.redis.store import RedisStore, end_commands, score_commands
 from contentctr.live.shares import SegmentShares, Shares
 from contentctr.live.standing import Standing
@@ -34,8 +35,9 @@ class OnRedis:
     """RedisStore with the calls by which MemoryStore is filled."""
 
     def __init__(self, url):
-        self.client, self.keys = connect(url), Keys("test")
+        self.client, self.keys = connect(url), Keys("test", "m")
         self.client.flushall()
+        self.client.set(self.keys.current, "m")
         self.store = RedisStore(self.client, self.keys, settle_partitions(self.client, self.keys))
 
     def __getattr__(self, name):
@@ -47,7 +49,7 @@ class OnRedis:
 
     def put(self, new, now):
         room = with_score(self.store.room(new.room_id), new)
-        self._do(score_commands(self.keys, room, new.shown.thumbnail, now, {}))
+        self._do(score_commands(self.keys, room, now, {}, thumbnail=new.shown.thumbnail))
         return room
 
     def end(self, room_id):
@@ -124,7 +126,7 @@ def test_idle_rooms(redis_url):
     assert redis.forget_idle(3.0) == 1 and redis.scores().keys() == {"x", "z"}
     assert redis.forget_idle(5.0) == 2
     left = {key.decode() for key in redis.client.scan_iter()}
-    assert left == {"test:partitions", "test:events"}
+    assert left == {"test:partitions", "test:events", "test:current"}
     redis.client.close()
 
 

@@ -146,8 +146,8 @@ def text(selector):
 
 
 @needs_browser
-def test_rooms_appear_and_a_new_score_moves_curve_and_order(browser):
-    with service() as (url, client, _):
+def test_rooms_appear_and_a_new_score_moves_curve_and_order(browser, tmp_path):
+    with service() as (url, client, backend):
         browser.open(url + "/")
         browser.until(f"{text('#blank')}.startsWith('No live rooms')")
         browser.until(f"{text('#state')} === 'Live'")
@@ -183,6 +183,12 @@ def test_rooms_appear_and_a_new_score_moves_curve_and_order(browser):
         browser.until(f"{ORDER} === 'second'")
         browser.until("!document.querySelector('#room-ended').hidden")
         assert "1 room" in browser.run(text("#facts"))
+        assert browser.run(text("#facts")).endswith(" · model 0123456789ab")
+        backend.engine.model_id = "ba9876543210"
+        loop = backend._batcher._batches._task.get_loop()
+        loop.call_soon_threadsafe(backend.events.reset)  # as where another model serves
+        browser.until(f"{text('#facts')}.endsWith(' · model ba9876543210')")
+        browser.picture(tmp_path / "page.png")
         assert all(
             e["request"]["url"].startswith((url + "/", f"blob:{url}"))
             for e in browser.told("Network.requestWillBeSent")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
-import contentctr.models.dtw
-from contentctr.models.dtw import LANES, Backend, dtw, dtw_anti_diagonal, dtw_path
+import contentctr.models.dtw_kernel
+from contentctr.models.dtw import Backend, dtw, dtw_anti_diagonal, dtw_path
+from contentctr.models.dtw_kernel import LANES
 
 BACKENDS: list[Backend] = ["numba", "torch"]
 HAND = [[1.0, 3.0, 9.0], [1.0, 4.0, 9.0], [5.0, 1.0, 2.0]]
@@ -353,13 +354,13 @@ def test_works_where_nothing_can_be_cached(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     copy = tmp_path / "dtw_copy.py"
-    copy.write_text(Path(contentctr.models.dtw.__file__).read_text())
+    copy.write_text(Path(contentctr.models.dtw_kernel.__file__).read_text())
     spec = importlib.util.spec_from_file_location("dtw_copy", copy)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.raises(RuntimeError, match="no locator available"):
-        numba.njit(cache=True)(module._find_bad_order.py_func)
+        numba.njit(cache=True)(module.find_bad_order.py_func)
     order, length = np.array([[[1, 0, 2]]]), np.array([2])
-    assert module._find_bad_order(order, length) == -1
-    assert module._find_bad_order(order, length - 1) == 0
+    assert module.find_bad_order(order, length) == -1
+    assert module.find_bad_order(order, length - 1) == 0

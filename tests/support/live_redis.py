@@ -7,24 +7,41 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 
+from contentctr.live.engine import Engine
 from contentctr.live.known_rooms import Shown
-from contentctr.live.redis.messages import Keys, add_segment
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import add_segment
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
-from live_service import MORE, T, V, X, make_engine
+from live_service import KNOWN, MORE, SPEC, T, V, X, make_engine, make_model
 
-KEYS, PARTITIONS = Keys(), 4
+MODEL = "0123456789ab"
+KEYS, PARTITIONS = Keys(model=MODEL), 4
 SHOWN = Shown(ended_at=1000.0)
 
 
 def make_worker(client, **options):
     engine = options.pop("engine", None) or make_engine(
-        max_rooms=options.pop("max_rooms", 64), sizes=MORE
+        max_rooms=options.pop("max_rooms", 64), sizes=MORE, model_id=options.pop("model_id", MODEL)
     )
     options = {"partitions": PARTITIONS, "lease_s": 5.0, "report": lambda line: None, **options}
     return Worker(client, engine, **options)
+
+
+OTHER = "ba9876543210"
+
+
+def make_other():
+    """An engine of another model of the same features."""
+    model, config = make_model(**MORE)
+    noise = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=noise))
+    return Engine(model, config, SPEC, KNOWN, max_rooms=64, batch_size=8, model_id=OTHER)
 
 
 def segment(room, index, streamer="a"):
@@ -43,9 +60,9 @@ def segment(room, index, streamer="a"):
     )
 
 
-def offline(rooms):
+def offline(rooms, engine=None):
     """Scores of rooms {id: indices} by one scorer, each room alone."""
-    scorer = make_engine(max_rooms=64, sizes=MORE).scorer
+    scorer = (engine or make_engine(max_rooms=64, sizes=MORE)).scorer
     return {
         room: [(index, scorer.score([segment(room, index)])[0].score) for index in indices]
         for room, indices in rooms.items()

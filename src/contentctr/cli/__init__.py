@@ -19,6 +19,7 @@ from contentctr.cli import (
     live,
     models,
     pretrain,
+    rollout,
     rooms,
     settings,
     share,
@@ -55,6 +56,7 @@ WAY = (
         "worker",
         "ingest",
         "rejected",
+        "rollout",
         "watch",
         "abtest",
         "abtest-replay",
@@ -104,11 +106,13 @@ _prepare = typer.Typer(
     help="Cut raw rooms into segments with texts, counts, CTR and a split.",
 )
 _pretrain = typer.Typer(**_SETTINGS, help="Pre-train what the model starts from.")
+_rollout = typer.Typer(**_SETTINGS, help="Another model in place of the one that workers serve.")
 _rejected = typer.Typer(**_SETTINGS, help="Segments that stream workers put aside.")
 app.add_typer(_simulate, name="simulate")
 app.add_typer(_prepare, name="prepare")
 app.add_typer(_pretrain, name="pretrain")
 app.add_typer(_rejected, name="rejected")
+app.add_typer(_rollout, name="rollout")
 
 _simulate.command("rooms")(simulate.simulate_rooms)
 _simulate.command("features")(simulate.simulate_features)
@@ -137,6 +141,10 @@ app.command()(worker.worker)
 app.command()(ingest.ingest)
 _rejected.command("list")(worker.list_rejected)
 _rejected.command("replay")(worker.replay_rejected)
+_rollout.command()(rollout.status)
+_rollout.command()(rollout.promote)
+_rollout.command()(rollout.back)
+_rollout.command()(rollout.drop)
 app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)

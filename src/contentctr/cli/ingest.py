@@ -40,7 +40,8 @@ def ingest(
     """
     require_extra()
     from contentctr.live.redis.kafka import Ingest, make_consumer
-    from contentctr.live.redis.messages import Keys, settle_partitions
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import settle_partitions
     from contentctr.live.redis.store import RedisStore
     from contentctr.progress import stop_signals
 

@@ -89,7 +89,6 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
-    from contentctr.live.encoding import LiveEncoder
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
@@ -126,6 +125,8 @@ def serve(
     scorer = load(found)
     encoder, notes = None, list[str]()
     if encode:
+        from contentctr.live.encoding import LiveEncoder
+
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
@@ -200,14 +201,19 @@ def _redis_backend(
 ) -> RedisBackend:
     """Rooms in the Redis at `url`, scored by workers with the engine's model."""
     from contentctr.live.redis.backend import RedisBackend
-    from contentctr.live.redis.messages import Keys, eviction_warning
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import eviction_warning
+    from contentctr.live.redis.models import Models, require_fits
 
     if encoder is not None and engine.spec.comment_lag:
         raise InputError(
             "--encode with --redis: the model reads earlier comments (comment_lag "
             f"{engine.spec.comment_lag}), which services do not share; post features"
         )
-    client = redis_client(url)
+    client, keys = redis_client(url), Keys(prefix)
+    models = Models(client, keys)
+    current = answered(lambda: models.about(models.places().current))
+    require_fits(engine, current, f"model {engine.model_id}")
     if (warning := eviction_warning(client)) is not None:
         print_warnings([warning])
     return answered(
@@ -215,7 +221,7 @@ def _redis_backend(
             client,
             horizon=engine.config.data.horizon,
             segment_seconds=engine.spec.segment_seconds,
-            keys=Keys(prefix),
+            keys=keys,
             partitions=partitions,
             encoder=encoder,
             queue_size=queue_size,

@@ -70,7 +70,8 @@ def worker(
     require_extra()
     from contentctr.live.engine import Engine
     from contentctr.live.redis.health import health_server
-    from contentctr.live.redis.messages import Keys, eviction_warning
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import eviction_warning
     from contentctr.live.redis.worker import Worker
     from contentctr.progress import stop_signals
 
@@ -108,7 +109,7 @@ def list_rejected(
 ) -> None:
     """List messages that workers put aside: id, room, segment and reason, a line each."""
     require_extra()
-    from contentctr.live.redis.messages import Keys
+    from contentctr.live.redis.keys import Keys
     from contentctr.live.redis.rejected import list_rejected as rejected
 
     client = redis_client(redis_url(redis, redis_file))
@@ -129,7 +130,8 @@ def replay_rejected(
 ) -> None:
     """Put messages that were put aside back, behind what waits in their rooms' streams."""
     require_extra()
-    from contentctr.live.redis.messages import Keys, StreamFullError
+    from contentctr.live.redis.keys import Keys
+    from contentctr.live.redis.messages import StreamFullError
     from contentctr.live.redis.rejected import replay_rejected as replay
 
     if bool(ids) == every:

@@ -27,7 +27,8 @@ from contentctr.encode.segments import (
     encode_texts,
     segment_frames,
 )
-from contentctr.encode.sound import SoundEncoder, SoundRows
+from contentctr.encode.sound import SoundEncoder
+from contentctr.encode.sound_rows import SoundRows
 from contentctr.encode.spec import runtime_of
 from contentctr.errors import InputError, require
 from contentctr.files import digest, read_json

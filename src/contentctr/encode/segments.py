@@ -24,7 +24,8 @@ from contentctr.config import FrameChoice
 from contentctr.encode import encoders
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
-from contentctr.encode.sound import SoundEncoder, SoundRows
+from contentctr.encode.sound import SoundEncoder
+from contentctr.encode.sound_rows import SoundRows
 from contentctr.progress import Progress
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.media import frame_times, frames_at

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,34 +21,13 @@ from contentctr.encode.segments import (
     encode_texts,
 )
 from contentctr.encode.sound import SoundEncoder
-from contentctr.live.scorer_segments import LiveSegment, Runs
-from contentctr.rooms.listening import Samples
+from contentctr.live.scorer_segments import LiveSegment, RawSegment, Runs
+from contentctr.rooms.samples import Samples
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.vectors import to_half
 
 ROOMS_KEPT = 10_000
 """Rooms whose last comments are remembered, where a model reads them later."""
-
-
-@dataclass(frozen=True)
-class RawSegment:
-    """A segment whose features are still to be computed."""
-
-    room_id: str
-    streamer_id: str
-    index: int
-    pictures: tuple[NDArray[np.uint8], ...]
-    """As the visual encoder's `preprocess` makes them: small, however large the pictures are."""
-    speech: str
-    """Stripped; "" where nothing was said."""
-    comments: str
-    """The segment's own, a line each; "" where there are none."""
-    counts: Mapping[str, int] | None = None
-    """As of LiveSegment."""
-    run: str = ""
-    """As of LiveSegment."""
-    sound: NDArray[np.floating] | None = None
-    """As of LiveSegment: its features, which `hear` makes."""
 
 
 class LiveEncoder:

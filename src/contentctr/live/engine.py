@@ -17,10 +17,15 @@ from contentctr.config import Config
 from contentctr.devices import find_device
 from contentctr.errors import InputError
 from contentctr.live.drift import InputDrift
-from contentctr.live.encoding import RawSegment
 from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
+from contentctr.live.scorer_segments import (
+    LiveSegment,
+    RawSegment,
+    Scored,
+    as_batch,
+    check_segments,
+)
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.checkpoint import Checkpoint, load_for
@@ -164,18 +169,23 @@ class Engine:
         Returns:
             What became of each, in the order given.
         """
-        found: dict[int, Taken | Refused] = {}
+        found = dict(self.take(segments))
+        return [found[k] for k in range(len(segments))]
+
+    def take(self, segments: Sequence[LiveSegment]) -> list[tuple[int, Taken | Refused]]:
+        """As `score`; each with its place in `segments`, in the order in which they were taken."""
+        found: list[tuple[int, Taken | Refused]] = []
         for places in parts_by_run(segments):
             part = self._score_part([segments[k] for k in places])
-            found.update(zip(places, part, strict=True))
+            found += zip(places, part, strict=True)
         if self.drift is not None:
             new = [
-                segment
-                for k, segment in enumerate(segments)
-                if isinstance(taken := found[k], Taken) and taken.scored.status == "scored"
+                segments[k]
+                for k, taken in found
+                if isinstance(taken, Taken) and taken.scored.status == "scored"
             ]
             self.drift.add(new, time.time())
-        return [found[k] for k in range(len(segments))]
+        return found
 
     def _score_part(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:
         """Segments of which no room's are of two runs."""

@@ -83,6 +83,19 @@ class RoomScore:
     """End of the segment it was made from, seconds on the clock of `now`."""
 
 
+class Scores(dict[str, RoomScore]):
+    """Latest scores of rooms by id, all of one model.
+
+    Args:
+        scores: of the rooms.
+        model: its id; "": there is none yet.
+    """
+
+    def __init__(self, scores: Mapping[str, RoomScore], model: str) -> None:
+        super().__init__(scores)
+        self.model = model
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
     """A candidate's place, and why it has it."""

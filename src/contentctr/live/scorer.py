@@ -117,6 +117,11 @@ class RoomScorer:
         """The number of the last segment of every room."""
         return {room_id: room.last for room_id, room in self._rooms.items()}
 
+    def stand(self, room_id: str) -> tuple[int, Runs] | None:
+        """Number of a room's last segment, and its runs; None: there is no such room."""
+        room = self._rooms.get(room_id)
+        return None if room is None else (room.last, room.runs)
+
     def forget(self, room_id: str) -> bool:
         """Free a room's place; whether there was such a room."""
         room = self._rooms.pop(room_id, None)

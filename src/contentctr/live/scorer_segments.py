@@ -80,6 +80,27 @@ class LiveSegment:
     A model with statistics reads them from the next score on, never in the segment's own."""
 
 
+@dataclass(frozen=True)
+class RawSegment:
+    """A segment whose features are still to be computed."""
+
+    room_id: str
+    streamer_id: str
+    index: int
+    pictures: tuple[NDArray[np.uint8], ...]
+    """As the visual encoder's `preprocess` makes them: small, however large the pictures are."""
+    speech: str
+    """Stripped; "" where nothing was said."""
+    comments: str
+    """The segment's own, a line each; "" where there are none."""
+    counts: Mapping[str, int] | None = None
+    """As of LiveSegment."""
+    run: str = ""
+    """As of LiveSegment."""
+    sound: NDArray[np.floating] | None = None
+    """As of LiveSegment: its features, which `hear` makes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """What became of a segment."""

@@ -31,9 +31,13 @@ class Standing:
     Args:
         scores: latest score of each room.
         settings: of the ranking.
+        model: id of the model that made the scores; "": it is not told.
     """
 
-    def __init__(self, scores: Mapping[str, RoomScore], settings: RankSettings) -> None:
+    def __init__(
+        self, scores: Mapping[str, RoomScore], settings: RankSettings, model: str = ""
+    ) -> None:
+        self.model = model
         count = len(scores)
         self._ids = list(scores)
         self._row = {room_id: row for row, room_id in enumerate(self._ids)}

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from contentctr.rooms.samples import Samples as Samples
 from contentctr.rooms.sound import SoundReader, sound_warnings
 from contentctr.rooms.video import TimedPacket, Video
-
-Samples = NDArray[np.float32]
 
 
 class SoundListener:

@@ -25,10 +25,9 @@ from av.audio.resampler import AudioResampler
 from av.packet import Packet
 from numpy.typing import NDArray
 
+from contentctr.rooms.samples import RATE as RATE
 from contentctr.rooms.video import TimedPacket, Video
 
-RATE = 16000
-"""Samples a second: what recognisers of speech take."""
 JUMP_S = 0.1
 """ffmpeg has the same bound."""
 LATE_S = 5.0

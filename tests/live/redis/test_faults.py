@@ -7,16 +7,17 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from contentctr.errors import InputError
 from contentctr.live.redis.messages import (
-    GROUP,
     PARTITIONS,
     connect,
     partition_of,
     segment_fields,
     settle_partitions,
 )
+from contentctr.live.redis.places import SPARE_INPUTS
 from contentctr.live.redis.store import RedisStore
 from live_redis import (
     KEYS,
+    MODEL,
     SHOWN,
     add,
     curves,
@@ -58,7 +59,7 @@ def refuse_by_replicas(client):
 
 def refuse_by_group(client):
     for partition in range(OURS):
-        client.xgroup_destroy(KEYS.stream(partition), GROUP)
+        client.xgroup_destroy(KEYS.stream(partition), MODEL)
     return lambda: None
 
 
@@ -203,8 +204,10 @@ def test_what_was_put_aside_is_whole_and_can_be_played_again(client):
     [one] = list_rejected(client, KEYS)
     assert (one.room_id, one.index) == ("x", "1") and "streamer_id" in one.reason
     assert one.fields[b"visual"] == fields["visual"] and one.fields[b"room"] == b"x"
-    client.delete(*KEYS.of_room("x"))  # its room has ended: now the streamer is no fault
-    worker._forget("x")
+    client.delete(
+        *KEYS.of_room("x"), KEYS.inputs("x")
+    )  # its room has ended: now the streamer is no fault
+    worker._rooms.forget("x")
     assert replay_rejected(client, KEYS, ["1-1"]) == ([], ["1-1"])
     back, unknown = replay_rejected(client, KEYS)
     assert [r.id for r in back] == [one.id] and unknown == []
@@ -289,6 +292,8 @@ def test_a_worker_tells_its_health(server, client):
                 text = http.get(f"{url}/metrics").text
                 assert 'contentctr_worker_segments_total{status="scored"} 3.0' in text
                 assert "contentctr_worker_partitions 4.0" in text
+                assert f'contentctr_worker_model{{model="{MODEL}",role="current"}} 1.0' in text
+                assert "contentctr_worker_candidate 0.0" in text
                 assert http.get(f"{url}/else").status_code == 404
                 allow = refuse_by_replicas(client)
                 wait_for(lambda: http.get(f"{url}/readyz").status_code == 503)
@@ -297,22 +302,38 @@ def test_a_worker_tells_its_health(server, client):
                 wait_for(lambda: http.get(f"{url}/readyz").status_code == 200)
 
 
-def test_a_room_whose_state_is_damaged_begins_anew(client):
+@pytest.mark.parametrize("inputs", ["whole", "one damaged", "gone", "no list"])
+def test_a_room_whose_state_is_damaged_goes_on_from_its_inputs(client, inputs):
     said = []
     worker = make_worker(client)
-    for index in range(3):
+    for index in range(2 * N):
         add(client, "x", index)
     drain(worker)
     worker.run(lambda: True)  # leaves
     client.set(KEYS.state("x"), b"\x00" * 40)
+    assert client.llen(KEYS.inputs("x")) == N + SPARE_INPUTS
+    if inputs == "one damaged":
+        client.lset(KEYS.inputs("x"), 4, b"1-1 x")
+    elif inputs != "whole":
+        client.delete(KEYS.inputs("x"))
+    if inputs == "no list":
+        client.set(KEYS.inputs("x"), "x")
     worker = make_worker(client, report=said.append)
-    add(client, "x", 3)
+    for index in range(2 * N, 3 * N):
+        add(client, "x", index)
     add(client, "y", 0)
     drain(worker)
-    assert any("room x: its window begins anew" in line for line in said)
-    found = curves(client, ["x", "y"])
-    assert [index for index, _ in found["x"]] == [0, 1, 2, 3] and len(found["y"]) == 1
-    require_same({"x": found["x"][3:]}, offline({"x": [3]}))
+    assert any("room x: its state is made anew" in line for line in said)
+    found, expected = curves(client, ["x", "y"]), offline({"x": range(3 * N)})["x"]
+    assert [index for index, _ in found["x"]] == [*range(3 * N)] and len(found["y"]) == 1
+    assert client.llen(KEYS.inputs("x")) >= N and client.xlen(KEYS.rejected) == 0
+    if inputs == "whole":
+        require_same({"x": found["x"]}, {"x": expected})
+    elif inputs == "one damaged":  # once the window is whole; statistics come with the inputs
+        require_same({"x": found["x"][-5:]}, {"x": expected[-5:]})
+        assert found["x"][2 * N] != expected[2 * N]
+    else:
+        require_same({"x": found["x"][-N:]}, offline({"x": range(2 * N, 3 * N)}))
 
 
 def test_a_source_that_is_started_again_begins_its_room_anew(client):
@@ -339,4 +360,4 @@ def test_a_source_that_is_started_again_begins_its_room_anew(client):
     drain(worker)
     require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
     kinds = [fields[b"kind"] for _, fields in client.xrange(KEYS.events)]
-    assert kinds == [b"score"] * 5 + [b"end"] + [b"score"] * 2
+    assert kinds == [b"model"] + [b"score"] * 5 + [b"end"] + [b"score"] * 2

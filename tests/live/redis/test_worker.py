@@ -15,7 +15,6 @@ from contentctr.live.known_rooms import Shown
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.leases import Leases, LostLeaseError
 from contentctr.live.redis.messages import (
-    GROUP,
     connect,
     end_fields,
     partition_of,
@@ -29,6 +28,7 @@ from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
 from live_redis import (
     KEYS,
+    MODEL,
     PARTITIONS,
     SHOWN,
     add,
@@ -80,7 +80,7 @@ def test_scores_are_the_offline_ones_in_any_batching(client):
     drain(worker)
     require_same(curves(client, rooms), offline(rooms))
     assert left(client) == [0] * PARTITIONS
-    pending = [client.xpending(KEYS.stream(p), GROUP)["pending"] for p in range(PARTITIONS)]
+    pending = [client.xpending(KEYS.stream(p), MODEL)["pending"] for p in range(PARTITIONS)]
     assert pending == [0] * PARTITIONS
     scores = RedisStore(client, KEYS, PARTITIONS).scores()
     top = client.zrange(KEYS.ranking, 0, 0, desc=True)[0].decode()
@@ -112,7 +112,7 @@ def test_another_worker_goes_on_where_one_died(client):
     first.turn()
     for partition in first._leases.owned:  # messages that it took, and never finished
         first._leases.read(partition, 3)
-    taken = sum(client.xpending(KEYS.stream(p), GROUP)["pending"] for p in range(PARTITIONS))
+    taken = sum(client.xpending(KEYS.stream(p), MODEL)["pending"] for p in range(PARTITIONS))
     assert taken > 0
     for index in range(N, 2 * N):
         for room in rooms:
@@ -134,7 +134,7 @@ def test_another_worker_goes_on_where_one_died(client):
 def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(client):
     def make():
         sizes = {"sound": True, "horizon": -3}
-        return make_engine(max_rooms=64, sizes=sizes)
+        return make_engine(max_rooms=64, sizes=sizes, model_id=MODEL)
 
     scorer = make().scorer
     expected = [scorer.score([segment("x", index)])[0].score for index in range(6)]
@@ -145,6 +145,7 @@ def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(c
     drain(worker)
     assert RedisStore(client, KEYS, PARTITIONS).scores() == {}
     assert 0 < client.ttl(KEYS.state("x")) <= 600
+    assert 0 < client.ttl(KEYS.inputs("x")) <= 600
     worker._begin_again()  # another one goes on
     for index in range(3, 6):
         add(client, "x", index)
@@ -152,7 +153,7 @@ def test_with_look_ahead_a_room_without_a_score_yet_is_kept_and_ends_by_itself(c
     found = curves(client, ["x"])["x"]
     assert [index for index, _ in found] == [3, 4, 5]
     np.testing.assert_allclose([score for _, score in found], expected[3:], atol=1e-6)
-    assert client.ttl(KEYS.state("x")) == -1
+    assert client.ttl(KEYS.state("x")) == client.ttl(KEYS.inputs("x")) == -1
 
 
 def test_two_workers_share_the_partitions(client):
@@ -192,7 +193,7 @@ def test_a_worker_without_its_lease_can_do_nothing(client):
         with pytest.raises(LostLeaseError):
             use()
     assert client.get("mine") is None
-    assert client.xpending(KEYS.stream(partition), GROUP)["pending"] == 0
+    assert client.xpending(KEYS.stream(partition), MODEL)["pending"] == 0
     first._tokens[partition] = "old"
     first.release(partition)
     assert client.get(KEYS.lease(partition)) == b"another's"
@@ -252,15 +253,15 @@ def test_bad_messages_are_put_aside(client):
 def test_a_message_that_kills_its_workers_is_put_aside(client):
     class Killer:
         def __init__(self):
-            self.engine = make_engine(max_rooms=64, sizes=MORE)
+            self.engine = make_engine(max_rooms=64, sizes=MORE, model_id=MODEL)
 
         def __getattr__(self, name):
             return getattr(self.engine, name)
 
-        def score(self, segments):
+        def take(self, segments):
             if any(s.index == 3 for s in segments):
                 raise MemoryError
-            return self.engine.score(segments)
+            return self.engine.take(segments)
 
     for index in range(6):
         add(client, "x", index)

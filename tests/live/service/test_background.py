@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from contentctr.live.redis.messages import Keys, connect
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import connect
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from live_redis import wait_for

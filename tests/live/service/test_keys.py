@@ -85,6 +85,28 @@ def test_a_room_is_its_keys_and_a_key_has_so_many(file):
         assert set(backend._owners._owner) == {"a0", "a2", "b0"}
 
 
+def test_a_listener_whose_key_is_taken_away_hears_no_more(file, monkeypatch):
+    monkeypatch.setattr("contentctr.live.service.events.ASK_S", 0.1)
+    with running(settings=ServiceSettings(keys_file=file)) as (client, backend):
+        with client.stream("GET", "/v1/events", headers={"x-api-key": "r-key"}) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("retry")
+            post(client, "w-key-1", "x")
+            while not next(lines).startswith("data"):
+                pass
+            file.write_text(LINES.replace("r-key", "r-key-2"))
+            begun = time.monotonic()
+            assert [line for line in lines if line] == []  # it ends
+            assert time.monotonic() - begun < 5
+        assert backend.events.listeners == 0
+        with client.stream("GET", "/v1/events", headers={"x-api-key": "r-key-2"}) as stream:
+            for index in range(1, 5):
+                time.sleep(0.1)
+                post(client, "w-key-1", "x", index)
+            data = (line for line in stream.iter_lines() if line.startswith("data"))
+            assert [next(data) for _ in range(4)]
+
+
 def test_idle_rooms_are_nobodys_any_more(file):
     settings = ServiceSettings(keys_file=file)
     with running(settings=settings, forget_after_s=0.2) as (client, backend):

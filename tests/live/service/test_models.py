@@ -140,7 +140,7 @@ def make_vocabulary():
 
 def test_under_load_nothing_is_lost_and_no_list_is_mixed():
     old, new = make_engine(max_rooms=64), other_engine()
-    rooms, count = [f"r{k}" for k in range(8)], 60
+    rooms, count = [f"r{k}" for k in range(8)], 30
     failures, lists, stop = [], [], threading.Event()
     with running(old, settings=ServiceSettings(rate=0)) as (client, backend):
         switchable(backend, {"new": lambda: new})
@@ -166,7 +166,7 @@ def test_under_load_nothing_is_lost_and_no_list_is_mixed():
             thread.start()
         while backend.metrics.registry.get_sample_value(
             "contentctr_segments_total", {"status": "scored"}
-        ) in (None, *range(100)):
+        ) in (None, *range(60)):
             time.sleep(0.002)
         answer = client.post("/v1/models", json={"name": "new"}, timeout=60)
         assert answer.status_code == 200, answer.text

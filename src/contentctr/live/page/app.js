@@ -53,7 +53,7 @@ function drawAll() {
   const label = rooms.info.simulated ? " (simulated)" : "";
   setText($("unit"), `predicted ${rooms.info.target_name}${label}`);
   $("simulated").hidden = !rooms.info.simulated;
-  setText($("facts"), `${count(rooms.size)} ${rooms.size === 1 ? "room" : "rooms"}, best first · contentctr ${rooms.info.version}`);
+  setText($("facts"), `${count(rooms.size)} ${rooms.size === 1 ? "room" : "rooms"}, best first · contentctr ${rooms.info.version} · model ${rooms.info.model}`);
   $("list").hidden = found.length === 0;
   $("blank").hidden = found.length > 0;
   setText($("blank"), rooms.size === 0

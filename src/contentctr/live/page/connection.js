@@ -56,7 +56,10 @@ export class Connection {
         this.#lostAt = null;
         this.#tries = 0;
         this.#onState({ name: "live" });
-      } else if (event.kind === "reset") await this.#load();
+      } else if (event.kind === "reset") {
+        this.#rooms.setInfo(await getJson("/v1/info")); // another model may serve
+        await this.#load();
+      }
       else if (event.kind === "score") this.#rooms.score(event.data);
       else if (event.kind === "end") this.#rooms.end(event.data.room_id);
       // Only once it is dealt with: a load that fails is asked for again.

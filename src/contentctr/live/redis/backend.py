@@ -8,27 +8,24 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.outcomes import Joined, Outcome
-from contentctr.live.ranking import RankSettings, RoomScore
+from contentctr.live.ranking import RankSettings, Scores
 from contentctr.live.redis.beats import WorkerWatch
-from contentctr.live.redis.messages import (
-    Keys,
-    StreamFullError,
-    segment_fields,
-    settle_partitions,
-)
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import StreamFullError, segment_fields, settle_partitions
 from contentctr.live.redis.outcomes import OutcomeStream
 from contentctr.live.redis.owners import RedisOwners
+from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges
+from contentctr.live.redis.rollout import look as look_at_rollout
 from contentctr.live.redis.store import QueueFacts, RedisStore
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import BusyError
@@ -38,6 +35,9 @@ from contentctr.live.service.metrics import Metrics
 from contentctr.live.service.observed import Observed
 from contentctr.live.shares import shares_from
 from contentctr.live.standing import Standing
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 _LOG = logging.getLogger("contentctr.service")
 T = TypeVar("T")
@@ -90,7 +90,11 @@ class RedisBackend:
         self._came_back = OutcomeStream(client, self._keys, self.observed.log)
         self._follower = Background("the reader of outcomes", self._follow)
         self._owners = RedisOwners(client, self._keys, forget_after_s)
+        self.model = ""
+        """Id of the model whose scores are told; "": none is known yet."""
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._outcomes: dict[str, dict[str, Any]] = {}
+        """What each model last told of segments that are waited for, by request."""
         self._reader = Background("the reader of events", self._read)
         self._watcher = Background("the watch of the workers", self._watch)
         self._loop_watch = Background("the watch of the event loop", self._lag.watch)
@@ -98,6 +102,7 @@ class RedisBackend:
         self._ranking = RankSettings(segment_seconds=segment_seconds)
         self._standing: Standing | None = None
         self._standing_until = 0.0
+        self._rollout = Rollout()
         self._up = False
         self._workers, self._queue = (
             0,
@@ -115,6 +120,8 @@ class RedisBackend:
         gauge("queued_bytes", "Bytes of these.", lambda: self._queue.waiting_bytes)
         gauge("oldest_message_seconds", "Since the oldest came.", lambda: self._queue.oldest_s)
         gauge("rejected_messages", "Messages put aside.", lambda: self._queue.rejected)
+        for name, text, value in gauges(lambda: self._rollout):
+            gauge(name, text, value)
 
     @property
     def ready(self) -> bool:
@@ -162,6 +169,7 @@ class RedisBackend:
             outcome = {"status": "queued"}
         finally:
             del self._waiting[request_id]
+            self._outcomes.pop(request_id, None)
         self.metrics.segments.labels(outcome["status"]).inc()
         if outcome["status"] == "refused":
             raise InputError(outcome["detail"])
@@ -170,10 +178,13 @@ class RedisBackend:
             target_index=outcome.get("target_index", live.index + self._horizon),
             score=outcome.get("score"),
             shares=shares_from(outcome.get("shares")),
-            room=None if outcome["status"] == "queued" else await self.room(live.room_id),
+            room=None
+            if outcome["status"] == "queued"
+            else (await self.rooms([live.room_id], outcome["model"]))[0],
+            model=outcome.get("model", self.model or None),
         )
 
-    async def scores(self, room_ids: Sequence[str]) -> dict[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> Scores:
         """See Backend."""
         return await self._redis(self._store.scores, room_ids)
 
@@ -181,19 +192,19 @@ class RedisBackend:
         """See Backend: of the last `_STANDING_S`, read once for all who ask."""
         async with self._reading:
             if self._standing is None or time.monotonic() >= self._standing_until:
-                self._standing = await self._redis(
-                    lambda: Standing(self._store.scores(), self._ranking)
-                )
+                self._standing = await self._redis(self._read_standing)
                 self._standing_until = time.monotonic() + _STANDING_S
             return self._standing
 
-    async def room(self, room_id: str) -> LiveRoom | None:
-        """See Backend."""
-        return await self._redis(self._store.room, room_id)
+    def _read_standing(self) -> Standing:
+        scores = self._store.scores()
+        return Standing(scores, self._ranking, scores.model)
 
-    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
+    async def rooms(
+        self, room_ids: Sequence[str], model: str | None = None
+    ) -> list[LiveRoom | None]:
         """See Backend."""
-        return await self._redis(self._store.rooms, room_ids)
+        return await self._redis(self._store.rooms, room_ids, model)
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """See Backend."""
@@ -208,8 +219,10 @@ class RedisBackend:
 
         def find() -> tuple[list[Joined], dict[str, int]]:
             names = list(dict.fromkeys(one.room_id for one in outcomes))
-            found = self._store.rooms(names)
-            rooms = {name: [room] for name, room in zip(names, found, strict=True) if room}
+            models = [None, *filter(None, [self._rollout.candidate])]
+            # A candidate's scores are held to outcomes too, before anybody is shown them.
+            each = zip(names, *(self._store.rooms(names, model) for model in models), strict=True)
+            rooms = {name: [room for room in found if room] for name, *found in each}
             return self.observed.sort(outcomes, rooms)
 
         new, counts = await self._redis(find)
@@ -251,10 +264,8 @@ class RedisBackend:
     def _add(
         self, segment: LiveSegment, shown: Shown, request_id: str, caller: Caller = ANYONE
     ) -> None:
-        client, keys = self._client, self._keys
-        if client.zcard(keys.ranking) >= self._max_rooms:
-            if client.zscore(keys.ranking, segment.room_id) is None:
-                raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
+        if not self._store.has_place(segment.room_id, self._max_rooms):
+            raise RoomsFullError(f"there may be at most {self._max_rooms} live rooms")
         if caller.name:  # without keys every room is everybody's
             self._owners.claim(segment.room_id, caller)
         fields = segment_fields(segment, shown, request_id=request_id)
@@ -298,29 +309,67 @@ class RedisBackend:
                     _LOG.warning("an event in Redis is passed over (%r)", error)
 
     def _pass_on(self, fields: dict[bytes, bytes]) -> None:
-        kind, data = fields[b"kind"].decode(), json.loads(fields[b"data"])
+        kind, model = fields[b"kind"].decode(), fields[b"model"].decode()
+        if kind == "model":
+            self._switch(model)
+            return
+        shown, request_id = model == self.model, fields.get(b"request_id", b"").decode()
+        if not (shown or request_id in self._waiting):
+            return  # the candidate's
+        data = json.loads(fields[b"data"])
         if not isinstance(data, dict):
             raise ValueError("data must be a JSON object")
-        if kind == "end":
+        if shown and kind == "end":
             self.observed.log.forget(fields[b"room"].decode())
-        if kind in ("score", "end"):
+        if shown and kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
-        waiting = self._waiting.get(fields.get(b"request_id", b"").decode())
-        if waiting is not None and not waiting.done():
+        if request_id in self._waiting:
             if "status" not in data:
                 raise KeyError("status")
-            waiting.set_result(data)
+            # The candidate's is kept too: it may become current before the other comes to it.
+            if shown or request_id not in self._outcomes:
+                self._outcomes[request_id] = {**data, "model": model}
+            self._answer(request_id)
+
+    def _answer(self, request_id: str) -> None:
+        """Answer one who waits, if the outcome is the current model's."""
+        outcome, waiting = self._outcomes[request_id], self._waiting[request_id]
+        if outcome["model"] == self.model and not waiting.done():
+            waiting.set_result(outcome)
+
+    def _switch(self, model: str) -> None:
+        """Tell of another model's scores from now on."""
+        if model == self.model:
+            return
+        before, self.model, self._standing = self.model, model, None
+        self.metrics.model(model)
+        if before:
+            _LOG.info("model %s is current, %s was", model, before)
+            self.events.reset()  # all that listeners know is the one's before
+        for request_id in list(self._outcomes):  # which the one before did not come to any more
+            self._answer(request_id)
 
     async def _watch(self) -> None:
         """See which workers live, and what waits for them."""
-        watch = WorkerWatch()
+        watch, watched, next_look = WorkerWatch(), "", 0.0
 
-        def look() -> tuple[int, QueueFacts]:
-            return len(watch.look(self._client, self._keys)), self._store.queue()
+        def look() -> tuple[str, int, QueueFacts]:
+            nonlocal watched
+            if (current := self._store.current) != watched:
+                watch.reset()
+                watched = current
+            workers = watch.look(self._client, self._keys.of(current)) if current else []
+            return current, len(workers), self._store.queue()
 
         while True:
             try:
-                self._workers, self._queue = await asyncio.to_thread(look)
+                current, self._workers, self._queue = await asyncio.to_thread(look)
+                if current:
+                    self._switch(current)
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + ROLLOUT_S
+                    arguments = self._client, self._keys, self._store
+                    self._rollout = await asyncio.to_thread(look_at_rollout, *arguments)
             except RedisError:
                 self._workers = 0
                 watch.reset()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contentctr.files import parse_json
-from contentctr.live.redis.messages import Keys
+from contentctr.live.redis.keys import Keys
 
 _LONGEST_LEASE_S = 3600.0
 """A row that says more is not one of ours."""

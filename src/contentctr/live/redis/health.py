@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
@@ -40,6 +40,13 @@ class WorkerHealth:
         )
         self._partitions = self._gauge("partitions", "Partitions that this worker has.")
         self._rooms = self._gauge("rooms", "Rooms in its memory.")
+        self._model = Gauge(
+            "contentctr_worker_model",
+            "1 for the worker's model and what that is: current, candidate or standby.",
+            ["model", "role"],
+            registry=self.registry,
+        )
+        self._placed = ("", "")
         self._failures = Counter(
             "contentctr_worker_redis_failures",
             "Times that Redis refused or did not answer.",
@@ -55,6 +62,18 @@ class WorkerHealth:
     def watch_drift(self, engine: Callable[[], Engine]) -> None:
         """Tell of the segments that an engine scores, too; of whichever it is then."""
         self.registry.register(DriftCollector(engine))
+
+    def rollout(self, gauges: Iterable[tuple[str, str, Callable[[], float]]]) -> None:
+        """Tell of a rollout too, as rollout.gauges says."""
+        for name, text, value in gauges:
+            self._gauge(name, text).set_function(value)
+
+    def placed(self, model: str, role: str) -> None:
+        """The worker's model, and what that is now."""
+        if self._placed != (model, role):
+            self._model.clear()
+            self._model.labels(model, role).set(1)
+            self._placed = model, role
 
     @property
     def fault(self) -> str:

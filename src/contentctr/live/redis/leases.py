@@ -14,40 +14,101 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
-from contentctr.live.redis.messages import (
-    GROUP,
-    Keys,
-    PartitionsMovedError,
-    partition_count,
-)
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import PartitionsMovedError, partition_count, size_of
 from contentctr.live.redis.store import Command
 
+MAX_BEHIND, BYTES_BEHIND = 2_000, 16 * 2**20
+"""Messages of a partition, and their bytes, that wait for a candidate alone: it misses the rest,
+and makes its rooms' states from their inputs."""
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
+# KEYS: lease, stream, bytes, current, candidate, the model's done and done_bytes.
+# ARGV: token, model, prefix, partition, most that the candidate may be behind: messages and bytes;
+# then the number of messages that are finished, id and size of each, and the commands.
 _COMMIT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local done = tonumber(ARGV[3])
-for i = 5, 4 + done do
-  redis.call('XACK', KEYS[2], ARGV[2], ARGV[i])
-  redis.call('XDEL', KEYS[2], ARGV[i])
+local model, base, partition = ARGV[2], ARGV[3] .. ':model:', ARGV[4]
+local current, candidate = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
+if model ~= current and model ~= candidate then return 0 end
+local other = candidate and (model == current and candidate or current)
+local theirs = other and base .. other .. ':done:' .. partition
+local their_bytes = other and base .. other .. ':done_bytes:' .. partition
+
+local function less(key, size)
+  if size > 0 and redis.call('DECRBY', key, size) <= 0 then redis.call('DEL', key) end
 end
+local function forget(id, size)
+  if redis.call('XDEL', KEYS[2], id) == 1 then less(KEYS[3], size) end
+end
+local function finish(id, size)
+  redis.call('XACK', KEYS[2], model, id)
+  if not other then return forget(id, size) end
+  local member = id .. ' ' .. size
+  if redis.call('ZREM', theirs, member) == 1 then
+    less(their_bytes, size)
+    forget(id, size)
+  elseif #redis.call('XRANGE', KEYS[2], id, id) == 1 then
+    redis.call('ZADD', KEYS[6], string.match(id, '^%d+'), member)
+    redis.call('INCRBY', KEYS[7], size)
+  end
+end
+local function bound()
+  local missed = 0
+  while redis.call('ZCARD', KEYS[6]) > tonumber(ARGV[5])
+      or tonumber(redis.call('GET', KEYS[7]) or 0) > tonumber(ARGV[6]) do
+    local oldest = redis.call('ZPOPMIN', KEYS[6])[1]
+    if not oldest then redis.call('DEL', KEYS[7]) break end
+    local id, size = string.match(oldest, '^(%S+) (%d+)$')
+    less(KEYS[7], tonumber(size))
+    forget(id, tonumber(size))
+    missed = missed + 1
+  end
+  if missed > 0 then redis.call('INCRBY', base .. other .. ':missed', missed) end
+end
+local function newer(id, key)
+  local last = redis.pcall('LINDEX', key, -1)
+  if type(last) == 'table' then redis.call('DEL', key) end
+  local ms, number = string.match(type(last) == 'string' and last or '', '^(%d+)-(%d+) ')
+  if not ms then return true end
+  local own_ms, own_number = string.match(id, '^(%d+)-(%d+)$')
+  ms, own_ms = tonumber(ms), tonumber(own_ms)
+  return own_ms > ms or own_ms == ms and tonumber(own_number) > tonumber(number)
+end
+local function keep_input(id, key, begins, count, data)
+  if not newer(id, key) then return end
+  if begins == '1' then redis.call('DEL', key) end
+  redis.call('RPUSH', key, id .. ' ' .. data)
+  redis.call('LTRIM', key, -count, -1)
+end
+
+local done = tonumber(ARGV[7])
+for i = 8, 6 + 2 * done, 2 do finish(ARGV[i], tonumber(ARGV[i + 1])) end
 if done > 0 then
-  if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[3])
-  elseif redis.call('DECRBY', KEYS[3], ARGV[4]) < 0 then redis.call('SET', KEYS[3], 0) end
+  if other and model == current then bound() end
+  if redis.call('XLEN', KEYS[2]) == 0 then
+    redis.call('DEL', KEYS[3], KEYS[6], KEYS[7])
+    if other then redis.call('DEL', theirs, their_bytes) end
+  end
 end
-local i = 5 + done
+local i = 8 + 2 * done
 while i <= #ARGV do
-  local n = tonumber(ARGV[i])
-  redis.call(unpack(ARGV, i + 1, i + n))
+  local n, name = tonumber(ARGV[i]), ARGV[i + 1]
+  if name == 'KEEP_INPUT' then keep_input(unpack(ARGV, i + 2, i + n))
+  elseif name == 'END_INPUTS' then
+    if newer(ARGV[i + 2], ARGV[i + 3]) then redis.call('DEL', ARGV[i + 3]) end
+  else redis.call(unpack(ARGV, i + 1, i + n)) end
   i = i + n + 1
 end
 return 1
 """
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 _READ = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 local found = redis.call('XREADGROUP', 'GROUP', ARGV[2], ARGV[3], 'COUNT', ARGV[4],
@@ -119,9 +180,13 @@ class LostLeaseError(Exception):
 class Done:
     """Messages that a commit finishes: they leave the stream."""
 
-    ids: Sequence[bytes] = ()
-    size: int = 0
-    """Their bytes, as `size_of` counts them."""
+    messages: Sequence[tuple[bytes, int]] = ()
+    """Of each its id, and its bytes as `size_of` counts them."""
+
+    @classmethod
+    def of(cls, *messages: tuple[bytes, Mapping[bytes, bytes]]) -> Done:
+        """With messages by id and fields."""
+        return cls([(id, size_of(fields)) for id, fields in messages])
 
 
 class Leases:
@@ -129,7 +194,7 @@ class Leases:
 
     Args:
         client: of `connect`.
-        keys: names of the keys.
+        keys: names of the keys, the model's among them.
         partitions: of `settle_partitions`.
         name: the worker's, unlike all others'.
         lease_s: seconds after which a worker that is silent loses its partitions.
@@ -144,7 +209,7 @@ class Leases:
         script = client.register_script
         self._commit, self._read, self._claim = script(_COMMIT), script(_READ), script(_CLAIM)
         self._beat, self._take, self._bury = script(_BEAT), script(_ACQUIRE), script(_BURY)
-        self._clock = script(_CLOCK)
+        self._clock, self._release = script(_CLOCK), script(_RELEASE)
 
     @property
     def owned(self) -> list[int]:
@@ -201,18 +266,20 @@ class Leases:
         Raises:
             LostLeaseError: it is not ours; nothing was done.
         """
-        done = done or Done()
-        flat: list[str | bytes | int | float] = []
+        done, keys = done or Done(), self._keys
+        args: list[str | bytes | int | float] = [self._token(partition), keys.model, keys.prefix]
+        args += [partition, MAX_BEHIND, BYTES_BEHIND, len(done.messages)]
+        args += chain.from_iterable(done.messages)
         for command in commands:
-            flat += [len(command), *command]
-        args = [self._token(partition), GROUP, len(done.ids), done.size, *done.ids, *flat]
-        keys = [*self._names(partition), self._keys.bytes(partition)]
-        if not self._commit(keys=keys, args=args):
+            args += [len(command), *command]
+        names = [*self._names(partition), keys.bytes(partition), keys.current, keys.candidate]
+        names += [keys.done(partition), keys.done_bytes(partition)]
+        if not self._commit(keys=names, args=args):
             self._lost(partition)
 
     def read(self, partition: int, count: int) -> Entries:
         """New messages of the partition, in order."""
-        args = [self._token(partition), GROUP, self._name, count]
+        args = [self._token(partition), self._keys.model, self._name, count]
         return self._entries(partition, self._read(keys=self._names(partition), args=args))
 
     def claim(self, partition: int, *, again: bool = False) -> Entries:
@@ -223,20 +290,20 @@ class Leases:
             again: it was this worker that had them, and nothing came of it because of Redis: that
                 counts as no delivery, or messages would be put aside for a Redis that fails.
         """
-        args = [self._token(partition), GROUP, self._name, int(again)]
+        args = [self._token(partition), self._keys.model, self._name, int(again)]
         return self._entries(partition, self._claim(keys=self._names(partition), args=args))
 
     def deliveries(self, partition: int) -> dict[bytes, int]:
         """How often each message that is not done with was given out; of the first 1,000."""
-        rows = self._client.xpending_range(self._keys.stream(partition), GROUP, "-", "+", 1000)
+        stream, group = self._keys.stream(partition), self._keys.model
+        rows = self._client.xpending_range(stream, group, "-", "+", 1000)
         return {row["message_id"]: row["times_delivered"] for row in rows}
 
     def release(self, partition: int) -> None:
         """Give a partition up."""
         token = self._tokens.pop(partition)
         name = self._keys.lease(partition)
-        keys = [*self._names(partition), self._keys.bytes(partition)]
-        self._commit(keys=keys, args=[token, GROUP, 0, 0, 2, "DEL", name])
+        self._release(keys=[name], args=[token])
 
     def leave(self) -> None:
         """Give all up: this worker ends."""
@@ -256,7 +323,7 @@ class Leases:
     def _acquire(self, partition: int, holder: bytes | None) -> bool:
         """Take a partition that nobody has, or whose `holder` is dead."""
         token = f"{self._name}/{uuid.uuid4().hex}"
-        args = [token, holder or b"", GROUP]
+        args = [token, holder or b"", self._keys.model]
         if not self._take(keys=self._names(partition), args=args):
             return False
         self._tokens[partition] = token

@@ -1,24 +1,10 @@
-"""Redis: names of keys, the partition of a room, and segments as messages of a stream.
+"""Redis: the partition of a room, and segments as messages of a stream.
 
 Rooms are dealt to a fixed number of partitions by the hash of their id; each is a stream, read by
-one worker at a time (redis/leases.py), which is what keeps a room's segments in order. Scripts name
-keys that are computed, so a Redis Cluster will not do.
-
-The keys, each after the prefix:
-
-- `partitions`: their number; whoever finds it missing sets the one that they work with.
-- `segments:P` (stream) and `bytes:P`: messages of partition P, and their bytes together.
-- `lease:P`: "WORKER/TOKEN" of the worker that has the partition.
-- `workers` (hash): a row of JSON a worker, which changes with every heartbeat: `beat`, `lease_s`,
-  `partitions`. A worker lives while its row changes (redis/beats.py), whatever any clock says.
-- `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
-- `room:ID`, `curve:ID`, `state:ID`, `thumbnail:ID`: a room; `ranking`, `ended`, `seen` (sorted
-  sets): its score, the end of its last segment (Unix seconds), when it last had one (`clock`).
-- `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
-  `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
-  seem silent to the next one); where services ask for keys.
-- `events` (stream): what the services tell; `rejected` (stream): messages that were put aside.
-- `outcomes` (stream): what came of segments, with the scores that predicted it.
+one worker at a time (redis/leases.py), which is what keeps a room's segments in order. Where
+there is a candidate too, each model reads the stream by a consumer group of its own, and a message
+leaves it once both are done with it; for the bounds of the stream only those count that the current
+model is not done with.
 """
 
 from __future__ import annotations
@@ -26,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -41,6 +27,7 @@ from redis.retry import Retry
 from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
+from contentctr.live.redis.keys import Keys
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.decode import require_thumbnail
 from contentctr.live.service.schemas import (
@@ -51,8 +38,6 @@ from contentctr.live.service.schemas import (
     ROOM_ID,
 )
 
-PREFIX = "contentctr"
-GROUP = "workers"
 PARTITIONS = 16
 """Of a new installation: the number of workers that can work at once."""
 MAX_MESSAGES = 10_000
@@ -62,21 +47,22 @@ _MAX_MOMENT = 1e11
 """Unix seconds: what is no number, or far away, would end whoever writes or ranks by it."""
 MAX_PARTITIONS = 4096
 """A worker looks at each: a number that is damaged must not make it look at millions."""
-NAMES = (
-    *("partitions", "workers", "clock", "ranking", "ended", "seen", "events", "rejected"),
-    *("owners", "owned_until", "owners_clock", "outcomes"),
-)
-"""Keys of which there is one."""
 Fields = dict[str, bytes | str | int | float]
+Script = Callable[..., Any]
 
 _ADD = """
 local found = redis.call('GET', KEYS[3])
 if found and found ~= ARGV[1] then return {'moved', found} end
 local count, held, size = redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), 0
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  local done = ARGV[4] .. ':model:' .. (redis.call('GET', KEYS[5]) or '') .. ':done'
+  count = count - redis.call('ZCARD', done .. ':' .. ARGV[5])
+  held = held - tonumber(redis.call('GET', done .. '_bytes:' .. ARGV[5]) or 0)
+end
 if count >= tonumber(ARGV[2]) then return {'count', count} end
-for i = 4, #ARGV do size = size + #ARGV[i] end
+for i = 6, #ARGV do size = size + #ARGV[i] end
 if count > 0 and held + size > tonumber(ARGV[3]) then return {'bytes', held} end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
 redis.call('INCRBY', KEYS[2], size)
 if not found then redis.call('SET', KEYS[3], ARGV[1]) end
 return {'added', size}
@@ -93,51 +79,6 @@ class PartitionsMovedError(Exception):
 
 class StreamFullError(Exception):
     """A partition's stream holds as much as it may."""
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Names of all keys."""
-
-    prefix: str = PREFIX
-
-    def __getattr__(self, name: str) -> str:
-        """One of NAMES."""
-        if name not in NAMES:
-            raise AttributeError(name)
-        return f"{self.prefix}:{name}"
-
-    def stream(self, partition: int) -> str:
-        """Segments of a partition's rooms."""
-        return f"{self.prefix}:segments:{partition}"
-
-    def bytes(self, partition: int) -> str:
-        """Bytes of the messages in the partition's stream."""
-        return f"{self.prefix}:bytes:{partition}"
-
-    def lease(self, partition: int) -> str:
-        """Who has the partition: "WORKER/TOKEN"."""
-        return f"{self.prefix}:lease:{partition}"
-
-    def room(self, room_id: str) -> str:
-        """What is known of a room, JSON."""
-        return f"{self.prefix}:room:{room_id}"
-
-    def curve(self, room_id: str) -> str:
-        """The room's last scores, a list of "index score"."""
-        return f"{self.prefix}:curve:{room_id}"
-
-    def state(self, room_id: str) -> str:
-        """What RoomScorer keeps of the room."""
-        return f"{self.prefix}:state:{room_id}"
-
-    def thumbnail(self, room_id: str) -> str:
-        """The room's latest thumbnail."""
-        return f"{self.prefix}:thumbnail:{room_id}"
-
-    def of_room(self, room_id: str) -> list[str]:
-        """All keys of one room."""
-        return [f(room_id) for f in (self.room, self.curve, self.state, self.thumbnail)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +213,12 @@ def size_of(fields: Mapping[bytes, bytes]) -> int:
     return sum(len(name) + len(value) for name, value in fields.items())
 
 
+def adding_script(client: Any) -> Script:
+    """What `add_fields` runs."""
+    script: Script = client.register_script(_ADD)
+    return script
+
+
 def add_fields(
     client: Any,
     keys: Keys,
@@ -281,6 +228,7 @@ def add_fields(
     *,
     max_count: int = MAX_MESSAGES,
     max_bytes: int = MAX_BYTES,
+    adding: Script | None = None,
 ) -> None:
     """Put a message into its room's stream, if that has room for it.
 
@@ -292,15 +240,20 @@ def add_fields(
         fields: of the message.
         max_count: messages of a partition that wait at most.
         max_bytes: bytes of them; one message is always taken.
+        adding: of `adding_script`, which who adds many makes once.
 
     Raises:
         PartitionsMovedError: there is another number of partitions; nothing was done.
         StreamFullError: too much waits; nothing was done.
     """
     partition = partition_of(room_id, partitions)
-    found, value = client.register_script(_ADD)(
-        keys=[keys.stream(partition), keys.bytes(partition), keys.partitions],
-        args=[partitions, max_count, max_bytes, *chain.from_iterable(fields.items())],
+    names = [keys.stream(partition), keys.bytes(partition), keys.partitions]
+    found, value = (adding or adding_script(client))(
+        keys=[*names, keys.candidate, keys.current],
+        args=[
+            *(partitions, max_count, max_bytes, keys.prefix, partition),
+            *chain.from_iterable(fields.items()),
+        ],
     )
     if found == b"moved":
         raise PartitionsMovedError(partition_count(value))

@@ -15,7 +15,7 @@ from typing import Any
 from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.outcomes import MODELS_KEPT, Joined, Outcome, OutcomeLog
-from contentctr.live.redis.messages import Keys
+from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.store import append_command
 from contentctr.live.rolling import DAY_S
 

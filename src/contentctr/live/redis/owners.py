@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.leases import STEADY_CLOCK
-from contentctr.live.redis.messages import Keys
 from contentctr.live.service.keys import Caller
 from contentctr.live.service.owners import not_owner, too_many_rooms
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contentctr.live.redis.messages import Keys, settle_partitions
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import settle_partitions
 from contentctr.live.redis.store import Command, RedisStore, append_command
 
 REJECTED_KEPT, REJECTED_BYTES = 1_000, 64 * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
@@ -13,14 +13,16 @@ from redis.exceptions import RedisError
 
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
-from contentctr.live.ranking import RoomScore
+from contentctr.live.ranking import RoomScore, Scores
+from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import (
     Fields,
-    Keys,
     PartitionsMovedError,
     add_fields,
+    adding_script,
     end_fields,
 )
+from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
 
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
@@ -29,25 +31,37 @@ _AT_ONCE = 1000
 Command = Sequence[str | bytes | int | float]
 
 # Scripts and not MULTI: a Redis whose memory is full refuses reads too between MULTI and EXEC.
-_SCORES = """
-local scored = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-return {scored, redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')}
+# Each takes the current model's keys as it stands: KEYS: current; ARGV: prefix.
+_OWN = """
+local model = redis.call('GET', KEYS[1])
+local own = model and ARGV[1] .. ':model:' .. model .. ':'
 """
-_SOME_SCORES = """
-return {redis.call('ZMSCORE', KEYS[1], unpack(ARGV)), redis.call('ZMSCORE', KEYS[2], unpack(ARGV))}
+_SCORES = f"""{_OWN}
+if not model then return {{'', {{}}, {{}}}} end
+return {{model, redis.call('ZRANGE', own .. 'ranking', 0, -1, 'WITHSCORES'),
+  redis.call('ZRANGE', own .. 'ended', 0, -1, 'WITHSCORES')}}
+"""
+_SOME_SCORES = f"""{_OWN}
+if not model then return {{'', {{}}, {{}}}} end
+return {{model, redis.call('ZMSCORE', own .. 'ranking', unpack(ARGV, 2)),
+  redis.call('ZMSCORE', own .. 'ended', unpack(ARGV, 2))}}
+"""
+_HAS_PLACE = f"""{_OWN}
+if not model or redis.call('ZCARD', own .. 'ranking') < tonumber(ARGV[2]) then return 1 end
+return redis.call('ZSCORE', own .. 'ranking', ARGV[3]) and 1 or 0
 """
 _ROOM = """
 return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], 0, -1)}
 """
+# KEYS: seen, ranking, ended, events; ARGV: moment, kept events, model, then what rooms' keys begin
+# with.
 _SWEEP = """
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, 100)
 for _, room in ipairs(gone) do
   for k = 1, 3 do redis.call('ZREM', KEYS[k], room) end
-  for _, kind in ipairs({'room', 'curve', 'state', 'thumbnail'}) do
-    redis.call('DEL', ARGV[2] .. ':' .. kind .. ':' .. room)
-  end
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[3], '*', 'kind', 'end', 'room', room, 'data',
-    cjson.encode({room_id = room, reason = 'idle'}))
+  for k = 4, #ARGV do redis.call('DEL', ARGV[k] .. room) end
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'end', 'room', room, 'model',
+    ARGV[3], 'data', cjson.encode({room_id = room, reason = 'idle'}))
 end
 return #gone
 """
@@ -58,7 +72,7 @@ class QueueFacts:
     """What waits in Redis, for metrics."""
 
     waiting: int
-    """Messages in all partitions."""
+    """Messages that the current model is not done with, in all partitions."""
     waiting_bytes: int
     oldest_s: float
     """How long the oldest of them has waited, by Redis' clock; 0 where none waits."""
@@ -67,7 +81,7 @@ class QueueFacts:
 
 
 class RedisStore:
-    """Rooms that workers keep in Redis.
+    """Rooms that workers keep in Redis: those of the current model, whichever that is by now.
 
     Args:
         client: of `connect`.
@@ -80,38 +94,62 @@ class RedisStore:
         """As many as there are now."""
         self._client, self._keys = client, keys
         script = client.register_script
-        self._sweep, self._room = script(_SWEEP), script(_ROOM)
+        self._sweep, self._room, self._place = script(_SWEEP), script(_ROOM), script(_HAS_PLACE)
         self._scores, self._some_scores = script(_SCORES), script(_SOME_SCORES)
+        self._adding = adding_script(client)
 
-    def scores(self, room_ids: Sequence[str] | None = None) -> dict[str, RoomScore]:
+    @property
+    def current(self) -> str:
+        """Id of the model that scores now; "": none does yet."""
+        return (self._client.get(self._keys.current) or b"").decode(errors="replace")
+
+    def scores(self, room_ids: Sequence[str] | None = None) -> Scores:
         """Latest scores, of some rooms or of all; rooms without one are left out."""
-        keys = [self._keys.ranking, self._keys.ended]
+        keys, prefix = [self._keys.current], self._keys.prefix
         found: dict[str, tuple[bytes | None, bytes | None]] = {}
+        model = b""
         if room_ids is None:
-            flat, ended_flat = self._scores(keys=keys)
+            model, flat, ended_flat = self._scores(keys=keys, args=[prefix])
             ended = dict(zip(ended_flat[::2], ended_flat[1::2], strict=True))
             pairs = zip(flat[::2], flat[1::2], strict=True)
             found = {name.decode(): (score, ended.get(name)) for name, score in pairs}
         else:
             for start in range(0, len(room_ids), _AT_ONCE):
                 names = room_ids[start : start + _AT_ONCE]
-                both = self._some_scores(keys=keys, args=list(names))
-                found.update(zip(names, zip(*both, strict=True), strict=True))
-        return {
+                now, *both = self._some_scores(keys=keys, args=[prefix, *names])
+                if model not in (b"", now):  # another became current meanwhile: all from it
+                    return self.scores(room_ids)
+                model = now
+                found.update(zip(names, zip(*both, strict=True), strict=False))
+        scores = {
             name: RoomScore(score=float(score), ended_at=float(ended_at))
             for name, (score, ended_at) in found.items()
             if score is not None and ended_at is not None
         }
+        return Scores(scores, model.decode(errors="replace"))
 
-    def room(self, room_id: str) -> LiveRoom | None:
+    def has_place(self, room_id: str, most: int) -> bool:
+        """Whether a room is live, or there are fewer than `most`."""
+        args = [self._keys.prefix, most, room_id]
+        return bool(self._place(keys=[self._keys.current], args=args))
+
+    def room(self, room_id: str, model: str | None = None) -> LiveRoom | None:
         """One room."""
-        return self.rooms([room_id])[0]
+        return self.rooms([room_id], model)[0]
 
-    def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
-        """Several rooms; None for those that are not there."""
-        pipe = self._client.pipeline(transaction=False)
+    def rooms(self, room_ids: Sequence[str], model: str | None = None) -> list[LiveRoom | None]:
+        """Several rooms as one model has scored them; None for those that are not there.
+
+        Args:
+            room_ids: which.
+            model: its id; None: the current one's.
+        """
+        model = self.current if model is None else model
+        if not model:
+            return [None] * len(room_ids)
+        keys, pipe = self._keys.of(model), self._client.pipeline(transaction=False)
         for room_id in room_ids:
-            self._room(keys=[self._keys.room(room_id), self._keys.curve(room_id)], client=pipe)
+            self._room(keys=[keys.room(room_id), keys.curve(room_id)], client=pipe)
         found = pipe.execute(raise_on_error=False)
         for error in found:
             if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
@@ -120,21 +158,29 @@ class RedisStore:
 
     def queue(self) -> QueueFacts:
         """What waits."""
+        keys = self._keys.of(self.current or "none")
         pipe = self._client.pipeline(transaction=False)
-        streams = [self._keys.stream(p) for p in range(self.partitions)]
-        for partition, stream in enumerate(streams):
+        for partition in range(self.partitions):
+            stream = keys.stream(partition)
             pipe.xlen(stream)
-            pipe.get(self._keys.bytes(partition))
+            pipe.zcard(keys.done(partition))
+            pipe.get(keys.bytes(partition))
+            pipe.get(keys.done_bytes(partition))
             pipe.xrange(stream, "-", "+", 1)
         pipe.time()
-        pipe.xlen(self._keys.rejected)
+        pipe.xlen(keys.rejected)
         *rows, (seconds, micros), rejected = pipe.execute()
-        first_ms = [int(entries[0][0].split(b"-")[0]) for entries in rows[2::3] if entries]
-        now_ms = 1000 * seconds + micros / 1000
+        counts, sizes = rows[::5], [int(size or 0) for size in rows[2::5]]
+        done, done_sizes = rows[1::5], [int(size or 0) for size in rows[3::5]]
+        firsts = [
+            int(entries[0][0].split(b"-")[0])
+            for entries, count, finished in zip(rows[4::5], counts, done, strict=True)
+            if entries and count > finished  # else it waits for the candidate alone
+        ]
         return QueueFacts(
-            waiting=sum(rows[::3]),
-            waiting_bytes=sum(int(size or 0) for size in rows[1::3]),
-            oldest_s=max(0.0, now_ms - min(first_ms)) / 1000 if first_ms else 0.0,
+            waiting=max(0, sum(counts) - sum(done)),
+            waiting_bytes=max(0, sum(sizes) - sum(done_sizes)),
+            oldest_s=max(0.0, seconds + micros / 1e6 - min(firsts) / 1000) if firsts else 0.0,
             rejected=rejected,
         )
 
@@ -144,11 +190,12 @@ class RedisStore:
         Raises:
             StreamFullError: too much waits.
         """
+        client, keys, adding = self._client, self._keys, self._adding
         try:
-            add_fields(self._client, self._keys, self.partitions, room_id, fields, **limits)
+            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
         except PartitionsMovedError as moved:
             self.partitions = moved.count
-            add_fields(self._client, self._keys, self.partitions, room_id, fields, **limits)
+            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
 
     def thumbnail(self, room_id: str) -> bytes | None:
         """The room's latest thumbnail."""
@@ -157,45 +204,89 @@ class RedisStore:
 
     def end(self, room_id: str) -> bool:
         """Forget a room, once a worker has come to it; whether there is one now."""
-        found = self._client.exists(self._keys.room(room_id), self._keys.state(room_id))
+        model, found = self.current, 0
+        if model:
+            keys = self._keys.of(model)
+            found = self._client.exists(keys.room(room_id), keys.state(room_id))
         self.add(room_id, end_fields(room_id))
         return bool(found)
 
-    def forget_idle(self, before: float) -> int:
-        """Forget rooms without a segment since `before` (Leases.now); how many, 100 at most."""
+    def forget_idle(self, before: float, *, shared: bool = True) -> int:
+        """Forget the model's rooms without a segment since `before` (Leases.now); 100 at most.
+
+        Args:
+            before: seconds on that clock.
+            shared: what all models share of them too.
+
+        Returns:
+            How many were forgotten.
+        """
         keys = self._keys
         names = [keys.seen, keys.ranking, keys.ended, keys.events]
-        count: int = self._sweep(keys=names, args=[before, keys.prefix, EVENTS_KEPT])
+        kinds = [*keys.of_room(""), *([keys.inputs(""), keys.thumbnail("")] if shared else [])]
+        count: int = self._sweep(keys=names, args=[before, EVENTS_KEPT, keys.model, *kinds])
         return count
 
 
 def score_commands(
-    keys: Keys, room: LiveRoom, thumbnail: bytes | None, now: float, event: dict[str, Any]
+    keys: Keys,
+    room: LiveRoom,
+    now: float,
+    event: dict[str, Any],
+    *,
+    begins: bool = False,
+    thumbnail: bytes | None = None,
+    shared: bool = True,
 ) -> list[Command]:
-    """What keeps a room's new score: its last point, what is shown, its place in the ranking."""
-    index, score = room.curve[-1]
-    about = {**asdict(replace(room, curve=())), "comments": list(room.comments)}
-    commands: list[Command] = [
-        ("SET", keys.room(room.room_id), json.dumps(about)),
-        *(
-            [("DEL", keys.curve(room.room_id))] if len(room.curve) == 1 else []
-        ),  # it begins, or anew
-        ("RPUSH", keys.curve(room.room_id), f"{index} {score!r}"),
-        ("LTRIM", keys.curve(room.room_id), -CURVE_KEPT, -1),
-        ("ZADD", keys.ranking, repr(room.score), room.room_id),
-        ("ZADD", keys.ended, repr(room.ended_at), room.room_id),
-        ("ZADD", keys.seen, repr(now), room.room_id),
-        event_command(keys, "score", room.room_id, event),
+    """What keeps a room's new score: its last point, what is shown, its place in the ranking.
+
+    Args:
+        keys: names of the keys, the model's among them.
+        room: with the score.
+        now: of Leases.now.
+        event: what is told of it.
+        begins: whether the room begins anew with it: what is known of it is another's.
+        thumbnail: came with the segment.
+        shared: whether what all models share of it (its thumbnail) is this worker's to keep.
+    """
+    room_id, (index, score) = room.room_id, room.curve[-1]
+    about = {field.name: getattr(room, field.name) for field in fields(LiveRoom)}
+    about |= {"curve": (), "shares": shares_out(room.shares)}
+    commands: list[Command] = []
+    if begins:
+        if shared:
+            commands.append(("DEL", keys.thumbnail(room_id)))
+        commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
+    commands.append(("SET", keys.room(room_id), json.dumps(about)))
+    if len(room.curve) == 1:
+        commands.append(("DEL", keys.curve(room_id)))
+    commands += [
+        ("RPUSH", keys.curve(room_id), f"{index} {score!r}"),
+        ("LTRIM", keys.curve(room_id), -CURVE_KEPT, -1),
+        ("ZADD", keys.ranking, repr(room.score), room_id),
+        ("ZADD", keys.ended, repr(room.ended_at), room_id),
+        ("ZADD", keys.seen, repr(now), room_id),
+        event_command(keys, "score", room_id, event),
     ]
-    if thumbnail is not None:
-        commands.append(("SET", keys.thumbnail(room.room_id), thumbnail))
+    if thumbnail is not None and shared:
+        commands.append(("SET", keys.thumbnail(room_id), thumbnail))
     return commands
 
 
-def end_commands(keys: Keys, room_id: str) -> list[Command]:
-    """What forgets a room."""
+def end_commands(
+    keys: Keys, room_id: str, id: bytes = b"", *, shared: bool = True
+) -> list[Command]:
+    """What forgets a room.
+
+    Args:
+        keys: names of the keys, the model's among them.
+        room_id: of the room.
+        id: of the message that says so: newer inputs are of another room of that name.
+        shared: what all models share of it too.
+    """
     return [
-        ("DEL", *keys.of_room(room_id)),
+        ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
+        *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),
         event_command(keys, "end", room_id, {"room_id": room_id, "reason": "ended"}),
     ]
@@ -208,6 +299,7 @@ def event_command(
     fields = {
         "kind": kind,
         "room": room_id,
+        "model": keys.model,
         "data": json.dumps(data, allow_nan=False, ensure_ascii=False),
         "request_id": request_id,
     }

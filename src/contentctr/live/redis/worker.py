@@ -12,7 +12,9 @@ What makes every segment count once:
   begins again from Redis.
 - repeats: a segment that is put into the stream twice is known by its number (RoomScorer).
 
-Rooms are kept in memory while a worker has their partition; Redis has the same.
+A worker's model is current, or the candidate, or stands by (redis/models.py); what is said above
+holds for each model alone. Rooms are kept in memory while a worker has their partition
+(redis/working_rooms.py); Redis has the same.
 """
 
 from __future__ import annotations
@@ -22,27 +24,29 @@ import os
 import socket
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from contentctr.errors import InputError
-from contentctr.live.engine import Engine, Taken, parts_by_run
-from contentctr.live.known_rooms import LiveRoom, NewScore, begins_anew, with_score
+from contentctr.live.engine import Engine, Taken
+from contentctr.live.inputs import next_input, to_bytes
+from contentctr.live.known_rooms import NewScore, begins_anew, with_score
 from contentctr.live.redis.health import WorkerHealth
+from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
 from contentctr.live.redis.messages import (
-    Keys,
     Message,
     PartitionsMovedError,
     read_message,
     settle_partitions,
-    size_of,
 )
+from contentctr.live.redis.models import Role
+from contentctr.live.redis.places import WorkerPlace
+from contentctr.live.redis.priming import Priming
 from contentctr.live.redis.rejected import rejected_command
+from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges, look
 from contentctr.live.redis.store import (
     Command,
     RedisStore,
@@ -50,6 +54,7 @@ from contentctr.live.redis.store import (
     event_command,
     score_commands,
 )
+from contentctr.live.redis.working_rooms import WorkingRooms, state_commands
 from contentctr.live.service.schemas import room_event, shares_out
 from contentctr.printing import say
 
@@ -60,24 +65,13 @@ MAX_DELIVERIES = 10
 Report = Callable[[str], None]
 
 
-@dataclass(kw_only=True)
-class _Kept:
-    """A room in memory."""
-
-    partition: int
-    room: LiveRoom | None
-    """None: it has no score yet."""
-    used: float
-    """When it last had a message, on the monotonic clock."""
-
-
 class Worker:
     """One of any number of workers on the same streams.
 
     Args:
         client: of `connect`.
         engine: scores; its `max_rooms` is how many rooms are kept in memory.
-        keys: names of the keys.
+        keys: names of the keys; None: with the usual prefix.
         partitions: of a new installation; None: as it is, or PARTITIONS.
         lease_s: seconds after which a worker that is silent loses its partitions: much longer than
             a batch takes.
@@ -86,7 +80,8 @@ class Worker:
         report: told in a line what it does.
 
     Raises:
-        InputError: another number of partitions is wanted than there is.
+        InputError: another number of partitions is wanted than there is, or the model can never
+            stand in for the current one.
     """
 
     def __init__(
@@ -101,7 +96,8 @@ class Worker:
         forget_after_s: float = 600.0,
         report: Report = say,
     ) -> None:
-        self._client, self._engine, self._keys = client, engine, keys or Keys()
+        self._client, self._engine = client, engine
+        self._keys = (keys or Keys()).of(engine.model_id)
         self._lease_s, self._poll_s, self._forget_after_s = lease_s, poll_s, forget_after_s
         self._report = report
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -112,8 +108,10 @@ class Worker:
             )
         self.health = WorkerHealth(lease_s)
         self.health.watch_drift(lambda: engine)
+        self._rollout, self._next_look = Rollout(), 0.0
+        self.health.rollout(gauges(lambda: self._rollout))
+        self._place = WorkerPlace(client, engine, self._keys, lease_s, forget_after_s, report)
         self._settle(settle_partitions(client, self._keys, partitions))
-        self._rooms: OrderedDict[str, _Kept] = OrderedDict()
         self._left: dict[int, Entries] = {}
         """Messages that earlier workers left undone."""
         self._careful: set[int] = set()
@@ -153,8 +151,11 @@ class Worker:
             self._report("Redis does not answer: the leases will lapse by themselves")
 
     def _settle(self, partitions: int) -> None:
-        self._store = RedisStore(self._client, self._keys, partitions)
-        self._leases = Leases(self._client, self._keys, partitions, self.name, self._lease_s)
+        client, engine, keys = self._client, self._engine, self._keys
+        self._store = store = RedisStore(client, keys, partitions)
+        self._leases = Leases(client, keys, partitions, self.name, self._lease_s)
+        self._rooms = WorkingRooms(client, engine, keys, store, self._forget_after_s, self._report)
+        self._priming = Priming(client, engine, keys, store, self._rooms)
 
     def turn(self) -> int:
         """One batch of each of the worker's partitions; how many messages were taken."""
@@ -166,6 +167,9 @@ class Worker:
                 continue
             try:
                 count += self._work(partition)
+                if commands := self._priming.step(partition, self._leases.now):
+                    self._leases.commit(partition, commands)
+                    count += 1
             except LostLeaseError:
                 self._drop(partition)
                 self._report(f"partition {partition} is another worker's now")
@@ -174,6 +178,28 @@ class Worker:
         return count
 
     def _beat(self) -> None:
+        before, role = self._place.role, self._place.take()
+        self.health.placed(self._keys.model, role)
+        if role == "standby":
+            if before != role:
+                self._leases.leave()
+                self._left.clear()
+                self._rooms.clear()
+        else:
+            self._share()
+            self._look(role)
+        self._next_beat = time.monotonic() + self._lease_s / 4
+
+    def _look(self, role: Role) -> None:
+        """How the candidate stands, for who reads its workers' metrics."""
+        if role != "candidate":
+            self._rollout, self._next_look = Rollout(), 0.0
+        elif time.monotonic() >= self._next_look:
+            self._rollout = look(self._client, self._keys, self._store)
+            self._next_look = time.monotonic() + ROLLOUT_S
+
+    def _share(self) -> None:
+        """Have a fair share of the partitions."""
         try:
             got, gone = self._leases.balance()
         except PartitionsMovedError as moved:
@@ -188,10 +214,12 @@ class Worker:
             self._left[partition] = self._leases.claim(partition, again=again)
             self._interrupted.discard(partition)
             self._put_killer_aside(partition)
+        if got and self._place.role == "candidate":
+            self._priming.begin(self._place.places.current, got)
         if got or gone:
             self._report(f"{self.name}: partitions {self._leases.owned}")
-        self._store.forget_idle(self._leases.now() - self._forget_after_s)
-        self._next_beat = time.monotonic() + self._lease_s / 4
+        idle = self._leases.now() - self._forget_after_s
+        self._store.forget_idle(idle, shared=self._place.role == "current")
 
     def _put_killer_aside(self, partition: int) -> None:
         self._careful.discard(partition)
@@ -234,14 +262,15 @@ class Worker:
         """Score segments, and keep everything in one step."""
         if not messages:
             return
-        self._load(partition, list(dict.fromkeys(message.room_id for message in messages)))
+        gaps = self._place.role == "candidate"  # of which it may have missed some
+        self._rooms.load(partition, messages, gaps=gaps)
         segments = [message.segment for message in messages if message.segment is not None]
-        outcomes = self._engine.score(segments)
+        outcomes = self._engine.take(segments)
         now = self._leases.now()
         commands: list[Command] = []
         touched: set[str] = set()
-        for place in (place for part in parts_by_run(segments) for place in part):
-            message, taken = messages[place], outcomes[place]
+        for place, taken in outcomes:
+            message = messages[place]
             if not isinstance(taken, Taken):
                 commands += self._rejection(partition, message.id, message.fields, str(taken))
                 self.health.segments.labels("refused").inc()
@@ -249,23 +278,27 @@ class Worker:
             self.health.segments.labels(taken.scored.status).inc()
             if taken.scored.status in ("scored", "early"):
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
+                commands.append(self._input(message))
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
-            elif message.request_id:
+            if message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
-            state = self._engine.scorer.save([room_id])
-            # A room that has no score yet is in no list of rooms: it must end by itself.
             unlisted = self._rooms[room_id].room is None
-            expiry = ("EX", math.ceil(self._forget_after_s)) if unlisted else ()
-            commands.append(("SET", self._keys.state(room_id), state, *expiry))
+            expiry = math.ceil(self._forget_after_s) if unlisted else None
+            state = self._engine.scorer.save([room_id])
+            commands += state_commands(self._keys, room_id, state, expiry)
             # Of one that is listed the new run may have no score yet: it is seen all the same.
             commands.append(("ZADD", self._keys.seen, "XX", repr(now), room_id))
-        done = Done(
-            [message.id for message in messages],
-            sum(size_of(message.fields) for message in messages),
-        )
-        self._leases.commit(partition, commands, done)
+        self._leases.commit(partition, commands, Done.of(*((m.id, m.fields) for m in messages)))
+
+    def _input(self, message: Message) -> Command:
+        """What keeps a segment that was taken, unless another model's worker has kept it."""
+        assert message.segment is not None
+        kept = self._rooms[message.room_id]
+        kept.last = last = next_input(kept.last, message.segment)
+        key, count = self._keys.inputs(message.room_id), self._place.inputs_kept
+        return ("KEEP_INPUT", message.id, key, int(last.begins), count, to_bytes(last))
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
         assert message.segment is not None and message.shown is not None
@@ -279,19 +312,23 @@ class Worker:
             shares=taken.shares,
             shown=message.shown,
             run=message.segment.run,
-            model=self._engine.model_id,
+            model=self._keys.model,
         )
         kept = self._rooms[message.room_id]
-        anew = begins_anew(kept.room, new)
+        begins = begins_anew(kept.room, new)
+        listed = kept.room is not None
         kept.room = room = with_score(kept.room, new)
-        commands = score_commands(self._keys, room, message.shown.thumbnail, now, room_event(room))
-        if anew:
-            about = {"room_id": room.room_id, "reason": "anew"}
-            commands.insert(0, event_command(self._keys, "end", room.room_id, about))
-            commands.insert(0, ("DEL", self._keys.thumbnail(room.room_id)))
-        if message.request_id:
-            commands.append(self._outcome(message, taken))
-        return commands
+        commands = score_commands(
+            self._keys,
+            room,
+            now,
+            room_event(room),
+            begins=begins,
+            thumbnail=message.shown.thumbnail,
+            shared=self._place.role == "current",
+        )
+        # Until now it would have ended by itself.
+        return commands if listed else [*commands, ("PERSIST", self._keys.inputs(room.room_id))]
 
     def _outcome(self, message: Message, taken: Taken) -> Command:
         data = {
@@ -308,13 +345,15 @@ class Worker:
         """Put a message aside by a commit of its own."""
         commands = self._rejection(partition, id, fields, reason)
         self.health.segments.labels("refused").inc()
-        self._leases.commit(partition, commands, Done([id], size_of(fields)))
+        self._leases.commit(partition, commands, Done.of((id, fields)))
 
     def _rejection(
         self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
     ) -> list[Command]:
         """What puts a message aside, with the reason."""
         self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
+        if self._place.role == "candidate":  # the current one's word counts, and is kept
+            return []
         commands = [rejected_command(self._keys, partition, id, fields, reason)]
         request_id = fields.get(b"request_id", b"").decode(errors="replace")
         if request_id:
@@ -324,52 +363,20 @@ class Worker:
         return commands
 
     def _end(self, partition: int, message: Message) -> None:
-        done = Done([message.id], size_of(message.fields))
-        self._leases.commit(partition, end_commands(self._keys, message.room_id), done)
-        self._forget(message.room_id)
-
-    def _load(self, partition: int, room_ids: Sequence[str]) -> None:
-        """Have rooms in memory as they are in Redis; those unused longest make place."""
-        now = time.monotonic()
-        for room_id in room_ids:
-            kept = self._rooms.get(room_id)
-            if kept is not None and now - kept.used > self._forget_after_s:
-                self._forget(room_id)  # Redis may have forgotten it too
-            elif kept is not None:
-                kept.used = now
-                self._rooms.move_to_end(room_id)
-        new = [room_id for room_id in room_ids if room_id not in self._rooms]
-        spare = self._engine.scorer.max_rooms - len(new)
-        while len(self._rooms) > spare:
-            oldest = next(iter(self._rooms))
-            assert oldest not in room_ids, "max_rooms must be at least the batch size"
-            self._forget(oldest)
-        if not new:
-            return
-        states = self._client.mget([self._keys.state(room_id) for room_id in new])
-        rooms = self._store.rooms(new)
-        for room_id, state, room in zip(new, states, rooms, strict=True):
-            if state is not None:
-                try:
-                    self._engine.scorer.restore(state)
-                except InputError as error:  # another model's, or damaged: no reason to end
-                    self._report(f"room {room_id}: its window begins anew: {error}")
-            self._rooms[room_id] = _Kept(partition=partition, room=room, used=now)
-
-    def _forget(self, room_id: str) -> None:
-        self._engine.scorer.forget(room_id)
-        self._rooms.pop(room_id, None)
+        shared = self._place.role == "current"
+        commands = end_commands(self._keys, message.room_id, message.id, shared=shared)
+        self._leases.commit(partition, commands, Done.of((message.id, message.fields)))
+        self._rooms.forget(message.room_id)
 
     def _drop(self, partition: int) -> None:
         """Forget a partition's rooms: they are another worker's."""
         self._left.pop(partition, None)
-        for room_id in [r for r, k in self._rooms.items() if k.partition == partition]:
-            self._forget(room_id)
+        self._priming.drop(partition)
+        self._rooms.drop(partition)
 
     def _begin_again(self) -> None:
         """Forget everything and begin again from what Redis knows."""
-        for room_id in list(self._rooms):
-            self._forget(room_id)
+        self._rooms.clear()
         self._left.clear()
         self._interrupted.update(self._leases.owned)
         for partition in self._leases.owned:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from contentctr import __version__
 from contentctr.live.clocks import SteadyClock
-from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service import model_routes, outcomes, ranks
 from contentctr.live.service.access import AccessLog
+from contentctr.live.service.api_docs import serve_docs
 from contentctr.live.service.backend import Backend
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decoding import Decoding
@@ -24,6 +25,9 @@ from contentctr.live.service.metrics import Measured
 from contentctr.live.service.refusals import Json, handle_errors
 from contentctr.live.service.routes import Service, router
 from contentctr.live.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -55,7 +59,7 @@ def create_app(
         description="Predicted CTR, or what else the model was trained for, of every segment of "
         "live rooms, and a ranking by it.",
         lifespan=_lifespan,
-        docs_url=None,  # they would load scripts from elsewhere, which the page's policy forbids
+        docs_url=None,  # FastAPI's load scripts from elsewhere, which the page's policy forbids
         redoc_url=None,
         default_response_class=Json,
     )
@@ -79,6 +83,7 @@ def create_app(
     app.include_router(model_routes.router)
     app.include_router(ranks.router)
     app.include_router(outcomes.router)
+    serve_docs(app, keys_needed=settings.api_key is not None or settings.keys_file is not None)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     described = [route for route in app.routes if getattr(route, "path", "")]

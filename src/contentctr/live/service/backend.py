@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
 from contentctr.live.outcomes import Outcome
-from contentctr.live.ranking import RoomScore
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.ranking import Scores
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.background import Background, Lag
 from contentctr.live.service.batching import Batcher
 from contentctr.live.service.events import EventLog
@@ -28,6 +27,9 @@ from contentctr.live.service.schemas import room_event
 from contentctr.live.service.scoring import Done, Item, Scoring, Switched
 from contentctr.live.shares import SegmentShares
 from contentctr.live.standing import Standing
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,10 @@ class Backend(Protocol):
     observed: Observed
 
     @property
+    def model(self) -> str:
+        """Id of the model that scores now; "": none is known yet."""
+
+    @property
     def ready(self) -> bool:
         """Whether segments are accepted."""
 
@@ -75,17 +81,16 @@ class Backend(Protocol):
     ) -> Answer:
         """Have a segment scored."""
 
-    async def scores(self, room_ids: Sequence[str]) -> Mapping[str, RoomScore]:
-        """Latest scores of some rooms."""
+    async def scores(self, room_ids: Sequence[str]) -> Scores:
+        """Latest scores of some rooms, all of one model."""
 
     async def standing(self) -> Standing:
         """Where all rooms stand."""
 
-    async def room(self, room_id: str) -> LiveRoom | None:
-        """One room."""
-
-    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
-        """Several; None for those that are not there."""
+    async def rooms(
+        self, room_ids: Sequence[str], model: str | None = None
+    ) -> list[LiveRoom | None]:
+        """Several, as a model has scored them (None: the current); None: it is not there."""
 
     async def thumbnail(self, room_id: str) -> bytes | None:
         """A room's latest thumbnail."""
@@ -158,6 +163,11 @@ class LocalBackend:
             gauge("state_kept", text, lambda: keeper.state == "kept")
         self.metrics.model(engine.model_id)
         self.models = Models(self._scoring, self._batcher.run, self._switched, report)
+
+    @property
+    def model(self) -> str:
+        """See Backend."""
+        return self.engine.model_id
 
     @property
     def ready(self) -> bool:
@@ -242,22 +252,20 @@ class LocalBackend:
         elif not coming:
             self._owners.release(room_id)
 
-    async def scores(self, room_ids: Sequence[str]) -> Mapping[str, RoomScore]:
+    async def scores(self, room_ids: Sequence[str]) -> Scores:
         """See Backend."""
-        return self.store.scores(room_ids)
+        return Scores(self.store.scores(room_ids), self.model)
 
     async def standing(self) -> Standing:
         """See Backend."""
         if self._standing is None:
-            self._standing = Standing(self.store.scores(), self.engine.ranking)
+            self._standing = Standing(self.store.scores(), self.engine.ranking, self.model)
         return self._standing
 
-    async def room(self, room_id: str) -> LiveRoom | None:
-        """See Backend."""
-        return self.store.room(room_id)
-
-    async def rooms(self, room_ids: Sequence[str]) -> list[LiveRoom | None]:
-        """See Backend."""
+    async def rooms(
+        self, room_ids: Sequence[str], model: str | None = None
+    ) -> list[LiveRoom | None]:
+        """See Backend; there is one model here at a time."""
         return [self.store.room(room_id) for room_id in room_ids]
 
     async def thumbnail(self, room_id: str) -> bytes | None:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import RawSegment
 from contentctr.live.known_rooms import Shown
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.schemas import THUMBNAIL_BYTES, SegmentIn
 
 MAX_PIXELS = 4096 * 2304

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from contentctr.live.encoding import RawSegment
+from contentctr.live.scorer_segments import RawSegment
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.decode import MAX_POST_PIXELS, read_frames, to_raw

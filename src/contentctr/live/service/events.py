@@ -17,6 +17,8 @@ from typing import Any
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
 
+ASK_S = 2.0
+"""Seconds between two looks whether a listener's key still stands."""
 KEPT = 2000
 """Events that a listener may be behind."""
 
@@ -92,6 +94,7 @@ class EventLog:
         room_id: str | None = None,
         client: str = "",
         ping_s: float = 15.0,
+        allowed: Callable[[], bool] = lambda: True,
     ) -> Listener:
         """The stream's text, from after the cursor on, until the log is closed.
 
@@ -100,22 +103,29 @@ class EventLog:
             room_id: events of this room alone; None: of all.
             client: whose place it takes; at once, not when the first text is asked for.
             ping_s: seconds of silence after which a comment line says that the stream is alive.
+            allowed: asked every `ASK_S` whether the listener may still listen; if not, it ends.
 
         Raises:
             BusyError: there are as many listeners as there, or of this client, may be.
         """
         if not self.places.take(client):
             raise BusyError(f"{self.listeners} listeners are here, as many as there may be")
-        return Listener(self._texts(cursor, room_id, ping_s), lambda: self.places.give(client))
+        return Listener(
+            self._texts(cursor, room_id, ping_s, allowed), lambda: self.places.give(client)
+        )
 
     async def _texts(
-        self, cursor: str | None, room_id: str | None, ping_s: float
+        self, cursor: str | None, room_id: str | None, ping_s: float, allowed: Callable[[], bool]
     ) -> AsyncGenerator[str, None]:
         seen = self._after(cursor)  # before anything is sent, or an event could fall between
         yield "retry: 2000\n\n"
         loop = asyncio.get_running_loop()
-        ping_at = loop.time() + ping_s
+        ping_at, ask_at = loop.time() + ping_s, loop.time() + ASK_S
         while not self.closed:
+            if loop.time() >= ask_at:
+                if not allowed():
+                    return
+                ask_at = loop.time() + ASK_S
             # A slow listener costs no memory: what the log has moved past is not sent.
             if seen is None or seen < self._oldest() - 1:
                 seen = self._next - 1
@@ -129,9 +139,12 @@ class EventLog:
             if news.is_set() or seen < self._next - 1:
                 continue
             try:
-                async with asyncio.timeout_at(ping_at):  # other rooms' news are silence too
+                # Other rooms' news are silence too.
+                async with asyncio.timeout_at(min(ping_at, ask_at)):
                     await news.wait()
             except TimeoutError:
+                if loop.time() < ping_at:
+                    continue
                 ping_at = loop.time() + ping_s
                 yield ": ping\n\n"
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 AGAIN_S = 5.0
 """Seconds until a file that could not be written is tried again."""
-_OTHERS = 64
-"""Rooms that are written beside those of a batch, where all changed."""
+_OTHERS = 8
+"""Rooms that are written beside those of a batch, where all changed: each is a whole window."""
 State = Literal["none", "kept", "failing"]
 
 

@@ -9,7 +9,7 @@ import json
 import struct
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from contentctr.live.service.state_file import DamagedRoom, RoomRow, SegmentRow
 from contentctr.live.shares import shares_from
 
 _POINT = struct.Struct("<qd")
+_SHOWN = [field.name for field in fields(LiveRoom) if field.name != "curve"]
 
 
 @dataclass(kw_only=True)
@@ -111,7 +112,9 @@ def to_row(
 
 def _about(facts: Mapping[str, Any], room: LiveRoom | None) -> bytes:
     """Facts and the room as a line of JSON, and then the curve's points, which JSON makes slow."""
-    shown = None if room is None else {**asdict(room), "curve": None}
+    shown = None if room is None else {name: getattr(room, name) for name in _SHOWN}
+    if room is not None and shown is not None:
+        shown["shares"] = None if room.shares is None else asdict(room.shares)
     head = json.dumps({**facts, "room": shown}, separators=(",", ":"), allow_nan=False).encode()
     points = b"" if room is None else b"".join(_POINT.pack(*point) for point in room.curve)
     return head + b"\n" + points

@@ -29,8 +29,16 @@ SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+_EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+DOCS_POLICY = (
+    SECURITY_HEADERS["content-security-policy"]
+    .replace("blob:", "blob: data:")
+    .replace("style-src 'self'", f"style-src 'self' {_EMPTY}")
+)
+"""Swagger UI's style sheet has its arrows in it; ReDoc fills an empty style element by script."""
 _CHUNKED = b"transfer-encoding"
 _HEADERS = [(k.encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
+_DOCS_HEADERS = [(b"content-security-policy", DOCS_POLICY.encode()), *_HEADERS[1:]]
 
 
 class TokenBuckets:
@@ -104,9 +112,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        safe = _DOCS_HEADERS if scope["path"] in ("/docs", "/redoc") else _HEADERS
+
         async def send_safe(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+                message = {**message, "headers": [*message.get("headers", []), *safe]}
             await send(message)
 
         headers = dict(scope["headers"])
@@ -164,6 +174,7 @@ class Guard:
             reason = "header X-API-Key must hold a key of the service"
             return refusal(401, reason, {"www-authenticate": "X-API-Key"})
         _note(scope, caller)
+        scope["state"]["allowed"] = lambda: self._keys.caller(key) is not None
         if caller.rate is not None:
             wait = self._bucket(caller, caller.rate).take(caller.name)
             if wait > 0:

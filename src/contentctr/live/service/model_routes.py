@@ -21,7 +21,12 @@ def _models(service: TheService) -> Models:
     return service.models
 
 
-@router.get("/v1/models", response_model=ModelsOut, responses=errors(401, 404, 429))
+@router.get(
+    "/v1/models",
+    summary="The models of this service",
+    response_model=ModelsOut,
+    responses=errors(401, 404, 429),
+)
 async def get_models(service: TheService) -> Response:
     """Which model serves, the one before it, and one that is on its way."""
     return Json(_models(service).facts())
@@ -29,6 +34,7 @@ async def get_models(service: TheService) -> Response:
 
 @router.post(
     "/v1/models",
+    summary="Let another model serve",
     response_model=ModelsOut,
     responses=errors(400, 401, 403, 404, 408, 409, 413, 422, 429),
 )

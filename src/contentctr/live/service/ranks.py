@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -19,8 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from contentctr.live.engine import Engine
-from contentctr.live.ranking import Candidate, Ranked, RoomScore, rank
+from contentctr.live.ranking import Candidate, Ranked, RankSettings, Scores, rank
 from contentctr.live.service.batching import BusyError
 from contentctr.live.service.budget import Budget
 from contentctr.live.service.refusals import whole_body
@@ -68,7 +67,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/rank", response_model=RankOut, include_in_schema=False)
-@router.post("/v1/rank", response_model=RankOut, responses=_ERRORS)
+@router.post("/v1/rank", summary="Rank candidate rooms", response_model=RankOut, responses=_ERRORS)
 async def rank_candidates(request: RankIn) -> None:
     """Order candidate rooms by Eq. 16: their base scores and our faded one."""
 
@@ -85,8 +84,8 @@ async def _rank(request: Request) -> Response:
         wanted = await ranks.run(lambda: _read(body))
         now = service.clock() if wanted.now is None else service.from_wall(wanted.now)
         scores = await service.backend.scores([c.room_id for c in wanted.candidates])
-        engine = service.engine  # with the scores: they are of one model
-        text = await ranks.run(lambda: _ranked(wanted, scores, now, engine))
+        ranking = service.engine.ranking
+        text = await ranks.run(lambda: _ranked(wanted, scores, now, ranking))
     return Response(text, media_type="application/json")
 
 
@@ -100,9 +99,9 @@ def _read(body: bytes) -> RankIn:
         raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
-def _ranked(wanted: RankIn, scores: Mapping[str, RoomScore], now: float, engine: Engine) -> bytes:
+def _ranked(wanted: RankIn, scores: Scores, now: float, ranking: RankSettings) -> bytes:
     settings = replace(
-        engine.ranking,
+        ranking,
         content_weight=wanted.content_weight,
         neutral_score=wanted.neutral_score,
         base_weights=wanted.base_weights,
@@ -110,7 +109,7 @@ def _ranked(wanted: RankIn, scores: Mapping[str, RoomScore], now: float, engine:
     candidates = [Candidate(room_id=c.room_id, base=c.base) for c in wanted.candidates]
     places = rank(candidates, scores, now, settings)
     parts = [_rows(places[k : k + _AT_ONCE]) for k in range(0, len(places), _AT_ONCE)]
-    head = json.dumps({"now": now, "model": engine.model_id}, separators=(",", ":"))[:-1]
+    head = json.dumps({"now": now, "model": scores.model}, separators=(",", ":"))[:-1]
     return f'{head},"ranking":[{",".join(parts)}]}}'.encode()
 
 

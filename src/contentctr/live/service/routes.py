@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import Response, StreamingResponse
@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from contentctr import __version__
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine
 from contentctr.live.service.backend import Answer, Backend, LocalBackend
 from contentctr.live.service.batching import BusyError
@@ -47,6 +46,9 @@ from contentctr.live.service.schemas import (
     shares_out,
 )
 from contentctr.live.service.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,9 @@ _POST_ERRORS = errors(400, 401, 403, 408, 413, 422, 429, 503)
 _ROOM_ERRORS = errors(401, 403, 404, 422, 429)
 
 
-@router.get("/v1/info", response_model=InfoOut, responses=errors(401, 429))
+@router.get(
+    "/v1/info", summary="What is served", response_model=InfoOut, responses=errors(401, 429)
+)
 async def get_info(service: TheService) -> Response:
     """What is served."""
     engine = service.engine
@@ -134,7 +138,7 @@ async def get_info(service: TheService) -> Response:
     return Json(
         {
             "version": __version__,
-            "model": engine.model_id,
+            "model": service.backend.model or engine.model_id,
             "state": service.backend.state if isinstance(service.backend, LocalBackend) else "kept",
             "simulated": spec.simulated,
             "target": spec.target,
@@ -159,6 +163,7 @@ async def get_info(service: TheService) -> Response:
 
 @router.post(
     "/v1/segments",
+    summary="Score a segment",
     response_model=ScoreOut,
     responses={202: {"model": ScoreOut}, **_POST_ERRORS, **errors(409)},
 )
@@ -202,7 +207,12 @@ def _score_out(post: SegmentIn, answer: Answer, ended_at: float) -> dict[str, An
     }
 
 
-@router.get("/v1/rooms", response_model=RoomsOut, responses=errors(401, 422, 429))
+@router.get(
+    "/v1/rooms",
+    summary="Live rooms, best first",
+    response_model=RoomsOut,
+    responses=errors(401, 422, 429),
+)
 async def list_rooms(
     service: TheService,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
@@ -210,29 +220,32 @@ async def list_rooms(
 ) -> Response:
     """Live rooms, ranked by our faded score."""
     now = service.clock()
-    standing, model = await service.backend.standing(), service.engine.model_id
+    standing = await service.backend.standing()
     places = standing.page(offset, limit, now)
-    rooms = await service.backend.rooms([place.room_id for place in places])
+    rooms = await service.backend.rooms([p.room_id for p in places], standing.model)
     rows = (
         room_out(room, place, LIST_POINTS)
         for room, place in zip(rooms, places, strict=True)
         if room is not None  # it may have ended just now
     )
-    return await json_in_pieces({"now": now, "total": len(standing), "model": model}, "rooms", rows)
+    head = {"now": now, "total": len(standing), "model": standing.model}
+    return await json_in_pieces(head, "rooms", rows)
 
 
-@router.get("/v1/rooms/{room_id}", response_model=RoomOut, responses=_ROOM_ERRORS)
+@router.get(
+    "/v1/rooms/{room_id}", summary="One live room", response_model=RoomOut, responses=_ROOM_ERRORS
+)
 async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     """One live room, with its whole curve."""
     now = service.clock()
-    found = await service.backend.room(room_id)
     standing = await service.backend.standing()
+    [found] = await service.backend.rooms([room_id], standing.model)
     if found is None or room_id not in standing:
         raise _no_room(room_id)
     return Json(room_out(found, standing.place(room_id, now)))
 
 
-@router.delete("/v1/rooms/{room_id}", status_code=204, responses=_ROOM_ERRORS)
+@router.delete("/v1/rooms/{room_id}", summary="End a room", status_code=204, responses=_ROOM_ERRORS)
 async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
     if not await service.backend.end(room_id, caller):
@@ -242,6 +255,7 @@ async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) 
 
 @router.get(
     "/v1/rooms/{room_id}/thumbnail",
+    summary="A room's latest thumbnail",
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}, **_ROOM_ERRORS},
 )
@@ -272,10 +286,12 @@ class EventStream(StreamingResponse):
 
 @router.get(
     "/v1/events",
+    summary="New scores as server-sent events",
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}}, **errors(401, 422, 429, 503)},
 )
 async def stream_events(
+    request: Request,
     service: TheService,
     client: TheClient,
     room_id: Annotated[str | None, Query(pattern=ROOM_ID)] = None,
@@ -286,17 +302,23 @@ async def stream_events(
     log = service.backend.events
     if log.closed:
         raise BusyError("the service is ending")
-    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client)
+    allowed = request.state.allowed  # a key that is taken away must not go on listening
+    stream = log.listen(cursor or last_event_id, room_id=room_id, client=client, allowed=allowed)
     return EventStream(stream, headers={"cache-control": "no-store"})
 
 
-@router.get("/healthz", response_model=StatusOut)
+@router.get("/healthz", summary="Whether the process answers", response_model=StatusOut)
 async def get_health() -> Response:
     """The process answers."""
     return Json({"status": "ok"})
 
 
-@router.get("/readyz", response_model=StatusOut, responses=errors(503))
+@router.get(
+    "/readyz",
+    summary="Whether segments are accepted",
+    response_model=StatusOut,
+    responses=errors(503),
+)
 async def get_readiness(service: TheService) -> Response:
     """Segments are accepted."""
     if not service.backend.ready:

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from contentctr.errors import InputError
-from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.live.engine import Engine, Refused, Taken, parts_by_run
 from contentctr.live.inputs import RoomInput, next_input
 from contentctr.live.known_rooms import LiveRoom, NewScore, Shown, begins_anew, with_score
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.kept_rooms import Known
 from contentctr.live.service.warm import Warm
+
+if TYPE_CHECKING:
+    from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +204,7 @@ class Scoring:
             known.room = rooms.get(room_id)
             known.inputs = deque(known.inputs, maxlen=self.engine.scorer.window_len)
         if self._keeper is not None:
-            self._keeper.all_changed(self.rooms)
-            self._keeper.flush(self.rooms, self.engine)
+            self._keeper.all_changed(self.rooms)  # written with the batches that come
         found = Switched(engine=self.engine, rooms=rooms, reason=reason, back=back)
         if back:
             self.went_back.append(found)

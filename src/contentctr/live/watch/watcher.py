@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from contentctr.live.encoding import LiveEncoder, RawSegment
+from contentctr.live.encoding import LiveEncoder
 from contentctr.live.engine import Engine, Taken
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.schemas import THUMBNAIL_BYTES
 from contentctr.live.watch.client import base64_of
 from contentctr.live.watch.outbox import Outbox

@@ -1,0 +1,250 @@
+"""The rooms that a worker has in memory, as they are in Redis: loaded, made anew, forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from contentctr.errors import InputError
+from contentctr.live.engine import Engine
+from contentctr.live.inputs import RoomInput, from_bytes, take_over
+from contentctr.live.known_rooms import LiveRoom
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import Message
+from contentctr.live.redis.store import Command, RedisStore
+
+MessageId = tuple[int, int]
+
+
+@dataclass(kw_only=True)
+class Working:
+    """A room in memory."""
+
+    partition: int
+    room: LiveRoom | None
+    """None: it has no score yet."""
+    last: RoomInput | None
+    """Its last segment as models take it; None: none is known."""
+    used: float
+    """When it last had a message, on the monotonic clock."""
+
+
+class WorkingRooms:
+    """Rooms of the worker's partitions; those unused longest make place for others.
+
+    A room's state in Redis is the model's own. Where it is missing, damaged, or behind the room's
+    inputs (another model's worker had the room meanwhile), it is made from these.
+
+    Args:
+        client: of `connect`.
+        engine: whose rooms these are; its `max_rooms` is how many are kept.
+        keys: names of the keys, the model's among them.
+        store: reads rooms.
+        forget_after_s: seconds after which Redis may have forgotten a room that is not heard of.
+        report: told what becomes of damaged ones.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        engine: Engine,
+        keys: Keys,
+        store: RedisStore,
+        forget_after_s: float,
+        report: Callable[[str], None],
+    ) -> None:
+        self._client, self._engine, self._keys, self._store = client, engine, keys, store
+        self._forget_after_s, self._report = forget_after_s, report
+        self._rooms: OrderedDict[str, Working] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __contains__(self, room_id: str) -> bool:
+        return room_id in self._rooms
+
+    def __getitem__(self, room_id: str) -> Working:
+        return self._rooms[room_id]
+
+    def load(self, partition: int, messages: Sequence[Message], *, gaps: bool = False) -> None:
+        """Have the rooms of some messages in memory, as they were before these.
+
+        Args:
+            partition: theirs.
+            messages: of segments; no more than `max_rooms` rooms.
+            gaps: whether a gap may be a message that this model did not get: then the room is
+                looked at anew.
+        """
+        firsts: dict[str, Message] = {}
+        for message in messages:
+            firsts.setdefault(message.room_id, message)
+        now = time.monotonic()
+        for room_id, message in firsts.items():
+            kept = self._rooms.get(room_id)
+            if kept is None:
+                continue
+            # Redis may have forgotten it too.
+            if now - kept.used > self._forget_after_s or gaps and self._is_ahead(message):
+                self.forget(room_id)
+            else:
+                kept.used = now
+                self._rooms.move_to_end(room_id)
+        new = {room_id: m.id for room_id, m in firsts.items() if room_id not in self._rooms}
+        self.make_place(len(new), firsts)
+        if new:
+            self._load(partition, new, now)
+
+    def make_place(self, count: int, needed: Iterable[str] = ()) -> None:
+        """Let the rooms go that were unused longest, until there is place for `count` more."""
+        while len(self._rooms) > self._engine.scorer.max_rooms - count:
+            oldest = next(iter(self._rooms))
+            assert oldest not in needed, "max_rooms must be at least the batch size"
+            self.forget(oldest)
+
+    def take_over(
+        self, partition: int, rooms: Mapping[str, Sequence[RoomInput]]
+    ) -> dict[str, float]:
+        """Make rooms' states from their last inputs; there must be place for them.
+
+        Returns:
+            The score of each room's last segment; those that have none are left out.
+        """
+        found: dict[str, float] = {}
+        for part in ([*rooms], *([room_id] for room_id in rooms)):
+            left = [r for r in part if r not in self._rooms or self._rooms[r].last is None]
+            if not left:
+                continue
+            try:
+                results = take_over(self._engine.scorer, [rooms[room_id] for room_id in left])
+            except InputError as error:  # each alone tells whose it is
+                if len(part) == 1:
+                    self._report(f"room {part[0]}: its window begins anew: {error}")
+                continue
+            for result in results:
+                if result.score is not None:
+                    found[result.room_id] = result.score
+                self.put(result.room_id, partition, None, rooms[result.room_id][-1])
+        return found
+
+    def put(
+        self, room_id: str, partition: int, room: LiveRoom | None, last: RoomInput | None
+    ) -> None:
+        """Have a room in memory of which the scorer knows."""
+        now = time.monotonic()
+        self._rooms[room_id] = Working(partition=partition, room=room, last=last, used=now)
+
+    def forget(self, room_id: str) -> None:
+        """Let a room go."""
+        self._engine.scorer.forget(room_id)
+        self._rooms.pop(room_id, None)
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition's rooms: they are another worker's."""
+        for room_id in [r for r, k in self._rooms.items() if k.partition == partition]:
+            self.forget(room_id)
+
+    def clear(self) -> None:
+        """Forget all."""
+        for room_id in list(self._rooms):
+            self.forget(room_id)
+
+    def inputs(
+        self, befores: Mapping[str, bytes | None], count: int | None = None
+    ) -> dict[str, list[RoomInput]]:
+        """The last inputs of rooms, oldest first; those behind a damaged one alone.
+
+        Args:
+            befores: of each room the id of a message; only inputs of older ones. None: all.
+            count: so many at most of each, of the newest; None: all that are kept.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        for room_id in befores:
+            pipe.lrange(self._keys.inputs(room_id), 0 if count is None else -count, -1)
+        answers = pipe.execute(raise_on_error=False)
+        for error in answers:
+            if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
+                raise error
+        return {
+            room_id: [] if isinstance(entries, RedisError) else self._read(room_id, entries, before)
+            for (room_id, before), entries in zip(befores.items(), answers, strict=True)
+        }
+
+    def _read(
+        self, room_id: str, entries: Sequence[bytes], before: bytes | None
+    ) -> list[RoomInput]:
+        found: list[RoomInput] = []
+        limit = None if before is None else message_id(before)
+        for entry in entries:
+            name, _, data = entry.partition(b" ")
+            try:
+                if limit is not None and message_id(name) >= limit:
+                    break
+                found.append(from_bytes(data))
+            except (InputError, ValueError) as error:
+                self._report(f"room {room_id}: an input is damaged: {error}")
+                found.clear()
+        return found
+
+    def _load(self, partition: int, new: Mapping[str, bytes], now: float) -> None:
+        states = self._client.mget([self._keys.state(room_id) for room_id in new])
+        rooms = self._store.rooms(list(new), self._keys.model)
+        for room_id, state in zip(new, states, strict=True):
+            if state is not None:
+                try:
+                    self._engine.scorer.restore(state)
+                except InputError as error:  # no reason to end: there are its inputs
+                    self._report(f"room {room_id}: its state is made anew: {error}")
+        newest = self.inputs(dict.fromkeys(new), 1)
+        for room_id, entries in newest.items():
+            last = entries[-1] if entries and self._stands_at(room_id, entries[-1]) else None
+            self.put(room_id, partition, None, last)
+        unsure = {r: new[r] for r, entries in newest.items() if entries and not self[r].last}
+        behind: dict[str, list[RoomInput]] = {}
+        for room_id, entries in (self.inputs(unsure) if unsure else {}).items():
+            if entries and self._stands_at(room_id, entries[-1]):
+                self[room_id].last = entries[-1]
+            elif entries:
+                behind[room_id] = entries
+        if behind:
+            self.take_over(partition, behind)
+        for room_id, room in zip(new, rooms, strict=True):
+            self[room_id].room, self[room_id].used = room, now
+
+    def _stands_at(self, room_id: str, entry: RoomInput) -> bool:
+        return self._engine.scorer.stand(room_id) == (int(entry.segment.index), entry.runs)
+
+    def _is_ahead(self, message: Message) -> bool:
+        """Whether a segment is not the next one of its room."""
+        stand = self._engine.scorer.stand(message.room_id)
+        return stand is None or message.segment is None or int(message.segment.index) > stand[0] + 1
+
+
+def message_id(text: bytes) -> MessageId:
+    """Of a stream's entry: milliseconds, and which of these."""
+    ms, _, number = text.partition(b"-")
+    return int(ms), int(number)
+
+
+def state_commands(
+    keys: Keys, room_id: str, state: bytes, forget_after_s: int | None
+) -> list[Command]:
+    """What keeps a room's state.
+
+    Args:
+        keys: names of the keys, the model's among them.
+        room_id: of the room.
+        state: of RoomScorer.save.
+        forget_after_s: a room that has no score yet is in no list of rooms: it must end by itself
+            after so many seconds. None: it has one.
+    """
+    if forget_after_s is None:
+        return [("SET", keys.state(room_id), state)]
+    return [
+        ("SET", keys.state(room_id), state, "EX", forget_after_s),
+        ("EXPIRE", keys.inputs(room_id), forget_after_s),
+    ]

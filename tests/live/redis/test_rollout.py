@@ -1,0 +1,282 @@
+"""Two models on one Redis: one is served, one scores in the shadow, and they change places."""
+
+import dataclasses
+
+import pytest
+
+from contentctr.errors import InputError
+from contentctr.live.redis import leases, places
+from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import connect, end_fields, partition_of
+from contentctr.live.redis.models import Models, Places
+from contentctr.live.redis.places import SPARE_INPUTS
+from contentctr.live.redis.rollout import go_back, look, promote
+from contentctr.live.redis.store import RedisStore
+from live_redis import (
+    KEYS,
+    MODEL,
+    OTHER,
+    PARTITIONS,
+    add,
+    curves,
+    drain,
+    left,
+    make_other,
+    make_worker,
+    offline,
+    require_same,
+)
+from live_service import MORE, SPEC, N, make_engine
+
+THEIRS = Keys(model=OTHER)
+
+
+@pytest.fixture
+def store(client):
+    return RedisStore(client, KEYS, PARTITIONS)
+
+
+def put(client, rooms, indices):
+    for index in indices:
+        for room in rooms:
+            add(client, room, index)
+
+
+def of(store, rooms, model):
+    found = store.rooms(list(rooms), model)
+    return {room: list(r.curve) if r else [] for room, r in zip(rooms, found, strict=True)}
+
+
+def from_place(expected, found):
+    """What is expected of rooms, from the first segment that was found."""
+    return {room: expected[room][found[room][0][0] :] for room in expected}
+
+
+def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store):
+    rooms, said = [f"r{k}" for k in range(8)], []
+    first = make_worker(client)
+    put(client, rooms, range(2 * N))
+    drain(first)
+    second = make_worker(client, engine=make_other(), report=said.append)
+    put(client, rooms[:3], range(2 * N, 2 * N + 2))  # of some the next ones wait already
+    second._beat()
+    assert any(f"model {OTHER} is the candidate beside {MODEL}" in line for line in said)
+    drain(first)
+    assert store.scores().model == MODEL and store.queue().waiting == 0
+    assert look(client, KEYS, store).behind == 6
+    drain(second)
+    mine = offline({room: range(2 * N + 6) for room in rooms})
+    theirs = offline({room: range(2 * N + 6) for room in rooms}, make_other())
+    # Of every room there is a score, and all are those of a model that saw it from its start.
+    found = of(store, rooms, OTHER)
+    for room in rooms:
+        span = (2 * N, 2 * N + 2) if room in rooms[:3] else (2 * N - 1, 2 * N)
+        require_same({room: found[room]}, {room: theirs[room][slice(*span)]})
+    assert curves(client, rooms).keys() == store.scores().keys() and not any(left(client))
+    put(client, rooms[3:], range(2 * N, 2 * N + 2))
+    put(client, rooms, range(2 * N + 2, 2 * N + 4))
+    drain(second)  # the candidate may be the faster one
+    drain(first)
+    seen = look(client, KEYS, store)
+    assert (seen.current, seen.candidate, seen.without, seen.behind) == (MODEL, OTHER, 0, 0)
+    gaps = [
+        abs(dict(mine[room])[index] - score)
+        for room, curve in of(store, rooms, OTHER).items()
+        for index, score in curve
+    ]
+    both = seen.agreement
+    assert (both.rooms, both.segments) == (8, len(gaps)) and -1 < both.tau < 1
+    assert both.mean == pytest.approx(sum(gaps) / len(gaps), rel=1e-3)
+    assert both.largest == pytest.approx(max(gaps), rel=1e-3)
+    promote(client, KEYS, store)
+    assert store.scores().model == OTHER and store.scores().keys() == set(rooms)
+    assert {room.model for room in store.rooms(rooms)} == {OTHER}
+    put(client, rooms, range(2 * N + 4, 2 * N + 6))
+    for worker in (first, second):
+        worker._beat()
+        drain(worker)
+    found = curves(client, rooms)
+    require_same(found, from_place(theirs, found))
+    require_same(of(store, rooms, MODEL), mine)  # it goes on in the shadow
+    assert [first._place.role, second._place.role] == ["candidate", "current"]
+    assert all(client.llen(KEYS.inputs(room)) == N + SPARE_INPUTS for room in rooms)
+    go_back(client, KEYS, store)
+    assert store.scores().model == MODEL
+    assert client.xlen(KEYS.rejected) == 0 and not any(left(client))
+
+
+def test_what_a_candidate_has_made_is_gone_once_it_is_dropped(client, store):
+    rooms, said = [f"r{k}" for k in range(6)], []
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    second._report = second._place._report = said.append
+    put(client, rooms, range(3))
+    for worker in (first, second, first):
+        drain(worker)
+    put(client, rooms, range(3, 6))
+    drain(first)  # these wait for the candidate alone
+    before = look(client, KEYS, store)
+    assert before.behind == 18 == sum(left(client)) and store.queue().waiting_bytes == 0
+    Models(client, KEYS).drop(OTHER)
+    assert not any(left(client)) and not list(client.scan_iter(f"*{OTHER}*"))
+    drain(second)  # it has nothing any more, and comes to know
+    second._beat()
+    assert second._place.role == "standby" and "stands by" in said[-1]
+    put(client, rooms, range(6, 9))
+    drain(second)
+    drain(first)
+    require_same(curves(client, rooms), offline({room: range(9) for room in rooms}))
+    assert not any(left(client)) and not list(client.scan_iter(f"*model:{OTHER}*"))
+    again = make_worker(client, engine=make_other())  # somebody wants it back
+    drain(again)
+    assert again._place.role == "candidate" and look(client, KEYS, store).without == 0
+    with pytest.raises(InputError, match="no other model was current before"):
+        go_back(client, KEYS, store)
+    with pytest.raises(InputError, match="changed their places"):
+        Models(client, KEYS).drop(MODEL)
+
+
+def test_a_candidate_that_falls_behind_costs_the_others_nothing(client, store, monkeypatch):
+    monkeypatch.setattr(leases, "MAX_BEHIND", 5)
+    rooms = ["r0", "r1", "r2", "r3"]
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, rooms, range(N))
+    for worker in (first, second, first):
+        drain(worker)
+    for index in range(N, 3 * N):
+        put(client, rooms, [index])
+        drain(first)
+    waiting = sum(left(client))
+    assert 5 <= waiting <= 5 * PARTITIONS and store.queue().waiting == 0
+    found = look(client, KEYS, store)
+    assert found.missed == 4 * 2 * N - waiting and found.behind == waiting
+    drain(second)
+    monkeypatch.undo()
+    put(client, rooms, range(3 * N, 3 * N + 3))
+    drain(first)
+    drain(second)
+    assert not any(left(client))
+    theirs = of(store, rooms, OTHER)
+    whole = offline({room: range(3 * N + 3) for room in rooms}, make_other())
+    for room in rooms:
+        indices = [index for index, _ in theirs[room]]
+        assert indices == sorted(set(indices)) and indices[-1] == 3 * N + 2
+        # Inputs of the last N segments are kept: with them the window is whole again.
+        require_same({room: theirs[room][-4:]}, {room: whole[room][-4:]})
+    require_same(curves(client, rooms), offline({room: range(3 * N + 3) for room in rooms}))
+
+
+def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second, first):
+        worker._beat()
+    second._leases.leave()
+    for _ in range(2):
+        now[0] += 250.0
+        first._beat()
+    assert look(client, KEYS, store).candidate == OTHER
+    for _ in range(2):
+        now[0] += 250.0
+        first._beat()
+    assert look(client, KEYS, store).candidate == ""
+
+
+def test_rooms_end_for_both_models(client, store):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x", "y"], range(3))
+    for worker in (first, second, first, second):
+        drain(worker)
+    client.xadd(KEYS.stream(partition_of("x", PARTITIONS)), end_fields("x"))
+    put(client, ["x"], range(2))
+    drain(first)
+    assert client.llen(KEYS.inputs("x")) == 2
+    drain(second)
+    assert client.llen(KEYS.inputs("x")) == 2  # of the new room, not ended by the old one's end
+    whole = offline({"x": range(2), "y": range(3)}, make_other())
+    found = of(store, ["x", "y"], OTHER)
+    require_same(found, {"x": whole["x"], "y": whole["y"][-len(found["y"]) :]})
+    require_same(curves(client, ["x"]), offline({"x": range(2)}))
+
+
+def test_a_candidate_that_is_not_ready_is_not_promoted(client, store, monkeypatch):
+    monkeypatch.setattr("contentctr.live.redis.rollout._WAIT_S", 0.0)
+    first = make_worker(client)
+    put(client, ["x", "y"], range(2))
+    drain(first)
+    with pytest.raises(InputError, match="there is no candidate"):
+        promote(client, KEYS, store)
+    second = make_worker(client, engine=make_other())
+    second._beat()
+    with pytest.raises(InputError, match="2 live rooms, '[xy]' one of them, have no score"):
+        promote(client, KEYS, store)
+    second._leases.leave()
+    with pytest.raises(InputError, match="has no worker"):
+        promote(client, KEYS, store)
+    second._beat()
+    drain(second)
+    put(client, ["x"], range(2, 4))
+    drain(first)
+    monkeypatch.setattr("contentctr.live.redis.rollout.MOST_BEHIND_S", -1.0)
+    with pytest.raises(InputError, match="2 segments to score"):
+        promote(client, KEYS, store)
+    promote(client, KEYS, store, force=True)
+    assert store.scores().keys() == {"x", "y"} and store.scores().model == OTHER
+    with pytest.raises(InputError, match="changed their places"):
+        Models(client, KEYS).promote(Places(current=MODEL, candidate=OTHER))
+
+
+def test_a_third_model_stands_by_and_one_of_other_features_is_refused(client):
+    said = []
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    third = make_engine(sizes=MORE, model_id="cccccccccccc")
+    third = make_worker(client, engine=third, report=said.append)
+    add(client, "x", 0)
+    drain(third)
+    assert third._place.role == "standby" and client.hlen(KEYS.of("cccccccccccc").workers) == 0
+    assert said == [
+        f"model cccccccccccc stands by: {MODEL} is current, and {OTHER} the candidate; it scores "
+        "nothing"
+    ]
+    wide = dataclasses.replace(SPEC, visual_dim=9)
+    with pytest.raises(InputError, match="model dddddddddddd: cannot .*visual_dim must be 9, not"):
+        make_worker(client, engine=make_engine(spec=wide, model_id="dddddddddddd"))
+    ahead = make_engine(sizes={"horizon": 1}, model_id="eeeeeeeeeeee")
+    with pytest.raises(InputError, match="predicts something else .*horizon must be 0, not 1"):
+        make_worker(client, engine=ahead)
+
+
+def test_another_models_state_is_no_reason_to_die(client):
+    """Ten deaths put good segments aside before models had keys of their own."""
+    first = make_worker(client)
+    put(client, ["x"], range(N))
+    drain(first)
+    first._leases.leave()
+    foreign = make_other().scorer
+    foreign.score([])
+    for key in (KEYS.state("x"), THEIRS.state("x")):
+        client.set(key, client.get(KEYS.state("x")))
+    Models(client, KEYS).join(OTHER, "{}", first=False, fits=MODEL)
+    promote(client, KEYS, RedisStore(client, KEYS, PARTITIONS), force=True)
+    second = make_worker(client, engine=make_other())
+    put(client, ["x"], range(N, 2 * N))
+    drain(second)
+    found = curves(client, ["x"])
+    require_same(found, from_place(offline({"x": range(2 * N)}, make_other()), found))
+    assert len(found["x"]) == N and client.xlen(KEYS.rejected) == 0
+
+
+def test_where_redis_lost_all_the_model_that_was_current_comes_first(server, client):
+    with connect(server.url) as theirs:
+        first, second = make_worker(theirs), make_worker(theirs, engine=make_other())
+        for worker in (first, second):
+            worker._beat()
+        client.flushall()
+        second._beat()
+        assert client.get(KEYS.current) is None
+        first._beat()
+        second._beat()
+        assert client.get(KEYS.current) == MODEL.encode()
+        assert client.get(KEYS.candidate) == OTHER.encode()
