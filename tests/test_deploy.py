@@ -17,6 +17,7 @@ from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.messages import connect
 from contentctr.live.redis.worker import Worker
 from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.keeping import Keeper
 from live_service import make_engine
 from redis_server import RedisServer
 
@@ -30,11 +31,13 @@ DASHBOARD = DEPLOY / "grafana" / "contentctr.json"
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
     """Names of all samples that services and workers tell, and the labels that they can have."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    folder = tmp_path_factory.mktemp("deploy")
+    server = RedisServer(folder / "redis")
     try:
         client, engine = connect(server.url), make_engine()
+        keeper = Keeper(folder / "state", forget_after_s=600, report=print)
         registries = [
-            LocalBackend(engine).metrics.registry,
+            LocalBackend(engine, keeper=keeper).metrics.registry,
             RedisBackend(client, horizon=0).metrics.registry,
             Worker(client, engine).health.registry,
         ]

@@ -1,10 +1,26 @@
 """Outcomes over Redis: every service tells the same, also one that starts later."""
 
+import asyncio
+
 import numpy as np
 
 from contentctr.live.outcomes import Joined, Outcome, OutcomeLog
+from contentctr.live.redis.backend import RedisBackend
+from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.outcomes import OutcomeStream
-from live_redis import KEYS, wait_for
+from contentctr.live.redis.rollout import look
+from contentctr.live.redis.store import RedisStore
+from live_redis import (
+    KEYS,
+    MODEL,
+    OTHER,
+    PARTITIONS,
+    add,
+    drain,
+    make_other,
+    make_worker,
+    wait_for,
+)
 from live_service import make_post
 from redis_service import over_redis, working
 
@@ -58,3 +74,29 @@ def test_what_is_none_of_ours_is_passed_over(client):
     stream.append([joined(0)])
     assert stream.read() == len(bad) + 1 - 1  # an empty object holds no outcome, and no fault
     assert log.summary(0.0)["m"]["day"].segments == 1
+
+
+def test_a_candidates_scores_are_held_to_outcomes_before_it_serves(client):
+    store = RedisStore(client, KEYS, PARTITIONS)
+    workers = [make_worker(client), make_worker(client, engine=make_other())]
+    for index in range(3):
+        for room in ("x", "y"):
+            add(client, room, index)
+        for worker in workers:
+            worker._beat()
+            drain(worker)
+    backend = RedisBackend(client, horizon=0, keys=Keys(), partitions=PARTITIONS)
+    backend._rollout = look(client, KEYS, store)
+    came = [
+        Outcome(room_id=room, target_index=index, weight=10.0, value=0.1 * index)
+        for room in ("x", "y")
+        for index in range(3)
+    ]
+    assert asyncio.run(backend.observe(came))["taken"] == 6
+    found = backend.observed.log.summary(0.0)
+    assert list(found) == [OTHER, MODEL]
+    for model, spans in found.items():
+        scores = [score for room in store.rooms(["x", "y"], model) for _, score in room.curve]
+        assert spans["day"].segments == len(scores) >= 4
+        assert np.isclose(spans["day"].predicted, np.mean(scores))
+    assert found[MODEL]["day"].predicted != found[OTHER]["day"].predicted
