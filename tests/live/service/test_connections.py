@@ -149,7 +149,7 @@ def test_a_client_that_does_not_read_is_dropped():
             with contextlib.suppress(OSError):
                 for _ in range(2000):
                     one.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n")
-            for _ in range(100):
+            for _ in range(400):
                 if 'reason="unread"} 1.0' in metrics(client):
                     break
                 time.sleep(0.05)
