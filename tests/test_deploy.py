@@ -33,15 +33,18 @@ def registered(tmp_path_factory):
     """Names of all samples that services and workers tell, and the labels that they can have."""
     folder = tmp_path_factory.mktemp("deploy")
     server = RedisServer(folder / "redis")
+    engine = make_engine()
+    keeper = Keeper(folder / "state", forget_after_s=600, report=print)
     try:
-        client, engine = connect(server.url), make_engine()
-        keeper = Keeper(folder / "state", forget_after_s=600, report=print)
+        client = connect(server.url)
         registries = [
             LocalBackend(engine, keeper=keeper).metrics.registry,
             RedisBackend(client, horizon=0).metrics.registry,
             Worker(client, engine).health.registry,
         ]
+        client.close()
     finally:
+        keeper.close({}, engine)
         server.kill()
     found = set()
     for registry in registries:
