@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 import torch
 
@@ -346,3 +347,14 @@ def test_counts_go_over_to_a_model_that_reads_them():
             [done] = one.work([Item(segment("x", index), Shown(ended_at=1.0))])
     scoring.switch(Warm(make_engine(sizes=MORE)), reason="")
     assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
+
+
+def test_inputs_take_half_the_memory_where_no_bit_is_lost():
+    scoring, exact = Scoring(make_engine()), np.arange(6, dtype=np.float32) / 4
+    fields = [{"visual": exact}, {"visual": exact + np.float32(1e-6), "text": None}]
+    for index, given in enumerate(fields):
+        one = segment("x", index, **{"has_speech": index == 0, **given})
+        scoring.work([Item(one, Shown(ended_at=1.0))])
+        kept = scoring.rooms["x"].inputs[-1].segment
+        assert kept.visual.dtype == (np.float32 if index else np.float16)
+        assert np.array_equal(kept.visual, one.visual)

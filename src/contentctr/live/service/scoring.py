@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Refused, Taken, parts_by_run
@@ -131,7 +133,7 @@ class Scoring:
         if scored.status not in ("scored", "early"):
             room = None if known is None else known.room
             return Done(taken=taken, room=room, model=self.engine.model_id)
-        given = next_input(None if known is None else known.inputs[-1], segment)
+        given = next_input(None if known is None else known.inputs[-1], _compact(segment))
         if known is None:
             kept = deque[RoomInput](maxlen=self.engine.scorer.window_len)
             known = self.rooms[room_id] = Known(inputs=kept, owner=item.owner)
@@ -209,6 +211,18 @@ class Scoring:
         if back:
             self.went_back.append(found)
         return found
+
+
+def _compact(segment: LiveSegment) -> LiveSegment:
+    """The segment in half the memory, where float16 holds its features' bits: most come so."""
+    found = {}
+    for name in ("visual", "text", "sound"):
+        values = getattr(segment, name)
+        if values is not None and values.dtype != np.float16:
+            half = values.astype(np.float16)
+            if np.array_equal(half, values):
+                found[name] = half
+    return replace(segment, **found) if found else segment
 
 
 def _require(room: LiveRoom | None, before: LiveRoom) -> LiveRoom:
