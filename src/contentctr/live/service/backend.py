@@ -155,6 +155,7 @@ class LocalBackend:
             gauge("state_kept", text, lambda: keeper.state == "kept")
         self.metrics.model(engine.model_id)
         self.models = Models(self._scoring, self._batcher.run, self._switched, report)
+        self._candidate = Background("the candidate", self.models.follow)
 
     @property
     def model(self) -> str:
@@ -189,9 +190,11 @@ class LocalBackend:
         self._batcher.start()
         self._sweeper.start()
         self._watch.start()
+        self._candidate.start()
 
     async def stop(self) -> None:
         """See Backend."""
+        await self._candidate.stop()
         await self._sweeper.stop()
         await self._watch.stop()
         await self._batcher.stop(self._scoring.stop)

@@ -43,5 +43,5 @@ async def post_model(service: TheService, caller: TheCaller, wanted: ModelIn) ->
     models = _models(service)
     if caller is ANYONE and not models.open_to_all:
         raise HTTPException(403, "without keys, another model needs --models")
-    await models.switch(wanted.name)
+    await models.switch(wanted.name, candidate=wanted.candidate)
     return Json(models.facts())

@@ -229,13 +229,23 @@ class ModelOut(BaseModel):
     since: float = Field(description="Unix seconds.")
 
 
+class AgreementOut(BaseModel):
+    """Scores of the model and of the candidate for the rooms' last segments."""
+
+    rooms: int = Field(description="That both have scored.")
+    tau: float | None = Field(description="Kendall's, between the two rankings.")
+    mean: float = Field(description="Absolute difference of two scores, on average.")
+    largest: float
+
+
 class ModelsOut(BaseModel):
     """Which model serves, and which are beside it."""
 
     state: Literal["serving", "loading", "warming up"]
     current: ModelOut
     previous: ModelOut | None = Field(description="Served before, and serves again if this fails.")
-    candidate: ModelOut | None = Field(description="Is on its way.")
+    candidate: ModelOut | None = Field(description="Is on its way, or scores in the shadow.")
+    agreement: AgreementOut | None = Field(description="Of a candidate in the shadow.")
     last: str = Field(description="What came of the last switch.")
 
 
@@ -252,6 +262,13 @@ class ModelIn(_Request):
         description="Of a run or checkpoint in the folder of --models; without it, what was given "
         "at the start, as it is now.",
     )
+    candidate: bool = Field(False, description="Let the candidate serve; without a name.")
+
+    @model_validator(mode="after")
+    def _names_one(self) -> ModelIn:
+        if self.candidate and self.name:
+            raise ValueError("must not have a name beside candidate")
+        return self
 
 
 class ScoreOut(BaseModel):

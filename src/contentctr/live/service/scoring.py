@@ -6,9 +6,9 @@ All of it is that thread's alone; `Done` and `Switched` carry to the event loop 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from contentctr.live.service.warm import Warm
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,14 @@ class Switched:
     """A sentence."""
     back: bool = False
     """Whether the one before serves again, because the other failed."""
+
+
+class Run(Protocol):
+    """Does something in the thread that owns the model, between two batches."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """What came of it."""
+        ...
 
 
 class Scoring:
@@ -188,6 +198,15 @@ class Scoring:
         """What a model that is led along has not seen yet, room by room."""
         warm.keep_only(self.rooms)
         return warm.behind({room_id: known.inputs for room_id, known in self.rooms.items()})
+
+    def compare(self, warm: Warm) -> list[tuple[float, float]]:
+        """Last score of each room, by the model and by one that is led along as far."""
+        return [
+            (known.room.score, latest.score)
+            for room_id, known in self.rooms.items()
+            if known.room is not None
+            if (latest := warm.latest_of(room_id, known.inputs[-1])) is not None
+        ]
 
     def switch(self, warm: Warm, *, reason: str, back: bool = False) -> Switched:
         """Let another model serve, in one step; what is left to be led along is led along here.
