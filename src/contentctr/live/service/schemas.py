@@ -238,6 +238,34 @@ class ModelsOut(BaseModel):
     last: str = Field(description="What came of the last switch.")
 
 
+class AgreementOut(BaseModel):
+    """Scores of two models for the same segments."""
+
+    rooms: int
+    segments: int
+    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
+    mean: float | None = Field(description="Absolute difference of two scores, on average.")
+    largest: float | None
+
+
+class RolloutOut(BaseModel):
+    """The models of workers, some seconds ago; ids are empty where there is none."""
+
+    current: str
+    candidate: str
+    previous: str
+    since: float | None = Field(description="When the candidate came, Unix seconds.")
+    rooms: int
+    candidate_rooms: int
+    without: int = Field(description="Rooms that have no score of the candidate's.")
+    behind: int = Field(description="Segments that the candidate alone has to score.")
+    behind_s: float
+    missed: int = Field(description="Segments that it did not get.")
+    workers: int
+    candidate_workers: int
+    agreement: AgreementOut
+
+
 class ModelIn(_Request):
     """The model that is to serve."""
 
