@@ -14,7 +14,7 @@ import pytest
 
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.messages import connect
-from contentctr.live.redis.rollout import look, promote
+from contentctr.live.redis.rollout import Rollout, look, promote
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
@@ -48,7 +48,7 @@ class Load:
         names = {"candidates": [{"room_id": room, "base": {}} for room in self.rooms]}
         with httpx.Client(base_url=self.url, timeout=30) as http:
             most = 0
-            while not self._ended.wait(0.01):
+            while not self._ended.wait(0.03):
                 rooms = http.get("/v1/rooms", params={"limit": 500})
                 ranks = http.post("/v1/rank", json=names)
                 self.statuses[rooms.status_code, "list"] += 1
@@ -142,6 +142,12 @@ def roll(server, client, rooms, length, workers):
             wait_for(lambda: load.posted > rooms * length * 5 / 8, 300)
             first.close()
             wait_for(lambda: load.posted == rooms * length, 300)
+            told = httpx.get(f"{url}/v1/models").json()
+            assert told.keys() == Rollout().facts().keys()
+            assert httpx.get(f"{url}/v1/info").json()["model"] == OTHER
+            assert (
+                f'contentctr_model_info{{model="{OTHER}"}} 1.0' in httpx.get(f"{url}/metrics").text
+            )
             wait_for(lambda: store.queue().waiting == 0)
             time.sleep(0.3)
     backend._client.close()
@@ -178,9 +184,9 @@ def test_a_fleet_gets_another_model_under_load(server, client):
 
 @pytest.mark.slow
 def test_a_larger_fleet_gets_another_model_under_load(server, client):
-    load, found = roll(server, client, 40, 120, processes_of)
+    load, found = roll(server, client, 30, 80, processes_of)
     require_whole(load, RedisStore(client, KEYS, PARTITIONS))
-    assert found.agreement.rooms == 40 and client.xlen(KEYS.rejected) == 0
+    assert found.agreement.rooms == 30 and client.xlen(KEYS.rejected) == 0
     took = np.sort(load.seconds)
     print(f"\n{load.posted} posts, {dict(load.statuses)}, lists by {dict(load.models)}")
     print(f"posts, ms: median {1e3 * np.median(took):.1f}, 99% {1e3 * np.quantile(took, 0.99):.0f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
@@ -22,6 +22,7 @@ from contentctr.live.redis.messages import (
     adding_script,
     end_fields,
 )
+from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
 
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
@@ -249,7 +250,8 @@ def score_commands(
         shared: whether what all models share of it (its thumbnail) is this worker's to keep.
     """
     room_id, (index, score) = room.room_id, room.curve[-1]
-    about = {**asdict(replace(room, curve=())), "comments": list(room.comments)}
+    about = {field.name: getattr(room, field.name) for field in fields(LiveRoom)}
+    about |= {"curve": (), "shares": shares_out(room.shares)}
     commands: list[Command] = []
     if begins:
         if shared:

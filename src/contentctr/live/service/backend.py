@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
@@ -58,6 +58,9 @@ class Backend(Protocol):
     @property
     def model(self) -> str:
         """Id of the model that scores now; "": none is known yet."""
+
+    def rollout(self) -> dict[str, Any] | None:
+        """The models of workers, as RolloutOut; None: no workers score."""
 
     @property
     def ready(self) -> bool:
@@ -161,6 +164,10 @@ class LocalBackend:
     def model(self) -> str:
         """See Backend."""
         return self.engine.model_id
+
+    def rollout(self) -> dict[str, Any] | None:
+        """See Backend."""
+        return None
 
     @property
     def ready(self) -> bool:

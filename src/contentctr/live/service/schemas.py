@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -249,6 +248,34 @@ class ModelsOut(BaseModel):
     last: str = Field(description="What came of the last switch.")
 
 
+class AgreementOut(BaseModel):
+    """Scores of two models for the same segments."""
+
+    rooms: int
+    segments: int
+    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
+    mean: float | None = Field(description="Absolute difference of two scores, on average.")
+    largest: float | None
+
+
+class RolloutOut(BaseModel):
+    """The models of workers, some seconds ago; ids are empty where there is none."""
+
+    current: str
+    candidate: str
+    previous: str
+    since: float | None = Field(description="When the candidate came, Unix seconds.")
+    rooms: int
+    candidate_rooms: int
+    without: int = Field(description="Rooms that have no score of the candidate's.")
+    behind: int = Field(description="Segments that the candidate alone has to score.")
+    behind_s: float
+    missed: int = Field(description="Segments that it did not get.")
+    workers: int
+    candidate_workers: int
+    agreement: AgreementOut
+
+
 class ModelIn(_Request):
     """The model that is to serve."""
 
@@ -388,7 +415,10 @@ def points(room: LiveRoom, count: int | None = None) -> list[dict[str, Any]]:
 
 def shares_out(shares: SegmentShares | None) -> dict[str, Any] | None:
     """Shares as JSON."""
-    return None if shares is None else asdict(shares)
+    if shares is None:
+        return None
+    # asdict copies number by number, which is a tenth of what a worker does of a segment.
+    return {"first": {**vars(shares.first)}, "last": {**vars(shares.last)}}
 
 
 def room_event(room: LiveRoom) -> dict[str, Any]:
