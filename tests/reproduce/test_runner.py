@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.outputs import LOCK
 from contentctr.reproduce import plan, runner
 from contentctr.reproduce.runner import FailedRunsError, reproduce
 from contentctr.reproduce.study import Job, open_study
@@ -50,7 +51,7 @@ def taus(out):
 
 
 def times(out):
-    return {p: p.stat().st_mtime_ns for p in Path(out).glob("runs/**/*") if p.name != ".lock"}
+    return {p: p.stat().st_mtime_ns for p in Path(out).glob("runs/**/*") if p.name != LOCK}
 
 
 @pytest.fixture
