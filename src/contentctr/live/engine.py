@@ -19,6 +19,7 @@ from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment, Scored, as_batch, check_segments
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
+from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for
 
 
@@ -73,6 +74,7 @@ class Engine:
         shares: whether to compute the shares, where the model has them: about as dear as the
             projections once more.
         model_id: names the model in all that is told of its scores; None: its states' revision.
+        calibration: as RoomScorer's.
 
     Raises:
         InputError: the model cannot be run live.
@@ -90,6 +92,7 @@ class Engine:
         device: torch.device | str = "cpu",
         shares: bool = True,
         model_id: str | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.scorer = RoomScorer(
             model,
@@ -99,6 +102,7 @@ class Engine:
             max_rooms=max_rooms,
             batch_size=batch_size,
             device=device,
+            calibration=calibration,
         )
         assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
@@ -133,6 +137,7 @@ class Engine:
             device=device,
             shares=shares,
             model_id=checkpoint.model_id,
+            calibration=checkpoint.calibration,
         )
 
     def check(self, segment: LiveSegment) -> None:
