@@ -140,7 +140,7 @@ def test_nobody_else_works_on_a_run(data, tmp_path):
     job = study_job(data, tmp_path)
     code = (
         "import sys, time; from pathlib import Path; from contentctr.reproduce import worker\n"
-        "with worker._alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with worker.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, job.folder], stdout=subprocess.PIPE, text=True
