@@ -107,6 +107,7 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     files = [p for p in best.resolve().rglob("*") if p.is_file()]
     assert {p.name for p in files} == {
         "checkpoint.json",
+        "calibration.json",
         "vocabulary.json",
         "model.safetensors",
         "inputs.json",

@@ -1,14 +1,14 @@
 """Checkpoints: a folder of weights, settings and what the data looked like; no pickle anywhere.
 
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
+    CHECKPOINT/calibration.json    what becomes of its scores (calibration.py), once it is trained
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
     CHECKPOINT/inputs.json         what training segments were like (inputs.py)
     CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
     CHECKPOINT/training/           optimiser state and position of a run, to resume
 
-A run keeps its checkpoints in RUN/checkpoints/step-*, and RUN/best and RUN/last are links to them,
-switched in one step after the folder is whole.
+A run keeps its checkpoints in RUN/checkpoints/step-*; RUN/best and RUN/last are links to them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, reads_content
+from contentctr.score import calibration as calibrations
 from contentctr.score.hub import fetch, is_hub_name
 from contentctr.transcribe.source import difference
 
@@ -55,18 +56,21 @@ class Checkpoint:
     vocabulary: Vocabulary
     info: Mapping[str, Any]
     """Position and metrics: epoch, step, and what training saved beside them."""
+    calibration: calibrations.Calibration = field(default_factory=calibrations.Calibration)
+    """From the model's scores to those that are told."""
 
     @cached_property
     def model_id(self) -> str:
         """Names the model by its content: 12 hex digits.
 
-        A hash of weights, settings, streamers and encoders; where the folder lies, and how well the
-        model did, do not count.
+        A hash of weights, calibration, settings, streamers and encoders; where the folder lies, and
+        how well the model did, do not count.
 
         Raises:
             InputError: a file cannot be read; names it.
         """
-        parts = [*sorted(self.folder.glob("encoders/**/*")), self.folder / "model.safetensors"]
+        parts = [*sorted(self.folder.glob("encoders/**/*"))]
+        parts += [self.folder / name for name in ("model.safetensors", calibrations.FILE)]
         try:
             hashes = {
                 str(path.relative_to(self.folder)): file_sha256(path)
@@ -346,6 +350,7 @@ def load(path: Path | str) -> Checkpoint:
         spec=spec,
         vocabulary=vocabulary,
         info=values.get("info", {}),
+        calibration=calibrations.read_calibration(folder),
     )
 
 

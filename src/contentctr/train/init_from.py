@@ -31,6 +31,7 @@ _MODEL_FIELDS = (
     "ff_mult",
     "streamer_dim",
     "rotary",
+    "standardise",
 )
 """Of ModelConfig, what both runs must agree on; the others have no weights or add their own."""
 _ID_FREE = ("deep_dropout",)

@@ -112,7 +112,12 @@ def train_model(
             after_epoch=after_epoch,
             show_progress=show_progress,
         )
-    return (out / "best").resolve()
+        best = (out / "best").resolve()
+        if process.rank == 0:
+            told_of = training.calibrate(best, accelerator.device)
+            if told_of and show_progress:
+                say(told_of)
+    return best
 
 
 def _init(

@@ -250,7 +250,7 @@ class ModelsOut(BaseModel):
     last: str = Field(description="What came of the last switch.")
 
 
-class AgreementOut(BaseModel):
+class WorkersAgreementOut(BaseModel):
     """Scores of two models for the same segments."""
 
     rooms: int
@@ -275,7 +275,7 @@ class RolloutOut(BaseModel):
     missed: int = Field(description="Segments that it did not get.")
     workers: int
     candidate_workers: int
-    agreement: AgreementOut
+    agreement: WorkersAgreementOut
 
 
 class ModelIn(_Request):
