@@ -20,7 +20,8 @@ from contentctr.config import Config
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
-from contentctr.score.checkpoint import Checkpoint, load_for, load_tensors
+from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.weights import load_tensors
 
 _MODEL_FIELDS = (
     "kind",

@@ -35,7 +35,8 @@ from contentctr.files import (
     write_text,
 )
 from contentctr.outputs import alone, require_new
-from contentctr.score.checkpoint import point_to, prune, save_optimizer
+from contentctr.score.checkpoint import point_to, prune
+from contentctr.score.weights import save_optimizer
 from contentctr.train.training import Position
 
 
