@@ -341,6 +341,8 @@ class TrainConfig:
     """Steps between two saves of `last`; 0: at the end of every epoch only."""
     precision: Precision = "no"
     """Mixed precision; on processors without bfloat16 units it is slower than none."""
+    calibrate: bool = True
+    """Fit a calibration of live rooms' scores on the validation rooms at the end of the run."""
     seed: Number = 0
     """Of the weights, the order of windows, the shuffles and the hidden streamers."""
 

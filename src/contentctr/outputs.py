@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock, Timeout
+
 from contentctr.errors import InputError
 from contentctr.files import is_leftover, read_json, remove_leftovers, write_json
 
@@ -21,6 +23,32 @@ LOCK = ".contentctr.lock"
 _ABOUT = "Made by contentctr, which will replace or remove the files listed here, and no others."
 _SHOWN = 3
 """Of somebody else's files, so many are named."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path, work: str = "in it") -> Iterator[None]:
+    """Keep a folder for this process while the block works there; it is made if it is not there.
+
+    The system drops the lock with the process, however that ends.
+
+    Args:
+        folder: the folder.
+        work: what another process would be at, for the message.
+
+    Raises:
+        InputError: another process is at work there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{_shown(folder)}: cannot be made a folder ({error.strerror})") from None
+    try:
+        with FileLock(folder / LOCK, blocking=False):
+            yield
+    except Timeout:
+        raise InputError(
+            f"{_shown(folder)}: another process is at work {work}; wait for it, or stop it"
+        ) from None
 
 
 def require_new(path: Path, what: str) -> None:

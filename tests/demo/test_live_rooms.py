@@ -82,13 +82,13 @@ def test_rooms_go_live_end_and_are_followed_by_others():
     with service() as (url, backend):
         client = Client(url)
         taken: list[tuple[str, int, bool]] = []
-        put = backend.store.put
+        keep = backend.store.keep
 
-        def noted(new, now):
-            taken.append((new.room_id, new.index, new.shown.thumbnail is not None))
-            return put(new, now)
+        def noted(room, thumbnail, now):
+            taken.append((room.room_id, room.index, thumbnail is not None))
+            keep(room, thumbnail, now)
 
-        backend.store.put = noted
+        backend.store.keep = noted
         end = time.monotonic() + 20
         posted = play_rooms(
             client,

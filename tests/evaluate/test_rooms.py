@@ -14,14 +14,17 @@ from sklearn.metrics import average_precision_score
 from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
-from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.evaluate.evaluate import evaluate_model, headline
 from contentctr.evaluate.rooms import streamer_mean
-from contentctr.metrics.ctr import summary
+from contentctr.metrics.ctr import log_loss, summary
 from contentctr.metrics.ranking import ranking_summary
 from contentctr.models.registry import build_model
 from contentctr.predict.rooms import predict_recording
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.report import write_report
+from contentctr.score import calibration
+from contentctr.score.calibration import Calibration, write_calibration
+from contentctr.score.checkpoint import load
 from contentctr.score.rooms import score_segments
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
@@ -434,3 +437,31 @@ def test_scores_are_measured_against_every_class_of_a_table_of_labels(
     page = write_report(tmp_path / "out").read_text()
     assert "any label" in page and "Base rate, which is chance" in page
     assert metrics["floors"]["metric"] == "kendall_tau"  # the target is CTR all the same
+
+
+def test_a_run_is_calibrated_and_its_evaluation_shows_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "LEAST_ROOMS", 2)
+    data = write_data(tmp_path / "data", rooms=30)
+    best = train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    checkpoint = load(best)
+    before, about = checkpoint.model_id, checkpoint.calibration.about
+    assert about["rooms"] == 2
+    assert set(about["log_loss"]) == {"none", "platt", "beta", "isotonic"}
+    found = evaluate_model(best, data, tmp_path / "plain", show_progress=False)
+    write_calibration(best, Calibration(method="platt", parameters=(0.5, 1.0)))
+    assert load(best).model_id != before
+    metrics = evaluate_model(best, data, tmp_path / "eval", show_progress=False)
+    assert metrics["metrics"]["kendall_tau"] == found["metrics"]["kendall_tau"]
+    block, samples = metrics["calibration"], pl.read_parquet(tmp_path / "eval/predictions.parquet")
+    samples = samples.filter("is_sample")
+    assert block["method"] == "platt"
+    assert block["before"] == found["calibration"]["before"]
+    assert block["after"]["log_loss"] == metrics["metrics"]["log_loss"]
+    assert block["after"]["log_loss"] == log_loss(samples["score"], samples["target"])
+    assert block["after"]["log_loss"] != block["before"]["log_loss"]
+    assert "log_loss, before and after" in headline(metrics)[1]
+    assert "platt" in write_report(tmp_path / "eval").read_text()
+    off = with_train(epochs=1, calibrate=False)
+    assert load(train_model(off, data, tmp_path / "off", show_progress=False)).calibration.why_none

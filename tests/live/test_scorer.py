@@ -10,6 +10,7 @@ from contentctr.config import Config, InputError
 from contentctr.live.engine import Engine
 from contentctr.live.scorer_decoders import LookbackDecoder, Ring, WindowDecoder
 from contentctr.score import checkpoint
+from contentctr.score.calibration import Calibration
 from contentctr.score.rooms import score_segments
 from live_scorer import (
     CONTENT,
@@ -567,3 +568,29 @@ def test_runs_in_one_call_are_taken_one_after_the_other():
     anew = [changed(s, run="two") for s in x]
     batch = [x[1], x[0], y[0], anew[1], anew[0], y[1]]
     assert parts_by_run(batch) == [[1, 2, 0], [4, 3, 5]]
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Calibration(method="beta", parameters=(0.6, 1.4, 0.8)),
+        Calibration(method="isotonic", knots=((0.0, 0.0), (0.4, 0.2), (0.5, 0.7), (1.0, 1.0))),
+    ],
+)
+def test_a_calibrated_live_score_is_the_offline_one(calibration):
+    data, rooms = make_rooms([7, 3])
+    plain = make_scorer()
+    scorer = make_scorer(calibration=calibration)
+    assert scorer.revision == plain.revision  # the state does not depend on it
+    found = np.concatenate(list(play(scorer, rooms).values()))
+    raw = offline(plain, data)
+    np.testing.assert_allclose(found, calibration(raw), atol=1e-6)
+    assert np.abs(found - raw).max() > 1e-3
+    # A state of the other goes on, and a repeated segment has its score again.
+    other = make_scorer(calibration=calibration)
+    play(plain, rooms)
+    other.restore(plain.save())
+    room_id, segments = next(iter(rooms.items()))
+    again = only(other, segments[-1])
+    assert again.status == "repeated" and again.room_id == room_id
+    assert again.score == pytest.approx(calibration(raw)[len(segments) - 1], abs=1e-6)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.outputs import LOCK
 from contentctr.reproduce import plan, runner
 from contentctr.reproduce.runner import FailedRunsError, reproduce
 from contentctr.reproduce.study import Job, open_study
@@ -50,7 +51,7 @@ def taus(out):
 
 
 def times(out):
-    return {p: p.stat().st_mtime_ns for p in Path(out).glob("runs/**/*") if p.name != ".lock"}
+    return {p: p.stat().st_mtime_ns for p in Path(out).glob("runs/**/*") if p.name != LOCK}
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_nobody_else_works_on_a_run(data, tmp_path):
     job = study_job(data, tmp_path)
     code = (
         "import sys, time; from pathlib import Path; from contentctr.reproduce import worker\n"
-        "with worker._alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with worker.alone(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, job.folder], stdout=subprocess.PIPE, text=True

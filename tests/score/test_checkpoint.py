@@ -14,7 +14,9 @@ from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.models.registry import build_model
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score import weights
 from contentctr.score.checkpoint import Checkpoint
+from contentctr.score.weights import load_optimizer, save_optimizer
 from contentctr.train.loop import train_model
 from make import make_batch, write_data
 from training import TINY, same, with_train
@@ -40,7 +42,7 @@ def make_checkpoint(folder: Path, *, seed: int = 0, adam: bool = False) -> torch
         info={"position": {"step": 7}},
     )
     if optimizer is not None:
-        checkpoints.save_optimizer(optimizer, folder / "training")
+        save_optimizer(optimizer, folder / "training")
     return model
 
 
@@ -72,7 +74,7 @@ def test_the_optimiser_comes_back_to_the_bit(tmp_path: Path) -> None:
     states = []
     for model in (first, second):
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        checkpoints.load_optimizer(optimizer, tmp_path / "c" / "training")
+        load_optimizer(optimizer, tmp_path / "c" / "training")
         model.zero_grad()
         torch.manual_seed(3)
         model(make_batch(seed=2)).logits_BN.square().sum().backward()
@@ -107,6 +109,7 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     files = [p for p in best.resolve().rglob("*") if p.is_file()]
     assert {p.name for p in files} == {
         "checkpoint.json",
+        "calibration.json",
         "vocabulary.json",
         "model.safetensors",
         "inputs.json",
@@ -221,7 +224,7 @@ def test_an_interrupted_save_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoints, "save_file", fail)
+    monkeypatch.setattr(weights, "save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         make_checkpoint(tmp_path / "c")
     assert not list(tmp_path.iterdir())

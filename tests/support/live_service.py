@@ -95,12 +95,20 @@ def b64(data):
 
 @contextmanager
 def running(
-    engine=None, *, settings=None, encoder=None, clock=None, port=0, server=None, **options
+    engine=None,
+    *,
+    settings=None,
+    encoder=None,
+    clock=None,
+    port=0,
+    server=None,
+    backend=None,
+    **options,
 ):
     """A service on a free port, or on `port`: (client, backend); `server`: of `make_server`."""
     engine = engine or make_engine()
     clocks = {} if clock is None else {"clock": clock}
-    backend = LocalBackend(engine, encoder=encoder, **clocks, **options)
+    backend = backend or LocalBackend(engine, encoder=encoder, **clocks, **options)
     app = create_app(backend, engine, settings, encoder=encoder, **clocks)
     made = make_server(app, backend, port=port, **(server or {}))
     with httpx.Client() as client, serving(made) as url:  # the client sees the service's end

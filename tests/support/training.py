@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from contentctr.score import checkpoint as checkpoints
+from contentctr.score.weights import load_tensors
 
 TINY = Config(
     data=DataConfig(window_len=4, min_viewers=1),
@@ -22,7 +22,7 @@ def with_train(config=TINY, **changes):
 
 
 def weights(run, name="last"):
-    return checkpoints.load_tensors(run / name / "model.safetensors")
+    return load_tensors(run / name / "model.safetensors")
 
 
 def same(a, b):

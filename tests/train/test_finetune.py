@@ -16,6 +16,7 @@ from contentctr.models.registry import build_model
 from contentctr.predict.rooms import predict_recording
 from contentctr.report import write_report
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.weights import load_tensors
 from contentctr.store.vectors import data_spec
 from contentctr.train.loop import train_model, train_step
 from training import TINY, same, weights, with_train
@@ -94,8 +95,7 @@ def test_a_resumed_run_is_equal_to_the_bit(
     assert same(weights(world.run), weights(run))
     assert same(encoder_weights(world.run), encoder_weights(run))
     optimizers = [
-        checkpoints.load_tensors(r / "last" / "training" / "optimizer.safetensors")
-        for r in (world.run, run)
+        load_tensors(r / "last" / "training" / "optimizer.safetensors") for r in (world.run, run)
     ]
     assert same(*optimizers)
 

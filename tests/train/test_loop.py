@@ -15,6 +15,7 @@ from contentctr.errors import InputError
 from contentctr.models.losses import loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.weights import load_tensors
 from contentctr.store.streamer_table import write_streamer_table
 from contentctr.train.loop import NonFiniteLossError, train_model, train_step
 from contentctr.train.models import ModelObjective, make_optimizer, schedule
@@ -127,7 +128,7 @@ def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
     for name in ("best", "last"):
         assert same(weights(tmp_path / "whole", name), weights(run, name))
     optimizers = [
-        checkpoints.load_tensors(r / "last" / "training" / "optimizer.safetensors")
+        load_tensors(r / "last" / "training" / "optimizer.safetensors")
         for r in (tmp_path / "whole", run)
     ]
     assert same(*optimizers)

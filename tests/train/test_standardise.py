@@ -38,3 +38,27 @@ def test_a_run_keeps_what_its_training_rooms_features_are_like(tmp_path):
 def test_features_that_are_trained_are_not_standardised():
     with pytest.raises(InputError, match="model.standardise must be false with train.finetune"):
         override(paper(), ["standardise=true", "finetune_encoders=true"])
+
+
+def test_a_run_from_another_keeps_its_scale(tmp_path):
+    data, more = write_rare(tmp_path / "data"), write_rare(tmp_path / "more", seed=5)
+    words = ["window_len=4", "epochs=1", "standardise=true"]
+    config = override(TINY, words)
+    run = train_model(config, data, tmp_path / "run", show_progress=False)
+    train_model(config, more, tmp_path / "next", init_from=run, show_progress=False)
+    before, after = (load(tmp_path / name).load_model().state_dict() for name in ("run", "next"))
+    names = [
+        f"fusion.{part}.0.{name}_D" for part in ("visual", "text") for name in ("mean", "scale")
+    ]
+    assert all(torch.equal(before[name], after[name]) for name in names)
+    assert set(names) <= set(load(tmp_path / "next").info["init_from"]["taken"])
+    plain = override(TINY, [*words[:2], "standardise=false"])
+    with pytest.raises(InputError, match="model.standardise must be True to start from it, not Fa"):
+        train_model(plain, more, tmp_path / "other", init_from=run, show_progress=False)
+
+
+def test_a_model_without_features_has_nothing_to_standardise(tmp_path):
+    data = write_rare(tmp_path / "data")
+    config = override(TINY, ["window_len=4", "epochs=1", "standardise=true", "model.kind=deepfm"])
+    with pytest.raises(InputError, match="standardise must be false with model.kind=deepfm, which"):
+        train_model(config, data, tmp_path / "run", show_progress=False)

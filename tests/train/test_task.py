@@ -12,6 +12,7 @@ from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.personal import score_videos
+from contentctr.score.weights import load_tensors
 from contentctr.simulate.personal import PersonalSimulation, write_personal_features
 from contentctr.train.loop import train_model
 from contentctr.train.opened import open_task
@@ -47,7 +48,7 @@ def data(tmp_path_factory):
 
 
 def weights(run, name="last"):
-    return checkpoints.load_tensors(run / name / "model.safetensors")
+    return load_tensors(run / name / "model.safetensors")
 
 
 def same(a, b):

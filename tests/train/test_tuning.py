@@ -12,9 +12,11 @@ import pytest
 pytest.importorskip("optuna")
 
 import optuna
+import torch
 
 from contentctr.config import override, to_dict
 from contentctr.errors import InputError
+from contentctr.outputs import LOCK, alone
 from contentctr.recipes import paper, recipe
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
@@ -183,12 +185,44 @@ def test_what_cannot_be_tuned_is_said(data, tmp_path):
 
 
 def test_two_processes_do_not_tune_in_one_folder(data, tmp_path):
-    out = tmp_path / "tuned"
-    out.mkdir()
-    with module._locked(out / ".lock"):
-        with pytest.raises(InputError, match="another process is tuning here"):
-            with module._locked(out / ".lock"):
-                raise AssertionError
+    out = tmp_path / "out"
+    with alone(out), pytest.raises(InputError, match="another process is at work tuning here"):
+        tuned(data, out, trials=1)
+    assert [path.name for path in out.iterdir()] == [LOCK]  # nothing is claimed
+
+
+@pytest.mark.parametrize(
+    "error", [InputError("no such data"), torch.OutOfMemoryError("out of memory\nand more")]
+)
+def test_a_trial_that_cannot_be_trained_fails_alone(data, tmp_path, monkeypatch, error):
+    plain, calls = module.train_model, 0
+
+    def train(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise error
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(module, "train_model", train)
+    found = tuned(data, tmp_path / "out", trials=2)
+    assert [state for _, state, *_ in states(tmp_path / "out")] == ["FAIL", "COMPLETE"]
+    assert found["trial"] == 1
+
+
+def test_the_best_is_named_before_the_others_checkpoints_go(data, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_drop_checkpoints", killed)
+        tuned(data, out, trials=1)
+    assert json.loads((out / "best.json").read_text())["trial"] == 0
+    (out / "best.json").unlink()  # killed even before that
+    tuned(data, out, trials=1)
+    assert json.loads((out / "best.json").read_text())["trial"] == 0
 
 
 @pytest.mark.slow

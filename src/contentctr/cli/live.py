@@ -48,6 +48,10 @@ def serve(
     models: Annotated[
         Path | None, typer.Option(help="Folder of runs that POST /v1/models may name.")
     ] = None,
+    candidate: Annotated[
+        Path | None,
+        typer.Option(help="Run of a model that scores beside it, and is only compared."),
+    ] = None,
     redis: Redis = None,
     redis_file: RedisFile = None,
     partitions: Partitions = None,
@@ -112,7 +116,7 @@ def serve(
     )
     _require_key(host, settings, insecure)
     url = redis_url(redis, redis_file)
-    _require_embedded(url, state, models)
+    _require_embedded(url, state, models, candidate)
     place = device_name(device)
     found = load_for(checkpoint, "rooms")
 
@@ -144,6 +148,9 @@ def serve(
         )
         backend.models.load = lambda name: load(model_path(name, checkpoint, models))
         backend.models.open_to_all = models is not None
+        if candidate is not None:
+            shadow = load_for(candidate, "rooms")  # a wrong one is told at once
+            backend.models.first_candidate = lambda: load(shadow)
         reload = backend.models.reload
     else:
         queue = queue_size or 10_000
@@ -160,9 +167,11 @@ def serve(
     ).run()
 
 
-def _require_embedded(url: str | None, state: Path | None, models: Path | None) -> None:
+def _require_embedded(
+    url: str | None, state: Path | None, models: Path | None, candidate: Path | None
+) -> None:
     """Stop where what is kept, and which model scores, is another's to say."""
-    for name, value in (("--state", state), ("--models", models)):
+    for name, value in (("--state", state), ("--models", models), ("--candidate", candidate)):
         if url is not None and value is not None:
             raise InputError(f"{name}: must not be given with Redis, where workers score")
     if models is not None and not models.is_dir():

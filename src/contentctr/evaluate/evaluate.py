@@ -126,6 +126,8 @@ def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
         rows[score] = _with_interval(floors["model"][score])
         for name, floor in floors["floors"].items():
             rows[f"{score} of {name}"] = _with_interval(floor[score])
+    if "calibration" in metrics:
+        rows |= _calibrated(metrics["calibration"])
     for name, reference in metrics["references"].items():
         if score in reference:
             rows.setdefault(f"{score} of {name}", reference[score])
@@ -134,6 +136,20 @@ def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
     counted = metrics["counts"][words.counted]
     why = sample_rule(metrics) if words.counted == "samples" else ""
     return f"{counted} {words.counted} of {metrics['split']}{label}{why}", rows
+
+
+def _calibrated(block: dict[str, Any]) -> dict[str, object]:
+    """What calibration makes of the scores, in rows."""
+    before, after = block["before"], block["after"]
+    if block["method"] == "none":
+        return {"calibration": f"none ({block['why']})", "log_loss": after["log_loss"]}
+    return {
+        "calibration": block["method"],
+        **{
+            f"{name}, before and after": f"{before[name]:.4f}, {after[name]:.4f}"
+            for name in ("log_loss", "calibration_error")
+        },
+    }
 
 
 def verdict(metrics: dict[str, Any]) -> str:

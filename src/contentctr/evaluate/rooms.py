@@ -15,7 +15,7 @@ from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.evaluate.comparison import compare_with_floors
 from contentctr.evaluate.floors import Measured
-from contentctr.metrics.ctr import summary
+from contentctr.metrics.ctr import calibration, log_loss, mean_ratio, summary
 from contentctr.metrics.labels import label_summary
 from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ranking_summary
 from contentctr.progress import progress_bar
@@ -73,8 +73,10 @@ def evaluate_rooms(
     scoring = _Scoring(
         checkpoint, data.root, split, batch_size, torch.device(device), torch.get_num_threads()
     )
-    scores_S = _score(scoring, segments, ray, show_progress=show_progress)
-    table = _predictions(segments, scores_S, checkpoint, data)
+    raw_S = _score(scoring, segments, ray, show_progress=show_progress)
+    table = _predictions(segments, raw_S, checkpoint, data)
+    calibrated = _calibration(table, checkpoint)
+    table = table.with_columns(score=pl.Series(checkpoint.calibration(table["score"].to_numpy())))
     own = data.segments(texts=False)
     if HIGHLIGHT in own.columns:
         labels = _labels(own, data.root)
@@ -89,6 +91,7 @@ def evaluate_rooms(
         "warnings": _warnings(checkpoint, spec),
         "horizon": config.horizon,
         **_measure(table, own, what.is_label),
+        "calibration": calibrated,
         "floors": compare_with_floors(table, own, what),
         "labels": _classes(table, own, data),
         "ranking": _ranking(table, own),
@@ -96,6 +99,34 @@ def evaluate_rooms(
     return write_evaluation(
         out, {"predictions": table}, metrics, checkpoint=checkpoint, data=spec, split=split
     )
+
+
+def _calibration(table: pl.DataFrame, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The block `calibration` of metrics.json: the model's own scores beside the calibrated ones.
+
+    Args:
+        table: of predictions.parquet, with the model's own scores.
+        checkpoint: the model.
+    """
+    samples, found = table.filter("is_sample"), checkpoint.calibration
+    raw_M, targets_M = samples["score"].to_numpy(), samples["target"].to_numpy()
+    return {
+        "method": found.method,
+        "why": found.why_none,
+        "fitted": dict(found.about),
+        **{
+            name: {
+                "log_loss": log_loss(scores_M, targets_M),
+                "calibration_error": calibration(scores_M, targets_M).error,
+                "mean_ratio": _number(mean_ratio(scores_M, targets_M)[0]),
+            }
+            for name, scores_M in (("before", raw_M), ("after", found(raw_M)))
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _warnings(checkpoint: Checkpoint, spec: DataSpec) -> list[str]:

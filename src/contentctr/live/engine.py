@@ -28,6 +28,7 @@ from contentctr.live.scorer_segments import (
 )
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
 from contentctr.models.contentctr import ContentCTR
+from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.inputs import InputFacts, read_inputs
 
@@ -84,6 +85,7 @@ class Engine:
             projections once more.
         model_id: names the model in all that is told of its scores; None: its states' revision.
         inputs: what its training segments were like; None: nobody knows.
+        calibration: as RoomScorer's.
 
     Raises:
         InputError: the model cannot be run live.
@@ -102,6 +104,7 @@ class Engine:
         shares: bool = True,
         model_id: str | None = None,
         inputs: InputFacts | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.scorer = RoomScorer(
             model,
@@ -111,6 +114,7 @@ class Engine:
             max_rooms=max_rooms,
             batch_size=batch_size,
             device=device,
+            calibration=calibration,
         )
         assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
@@ -148,6 +152,7 @@ class Engine:
             shares=shares,
             model_id=checkpoint.model_id,
             inputs=read_inputs(checkpoint.folder),
+            calibration=checkpoint.calibration,
         )
 
     @cached_property

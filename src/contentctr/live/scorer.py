@@ -47,6 +47,7 @@ from contentctr.live.scorer_segments import (
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
 from contentctr.models.contentctr import ContentCTR
+from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import require_no_leak
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class RoomScorer:
         max_rooms: rooms at once. On a CPU, memory is taken as they come.
         batch_size: rooms computed at once; scores do not depend on it beyond rounding.
         device: where to compute and to keep what is kept.
+        calibration: what becomes of the model's scores when they are told; rooms' state does not
+            depend on it.
 
     Raises:
         InputError: the model cannot be run live, or a number is below 1.
@@ -81,6 +84,7 @@ class RoomScorer:
         max_rooms: int = 4096,
         batch_size: int = 64,
         device: torch.device | str = "cpu",
+        calibration: Calibration | None = None,
     ) -> None:
         require_no_leak(config)
         if not isinstance(model, ContentCTR):
@@ -95,6 +99,7 @@ class RoomScorer:
         self.max_rooms, self.batch_size = max_rooms, batch_size
         self.revision = revision_of(model, config, spec, vocabulary)
         self._model = model.to(device).eval()
+        self._calibration = calibration or Calibration()
         self._spec, self._device = spec, torch.device(device)
         self._streamers = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
         self._decoder = live_decoder(model, self.window_len, max_rooms, device)
@@ -364,7 +369,7 @@ class RoomScorer:
             room_id=segment.room_id,
             index=index,
             target_index=index + self.horizon,
-            score=score,
+            score=self._calibration.one(score),
             status=status,
             statistics_X=read,
         )

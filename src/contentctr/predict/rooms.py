@@ -238,13 +238,14 @@ def _score(
         target=checkpoint.spec.target,
         scale=checkpoint.spec.target_scale,
     )
-    return score_segments(
+    scores_S = score_segments(
         run.model,
         data,
         window_len=config.window_len,
         horizon=config.horizon,
         device=run.device,
     )
+    return checkpoint.calibration(scores_S)
 
 
 def _found(

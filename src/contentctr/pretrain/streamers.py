@@ -36,7 +36,7 @@ from contentctr.pretrain.sim import Sim, SimOutput, SimSettings, sim_loss
 from contentctr.pretrain.streamer_metrics import click_metrics, popularity, table_purity
 from contentctr.pretrain.watch_logs import WatchBatch, read_pairs
 from contentctr.rooms.tables import SUFFIXES
-from contentctr.score.checkpoint import load_weights, save_weights
+from contentctr.score.weights import load_weights, save_weights
 from contentctr.store.streamer_table import write_streamer_table
 from contentctr.train.loop import run_training
 from contentctr.train.run_folder import begin_run, check_run, read_log

@@ -107,7 +107,23 @@ def _result(found: Evaluation) -> list[Block]:
 
 def _metrics(found: Evaluation) -> list[Block]:
     labels = found.metrics.get("labels", {}).get("classes", {})
-    return [_metrics_table(found), *([_labels_table(labels)] if labels else [])]
+    blocks: list[Block] = [_metrics_table(found)]
+    if "calibration" in found.metrics:
+        blocks.append(Paragraph(text=_calibration_words(found.metrics["calibration"]), note=True))
+    return [*blocks, *([_labels_table(labels)] if labels else [])]
+
+
+def _calibration_words(block: Mapping[str, Any]) -> str:
+    """What became of the model's own scores."""
+    if block["method"] == "none":
+        return f"The scores are the model's own: no calibration ({block['why']})."
+    before, after = block["before"], block["after"]
+    return (
+        f"The scores are calibrated ({block['method']}, fitted on validation rooms; ranks stay): "
+        f"log loss {show_number(before['log_loss'])} before, {show_number(after['log_loss'])} "
+        f"after; calibration error {show_number(before['calibration_error'])} before, "
+        f"{show_number(after['calibration_error'])} after."
+    )
 
 
 def _labels_table(labels: Mapping[str, Any]) -> Grid:

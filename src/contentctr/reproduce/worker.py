@@ -6,17 +6,15 @@ Nothing heavy is imported before `work` has set the process's device and threads
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
 from multiprocessing import connection, parent_process
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 
 if TYPE_CHECKING:
     from contentctr.reproduce.study import Job
@@ -79,25 +77,13 @@ def run_job(job: Job) -> None:
     from contentctr.train.loop import train_model
 
     run = job.folder / "run"
-    with _alone(job.folder):
+    with alone(job.folder):
         if job.finished:
             return
         begun = (run / "config.json").is_file()
         train_model(job.config, job.data, run, resume=begun, show_progress=False)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         evaluate_model(run, job.data, job.evaluation, device=device, show_progress=False)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the job's lock, which the system drops with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another process is at work on it") from None
-        yield
 
 
 def _follow_parent() -> None:

@@ -1,14 +1,14 @@
 """Checkpoints: a folder of weights, settings and what the data looked like; no pickle anywhere.
 
     CHECKPOINT/checkpoint.json     format, config, data spec, position and metrics
+    CHECKPOINT/calibration.json    what becomes of its scores (calibration.py), once it is trained
     CHECKPOINT/vocabulary.json     known streamers and rooms, in the order of the model's tables
     CHECKPOINT/model.safetensors   weights
     CHECKPOINT/inputs.json         what training segments were like (inputs.py)
     CHECKPOINT/encoders/           fine-tuned encoders, in the form that encode/encoders.py loads
     CHECKPOINT/training/           optimiser state and position of a run, to resume
 
-A run keeps its checkpoints in RUN/checkpoints/step-*, and RUN/best and RUN/last are links to them,
-switched in one step after the folder is whole.
+A run keeps its checkpoints in RUN/checkpoints/step-*; RUN/best and RUN/last are links to them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
@@ -37,7 +35,15 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, reads_content
+from contentctr.score import calibration as calibrations
 from contentctr.score.hub import fetch, is_hub_name
+from contentctr.score.weights import (
+    load_weights,
+    require_shapes,
+    save_weights,
+    shapes_of,
+    stored_shapes,
+)
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
@@ -55,18 +61,21 @@ class Checkpoint:
     vocabulary: Vocabulary
     info: Mapping[str, Any]
     """Position and metrics: epoch, step, and what training saved beside them."""
+    calibration: calibrations.Calibration = field(default_factory=calibrations.Calibration)
+    """From the model's scores to those that are told."""
 
     @cached_property
     def model_id(self) -> str:
         """Names the model by its content: 12 hex digits.
 
-        A hash of weights, settings, streamers and encoders; where the folder lies, and how well the
-        model did, do not count.
+        A hash of weights, calibration, settings, streamers and encoders; where the folder lies, and
+        how well the model did, do not count.
 
         Raises:
             InputError: a file cannot be read; names it.
         """
-        parts = [*sorted(self.folder.glob("encoders/**/*")), self.folder / "model.safetensors"]
+        parts = [*sorted(self.folder.glob("encoders/**/*"))]
+        parts += [self.folder / name for name in ("model.safetensors", calibrations.FILE)]
         try:
             hashes = {
                 str(path.relative_to(self.folder)): file_sha256(path)
@@ -145,8 +154,8 @@ class Checkpoint:
         """
         path = self.folder / "model.safetensors"
         with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
-            shapes = _shapes(build_model(self.config, self.spec, self.vocabulary).state_dict())
-        _require_shapes(path, shapes, _stored_shapes(path))
+            shapes = shapes_of(build_model(self.config, self.spec, self.vocabulary).state_dict())
+        require_shapes(path, shapes, stored_shapes(path))
         model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, path)
         return model.to(find_device(device)).eval()
@@ -249,69 +258,6 @@ class Checkpoint:
         return EndToEnd(self.load_model(device), visual, text).eval()
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's weights as safetensors, whole or not at all."""
-    with atomic(path) as temporary:
-        save_file(_tensors(model.state_dict()), temporary)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read safetensors weights into `model`; names and shapes must all fit.
-
-    Raises:
-        InputError: the file is missing, damaged, or of another model.
-    """
-    tensors = load_tensors(path)
-    _require_shapes(path, _shapes(model.state_dict()), _shapes(tensors))
-    for name in sorted(tensors):
-        if not torch.isfinite(tensors[name]).all():
-            raise InputError(f"{path}: weight {name!r} must be finite, and is not")
-    model.load_state_dict(tensors)
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of a safetensors file's tensors, by its header alone.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-
-
-def _require_shapes(
-    path: Path, own: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
-) -> None:
-    for name in sorted(own.keys() | stored.keys()):
-        found, wanted = stored.get(name, "none"), own.get(name, "none")
-        if found != wanted:
-            raise InputError(f"{path}: weight {name!r} must have shape {wanted}, not {found}")
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    return tensors
-
-
 def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint folder, or the best (else the last) checkpoint of a run folder.
 
@@ -346,6 +292,7 @@ def load(path: Path | str) -> Checkpoint:
         spec=spec,
         vocabulary=vocabulary,
         info=values.get("info", {}),
+        calibration=calibrations.read_calibration(folder),
     )
 
 
@@ -447,43 +394,6 @@ def _fitted(spec: DataSpec, model: EndToEnd) -> DataSpec:
     """The data spec with the revisions that training gave the encoders."""
     visual, text = str(model.visual.revision), str(model.text.revision)
     return DataSpec(**{**to_dict(spec), "visual_revision": visual, "text_revision": text})
-
-
-def _tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-
-
-def save_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Write an optimiser's state as tensors and JSON."""
-    state = optimizer.state_dict()
-    tensors, scalars = {}, {}
-    for index, entry in state["state"].items():
-        for name, value in entry.items():
-            key = f"{index}.{name}"
-            if isinstance(value, Tensor):
-                tensors[key] = value
-            else:
-                scalars[key] = value
-    folder.mkdir(parents=True)
-    save_file(_tensors(tensors), folder / "optimizer.safetensors")
-    write_json(
-        folder / "optimizer.json", {"param_groups": state["param_groups"], "scalars": scalars}
-    )
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Read what `save_optimizer` wrote.
-
-    Raises:
-        InputError: a file is missing or damaged.
-    """
-    saved = read_json(folder / "optimizer.json")
-    entries: dict[int, dict[str, Any]] = {}
-    values = {**load_tensors(folder / "optimizer.safetensors"), **saved.get("scalars", {})}
-    for key, value in values.items():
-        index, _, name = key.partition(".")
-        entries.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": entries, "param_groups": saved["param_groups"]})
 
 
 def point_to(link: Path, folder: Path) -> None:

@@ -20,7 +20,8 @@ from contentctr.config import Config
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
-from contentctr.score.checkpoint import Checkpoint, load_for, load_tensors
+from contentctr.score.checkpoint import Checkpoint, load_for
+from contentctr.score.weights import load_tensors
 
 _MODEL_FIELDS = (
     "kind",
@@ -31,6 +32,7 @@ _MODEL_FIELDS = (
     "ff_mult",
     "streamer_dim",
     "rotary",
+    "standardise",
 )
 """Of ModelConfig, what both runs must agree on; the others have no weights or add their own."""
 _ID_FREE = ("deep_dropout",)

@@ -24,7 +24,7 @@ from contentctr.files import read_json
 from contentctr.models.registry import require_task
 from contentctr.printing import say
 from contentctr.progress import Progress, progress_bar, stop_signals
-from contentctr.score.checkpoint import load_optimizer
+from contentctr.score.weights import load_optimizer
 from contentctr.store.opened import Data
 from contentctr.train.init_from import InitFrom, open_init, told
 from contentctr.train.models import MAY_CHANGE, ModelTraining
@@ -112,7 +112,12 @@ def train_model(
             after_epoch=after_epoch,
             show_progress=show_progress,
         )
-    return (out / "best").resolve()
+        best = (out / "best").resolve()
+        if process.rank == 0:
+            told_of = training.calibrate(best, accelerator.device)
+            if told_of and show_progress:
+                say(told_of)
+    return best
 
 
 def _init(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.losses import NAMES, loss_counts, loss_sums, total_loss
 from contentctr.models.registry import build_model, reads_content
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.calibration import write_calibration
 from contentctr.score.inputs import InputFacts, measure_inputs, write_inputs
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
@@ -128,8 +129,23 @@ class ModelTraining(ModelObjective):
         self._inputs: InputFacts | None = None
         if isinstance(self._loader, WindowLoader):
             self._inputs = measure_inputs(self._loader.data)
-        if saved is None and config.model.standardise and isinstance(self._loader, WindowLoader):
-            standardise(self.model, self._loader.data)
+        if config.model.standardise:
+            self._standardise(fit=saved is None)
+
+    def _standardise(self, *, fit: bool) -> None:
+        """Fit what standardises features, but for the parts that came with another run's weights.
+
+        Raises:
+            InputError: the model has nothing of the kind.
+        """
+        if not isinstance(getattr(self.model, "fusion", None), FeatureFusion):
+            raise InputError(
+                f"model.standardise must be false with model.kind={self.config.model.kind}, which "
+                "reads no features that it could be done to"
+            )
+        if fit and isinstance(self._loader, WindowLoader):
+            # Weights have learned from numbers on the scale that they came with.
+            standardise(self.model, self._loader.data, (self.started_from or {}).get("taken", ()))
 
     def epoch(self, epoch: int, start: int) -> Iterator[list[Any]]:
         """As Training has it."""
@@ -158,9 +174,36 @@ class ModelTraining(ModelObjective):
     def export(self, folder: Path) -> None:
         """Nothing: the checkpoint itself is used."""
 
+    def calibrate(self, best: Path, device: torch.device) -> str:
+        """Fit and store the calibration of a run that has ended.
 
-def standardise(model: nn.Module, data: SegmentData) -> None:
-    """Fit `model.standardise` on the training segments' features, evenly some thousand of them."""
+        Args:
+            best: the run's best checkpoint.
+            device: where to compute.
+
+        Returns:
+            What became of it, in words; "" where the model's scores are not calibrated.
+        """
+        if not self.config.train.calibrate:
+            return ""
+        saved = checkpoints.load(best)
+        model = saved.load_end_to_end(device) if saved.finetuned else saved.load_model(device)
+        found = self._validation.calibration(model, device)
+        if found is None:
+            return ""
+        write_calibration(best, found)
+        why = found.why_none
+        return f"calibration: none ({why})" if why else f"calibration: {found.method}"
+
+
+def standardise(model: nn.Module, data: SegmentData, taken: Collection[str] = ()) -> None:
+    """Fit `model.standardise` on the training segments' features, evenly some thousand of them.
+
+    Args:
+        model: whose FeatureFusion is fitted.
+        data: the training segments.
+        taken: names of weights that stay as they are.
+    """
     fusion = getattr(model, "fusion", None)
     if not isinstance(fusion, FeatureFusion):
         return
@@ -170,7 +213,7 @@ def standardise(model: nn.Module, data: SegmentData) -> None:
     ):
         rows = torch.nonzero(has_S)[:, 0]
         rows = rows[:: 1 + len(rows) // _STANDARDISED_ROWS]
-        if len(rows):
+        if len(rows) and f"fusion.{part}.0.mean_D" not in taken:
             fusion.fit(part, values_SX[rows].float())
 
 

@@ -88,6 +88,9 @@ class Validation:
             return {}
         return {name: value for name, value in found.items() if name.startswith("map")}
 
+    def calibration(self, model: nn.Module, device: torch.device) -> None:
+        """None: a frame's score orders the frames of one user's video, and no more."""
+
 
 def _require_settings(config: Config) -> None:
     """Stop at a setting that asks for what frames of videos cannot have."""

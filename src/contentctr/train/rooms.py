@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
@@ -20,6 +21,7 @@ from contentctr.files import file_sha256
 from contentctr.metrics.average_precision import average_precision
 from contentctr.metrics.ctr import kendall_tau, log_loss
 from contentctr.models.registry import model_type, reads_content
+from contentctr.score.calibration import Calibration, fit_calibration
 from contentctr.score.rooms import score_segments
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.streamer_table import read_streamer_table
@@ -113,18 +115,9 @@ class Validation:
 
     def __call__(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The metrics; nothing where tau is undefined."""
-        data, config = self.data, self.config
-        sample_S = is_sample(data, config.data, self.target)
-        if sample_S.sum() < 2:
+        if self._samples().sum() < 2:
             return {}
-        scores_S = score_segments(
-            model,
-            data,
-            window_len=config.data.window_len,
-            batch_size=config.train.batch_size,
-            device=device,
-        )
-        scores, targets = scores_S[sample_S], data.target_S.numpy()[sample_S].astype(np.float64)
+        scores, targets = self._scored(model, device)
         tau = kendall_tau(scores, targets)
         if math.isnan(tau):
             return {}
@@ -133,6 +126,30 @@ class Validation:
             # Defined where tau is: the targets are not all 0, nor the scores all one.
             found["average_precision"] = average_precision(targets > 0, scores)
         return found
+
+    def calibration(self, model: nn.Module, device: torch.device) -> Calibration:
+        """What is fitted on the validation samples, room by room."""
+        rooms_M = self.data.table["room_id"].to_numpy()[self._samples()]
+        return fit_calibration(*self._scored(model, device), rooms_M)
+
+    def _samples(self) -> NDArray[np.bool_]:
+        return is_sample(self.data, self.config.data, self.target)
+
+    def _scored(
+        self, model: nn.Module, device: torch.device
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores and targets of the samples."""
+        sample_S, config = self._samples(), self.config
+        if not sample_S.any():
+            return np.empty(0), np.empty(0)
+        scores_S = score_segments(
+            model,
+            self.data,
+            window_len=config.data.window_len,
+            batch_size=config.train.batch_size,
+            device=device,
+        )
+        return scores_S[sample_S], self.data.target_S.numpy()[sample_S].astype(np.float64)
 
 
 def _decided(config: Config, segments: pl.DataFrame) -> Config:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from filelock import FileLock, Timeout
 from torch.utils.tensorboard import SummaryWriter
 
 from contentctr.errors import InputError
@@ -35,8 +34,9 @@ from contentctr.files import (
     write_json,
     write_text,
 )
-from contentctr.outputs import LOCK, require_new
-from contentctr.score.checkpoint import point_to, prune, save_optimizer
+from contentctr.outputs import alone, require_new
+from contentctr.score.checkpoint import point_to, prune
+from contentctr.score.weights import save_optimizer
 from contentctr.train.training import Position
 
 
@@ -101,7 +101,7 @@ def begin_run(
     if not accelerator.is_main_process:
         yield
         return
-    with _alone(out):
+    with alone(out, "on this run"):
         now = (out / "last").resolve() if (out / "last").exists() else None
         if now != last:
             raise InputError(f"{out}: another run has worked there meanwhile; begin again")
@@ -109,18 +109,6 @@ def begin_run(
             remove_leftovers(folder)
         write_json(out / "config.json", dict(described))
         yield
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / LOCK, blocking=False):
-            yield
-    except Timeout:
-        raise InputError(
-            f"{out}: another process is at work on this run; wait for it, or stop it"
-        ) from None
 
 
 def _as_stored(described: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from torch import nn
 
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
+from contentctr.score.calibration import Calibration
 from contentctr.windows.loader import EpochLoader
 
 
@@ -19,6 +20,9 @@ class Validation(Protocol):
 
     def __call__(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Metrics by name, `Task.score` among them; empty where there is nothing to measure."""
+
+    def calibration(self, model: nn.Module, device: torch.device) -> Calibration | None:
+        """What is fitted of the model's scores; None where they are no shares of anything."""
 
 
 @dataclass(frozen=True, kw_only=True)

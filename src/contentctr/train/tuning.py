@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
 from contentctr.config import Config, override, to_dict
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import read_json, write_json
-from contentctr.outputs import require_new
+from contentctr.outputs import alone, require_new
 from contentctr.printing import say
 from contentctr.store.opened import Data
 from contentctr.train.loop import train_model
@@ -100,8 +101,8 @@ def tune_model(
     )
     task.spec(config)  # what cannot be trained on at all is told before anything is written
     about = {"config": to_dict(config), "search": words, "data_hash": task.data_hash()}
-    _claim(out, about)
-    with _study(out) as study:
+    # Before the folder is claimed: a second process must not take this one's trials for abandoned.
+    with alone(out, "tuning here"), _study(out, about) as study:
         while (trial := _next(study, tuning.space, trials, seed)) is not None:
             _run_trial(tuning, study, trial)
         return _report(tuning, study)
@@ -123,39 +124,23 @@ def _claim(out: Path, about: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _study(out: Path) -> Iterator[optuna.Study]:
-    """The trials so far, for this process alone."""
+def _study(out: Path, about: Mapping[str, Any]) -> Iterator[optuna.Study]:
+    """The trials so far of the tuning that a folder is, or becomes."""
+    _claim(out, about)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = URL.create("sqlite", database=str(out / STUDY)).render_as_string(hide_password=False)
-    with _locked(out / ".lock"):
-        storage = optuna.storages.RDBStorage(url)
-        try:
-            yield optuna.create_study(
-                storage=storage,
-                study_name="contentctr",
-                direction="maximize",
-                load_if_exists=True,
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
-            )
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """No second process tunes in the folder, and would take this one's trials for abandoned."""
+    storage = optuna.storages.RDBStorage(url)
     try:
-        import fcntl
-    except ImportError:  # Windows has none: there the user has to see to it
-        yield
-        return
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{path.parent}: another process is tuning here") from None
-        yield
+        yield optuna.create_study(
+            storage=storage,
+            study_name="contentctr",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS),
+        )
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _next(study: optuna.Study, space: Space, trials: int, seed: int) -> Trial | None:
@@ -184,8 +169,11 @@ def _run_trial(tuning: Tuning, study: optuna.Study, trial: Trial) -> None:
         score = _train(tuning, trial, words)
     except optuna.TrialPruned:
         state = TrialState.PRUNED
-    except (_RefusedError, NonFiniteLossError) as error:
-        state, note = TrialState.FAIL, str(error)
+    except _NoMetricError:  # of the data, so of every trial
+        raise
+    except (InputError, NonFiniteLossError, torch.OutOfMemoryError) as error:
+        # Left running, the trial would be gone on with by every later call, and end them all.
+        state, note = TrialState.FAIL, str(error).split("\n", 1)[0]
         trial.set_user_attr("failed", note)
     study.tell(trial, score, state=state)
     if tuning.show_progress:
@@ -195,27 +183,29 @@ def _run_trial(tuning: Tuning, study: optuna.Study, trial: Trial) -> None:
             for name, value in trial.params.items()
         )
         say(f"trial {trial.number}: {end}: {tried}")
-    _drop_checkpoints(tuning, study)
+    _keep_best(tuning, study)
+
+
+def _keep_best(tuning: Tuning, study: optuna.Study) -> None:
+    """Name the best trial first, and only then drop what others have: a kill leaves what it is."""
     if _best(study) is not None:
         write_json(tuning.out / BEST, _best_json(tuning, study))
+    _drop_checkpoints(tuning, study)
 
 
-class _RefusedError(Exception):
-    """Settings that are each allowed, and not together."""
+class _NoMetricError(InputError):
+    """The data has nothing by which trials could be compared."""
 
 
 def _train(tuning: Tuning, trial: Trial, words: Sequence[str]) -> float:
     """The best validation score of a run; its folder is gone on with where it was begun."""
-    try:
-        config = override(tuning.config, words)
-    except InputError as error:
-        raise _RefusedError(str(error)) from None
+    config = override(tuning.config, words)
     folder = tuning.folder(trial.number)
     told = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
 
     def after_epoch(epoch: int, found: Mapping[str, float]) -> None:
         if tuning.metric not in found:
-            raise InputError(
+            raise _NoMetricError(
                 f"tune needs a validation split in which {tuning.metric} is defined, and the "
                 "data has none"
             )
@@ -273,4 +263,5 @@ def _report(tuning: Tuning, study: optuna.Study) -> dict[str, Any]:
     if _best(study) is None:
         failed = [t.user_attrs.get("failed", "") for t in study.get_trials(deepcopy=False)]
         raise InputError(f"{tuning.out}: no trial came to its end; the last: {failed[-1]}")
+    _keep_best(tuning, study)  # an earlier call may have been killed before it did
     return _best_json(tuning, study)

@@ -14,7 +14,7 @@ import pytest
 
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.messages import connect
-from contentctr.live.redis.rollout import look, promote
+from contentctr.live.redis.rollout import Rollout, look, promote
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
@@ -142,6 +142,12 @@ def roll(server, client, rooms, length, workers):
             wait_for(lambda: load.posted > rooms * length * 5 / 8, 300)
             first.close()
             wait_for(lambda: load.posted == rooms * length, 300)
+            told = httpx.get(f"{url}/v1/models").json()
+            assert told.keys() == Rollout().facts().keys()
+            assert httpx.get(f"{url}/v1/info").json()["model"] == OTHER
+            assert (
+                f'contentctr_model_info{{model="{OTHER}"}} 1.0' in httpx.get(f"{url}/metrics").text
+            )
             wait_for(lambda: store.queue().waiting == 0)
             time.sleep(0.3)
     backend._client.close()

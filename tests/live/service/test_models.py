@@ -6,15 +6,18 @@ import time
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 import torch
 
 from contentctr.cli.live import model_path
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
+from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.warm import Warm
+from contentctr.metrics.ctr import kendall_tau
 from live_service import MORE, N, make_engine, make_post, running
 from live_state import Kept, close_all, segment
 
@@ -346,3 +349,73 @@ def test_counts_go_over_to_a_model_that_reads_them():
             [done] = one.work([Item(segment("x", index), Shown(ended_at=1.0))])
     scoring.switch(Warm(make_engine(sizes=MORE)), reason="")
     assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
+
+
+def test_inputs_take_half_the_memory_where_no_bit_is_lost():
+    scoring, exact = Scoring(make_engine()), np.arange(6, dtype=np.float32) / 4
+    fields = [{"visual": exact}, {"visual": exact + np.float32(1e-6), "text": None}]
+    for index, given in enumerate(fields):
+        one = segment("x", index, **{"has_speech": index == 0, **given})
+        scoring.work([Item(one, Shown(ended_at=1.0))])
+        kept = scoring.rooms["x"].inputs[-1].segment
+        assert kept.visual.dtype == (np.float32 if index else np.float16)
+        assert np.array_equal(kept.visual, one.visual)
+
+
+def wait_until(look):
+    for _ in range(500):
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it has not come")
+
+
+def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    old, new, whole, said = make_engine(), other_engine(), Scoring(other_engine()), []
+    backend = LocalBackend(old, report=said.append)
+    switchable(backend, {})
+    backend.models.first_candidate = lambda: new
+    with running(old, backend=backend) as (client, _):
+        ours, theirs = {}, {}
+        for index in range(N + 2):
+            for room in ("x", "y", "z"):
+                ours[room] = post(client, room, index)["score"]
+                item = Item(to_live(make_post(room, index)), Shown(ended_at=1.0))
+                theirs[room] = whole.work([item])[0].taken.scored.score
+        gaps = [abs(ours[room] - theirs[room]) for room in ours]
+
+        def agreed():
+            told = client.get("/v1/models").json()
+            found = told["agreement"]
+            same = found is not None and found["largest"] == pytest.approx(max(gaps), abs=1e-6)
+            return told if same and found["rooms"] == 3 else None
+
+        told = wait_until(agreed)
+        assert told["agreement"]["mean"] == pytest.approx(sum(gaps) / 3, abs=1e-6)
+        assert told["agreement"]["tau"] == pytest.approx(
+            kendall_tau(list(ours.values()), list(theirs.values()))
+        )
+        assert told["candidate"]["id"] == new.model_id and told["current"]["id"] == old.model_id
+        assert client.get("/v1/rooms").json()["model"] == old.model_id
+        both = {"candidate": True, "name": "x"}
+        assert client.post("/v1/models", json=both).status_code == 422
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == new.model_id and told["previous"]["id"] == old.model_id
+        assert told["candidate"] is None and told["agreement"] is None
+        assert client.post("/v1/models", json={"candidate": True}).status_code == 409
+        for room in by_id(client.get("/v1/rooms").json()):
+            assert room["score"] == pytest.approx(theirs[room["room_id"]], abs=1e-6)
+
+
+def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    said = []
+    backend = LocalBackend(make_engine(), report=said.append)
+    backend.models.first_candidate = broken_engine
+    with running(backend.engine, backend=backend) as (client, _):
+        for index in range(5):
+            post(client, "x", index)
+        told = wait_until(lambda: "none any more" in client.get("/v1/models").json()["last"])
+        assert told and client.get("/v1/models").json()["candidate"] is None
+        assert "finite" in said[-1] and post(client, "x", 5)["status"] == "scored"

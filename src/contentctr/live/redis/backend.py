@@ -123,6 +123,10 @@ class RedisBackend:
         for name, text, value in gauges(lambda: self._rollout):
             gauge(name, text, value)
 
+    def rollout(self) -> dict[str, Any]:
+        """See Backend."""
+        return self._rollout.facts()
+
     @property
     def ready(self) -> bool:
         """See Backend: Redis answers, and there is a worker that will score."""

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
@@ -61,6 +61,9 @@ class Backend(Protocol):
     @property
     def model(self) -> str:
         """Id of the model that scores now; "": none is known yet."""
+
+    def rollout(self) -> dict[str, Any] | None:
+        """The models of workers, as RolloutOut; None: no workers score."""
 
     @property
     def ready(self) -> bool:
@@ -163,11 +166,16 @@ class LocalBackend:
             gauge("state_kept", text, lambda: keeper.state == "kept")
         self.metrics.model(engine.model_id)
         self.models = Models(self._scoring, self._batcher.run, self._switched, report)
+        self._candidate = Background("the candidate", self.models.follow)
 
     @property
     def model(self) -> str:
         """See Backend."""
         return self.engine.model_id
+
+    def rollout(self) -> dict[str, Any] | None:
+        """See Backend."""
+        return None
 
     @property
     def ready(self) -> bool:
@@ -197,9 +205,11 @@ class LocalBackend:
         self._batcher.start()
         self._sweeper.start()
         self._watch.start()
+        self._candidate.start()
 
     async def stop(self) -> None:
         """See Backend."""
+        await self._candidate.stop()
         await self._sweeper.stop()
         await self._watch.stop()
         await self._batcher.stop(self._scoring.stop)

@@ -10,7 +10,7 @@ from contentctr.live.service.keys import ANYONE
 from contentctr.live.service.models import Models
 from contentctr.live.service.refusals import Json
 from contentctr.live.service.routes import Sparing, TheCaller, TheService, errors
-from contentctr.live.service.schemas import ModelIn, ModelsOut
+from contentctr.live.service.schemas import ModelIn, ModelsOut, RolloutOut
 
 router = APIRouter(route_class=Sparing)
 
@@ -24,12 +24,13 @@ def _models(service: TheService) -> Models:
 @router.get(
     "/v1/models",
     summary="The models of this service",
-    response_model=ModelsOut,
-    responses=errors(401, 404, 429),
+    response_model=ModelsOut | RolloutOut,
+    responses=errors(401, 429),
 )
 async def get_models(service: TheService) -> Response:
-    """Which model serves, the one before it, and one that is on its way."""
-    return Json(_models(service).facts())
+    """Which model serves, the one before it, and one that is on its way; with workers, theirs."""
+    rollout = service.backend.rollout()
+    return Json(_models(service).facts() if rollout is None else rollout)
 
 
 @router.post(
@@ -43,5 +44,5 @@ async def post_model(service: TheService, caller: TheCaller, wanted: ModelIn) ->
     models = _models(service)
     if caller is ANYONE and not models.open_to_all:
         raise HTTPException(403, "without keys, another model needs --models")
-    await models.switch(wanted.name)
+    await models.switch(wanted.name, candidate=wanted.candidate)
     return Json(models.facts())

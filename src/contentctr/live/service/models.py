@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
 from contentctr.live.inputs import input_spec, require_same_inputs
-from contentctr.live.service.scoring import Scoring, Switched
+from contentctr.live.service.scoring import Run, Scoring, Switched
+from contentctr.live.service.shadow import Shadow
 from contentctr.live.service.warm import Warm
 
-T = TypeVar("T")
 Stage = Literal["serving", "loading", "warming up"]
 _ROUNDS = 20
 """Times that rooms which went on are led along before the last of them hold a batch up."""
@@ -25,14 +25,6 @@ _FEW = 32
 
 class SwitchError(Exception):
     """A model cannot be asked for now."""
-
-
-class Run(Protocol):
-    """Does something in the thread that owns the model, between two batches."""
-
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
-        """What came of it."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +58,10 @@ class Models:
         self._scoring, self._run, self._apply, self._report = scoring, run, switched, report
         self.load: Callable[[str], Engine] | None = None
         """Loads the model of a name, "": the one given at the start; None: no other may be had."""
+        self.first_candidate: Callable[[], Engine] | None = None
+        """Loads the model that scores in the shadow from the start; None: none does."""
+        self._shadow: Shadow | None = None
+        self._shadow_told: Told | None = None
         self.open_to_all = False
         """Whether another may be asked for where no keys are asked for."""
         self.stage: Stage = "serving"
@@ -84,8 +80,27 @@ class Models:
         except InputError:
             pass  # it has been reported
 
-    async def switch(self, name: str = "") -> None:
-        """Let the model of a name serve.
+    async def follow(self) -> None:
+        """Have the candidate that was given score in the shadow, until it serves or fails."""
+        given, loop = self.first_candidate, asyncio.get_running_loop()
+        if given is None:
+            return
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="models") as thread:
+                engine = await loop.run_in_executor(thread, given)
+            require_fits(engine, self._scoring.engine)
+            self._shadow = Shadow(engine, self._scoring, self._run)
+            self._shadow_told = Told(id=engine.model_id, name="", since=time.time())
+            self._report(f"model {engine.model_id} scores in the shadow")
+            await self._shadow.follow()
+        except Exception as error:
+            self._shadow = self._shadow_told = None
+            reason = str(error) if isinstance(error, InputError) else repr(error)[:500]
+            self.last = f"the candidate is none any more: {reason}"
+            self._report(self.last)
+
+    async def switch(self, name: str = "", *, candidate: bool = False) -> None:
+        """Let the model of a name serve, or the candidate.
 
         Raises:
             SwitchError: no other model may be had, or one is on its way already.
@@ -94,13 +109,21 @@ class Models:
         """
         if self.load is None:
             raise SwitchError("this service has no other model to load")
+        if candidate and self._shadow is None:
+            raise SwitchError("this service has no candidate")
         if self.stage != "serving":
             raise SwitchError(f"another model is {self.stage}; wait for it")
         load, self.stage = self.load, "loading"
         self.candidate = Told(id="", name=name, since=time.time())
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="models") as thread:
-                await self._switch(name, lambda: load(name), thread)
+                if candidate and self._shadow is not None:
+                    warm = await self._shadow.end()
+                    self._shadow = self._shadow_told = None
+                else:
+                    loop = asyncio.get_running_loop()
+                    warm = Warm(await loop.run_in_executor(thread, load, name))
+                await self._switch(name, warm, thread)
         except Exception as error:
             reason = str(error) if isinstance(error, InputError) else repr(error)[:500]
             self.last = f"model {name or 'given at the start'!r} does not serve: {reason}"
@@ -109,18 +132,15 @@ class Models:
         finally:
             self.stage, self.candidate = "serving", None
 
-    async def _switch(
-        self, name: str, load: Callable[[], Engine], thread: ThreadPoolExecutor
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        engine = await loop.run_in_executor(thread, load)
+    async def _switch(self, name: str, warm: Warm, thread: ThreadPoolExecutor) -> None:
+        loop, engine = asyncio.get_running_loop(), warm.engine
         require_fits(engine, self._scoring.engine)
         if engine.model_id == self.current.id:
             self.last = f"model {engine.model_id} serves already"
             self._report(self.last)
             return
         self.candidate = Told(id=engine.model_id, name=name, since=time.time())
-        self.stage, warm = "warming up", Warm(engine)
+        self.stage = "warming up"
         for _ in range(_ROUNDS):
             todo = await self._run(lambda: self._scoring.behind(warm))
             if sum(map(len, todo)) <= _FEW:
@@ -145,10 +165,13 @@ class Models:
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON."""
-        told = {name: getattr(self, name) for name in ("current", "previous", "candidate")}
+        candidate = self.candidate or self._shadow_told
+        told = {"current": self.current, "previous": self.previous, "candidate": candidate}
+        agreement = None if self._shadow is None else self._shadow.agreement
         return {
             "state": self.stage,
             **{name: None if model is None else vars(model) for name, model in told.items()},
+            "agreement": None if agreement is None else asdict(agreement),
             "last": self.last,
         }
 

@@ -230,14 +230,52 @@ class ModelOut(BaseModel):
     since: float = Field(description="Unix seconds.")
 
 
+class AgreementOut(BaseModel):
+    """Scores of the model and of the candidate for the rooms' last segments."""
+
+    rooms: int = Field(description="That both have scored.")
+    tau: float | None = Field(description="Kendall's, between the two rankings.")
+    mean: float = Field(description="Absolute difference of two scores, on average.")
+    largest: float
+
+
 class ModelsOut(BaseModel):
     """Which model serves, and which are beside it."""
 
     state: Literal["serving", "loading", "warming up"]
     current: ModelOut
     previous: ModelOut | None = Field(description="Served before, and serves again if this fails.")
-    candidate: ModelOut | None = Field(description="Is on its way.")
+    candidate: ModelOut | None = Field(description="Is on its way, or scores in the shadow.")
+    agreement: AgreementOut | None = Field(description="Of a candidate in the shadow.")
     last: str = Field(description="What came of the last switch.")
+
+
+class WorkersAgreementOut(BaseModel):
+    """Scores of two models for the same segments."""
+
+    rooms: int
+    segments: int
+    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
+    mean: float | None = Field(description="Absolute difference of two scores, on average.")
+    largest: float | None
+
+
+class RolloutOut(BaseModel):
+    """The models of workers, some seconds ago; ids are empty where there is none."""
+
+    current: str
+    candidate: str
+    previous: str
+    since: float | None = Field(description="When the candidate came, Unix seconds.")
+    rooms: int
+    candidate_rooms: int
+    without: int = Field(description="Rooms that have no score of the candidate's.")
+    behind: int = Field(description="Segments that the candidate alone has to score.")
+    behind_s: float
+    missed: int = Field(description="Segments that it did not get.")
+    workers: int
+    candidate_workers: int
+    agreement: WorkersAgreementOut
 
 
 class ModelIn(_Request):
@@ -253,6 +291,13 @@ class ModelIn(_Request):
         description="Of a run or checkpoint in the folder of --models; without it, what was given "
         "at the start, as it is now.",
     )
+    candidate: bool = Field(False, description="Let the candidate serve; without a name.")
+
+    @model_validator(mode="after")
+    def _names_one(self) -> ModelIn:
+        if self.candidate and self.name:
+            raise ValueError("must not have a name beside candidate")
+        return self
 
 
 class ScoreOut(BaseModel):

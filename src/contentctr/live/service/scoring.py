@@ -6,9 +6,11 @@ All of it is that thread's alone; `Done` and `Switched` carry to the event loop 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Refused, Taken, parts_by_run
@@ -21,6 +23,8 @@ from contentctr.live.service.warm import Warm
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,14 @@ class Switched:
     """A sentence."""
     back: bool = False
     """Whether the one before serves again, because the other failed."""
+
+
+class Run(Protocol):
+    """Does something in the thread that owns the model, between two batches."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """What came of it."""
+        ...
 
 
 class Scoring:
@@ -131,7 +143,7 @@ class Scoring:
         if scored.status not in ("scored", "early"):
             room = None if known is None else known.room
             return Done(taken=taken, room=room, model=self.engine.model_id)
-        given = next_input(None if known is None else known.inputs[-1], segment)
+        given = next_input(None if known is None else known.inputs[-1], _compact(segment))
         if known is None:
             kept = deque[RoomInput](maxlen=self.engine.scorer.window_len)
             known = self.rooms[room_id] = Known(inputs=kept, owner=item.owner)
@@ -187,6 +199,15 @@ class Scoring:
         warm.keep_only(self.rooms)
         return warm.behind({room_id: known.inputs for room_id, known in self.rooms.items()})
 
+    def compare(self, warm: Warm) -> list[tuple[float, float]]:
+        """Last score of each room, by the model and by one that is led along as far."""
+        return [
+            (known.room.score, latest.score)
+            for room_id, known in self.rooms.items()
+            if known.room is not None
+            if (latest := warm.latest_of(room_id, known.inputs[-1])) is not None
+        ]
+
     def switch(self, warm: Warm, *, reason: str, back: bool = False) -> Switched:
         """Let another model serve, in one step; what is left to be led along is led along here.
 
@@ -209,6 +230,18 @@ class Scoring:
         if back:
             self.went_back.append(found)
         return found
+
+
+def _compact(segment: LiveSegment) -> LiveSegment:
+    """The segment in half the memory, where float16 holds its features' bits: most come so."""
+    found = {}
+    for name in ("visual", "text", "sound"):
+        values = getattr(segment, name)
+        if values is not None and values.dtype != np.float16:
+            half = values.astype(np.float16)
+            if np.array_equal(half, values):
+                found[name] = half
+    return replace(segment, **found) if found else segment
 
 
 def _require(room: LiveRoom | None, before: LiveRoom) -> LiveRoom:

@@ -95,6 +95,10 @@ class Warm:
             raise InputError(f"model {self.engine.model_id}: room {room_id!r} has no finite score")
         self.latest[room_id] = Latest(score, taken.scored.target_index, taken.shares)
 
+    def latest_of(self, room_id: str, last: RoomInput) -> Latest | None:
+        """A room's last score, if it is of that input."""
+        return self.latest.get(room_id) if self._fed.get(room_id) is last else None
+
     def room(self, room: LiveRoom) -> LiveRoom | None:
         """A room, with the last score as this model gives it; None: it gives none yet."""
         latest = self.latest.get(room.room_id)
