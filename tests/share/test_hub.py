@@ -46,6 +46,7 @@ def test_the_folder_is_a_checkpoint_of_the_same_id(run, tmp_path):
     assert same(before.load_model().state_dict(), after.load_model().state_dict())
     names = {p.name for p in (tmp_path / "out").iterdir()} - {".contentctr.json"}
     assert names == set(found.files) and not any("optimizer" in name for name in names)
+    assert names >= {p.name for p in before.folder.iterdir() if p.is_file()}
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["model_type"] == "contentctr" and config["model_id"] == before.model_id
     assert "streamers" in found.notes[0]

@@ -12,6 +12,7 @@ from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.registry import MODELS
 from contentctr.score import checkpoint as checkpoints
+from contentctr.score.calibration import Calibration, write_calibration
 from contentctr.score.rooms import score_segments
 from contentctr.share import onnx
 from contentctr.train.loop import train_model
@@ -33,6 +34,15 @@ def saved(folder, kind="contentctr", **sizes):
     return checkpoints.load(folder / "checkpoint")
 
 
+CALIBRATIONS = {
+    "platt": Calibration(method="platt", parameters=(1.4, -0.3)),
+    "beta": Calibration(method="beta", parameters=(1.2, 0.8, 0.1)),
+    "isotonic": Calibration(
+        method="isotonic", knots=((0.0, 0.0), (0.3, 0.2), (0.45, 0.4), (0.6, 0.55), (1.0, 1.0))
+    ),
+}
+
+
 def session(folder):
     return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
@@ -47,9 +57,22 @@ def test_every_kind_that_scores_live_rooms_is_exported(tmp_path, kind):
     assert given == about["inputs"].keys()
 
 
-@pytest.mark.parametrize("sizes", [{}, {"decoder_lookback": "3,2"}], ids=["whole", "lookback"])
-def test_a_growing_room_scores_as_it_does_live(tmp_path, sizes):
+@pytest.mark.parametrize(
+    ("sizes", "method"),
+    [
+        ({}, "none"),
+        ({"decoder_lookback": "3,2"}, "none"),
+        ({}, "platt"),
+        ({}, "beta"),
+        ({}, "isotonic"),
+    ],
+    ids=["whole", "lookback", "platt", "beta", "isotonic"],
+)
+def test_a_growing_room_scores_as_it_does_live(tmp_path, sizes, method):
     checkpoint = saved(tmp_path, **sizes)
+    if method != "none":
+        write_calibration(checkpoint.folder, CALIBRATIONS[method])
+        checkpoint = checkpoints.load(checkpoint.folder)
     onnx.export_onnx(checkpoint, tmp_path / "out")
     graph, engine = session(tmp_path / "out"), Engine.from_checkpoint(checkpoint)
     about = json.loads((tmp_path / "out" / "model.json").read_text())

@@ -36,7 +36,7 @@ Method = Literal["none", "platt", "beta", "isotonic"]
 LEAST_ROOMS = 10
 """Of fewer rooms nothing is fitted: what is won is less than what chance moves."""
 FOLDS = 5
-_LEAST_SLOPE = 1e-4
+LEAST_SLOPE = 1e-4
 """So much of the score itself is in every calibrated one: what differs stays different."""
 _MOST_SLOPE = 5.0
 """Against log-odds, a sigmoid's being 1: live scores are the offline ones to rounding of log-odds,
@@ -77,7 +77,7 @@ class Calibration:
             found: Floats = np.interp(given, x_K, y_K)
         else:
             found = expit(_log_odds(self.method, self.parameters, given))
-        mixed: Floats = (1 - _LEAST_SLOPE) * found + _LEAST_SLOPE * given
+        mixed: Floats = (1 - LEAST_SLOPE) * found + LEAST_SLOPE * given
         return mixed
 
     def one(self, score: float | None) -> float | None:

@@ -13,7 +13,10 @@ from contentctr.errors import InputError
 
 # A path of the command line has lost one of the two slashes.
 _NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
-FILES = ("checkpoint.json", "vocabulary.json", "model.safetensors", "inputs.json", "encoders/*")
+FILES = (
+    *("checkpoint.json", "vocabulary.json", "model.safetensors", "calibration.json", "inputs.json"),
+    "encoders/*",
+)
 """That a checkpoint may have, training aside."""
 
 

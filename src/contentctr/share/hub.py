@@ -2,7 +2,8 @@
 
     OUT/README.md           the model's card
     OUT/config.json         what it is, for the hub's own tools
-    OUT/checkpoint.json, vocabulary.json, model.safetensors, inputs.json, encoders/
+    OUT/checkpoint.json, vocabulary.json, model.safetensors, calibration.json,
+    inputs.json, encoders/
 
 The folder is a checkpoint like any other: all commands take it, and its model has the same id.
 """

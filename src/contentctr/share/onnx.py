@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ from contentctr.extras import require_installed
 from contentctr.files import atomic, write_json
 from contentctr.models.contentctr import ContentCTR
 from contentctr.outputs import output_folder
+from contentctr.score.calibration import LEAST_SLOPE, Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for, require_no_leak
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import data_spec
@@ -51,15 +53,34 @@ Feed = dict[str, Tensor]
 class _Scores(nn.Module):
     """A model of tensors alone, in the order of `_inputs`."""
 
-    def __init__(self, model: ContentCTR, names: Sequence[str]) -> None:
+    def __init__(self, model: ContentCTR, names: Sequence[str], calibration: Calibration) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.names, self.calibration = model, names, calibration
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Scores, [B, N]."""
         found = dict(zip(self.names, tensors, strict=True))
-        # The place for a calibration of the checkpoint: behind the sigmoid, as live scores have it.
-        return self.model(_batch(found)).scores_BN  # type: ignore[no-any-return]
+        return _calibrated(self.model(_batch(found)).logits_BN, self.calibration)
+
+
+def _calibrated(logits_BN: Tensor, calibration: Calibration) -> Tensor:
+    """What Calibration makes of scores, of their log-odds: in float32 these keep more of them."""
+    scores_BN: Tensor = logits_BN.sigmoid()
+    found_BN: Tensor
+    if calibration.method == "none":
+        return scores_BN
+    if calibration.method == "isotonic":
+        x_K, y_K = torch.tensor(calibration.knots, dtype=torch.float32).T
+        width_K = (x_K[1:] - x_K[:-1]).clamp(min=1e-9)
+        share_BNK = ((scores_BN[..., None] - x_K[:-1]) / width_K).clamp(0, 1)
+        found_BN = y_K[0] + (share_BNK * (y_K[1:] - y_K[:-1])).sum(-1)
+    elif calibration.method == "platt":
+        a, b = calibration.parameters
+        found_BN = (a * logits_BN + b).sigmoid()
+    else:
+        a, b, c = calibration.parameters
+        found_BN = (a * F.logsigmoid(logits_BN) - b * F.logsigmoid(-logits_BN) + c).sigmoid()
+    return (1 - LEAST_SLOPE) * found_BN + LEAST_SLOPE * scores_BN
 
 
 def export_onnx(
@@ -99,8 +120,8 @@ def export_onnx(
         feeds += _real(checkpoint, data)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        _write(model, feeds[1], path)
-        worst, inputs = _compare(model, path, feeds)
+        _write(model, checkpoint.calibration, feeds[1], path)
+        worst, inputs = _compare(model, checkpoint.calibration, path, feeds)
         about = _about(checkpoint, inputs, worst, data is not None)
         with output_folder(Path(out), KIND, FILES):
             with atomic(Path(out) / "model.onnx") as temporary:
@@ -203,7 +224,7 @@ def _real(checkpoint: Checkpoint, data: PreparedRooms) -> list[Feed]:
     return [_feed(gather(segments, windows, which, config.data.window_len), config)]
 
 
-def _write(model: ContentCTR, feed: Feed, path: Path) -> None:
+def _write(model: ContentCTR, calibration: Calibration, feed: Feed, path: Path) -> None:
     names = list(feed)
     with warnings.catch_warnings(), torch.no_grad():
         # Of sizes that are the model's own, and of the older exporter: the newer one needs a
@@ -211,7 +232,7 @@ def _write(model: ContentCTR, feed: Feed, path: Path) -> None:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             # The exporter puts back the mode that it finds, and a new module's is that of training.
-            _Scores(model, names).eval(),
+            _Scores(model, names, calibration).eval(),
             tuple(feed.values()),
             str(path),
             dynamo=False,
@@ -223,7 +244,7 @@ def _write(model: ContentCTR, feed: Feed, path: Path) -> None:
 
 
 def _compare(
-    model: ContentCTR, path: Path, feeds: Sequence[Feed]
+    model: ContentCTR, calibration: Calibration, path: Path, feeds: Sequence[Feed]
 ) -> tuple[float, dict[str, list[str | int]]]:
     """The largest difference, and the graph's inputs by name: type, then sizes.
 
@@ -242,7 +263,7 @@ def _compare(
         given = {name: feed[name].numpy() for name in inputs}
         found_BN: NDArray[np.float32] = session.run(None, given)[0]
         with torch.no_grad():
-            wanted_BN = model(_batch(feed)).scores_BN.numpy()
+            wanted_BN = calibration(model(_batch(feed)).scores_BN.numpy())
         difference = float(np.abs(found_BN - wanted_BN).max())
         worst = max(worst, difference if np.isfinite(difference) else np.inf)
     if worst > TOLERANCE:
@@ -278,7 +299,7 @@ def _about(
         "output": "scores: float [batch, window_len], of each segment from itself and those before",
         "streamers": {name: row for row, name in enumerate(checkpoint.vocabulary.streamers, 1)},
         "unknown_streamer": 0,
-        "calibration": None,
+        "calibration": checkpoint.calibration.method,
         "largest_difference": worst,
         "compared_on": "random and real windows" if real else "random windows",
     }
