@@ -21,14 +21,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_json
-from contentctr.metrics.ctr import log_loss
 
 FILE = "calibration.json"
 """In a checkpoint's folder."""
@@ -76,7 +72,7 @@ class Calibration:
             x_K, y_K = np.array(self.knots).T
             found: Floats = np.interp(given, x_K, y_K)
         else:
-            found = expit(_log_odds(self.method, self.parameters, given))
+            found = _sigmoid(_log_odds(self.method, self.parameters, given))
         mixed: Floats = (1 - LEAST_SLOPE) * found + LEAST_SLOPE * given
         return mixed
 
@@ -97,8 +93,15 @@ def _features(method: str, scores: Floats) -> Floats:
     safe = np.clip(scores, _CLIP, 1 - _CLIP)
     ones = np.ones_like(safe)
     if method == "platt":
-        return np.stack([logit(safe), ones], -1)
+        return np.stack([np.log(safe) - np.log1p(-safe), ones], -1)
     return np.stack([np.log(safe), -np.log1p(-safe), ones], -1)
+
+
+def _sigmoid(log_odds: Floats) -> Floats:
+    """1 / (1 + exp(-x)), also where that is far below 1e-16; NaN stays."""
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.exp(-np.logaddexp(0, -log_odds))
+    return found
 
 
 def _log_odds(method: str, parameters: tuple[float, ...], scores: Floats) -> Floats:
@@ -151,6 +154,9 @@ def _left_out_loss(method: Method, scores_M: Floats, targets_M: Floats, fold_M: 
         if fitted is None:
             return math.inf
         found_M[out_M] = fitted(scores_M[out_M])
+    # Imported when used, as the others below: what serves a model fits nothing.
+    from contentctr.metrics.ctr import log_loss
+
     return log_loss(np.clip(found_M, 0, 1), targets_M)
 
 
@@ -167,7 +173,9 @@ def _fit(method: Method, scores_M: Floats, targets_M: Floats) -> Calibration | N
         z_M = features_MF @ weights_F
         # log(1 + exp z) - y z is the cross-entropy of a soft label.
         value = float(np.mean(np.logaddexp(0, z_M) - targets_M * z_M))
-        return value, (expit(z_M) - targets_M) @ features_MF / len(z_M)
+        return value, (_sigmoid(z_M) - targets_M) @ features_MF / len(z_M)
+
+    from scipy.optimize import minimize
 
     slopes = features_MF.shape[1] - 1
     found = minimize(
@@ -192,6 +200,8 @@ def _isotonic_knots(scores_M: Floats, targets_M: Floats) -> tuple[tuple[float, f
     x_K = np.array([scores_M[rows].mean() for rows in bins])
     y_K = np.array([targets_M[rows].mean() for rows in bins])
     weights_K = np.array([len(rows) for rows in bins], np.float64)
+    from sklearn.isotonic import IsotonicRegression
+
     level_K = IsotonicRegression(y_min=0, y_max=1).fit_transform(x_K, y_K, sample_weight=weights_K)
     knots = [(0.0, 0.0)]
     for level in np.unique(level_K):
