@@ -229,12 +229,13 @@ class ModelOut(BaseModel):
 
 
 class AgreementOut(BaseModel):
-    """Scores of the model and of the candidate for the rooms' last segments."""
+    """Scores of two models for the same segments."""
 
-    rooms: int = Field(description="That both have scored.")
-    tau: float | None = Field(description="Kendall's, between the two rankings.")
-    mean: float = Field(description="Absolute difference of two scores, on average.")
-    largest: float
+    rooms: int
+    segments: int
+    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
+    mean: float | None = Field(description="Absolute difference of two scores, on average.")
+    largest: float | None
 
 
 class ModelsOut(BaseModel):
@@ -246,16 +247,6 @@ class ModelsOut(BaseModel):
     candidate: ModelOut | None = Field(description="Is on its way, or scores in the shadow.")
     agreement: AgreementOut | None = Field(description="Of a candidate in the shadow.")
     last: str = Field(description="What came of the last switch.")
-
-
-class AgreementOut(BaseModel):
-    """Scores of two models for the same segments."""
-
-    rooms: int
-    segments: int
-    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
-    mean: float | None = Field(description="Absolute difference of two scores, on average.")
-    largest: float | None
 
 
 class RolloutOut(BaseModel):
