@@ -17,6 +17,7 @@ from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.ranking import RankSettings, Scores
 from contentctr.live.redis.beats import WorkerWatch
+from contentctr.live.redis.clock import RedisClock
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import StreamFullError, segment_fields, settle_partitions
 from contentctr.live.redis.owners import RedisOwners
@@ -83,6 +84,8 @@ class RedisBackend:
         self._queue_size, self._max_rooms = queue_size, max_rooms
         count = settle_partitions(client, self._keys, partitions)
         self._store = RedisStore(client, self._keys, count)
+        self.clock = RedisClock(client, self._keys)
+        """The ages of scores are by it, in all services."""
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self.model = ""
         """Id of the model whose scores are told; "": none is known yet."""
@@ -329,6 +332,7 @@ class RedisBackend:
                 watch.reset()
                 watched = current
             workers = watch.look(self._client, self._keys.of(current)) if current else []
+            self.clock.look()
             return current, len(workers), self._store.queue()
 
         while True:
