@@ -49,7 +49,7 @@ CONFIG = Config(
         d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, rotary=True
     ),
 )
-KEYS = Keys("bench")
+KEYS = Keys("bench", "tiny")
 
 
 def make_model() -> torch.nn.Module:
@@ -65,7 +65,7 @@ def work(url: str) -> None:
     torch.set_num_threads(1)
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
-    engine = Engine(make_model(), CONFIG, SPEC, KNOWN, max_rooms=1024)
+    engine = Engine(make_model(), CONFIG, SPEC, KNOWN, max_rooms=1024, model_id=KEYS.model)
     Worker(
         connect(url),
         engine,

@@ -48,7 +48,7 @@ def close_all():
 class Kept:
     """A scorer's thread with a state, that can be killed: its folder is copied as it stands."""
 
-    def __init__(self, folder, engine=None, forget_after_s=600.0, clock=None):
+    def __init__(self, folder, engine=None, forget_after_s=600.0, clock=None, encoder=None):
         self.said = []
         clocks = {} if clock is None else {"clock": clock}
         self.folder = folder
@@ -56,7 +56,7 @@ class Kept:
             folder, forget_after_s=forget_after_s, report=self.said.append, **clocks
         )
         OPEN.append(self.keeper)
-        self.scoring = Scoring(engine or make_engine(), keeper=self.keeper)
+        self.scoring = Scoring(engine or make_engine(), encoder, self.keeper)
         self.rooms = self.scoring.start()
 
     def post(self, *segments, **shown):

@@ -93,6 +93,7 @@ def serve(
 ) -> None:
     """Serve live scores over HTTP: segments in, scores, ranking and events out; a page at /."""
     require_extra()
+    from contentctr.live.clocks import SteadyClock
     from contentctr.live.engine import Engine
     from contentctr.live.service.app import create_app
     from contentctr.live.service.backend import Backend, LocalBackend
@@ -134,6 +135,7 @@ def serve(
         encoder = LiveEncoder.from_checkpoint(found, place, engine=engine, notes=notes)
     print_warnings(notes)
     backend: Backend
+    clock: SteadyClock | None = None
     reload = None
     if url is None:
         kept = None if state is None else Keeper(state, forget_after_s=forget_after, report=say)
@@ -154,9 +156,10 @@ def serve(
         reload = backend.models.reload
     else:
         queue = queue_size or 10_000
-        backend = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
+        shared = _redis_backend(url, prefix, partitions, scorer, encoder, queue, forget_after)
+        backend, clock = shared, shared.clock
     make_server(
-        create_app(backend, scorer, settings, encoder=encoder),
+        create_app(backend, scorer, settings, encoder=encoder, clock=clock),
         backend,
         host=host,
         port=port,

@@ -12,6 +12,7 @@ import pytest
 
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
+from contentctr.live.scorer_segments import RawSegment
 from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
@@ -94,6 +95,49 @@ def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path):
     # And what it made is written as its own: from here on it goes on to the bit.
     third = again.killed(tmp_path / "c", make_engine(sizes=other))
     assert third.post(segment("x", N + 4)) == again.post(segment("x", N + 4))
+
+
+def test_a_room_that_another_model_cannot_take_begins_anew_alone(tmp_path):
+    kept = Kept(tmp_path / "a")
+    for index in range(3):
+        kept.post(segment("x", index), segment("y", index))
+    wide = replace(kept.scoring.rooms["y"].inputs[-1].segment, visual=np.zeros(7, np.float32))
+    kept.scoring.rooms["y"].inputs[-1] = replace(kept.scoring.rooms["y"].inputs[-1], segment=wide)
+    kept.keeper.changed("y", whole=True)
+    kept.scoring.forget("none")
+    kept.post(segment("x", 3))
+    again = kept.killed(tmp_path / "b", make_engine(sizes={"decoder_layers": 3}))
+    assert again.rooms.keys() == {"x"} == again.scoring.engine.scorer.rooms.keys()
+    assert "'y', segment 2: visual must be 6 numbers" in again.said[0]
+    again.post(segment("y", 3))
+    last = again.killed(tmp_path / "c", make_engine(sizes={"decoder_layers": 3}))
+    assert last.rooms.keys() == {"x", "y"}
+
+
+class Ears:
+    """In place of a LiveEncoder: notes what it is told to remember."""
+
+    def __init__(self):
+        self.told = {}
+
+    def encode(self, raws):
+        return [segment(raw.room_id, raw.index, run=raw.run) for raw in raws]
+
+    def remember(self, room_id, runs, comments):
+        self.told[room_id] = (runs, comments)
+
+
+def test_comments_that_are_read_later_are_kept(tmp_path):
+    spec = replace(make_engine().spec, comment_lag=2)
+    kept = Kept(tmp_path / "a", make_engine(spec=spec))
+    kept.scoring._encoder = Ears()
+    for index in range(N + 3):
+        kept.post(RawSegment("x", "a", index, (), "", f"line {index}", run="one"))
+    ears = Ears()
+    again = kept.killed(tmp_path / "b", make_engine(spec=spec), encoder=ears)
+    runs, comments = ears.told["x"]
+    assert runs.current == "one" and again.rooms.keys() == {"x"}
+    assert comments == {k: f"line {k}" for k in range(3, N + 3)}
 
 
 def test_a_model_of_other_features_sets_the_state_aside(tmp_path):
@@ -199,20 +243,28 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     assert not_a_folder.keeper.state == "failing" and "cannot be used" in not_a_folder.said[0]
 
 
-def test_a_full_disk_is_told_once_and_made_good(tmp_path):
+@pytest.mark.parametrize(
+    ("worse", "better", "word"),
+    [
+        # What SQLite says where a disk is full, or cannot be written.
+        ("max_page_count = 1", "max_page_count = 1000000", "is full"),
+        ("query_only = 1", "query_only = 0", "readonly"),
+    ],
+)
+def test_a_disk_that_fails_is_told_once_and_made_good(tmp_path, worse, better, word):
     now = [1000.0]
     kept, whole = Kept(tmp_path / "a", clock=lambda: now[0]), Scoring(make_engine())
     base = kept.keeper._file._base
     kept.post(segment("x", 0))
-    base.execute("PRAGMA max_page_count = 1")  # what SQLite says where a disk is full
+    base.execute(f"PRAGMA {worse}")
     for index in range(1, 30):
         kept.post(segment("x", index), segment("y", index), thumbnail=make_picture("PNG", (64, 64)))
         now[0] += 1.0
     assert kept.keeper.state == "failing"
     [said] = kept.said
-    assert "is full" in said and "serving goes on" in said
+    assert word in said and "serving goes on" in said
     kept.scoring.forget("y")
-    base.execute("PRAGMA max_page_count = 1000000")
+    base.execute(f"PRAGMA {better}")
     now[0] += keeping.AGAIN_S
     kept.post(segment("x", 30))
     assert kept.keeper.state == "kept" and kept.said[1:] == ["rooms are kept again"]

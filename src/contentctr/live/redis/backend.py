@@ -18,6 +18,7 @@ from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.outcomes import Joined, Outcome
 from contentctr.live.ranking import RankSettings, Scores
 from contentctr.live.redis.beats import WorkerWatch
+from contentctr.live.redis.clock import RedisClock
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import StreamFullError, segment_fields, settle_partitions
 from contentctr.live.redis.outcomes import OutcomeStream
@@ -89,6 +90,8 @@ class RedisBackend:
         self.observed = Observed(self.metrics, horizon)
         self._came_back = OutcomeStream(client, self._keys, self.observed.log)
         self._follower = Background("the reader of outcomes", self._follow)
+        self.clock = RedisClock(client, self._keys)
+        """The ages of scores are by it, in all services."""
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self.model = ""
         """Id of the model whose scores are told; "": none is known yet."""
@@ -363,6 +366,7 @@ class RedisBackend:
                 watch.reset()
                 watched = current
             workers = watch.look(self._client, self._keys.of(current)) if current else []
+            self.clock.look()
             return current, len(workers), self._store.queue()
 
         while True:

@@ -12,6 +12,7 @@ prefix; those that all models share:
 - `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
   `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
   seem silent to the next one); where services ask for keys.
+- `clock_step`: seconds by which Redis' own clock was set while services ran (redis/clock.py).
 - `events` (stream): what the workers tell; `rejected` (stream): messages that were put aside.
 - `outcomes` (stream): what came of segments, with the scores that predicted it.
 - `current`, `candidate`: ids of the models whose workers score; `candidate_since` (Unix seconds);
@@ -36,7 +37,8 @@ from dataclasses import dataclass
 PREFIX = "contentctr"
 SHARED = (
     *("partitions", "clock", "events", "rejected", "owners", "owned_until", "owners_clock"),
-    *("current", "candidate", "candidate_since", "previous", "dropped", "models", "outcomes"),
+    *("current", "candidate", "candidate_since", "previous", "dropped", "models", "clock_step"),
+    "outcomes",
 )
 """Keys of which there is one."""
 OF_MODEL = ("workers", "ranking", "ended", "seen", "missed")

@@ -113,6 +113,9 @@ class Keeper:
         except StateError as error:
             self._fail(error)
             return
+        except Exception as error:  # a fault of ours: keeping must never cost a score
+            self._fail(StateError(f"rooms cannot be written ({error!r})"))
+            return
         if self._problem is not None:
             self._report("rooms are kept again")
         self._problem = None
@@ -132,7 +135,7 @@ class Keeper:
         for room_id, whole in wanted.items():
             newest = rooms[room_id].inputs[-1]
             before = newest.first - 1 if whole else self._last[room_id]
-            count = min(int(newest.segment.index) - before, scorer.window_len)
+            count = max(1, min(int(newest.segment.index) - before, scorer.window_len))
             by_count.setdefault(count, []).append(room_id)
         found = []
         for count, room_ids in by_count.items():
@@ -226,7 +229,18 @@ class Keeper:
     def _make_anew(self, engine: Engine, rooms: dict[str, Known]) -> None:
         """State and last score of rooms, by this model."""
         warm = Warm(engine)
-        warm.lead(warm.behind({room_id: known.inputs for room_id, known in rooms.items()}))
+        try:
+            warm.lead(warm.behind({room_id: known.inputs for room_id, known in rooms.items()}))
+        except InputError:  # one by one, to tell whose it is
+            for room_id in list(rooms):
+                try:
+                    warm.lead(warm.behind({room_id: rooms[room_id].inputs}))
+                except InputError as error:
+                    self._report(f"{error}; it begins anew")
+                    warm.forget(room_id)
+                    self._all.pop(room_id, None)
+                    self._ended[room_id] = None
+                    del rooms[room_id]
         for known in rooms.values():
             known.room = None if known.room is None else warm.room(known.room)
 

@@ -231,12 +231,13 @@ class ModelOut(BaseModel):
 
 
 class AgreementOut(BaseModel):
-    """Scores of the model and of the candidate for the rooms' last segments."""
+    """Scores of two models for the same segments."""
 
-    rooms: int = Field(description="That both have scored.")
-    tau: float | None = Field(description="Kendall's, between the two rankings.")
-    mean: float = Field(description="Absolute difference of two scores, on average.")
-    largest: float
+    rooms: int
+    segments: int
+    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
+    mean: float | None = Field(description="Absolute difference of two scores, on average.")
+    largest: float | None
 
 
 class ModelsOut(BaseModel):
@@ -248,16 +249,6 @@ class ModelsOut(BaseModel):
     candidate: ModelOut | None = Field(description="Is on its way, or scores in the shadow.")
     agreement: AgreementOut | None = Field(description="Of a candidate in the shadow.")
     last: str = Field(description="What came of the last switch.")
-
-
-class WorkersAgreementOut(BaseModel):
-    """Scores of two models for the same segments."""
-
-    rooms: int
-    segments: int
-    tau: float | None = Field(description="Kendall's, of two rankings of the rooms.")
-    mean: float | None = Field(description="Absolute difference of two scores, on average.")
-    largest: float | None
 
 
 class RolloutOut(BaseModel):
@@ -275,7 +266,7 @@ class RolloutOut(BaseModel):
     missed: int = Field(description="Segments that it did not get.")
     workers: int
     candidate_workers: int
-    agreement: WorkersAgreementOut
+    agreement: AgreementOut
 
 
 class ModelIn(_Request):

@@ -22,6 +22,8 @@ class Agreement:
 
     rooms: int
     """That both have scored."""
+    segments: int
+    """As many: only each room's last one is compared."""
     tau: float | None
     """Kendall's, between the two rankings; None: fewer than two rooms, or all scores are equal."""
     mean: float
@@ -44,6 +46,7 @@ def agreement(pairs: Sequence[tuple[float, float]]) -> Agreement | None:
     tau = kendall_tau(*zip(*pairs, strict=True)) if len(pairs) > 1 else math.nan
     return Agreement(
         rooms=len(pairs),
+        segments=len(pairs),
         tau=None if math.isnan(tau) else tau,
         mean=sum(gaps) / len(gaps),
         largest=max(gaps),
