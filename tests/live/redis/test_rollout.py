@@ -1,17 +1,23 @@
 """Two models on one Redis: one is served, one scores in the shadow, and they change places."""
 
 import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from contentctr.errors import InputError
 from contentctr.live.redis import leases, places
+from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import connect, end_fields, partition_of
 from contentctr.live.redis.models import Models, Places
 from contentctr.live.redis.places import SPARE_INPUTS
 from contentctr.live.redis.rollout import go_back, look, promote
 from contentctr.live.redis.store import RedisStore
+from contentctr.live.service.app import create_app
+from contentctr.live.service.server import make_server, serving
 from live_redis import (
     KEYS,
     MODEL,
@@ -25,8 +31,9 @@ from live_redis import (
     make_worker,
     offline,
     require_same,
+    wait_for,
 )
-from live_service import MORE, SPEC, N, make_engine
+from live_service import MORE, SPEC, N, make_engine, make_post
 
 THEIRS = Keys(model=OTHER)
 
@@ -53,7 +60,7 @@ def from_place(expected, found):
 
 
 def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store):
-    rooms, said = [f"r{k}" for k in range(8)], []
+    rooms, said = [f"r{k}" for k in range(5)], []
     first = make_worker(client)
     put(client, rooms, range(2 * N))
     drain(first)
@@ -85,7 +92,7 @@ def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client
         for index, score in curve
     ]
     both = seen.agreement
-    assert (both.rooms, both.segments) == (8, len(gaps)) and -1 < both.tau < 1
+    assert (both.rooms, both.segments) == (5, len(gaps)) and -1 < both.tau < 1
     assert both.mean == pytest.approx(sum(gaps) / len(gaps), rel=1e-3)
     assert both.largest == pytest.approx(max(gaps), rel=1e-3)
     promote(client, KEYS, store)
@@ -280,3 +287,32 @@ def test_where_redis_lost_all_the_model_that_was_current_comes_first(server, cli
         second._beat()
         assert client.get(KEYS.current) == MODEL.encode()
         assert client.get(KEYS.candidate) == OTHER.encode()
+
+
+def test_who_waits_is_answered_by_the_model_that_takes_the_place(server, client, store):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    backend = RedisBackend(connect(server.url), horizon=0, partitions=PARTITIONS, wait_s=20.0)
+    app = create_app(backend, make_engine(sizes=MORE))
+    with serving(make_server(app, backend, port=0)) as url, ThreadPoolExecutor(1) as thread:
+        wait_for(lambda: httpx.get(f"{url}/v1/info").json()["model"] == MODEL)
+        post = thread.submit(
+            lambda: httpx.post(f"{url}/v1/segments", json=make_post("x", 0), timeout=30)
+        )
+        wait_for(lambda: any(left(client)))
+        drain(second)  # the current model's workers do not come to it
+        wait_for(lambda: backend._outcomes)
+        assert not post.done()
+        promote(client, KEYS, store, force=True)
+        answer = post.result(20).json()
+        assert (answer["status"], answer["model"], len(answer["curve"])) == ("scored", OTHER, 1)
+        assert httpx.get(f"{url}/v1/rooms").json()["rooms"][0]["score"] == answer["score"]
+        assert [event.kind for event in backend.events._events] == ["reset"]
+        add(client, "x", 1)
+        drain(first)  # in the shadow by now: nobody is told
+        drain(second)
+        wait_for(lambda: len(backend.events._events) == 2)
+        told = json.loads(backend.events._events[1].data)
+        assert (told["model"], told["index"]) == (OTHER, 1)
+    backend._client.close()

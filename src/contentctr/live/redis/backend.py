@@ -107,10 +107,7 @@ class RedisBackend:
         self._standing_until = 0.0
         self._rollout = Rollout()
         self._up = False
-        self._workers, self._queue = (
-            0,
-            QueueFacts(waiting=0, waiting_bytes=0, oldest_s=0.0, rejected=0),
-        )
+        self._workers, self._queue = 0, QueueFacts()
         self._add_gauges()
 
     def _add_gauges(self) -> None:

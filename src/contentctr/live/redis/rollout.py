@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from contentctr.errors import InputError
@@ -103,43 +103,33 @@ def look(client: Any, keys: Keys, store: RedisStore, *, compare: bool = True) ->
     """
     places = Models(client, keys).places()
     previous, since = client.mget([keys.previous, keys.candidate_since])
+    found = Rollout(**vars(places), previous=_text(previous))
     if not places.current:
-        return Rollout(previous=_text(previous))
+        return found
     own = keys.of(places.current)
+    found = replace(found, rooms=client.zcard(own.ranking), workers=client.hlen(own.workers))
     if not places.candidate:
-        return Rollout(
-            current=places.current,
-            previous=_text(previous),
-            rooms=client.zcard(own.ranking),
-            workers=client.hlen(own.workers),
-        )
-    other = keys.of(places.candidate)
-    pipe = client.pipeline(transaction=False)
+        return found
+    other, pipe = keys.of(places.candidate), client.pipeline(transaction=False)
     for partition in range(store.partitions):
         pipe.zcard(own.done(partition))
         pipe.zrange(own.done(partition), 0, 0)
     pipe.time()
-    pipe.zcard(own.ranking)
     pipe.zcard(other.ranking)
     pipe.zdiff([own.ranking, other.ranking])
     pipe.get(other.missed)
-    pipe.hlen(own.workers)
     pipe.hlen(other.workers)
-    *rows, (seconds, micros), rooms, theirs, without, missed, workers, others = pipe.execute()
+    *rows, (seconds, micros), rooms, without, missed, workers = pipe.execute()
     firsts = [int(oldest[0].split(b"-")[0]) / 1000 for oldest in rows[1::2] if oldest]
-    return Rollout(
-        current=places.current,
-        candidate=places.candidate,
-        previous=_text(previous),
+    return replace(
+        found,
         since=None if since is None else float(since),
-        rooms=rooms,
-        candidate_rooms=theirs,
+        candidate_rooms=rooms,
         without=len(without),
         behind=sum(rows[::2]),
         behind_s=max(0.0, seconds + micros / 1e6 - min(firsts)) if firsts else 0.0,
         missed=int(missed or 0),
-        workers=workers,
-        candidate_workers=others,
+        candidate_workers=workers,
         agreement=compare_scores(client, own, other) if compare else Agreement(),
     )
 

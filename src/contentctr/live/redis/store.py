@@ -71,12 +71,12 @@ return #gone
 class QueueFacts:
     """What waits in Redis, for metrics."""
 
-    waiting: int
+    waiting: int = 0
     """Messages that the current model is not done with, in all partitions."""
-    waiting_bytes: int
-    oldest_s: float
+    waiting_bytes: int = 0
+    oldest_s: float = 0.0
     """How long the oldest of them has waited, by Redis' clock; 0 where none waits."""
-    rejected: int
+    rejected: int = 0
     """Messages that were put aside."""
 
 
