@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from contentctr import __version__
 from contentctr.cli import (
     abtest,
+    daily,
     experiments,
     highlights,
     live,
@@ -55,6 +56,7 @@ WAY = (
         "abtest",
         "abtest-replay",
         "reproduce",
+        "daily",
         "demo",
     ),
 )
@@ -135,6 +137,7 @@ app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
 app.command()(experiments.reproduce)
+app.command()(daily.daily)
 app.command()(models.demo)
 
 
