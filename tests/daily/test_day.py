@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from contentctr.daily import day as module
 from contentctr.daily.day import REGISTERED, TOO_FEW, WORSE, read_history, run_day
@@ -76,6 +77,7 @@ def do(settings: Any, number: int) -> dict[str, Any]:
     return run_day(settings, FIRST + timedelta(days=number), show_progress=False)
 
 
+@pytest.mark.slow
 def test_days_in_a_row(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, data = Path(settings.runs), PreparedRooms(Path(settings.data))
     assert [do(settings, n)["outcome"] for n in (0, 1)] == [TOO_FEW, TOO_FEW]
@@ -168,3 +170,32 @@ def test_rooms_that_come_after_a_kill_are_trained_on_too(
         do(settings, 2)
     (tmp_path / "room8").rename(late)
     assert do(settings, 2)["rooms"]["test"] == 4
+
+
+def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from contentctr.cli import app
+
+    line = {"date": "2026-05-03", "why": "so", "rooms": {"train": 1, "val": 1, "test": 1}}
+    days = []
+
+    def done(outcome: str) -> Any:
+        def run(_: object, day: date, **__: object) -> dict[str, Any]:
+            days.append(day)
+            return {**line, "outcome": outcome}
+
+        return run
+
+    file = tmp_path / "daily.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "redis": "redis://fleet"}))
+    runner = CliRunner()
+    for outcome, code in ((REGISTERED, 0), (WORSE, 3), (TOO_FEW, 3)):
+        monkeypatch.setattr(module, "run_day", done(outcome))
+        result = runner.invoke(app, ["daily", str(file), "--date", "2026-05-03"])
+        assert result.exit_code == code, result.output
+        assert ("redis://fleet" in result.output) == (code == 0)
+    assert days == [date(2026, 5, 3)] * 3
+    result = runner.invoke(app, ["daily", str(file), "--date", "soon"])
+    assert "--date must be a day as 2026-05-31, not 'soon'" in str(result.exception)
