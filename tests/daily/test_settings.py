@@ -25,6 +25,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert day_rooms(found, day) == [tmp_path / "rooms" / "2026-05-31"]
     every = read(tmp_path, LEAST.replace("{date}", "*/a"))
     assert len(day_rooms(every, day)) == 2
+    (tmp_path / "swin").mkdir()
+    encoders = read(tmp_path, LEAST + '[encode]\nvisual = "swin"\ntext = "embedded"\n').encode
+    assert encoders == {"visual": str(tmp_path / "swin"), "text": "embedded"}
     json = '{"rooms": "r", "data": "d", "runs": "x", "keep_days": 5}'
     assert read(tmp_path, json, "daily.json").keep_days == 5
 

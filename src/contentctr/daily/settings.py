@@ -126,10 +126,18 @@ def read_settings(path: Path) -> DailySettings:
     paths: dict[str, Any] = {name: str(home / values[name]) for name in ("rooms", "data", "runs")}
     if found.init_from:
         paths["init_from"] = str(home / found.init_from)
-    found = dataclasses.replace(found, **paths)
-    if (home / found.recipe).is_file():
-        found = dataclasses.replace(found, recipe=str(home / found.recipe))
-    return found
+    # A recipe, an encoder, a recogniser may be a name, too.
+    paths["recipe"] = _if_there(home, found.recipe)
+    for block, names in (("prepare", ("labels", "asr")), ("encode", ("visual", "text"))):
+        given: Mapping[str, Any] = getattr(found, block)
+        places = {name: _if_there(home, given[name]) for name in names if name in given}
+        paths[block] = {**given, **places}
+    return dataclasses.replace(found, **paths)
+
+
+def _if_there(home: Path, name: str) -> str:
+    """The path of a file or folder, where there is one of the name; else the name."""
+    return str(home / name) if (home / name).exists() else name
 
 
 def day_rooms(settings: DailySettings, day: date) -> list[Path]:
