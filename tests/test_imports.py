@@ -37,6 +37,7 @@ ORDER = (
     {"abtest"},
     {"live"},
     {"predict"},
+    {"daily"},
     {"evaluate"},
     {"report"},
     {"pretrain"},

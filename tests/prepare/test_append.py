@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
@@ -143,3 +144,19 @@ def test_new_rooms_alone_are_encoded(tmp_path: Path) -> None:
     day = datetime(2024, 5, 2, tzinfo=UTC)
     counts = encode_rooms(prepare(root, out, append=True, keep_from=day), **models)
     assert (counts["rooms_encoded"], counts["rooms_removed"]) == (0, 1)
+
+
+def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:
+    from contentctr.cli import app
+
+    root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
+    command = ["prepare", "rooms", str(root), str(out), "--val-from", "2024-05-02"]
+    result = CliRunner().invoke(app, [*command, "--test-from", "2024-05-03T00:00:00Z"])
+    assert result.exit_code == 0, result.output
+    days(root, 4)
+    dates = ["--test-from", "2024-05-04", "--keep-from", "2024-05-02T12:00"]
+    result = CliRunner().invoke(app, [*command, *dates, "--append"])
+    assert result.exit_code == 0 and "Rooms appended" in result.output
+    assert PreparedRooms(out).rooms()["split"].to_list() == ["val", "val", "test"]
+    result = CliRunner().invoke(app, [*command, "--append", "--val", "0.1"])
+    assert "do not go with val_from" in str(result.exception)

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from contentctr import __version__
 from contentctr.cli import (
     abtest,
+    daily,
     experiments,
     highlights,
     ingest,
@@ -61,6 +62,7 @@ WAY = (
         "abtest",
         "abtest-replay",
         "reproduce",
+        "daily",
         "demo",
     ),
 )
@@ -149,6 +151,7 @@ app.command()(watch.watch)
 app.command()(abtest.abtest)
 app.command("abtest-replay")(abtest.abtest_replay)
 app.command()(experiments.reproduce)
+app.command()(daily.daily)
 app.command()(models.demo)
 
 

@@ -72,6 +72,13 @@ class RoomDraws:
         norm_D = np.sqrt(x_D) * np.sqrt(y_D)
         return _ratio(agree_D, norm_D)
 
+    def mean(self, values_M: Floats) -> Floats:
+        """Mean over all samples in every draw, [D]."""
+        group_M, groups = self.group_G[self.room_M], self.weight_DG.shape[1]
+        sums_G = np.bincount(group_M, values_M, groups)
+        counts_G = np.bincount(group_M, minlength=groups)
+        return _ratio(self.weight_DG @ sums_G, self.weight_DG @ counts_G)
+
     def kendall_tau_in_rooms(self, scores_M: Floats, targets_M: Floats) -> Floats:
         """Mean over rooms of the tau inside a room, in every draw, [D]."""
         value_R = np.full(self.num_rooms, np.nan)

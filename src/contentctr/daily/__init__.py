@@ -1,0 +1,1 @@
+"""A model a day: new rooms in, yesterday's run further trained, measured against it."""

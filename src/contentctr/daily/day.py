@@ -1,0 +1,270 @@
+"""One day: rooms in, old ones out, encode, train from the candidate, compare, register or not.
+
+RUNS/day-*/day.json           what the day began with; the mark that the folder is ours
+RUNS/day-*/run                its run
+RUNS/day-*/evaluation, before its model's evaluation, and the one's that it started from
+RUNS/candidate                link to the run that is to be rolled out
+RUNS/candidate.json           which model that is, since when, and why
+RUNS/history.jsonl            one line a day
+
+Every step leaves what is done as it is, so a call that was killed is made good by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from contentctr.config import override
+from contentctr.counting import counted
+from contentctr.daily.settings import DailySettings, day_rooms
+from contentctr.devices import find_device
+from contentctr.encode.rooms import encode_rooms
+from contentctr.errors import InputError, NonFiniteLossError
+from contentctr.evaluate.evaluate import evaluate_model
+from contentctr.evaluate.pairs import compare_models
+from contentctr.files import read_json, write_json, write_text
+from contentctr.outputs import alone
+from contentctr.prepare.rooms import prepare_rooms
+from contentctr.recipes import recipe
+from contentctr.score.checkpoint import load, point_to
+from contentctr.score.evaluation import read_evaluation
+from contentctr.store.rooms import PreparedRooms
+from contentctr.train.loop import train_model
+from contentctr.train.run_folder import read_log
+
+CANDIDATE, HISTORY, MARK = "candidate", "history.jsonl", "day.json"
+REGISTERED, WORSE, TOO_FEW, FAILED = "registered", "worse", "too few rooms", "failed"
+_MADE_BY = "contentctr daily"
+_DAY = "day-"
+
+
+def run_day(
+    settings: DailySettings, day: date | None = None, *, show_progress: bool = True
+) -> dict[str, Any]:
+    """Do what a day needs, or what is left of it.
+
+    Args:
+        settings: of `read_settings`.
+        day: which; None: today, UTC.
+        show_progress: show bars.
+
+    Returns:
+        The day's line of history.jsonl: `date`, `outcome` (registered, worse or too few rooms),
+        `why`, and the numbers. Of a day that is done, the line that is there.
+
+    Raises:
+        InputError: a step cannot be done; the history has the day as failed, and the same call
+            tries again. Or another process is at work on the folder.
+    """
+    runs = Path(settings.runs)
+    with alone(runs, "on a day here"):
+        day = datetime.now(UTC).date() if day is None else day
+        history = read_history(runs)
+        known = next((row for row in history if row["date"] == day.isoformat()), None)
+        if known is not None and known["outcome"] != FAILED:
+            return known
+        later = [row["date"] for row in history if row["date"] > day.isoformat()]
+        if later:
+            raise InputError(f"{runs}: the day {later[-1]} is done already; {day} comes before it")
+        work = _Day(settings, day, runs / f"{_DAY}{day.isoformat()}", show_progress)
+        try:
+            row = work.run()
+        except (InputError, NonFiniteLossError) as error:
+            _note(runs, {"date": day.isoformat(), "outcome": FAILED, "why": str(error)})
+            raise
+        _note(runs, row)
+        _remove_old(runs, settings.keep_runs)
+        return row
+
+
+def read_history(runs: Path) -> list[dict[str, Any]]:
+    """The days so far, by date."""
+    path = runs / HISTORY
+    return sorted(read_log(path), key=lambda row: str(row["date"])) if path.is_file() else []
+
+
+def _note(runs: Path, row: Mapping[str, Any]) -> None:
+    """Write the day's line in place of one that is there."""
+    rows = [old for old in read_history(runs) if old["date"] != row["date"]]
+    text = "".join(json.dumps(each, allow_nan=False) + "\n" for each in [*rows, row])
+    write_text(runs / HISTORY, text)
+
+
+@dataclass(frozen=True)
+class _Day:
+    """The steps of a day, in their order."""
+
+    settings: DailySettings
+    day: date
+    folder: Path
+    show_progress: bool
+
+    @property
+    def runs(self) -> Path:
+        return self.folder.parent
+
+    def run(self) -> dict[str, Any]:
+        row: dict[str, Any] = {"date": self.day.isoformat()}
+        data = self._prepare()
+        manifest = data.manifest()
+        row |= {"rooms": manifest["counts"]["rooms_by_split"], "appended": manifest.get("appended")}
+        tested = row["rooms"]["test"]
+        for split, least in (("train", 1), ("test", self.settings.least_rooms)):
+            if row["rooms"][split] < least:
+                found = counted(row["rooms"][split], f"{split} room")
+                return {**row, "outcome": TOO_FEW, "why": f"{found}, and it needs {least}"}
+        self._encode(data)
+        base = self._begin(data)
+        best = self._train(data, base)
+        after = self._evaluate(best, data, self.folder / "evaluation")
+        row |= {"test_rooms": tested, "model_id": load(best).model_id}
+        row["calibration"] = {k: after["calibration"][k] for k in ("method", "before", "after")}
+        if base is None:
+            verdict, why = "first", "there was none before it"
+        else:
+            self._evaluate(base, data, self.folder / "before")
+            compared = self._compare(data)
+            row |= {"before": load(base).model_id, "compared": compared}
+            verdict, why = compared["verdict"], _words(compared)
+        if verdict in (WORSE, TOO_FEW):
+            return {**row, "outcome": verdict, "why": why}
+        self._register(row, why)
+        return {**row, "outcome": REGISTERED, "why": why}
+
+    def _prepare(self) -> PreparedRooms:
+        """Take in the day's rooms; with their dates the split moves on, and old rooms go."""
+        day = datetime(self.day.year, self.day.month, self.day.day, tzinfo=UTC)
+        test_from = day - timedelta(days=self.settings.test_days - 1)
+        roots = day_rooms(self.settings, self.day)
+        if not roots:
+            raise InputError(f"rooms: nothing is at {self.settings.rooms} for {self.day}")
+        return prepare_rooms(
+            roots,
+            self.settings.data,
+            append=True,
+            keep_from=day - timedelta(days=self.settings.keep_days - 1),
+            val_from=test_from - timedelta(days=self.settings.val_days),
+            test_from=test_from,
+            show_progress=self.show_progress,
+            **self.settings.prepare,
+        )
+
+    def _encode(self, data: PreparedRooms) -> None:
+        device = find_device(self.settings.device)
+        encode_rooms(data, **self.settings.encode, device=device, show_progress=self.show_progress)
+
+    def _begin(self, data: PreparedRooms) -> Path | None:
+        """Note what the day starts from; what was made of other rooms before a kill is removed.
+
+        Returns:
+            The checkpoint that it starts from; None for the first.
+        """
+        mark = self.folder / MARK
+        if mark.is_file():
+            noted = read_json(mark)
+            if noted.get("data_hash") == data.content_hash():
+                return None if noted["base"] is None else Path(noted["base"])
+            for name in ("run", "evaluation", "before"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+        candidate = self.runs / CANDIDATE
+        base = load(candidate).folder if candidate.exists() else None
+        if base is None and self.settings.init_from:
+            base = load(self.settings.init_from).folder
+        write_json(
+            mark,
+            {
+                "made_by": _MADE_BY,
+                "base": None if base is None else str(base),
+                "data_hash": data.content_hash(),
+            },
+        )
+        return base
+
+    def _train(self, data: PreparedRooms, base: Path | None) -> Path:
+        run = self.folder / "run"
+        config = override(recipe(self.settings.recipe), self.settings.settings)
+        begun = (run / "config.json").is_file()
+        return train_model(
+            config,
+            data,
+            run,
+            resume=begun,
+            init_from=None if begun else base,
+            show_progress=self.show_progress,
+        )
+
+    def _evaluate(self, checkpoint: Path, data: PreparedRooms, out: Path) -> dict[str, Any]:
+        device = find_device(self.settings.device)
+        return evaluate_model(
+            checkpoint, data, out, device=device, show_progress=self.show_progress
+        )
+
+    def _compare(self, data: PreparedRooms) -> dict[str, Any]:
+        new, old = (
+            read_evaluation(self.folder / name, "rooms").predictions
+            for name in ("evaluation", "before")
+        )
+        return compare_models(new, old, is_label=data.has_label_target())
+
+    def _register(self, row: Mapping[str, Any], why: str) -> None:
+        """Point to the run, and say why; the link last, for it is what is rolled out."""
+        write_json(
+            self.runs / f"{CANDIDATE}.json",
+            {
+                "run": str((self.folder / "run").relative_to(self.runs)),
+                "date": row["date"],
+                "model_id": row["model_id"],
+                "why": why,
+                "compared": row.get("compared"),
+            },
+        )
+        point_to(self.runs / CANDIDATE, self.folder / "run")
+
+
+def rollout_hint(settings: DailySettings) -> str:
+    """How the candidate comes to where rooms are live; "" where the settings name no place."""
+    candidate = Path(settings.runs) / CANDIDATE
+    if settings.redis:
+        return f"roll it out: contentctr rollout {candidate} --redis {settings.redis}"
+    if settings.service:
+        return f"roll it out: the service {settings.service} takes it by POST /v1/models"
+    return ""
+
+
+def _words(compared: Mapping[str, Any]) -> str:
+    """What a comparison says, in plain words."""
+    metric = compared["metric"]
+    parts = [f"{compared['verdict']} on {counted(compared['rooms'], 'room')}"]
+    for name in (metric, "log_loss"):
+        of = compared[name]
+        if of["difference"] is None:
+            continue
+        limits = of["interval"]
+        shown = "" if limits is None else f" ({limits[0]:+.4f} to {limits[1]:+.4f})"
+        parts.append(f"{name} {of['old']:.4f} -> {of['new']:.4f}, {of['difference']:+.4f}{shown}")
+    return "; ".join(parts)
+
+
+def _remove_old(runs: Path, keep: int) -> None:
+    """Remove days' folders but the last ones and the candidate's; only those that daily made."""
+    candidate = (runs / CANDIDATE).resolve().parent
+    days = sorted(path for path in runs.glob(f"{_DAY}*") if _is_ours(path))
+    for folder in days[:-keep]:
+        if folder.resolve() != candidate:
+            shutil.rmtree(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    mark = folder / MARK
+    if folder.is_symlink() or not mark.is_file():
+        return False
+    try:
+        return read_json(mark).get("made_by") == _MADE_BY
+    except InputError:
+        return False

@@ -1,0 +1,201 @@
+"""Days in a row: what is registered, what is not, what stays, and what a kill leaves."""
+
+import json
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from contentctr.daily import day as module
+from contentctr.daily.day import REGISTERED, TOO_FEW, WORSE, read_history, run_day
+from contentctr.daily.settings import read_settings
+from contentctr.errors import InputError
+from contentctr.outputs import alone
+from contentctr.score.checkpoint import load
+from contentctr.simulate.folders import write_room
+from contentctr.simulate.mechanism import SimulatorConfig, draw_room
+from contentctr.store.rooms import PreparedRooms
+from tiny_models import make_tiny_bert, make_tiny_swin
+
+FIRST = date(2026, 5, 1)
+WORDS = ["d_model=8", "num_heads=2", "ff_mult=1", "window_len=4", "epochs=1", "align_weight=0"]
+
+
+def write_days(root: Path, days: int = 4, rooms: int = 4) -> None:
+    """Simulated rooms without pictures, moved to days in a row."""
+    config = SimulatorConfig(
+        num_rooms=days * rooms,
+        num_streamers=3,
+        min_segments=6,
+        max_segments=8,
+        rooms_without_video=1.0,
+    )
+    for index in range(days * rooms):
+        day = FIRST + timedelta(days=index // rooms)
+        folder = root / day.isoformat() / f"room{index}"
+        write_room(config, draw_room(config, index), folder, 0.0)
+        head = json.loads((folder / "room.json").read_text())
+        start = datetime(day.year, day.month, day.day, 1 + index % rooms, tzinfo=UTC)
+        for name in ("comments", "events"):  # with times of the day that they were made for
+            for path in folder.glob(f"{name}.*"):
+                if path.suffix not in (".parquet", ".csv"):
+                    path.unlink()
+        (folder / "room.json").write_text(json.dumps({**head, "started_at": start.isoformat()}))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("days")
+    write_days(root / "rooms")
+    make_tiny_swin(root / "swin")
+    make_tiny_bert(root / "bert")
+    return root
+
+
+@pytest.fixture
+def settings(place: Path, tmp_path: Path) -> Any:
+    file = tmp_path / "daily.json"
+    values = {
+        "rooms": str(place / "rooms" / "{date}"),
+        "data": "data",
+        "runs": "runs",
+        "settings": WORDS,
+        "least_rooms": 2,
+        "keep_days": 3,
+        "keep_runs": 1,
+        "device": "cpu",
+        "encode": {"visual": str(place / "swin"), "text": str(place / "bert"), "engine": "torch"},
+    }
+    file.write_text(json.dumps(values))
+    return read_settings(file)
+
+
+def do(settings: Any, number: int) -> dict[str, Any]:
+    return run_day(settings, FIRST + timedelta(days=number), show_progress=False)
+
+
+@pytest.mark.slow
+def test_days_in_a_row(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, data = Path(settings.runs), PreparedRooms(Path(settings.data))
+    assert [do(settings, n)["outcome"] for n in (0, 1)] == [TOO_FEW, TOO_FEW]
+    first = do(settings, 2)
+    assert (first["outcome"], first["why"]) == (REGISTERED, "there was none before it")
+    assert first["rooms"] == {"train": 4, "val": 4, "test": 4}
+    one = load(runs / "candidate")
+    assert one.model_id == first["model_id"]
+
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: COMPARED)
+    # Killed at any step, the day goes on; and what it started from stays what it was.
+    for step in ("encode_rooms", "train_model", "evaluate_model", "point_to", "_note"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, step, _killed)
+            do(settings, 3)
+    second = do(settings, 3)
+    assert second["outcome"] == REGISTERED and second["before"] == first["model_id"]
+    assert load(runs / "candidate").model_id == second["model_id"] != first["model_id"]
+    assert json.loads((runs / "candidate.json").read_text())["model_id"] == second["model_id"]
+    info = load(runs / "candidate").info["init_from"]
+    assert "day-2026-05-03" in info["checkpoint"]
+    # The window has moved: rooms, features and runs before it are gone.
+    starts = data.rooms()["started_at"].dt.date().unique().sort().to_list()
+    assert starts == [FIRST + timedelta(days=n) for n in (1, 2, 3)]
+    assert len(list(data.features_dir.glob("*.safetensors"))) == data.rooms().height == 12
+    assert [path.name for path in runs.glob("day-*")] == ["day-2026-05-04"]
+    assert [row["date"][-1] for row in read_history(runs)] == ["1", "2", "3", "4"]
+
+    before = (runs / "history.jsonl").read_bytes()
+    assert do(settings, 3) == second  # done already
+    assert (runs / "history.jsonl").read_bytes() == before
+    with alone(runs), pytest.raises(InputError, match="another process is at work on a day"):
+        do(settings, 3)
+
+
+COMPARED = {
+    "rooms": 4,
+    "samples": 20,
+    "metric": "kendall_tau",
+    "kendall_tau": {"new": 0.2, "old": 0.1, "difference": 0.1, "interval": [0.01, 0.2]},
+    "log_loss": {"new": 0.3, "old": 0.4, "difference": -0.1, "interval": None},
+    "verdict": "better",
+}
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_worse_model_is_not_registered_and_a_failed_day_is_tried_again(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Path(settings.runs)
+    for number in (0, 1, 2):
+        do(settings, number)
+    one = load(runs / "candidate").model_id
+
+    def fails(*_: object, **__: object) -> None:
+        raise InputError("the disk is on fire")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="on fire"):
+        patch.setattr(module, "evaluate_model", fails)
+        do(settings, 3)
+    assert read_history(runs)[-1]["why"] == "the disk is on fire"
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: {**COMPARED, "verdict": WORSE})
+    row = do(settings, 3)
+    assert (
+        row["outcome"] == WORSE and "kendall_tau 0.1000 -> 0.2000, +0.1000 (+0.0100" in row["why"]
+    )
+    assert load(runs / "candidate").model_id == one
+    assert {path.name for path in runs.glob("day-*")} == {"day-2026-05-03", "day-2026-05-04"}
+    assert len(read_history(runs)) == 4
+    with pytest.raises(InputError, match="is done already; 2026-05-02 comes before it"):
+        (runs / "history.jsonl").write_text(json.dumps(row) + "\n")
+        do(settings, 1)
+
+
+def test_rooms_that_come_after_a_kill_are_trained_on_too(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    rooms = tmp_path / "rooms"
+    shutil.copytree(place / "rooms", rooms)
+    settings = module.DailySettings(**{**vars(settings), "rooms": str(rooms / "{date}")})
+    late = rooms / "2026-05-03" / "room8"
+    late.rename(tmp_path / "room8")
+    for number in (0, 1):
+        do(settings, number)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "evaluate_model", _killed)
+        do(settings, 2)
+    (tmp_path / "room8").rename(late)
+    assert do(settings, 2)["rooms"]["test"] == 4
+
+
+def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from contentctr.cli import app
+
+    line = {"date": "2026-05-03", "why": "so", "rooms": {"train": 1, "val": 1, "test": 1}}
+    days = []
+
+    def done(outcome: str) -> Any:
+        def run(_: object, day: date, **__: object) -> dict[str, Any]:
+            days.append(day)
+            return {**line, "outcome": outcome}
+
+        return run
+
+    file = tmp_path / "daily.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "redis": "redis://fleet"}))
+    runner = CliRunner()
+    for outcome, code in ((REGISTERED, 0), (WORSE, 3), (TOO_FEW, 3)):
+        monkeypatch.setattr(module, "run_day", done(outcome))
+        result = runner.invoke(app, ["daily", str(file), "--date", "2026-05-03"])
+        assert result.exit_code == code, result.output
+        assert ("redis://fleet" in result.output) == (code == 0)
+    assert days == [date(2026, 5, 3)] * 3
+    result = runner.invoke(app, ["daily", str(file), "--date", "soon"])
+    assert "--date must be a day as 2026-05-31, not 'soon'" in str(result.exception)
