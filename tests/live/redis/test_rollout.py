@@ -179,14 +179,82 @@ def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeyp
     for worker in (first, second, first):
         worker._beat()
     second._leases.leave()
-    for _ in range(2):
-        now[0] += 250.0
-        first._beat()
+    beats(first, now, 590.0)
     assert look(client, KEYS, store).candidate == OTHER
-    for _ in range(2):
-        now[0] += 250.0
-        first._beat()
+    beats(first, now, 20.0)
     assert look(client, KEYS, store).candidate == ""
+
+
+def beats(worker, now, seconds):
+    """The worker's heartbeats of so many seconds on a clock that stands."""
+    for _ in range(round(seconds / worker._lease_s)):
+        now[0] += worker._lease_s
+        worker._beat()
+
+
+def test_where_all_workers_begin_with_another_model_it_takes_the_place(client, store, monkeypatch):
+    now, said, rooms = [1000.0], [], ["x", "y", "z"]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first = make_worker(client)
+    put(client, rooms, range(N))
+    drain(first)
+    first._leases.leave()
+    second = make_worker(client, engine=make_other(), report=said.append)
+    second._beat()
+    put(client, rooms, range(N, N + 2))
+    score = client.zscore(KEYS.ranking, "x")
+    beats(second, now, 30.0)
+    assert store.current == MODEL  # not yet: its workers may come again
+    beats(second, now, 10.0)
+    assert store.current == MODEL and "3 live rooms" in said[-1]  # it has scored nothing so far
+    assert sum("has no worker" in line for line in said) == 1
+    drain(second)
+    assert client.zscore(KEYS.ranking, "x") == score  # nothing was scored by the other
+    beats(second, now, 5.0)
+    assert store.scores().model == OTHER and store.scores().keys() == set(rooms)
+    assert any(f"no worker for 45 s: model {OTHER} takes its place" in line for line in said)
+    assert second._place.role == "current"
+    put(client, rooms, [N + 2])
+    drain(second)
+    found = curves(client, rooms)
+    whole = offline({room: range(N + 3) for room in rooms}, make_other())
+    require_same(found, from_place(whole, found))
+    beats(second, now, 610.0)
+    assert look(client, KEYS, store).candidate == "" and not any(left(client))
+
+
+def test_a_model_whose_redis_was_away_is_not_replaced(client, store, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    now[0] += 3600.0
+    second._beat()
+    assert store.current == MODEL
+    beats(second, now, 15.0)
+    first._beat()
+    beats(second, now, 25.0)
+    assert store.current == MODEL
+
+
+def test_a_room_that_only_the_absent_model_knows_keeps_the_place_for_a_time(
+    client, store, monkeypatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first = make_worker(client)
+    put(client, ["x", "y"], range(2))
+    drain(first)
+    first._leases.leave()
+    second = make_worker(client, engine=make_other())
+    second._beat()
+    client.xadd(KEYS.stream(partition_of("x", PARTITIONS)), end_fields("x"))
+    drain(second)
+    beats(second, now, 590.0)
+    assert store.current == MODEL
+    beats(second, now, 20.0)
+    assert store.current == OTHER
 
 
 def test_rooms_end_for_both_models(client, store):
