@@ -11,7 +11,7 @@ from contentctr.errors import InputError
 from contentctr.live.redis import leases, places
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.messages import connect, end_fields, partition_of
+from contentctr.live.redis.messages import connect, end_fields, partition_of, segment_fields
 from contentctr.live.redis.models import Models, Places
 from contentctr.live.redis.places import SPARE_INPUTS
 from contentctr.live.redis.rollout import go_back, look, promote
@@ -23,6 +23,7 @@ from live_redis import (
     MODEL,
     OTHER,
     PARTITIONS,
+    SHOWN,
     add,
     curves,
     drain,
@@ -31,6 +32,7 @@ from live_redis import (
     make_worker,
     offline,
     require_same,
+    segment,
     wait_for,
 )
 from live_service import MORE, SPEC, N, make_engine, make_post
@@ -255,6 +257,28 @@ def test_a_room_that_only_the_absent_model_knows_keeps_the_place_for_a_time(
     assert store.current == MODEL
     beats(second, now, 20.0)
     assert store.current == OTHER
+
+
+def test_the_oldest_that_waits_is_the_current_models(client, store):
+    assert store.queue().oldest_s == 0
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    old, partition = int(client.time()[0]) - 1000, partition_of("x", PARTITIONS)
+    stream = KEYS.stream(partition)
+    for k, age in enumerate((0, 100, 200, 300)):
+        fields = segment_fields(segment("x", k), SHOWN)
+        client.xadd(stream, fields, id=f"{1000 * (old + age)}-0")
+    assert store.queue().oldest_s == pytest.approx(1000, abs=5)
+    first._engine.scorer.batch_size = 1
+    first._work(partition)  # the first one waits for the candidate alone from here on
+    assert store.queue().oldest_s == pytest.approx(900, abs=5)
+    first._leases.read(partition, 1)  # given out, and not done with
+    assert store.queue().oldest_s == pytest.approx(900, abs=5)
+    first._leases.release(partition)
+    first._beat()
+    drain(first)
+    assert store.queue().oldest_s == 0 and client.xlen(stream) == 4
 
 
 def test_rooms_end_for_both_models(client, store):

@@ -53,6 +53,24 @@ return redis.call('ZSCORE', own .. 'ranking', ARGV[3]) and 1 or 0
 _ROOM = """
 return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], 0, -1)}
 """
+# KEYS: stream; ARGV: group. The oldest message that the group is not done with: given out and there
+# still, or not given out yet.
+_OLDEST = """
+local groups, behind = redis.pcall('XINFO', 'GROUPS', KEYS[1]), '-'
+if groups.err then return false end
+for _, group in ipairs(groups) do
+  local facts = {}
+  for k = 1, #group, 2 do facts[group[k]] = group[k + 1] end
+  if facts.name == ARGV[1] then
+    behind = '(' .. facts['last-delivered-id']
+    for _, one in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 10)) do
+      if #redis.call('XRANGE', KEYS[1], one[1], one[1]) == 1 then return one[1] end
+    end
+  end
+end
+local first = redis.call('XRANGE', KEYS[1], behind, '+', 'COUNT', 1)[1]
+return first and first[1]
+"""
 # KEYS: seen, ranking, ended, events; ARGV: moment, kept events, model, then what rooms' keys begin
 # with.
 _SWEEP = """
@@ -96,6 +114,7 @@ class RedisStore:
         script = client.register_script
         self._sweep, self._room, self._place = script(_SWEEP), script(_ROOM), script(_HAS_PLACE)
         self._scores, self._some_scores = script(_SCORES), script(_SOME_SCORES)
+        self._oldest = script(_OLDEST)
         self._adding = adding_script(client)
 
     @property
@@ -166,17 +185,13 @@ class RedisStore:
             pipe.zcard(keys.done(partition))
             pipe.get(keys.bytes(partition))
             pipe.get(keys.done_bytes(partition))
-            pipe.xrange(stream, "-", "+", 1)
+            self._oldest(keys=[stream], args=[keys.model], client=pipe)
         pipe.time()
         pipe.xlen(keys.rejected)
         *rows, (seconds, micros), rejected = pipe.execute()
         counts, sizes = rows[::5], [int(size or 0) for size in rows[2::5]]
         done, done_sizes = rows[1::5], [int(size or 0) for size in rows[3::5]]
-        firsts = [
-            int(entries[0][0].split(b"-")[0])
-            for entries, count, finished in zip(rows[4::5], counts, done, strict=True)
-            if entries and count > finished  # else it waits for the candidate alone
-        ]
+        firsts = [int(id.split(b"-")[0]) for id in rows[4::5] if id]
         return QueueFacts(
             waiting=max(0, sum(counts) - sum(done)),
             waiting_bytes=max(0, sum(sizes) - sum(done_sizes)),
