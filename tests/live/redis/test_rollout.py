@@ -1,7 +1,9 @@
 """Two models on one Redis: one is served, one scores in the shadow, and they change places."""
 
+import asyncio
 import dataclasses
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -279,6 +281,53 @@ def test_the_oldest_that_waits_is_the_current_models(client, store):
     first._beat()
     drain(first)
     assert store.queue().oldest_s == 0 and client.xlen(stream) == 4
+
+
+def test_what_is_refused_beside_a_promotion_is_told_and_put_aside_once(client, store):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], [0])
+    for worker in (first, second):
+        drain(worker)
+    stream = KEYS.stream(partition_of("x", PARTITIONS))
+    bad = segment_fields(segment("x", 1), SHOWN, request_id="waits") | {"index": "-1"}
+    client.xadd(stream, bad)
+    promote(client, KEYS, store, force=True)  # and neither worker knows so far
+    for worker in (second, first):
+        worker._next_beat = float("inf")
+        drain(worker)
+    told = [f for _, f in client.xrange(KEYS.events) if f.get(b"request_id") == b"waits"]
+    assert [fields[b"model"].decode() for fields in told] == [OTHER, MODEL]
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    client.xadd(stream, bad)
+    drain(second)  # it is current
+    go_back(client, KEYS, store, force=True)
+    drain(first)  # now this one is, and comes to it
+    assert client.xlen(KEYS.rejected) == 2
+
+
+def test_a_look_that_is_older_than_the_switch_changes_nothing(server, client):
+    client.set(KEYS.current, MODEL)
+    with connect(server.url) as theirs:
+        backend = RedisBackend(theirs, horizon=0, partitions=PARTITIONS)
+        queue, looked = backend._store.queue, threading.Event()
+
+        async def scenario():
+            loop = asyncio.get_running_loop()
+
+            def slow():
+                client.set(KEYS.current, OTHER)
+                loop.call_soon_threadsafe(backend._switch, OTHER)
+                looked.set()
+                return queue()
+
+            backend._store.queue = slow
+            watch = asyncio.create_task(backend._watch())
+            await asyncio.to_thread(looked.wait, 5)
+            await asyncio.sleep(0.3)
+            watch.cancel()
+
+        asyncio.run(scenario())
+    assert backend.model == OTHER
 
 
 def test_rooms_end_for_both_models(client, store):

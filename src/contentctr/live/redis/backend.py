@@ -95,6 +95,8 @@ class RedisBackend:
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self.model = ""
         """Id of the model whose scores are told; "": none is known yet."""
+        self._switches = 0
+        """How often it became another."""
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._outcomes: dict[str, dict[str, Any]] = {}
         """What each model last told of segments that are waited for, by request."""
@@ -346,6 +348,7 @@ class RedisBackend:
         if model == self.model:
             return
         before, self.model, self._standing = self.model, model, None
+        self._switches += 1
         self.metrics.model(model)
         if before:
             _LOG.info("model %s is current, %s was", model, before)
@@ -368,8 +371,10 @@ class RedisBackend:
 
         while True:
             try:
+                switches = self._switches
                 current, self._workers, self._queue = await asyncio.to_thread(look)
-                if current:
+                # An event that came meanwhile knows more than what was read before it.
+                if current and switches == self._switches:
                     self._switch(current)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + ROLLOUT_S

@@ -350,10 +350,8 @@ class Worker:
     def _rejection(
         self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
     ) -> list[Command]:
-        """What puts a message aside, with the reason."""
-        self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
-        if self._place.role == "candidate":  # the current one's word counts, and is kept
-            return []
+        """What puts a message aside, with the reason, and tells who waits for its outcome."""
+        self._report(f"partition {partition}: message {id.decode()} refused: {reason}")
         commands = [rejected_command(self._keys, partition, id, fields, reason)]
         request_id = fields.get(b"request_id", b"").decode(errors="replace")
         if request_id:
