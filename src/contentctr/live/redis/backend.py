@@ -224,6 +224,7 @@ class RedisBackend:
         """See Backend: all services are told."""
 
         def find() -> tuple[list[Joined], dict[str, int]]:
+            self._read_outcomes()  # of a room that has ended the outcomes are another's
             names = list(dict.fromkeys(one.room_id for one in outcomes))
             models = [None, *filter(None, [self._rollout.candidate])]
             # A candidate's scores are held to outcomes too, before anybody is shown them.
@@ -234,14 +235,17 @@ class RedisBackend:
         new, counts = await self._redis(find)
         if new:
             await self._redis(self._came_back.append, new)
-            self.metrics.bad_events.inc(await self._redis(self._came_back.read))
+            await self._redis(self._read_outcomes)
         return counts
+
+    def _read_outcomes(self) -> None:
+        self.metrics.bad_events.inc(self._came_back.read())
 
     async def _follow(self) -> None:
         """Take what other services were told of outcomes."""
         while True:
             try:
-                self.metrics.bad_events.inc(await asyncio.to_thread(self._came_back.read))
+                await asyncio.to_thread(self._read_outcomes)
             except RedisError:
                 pass  # `_read` says so
             await asyncio.sleep(_LOOK_S)
@@ -325,8 +329,6 @@ class RedisBackend:
         data = json.loads(fields[b"data"])
         if not isinstance(data, dict):
             raise ValueError("data must be a JSON object")
-        if shown and kind == "end":
-            self.observed.log.forget(fields[b"room"].decode())
         if shown and kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
         if request_id in self._waiting:

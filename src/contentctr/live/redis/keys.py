@@ -14,7 +14,7 @@ prefix; those that all models share:
   seem silent to the next one); where services ask for keys.
 - `clock_step`: seconds by which Redis' own clock was set while services ran (redis/clock.py).
 - `events` (stream): what the workers tell; `rejected` (stream): messages that were put aside.
-- `outcomes` (stream): what came of segments, with the scores that predicted it.
+- `outcomes` (stream): what came of segments, with the scores that predicted it, and rooms' ends.
 - `current`, `candidate`: ids of the models whose workers score; `candidate_since` (Unix seconds);
   `previous`: the one that was current before; `dropped` (set): those that may not come back by
   themselves; `models` (hash): what each takes and predicts (redis/models.py).

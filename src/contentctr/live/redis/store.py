@@ -26,6 +26,8 @@ from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
 
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
+OUTCOMES_KEPT, OUTCOMES_BYTES = 10_000, 64 * 2**20
+"""Entries of the stream of outcomes."""
 _AT_ONCE = 1000
 """Rooms that are looked up by one script: Lua unpacks no more than some thousands."""
 Command = Sequence[str | bytes | int | float]
@@ -71,13 +73,14 @@ end
 local first = redis.call('XRANGE', KEYS[1], behind, '+', 'COUNT', 1)[1]
 return first and first[1]
 """
-# KEYS: seen, ranking, ended, events; ARGV: moment, kept events, model, then what rooms' keys begin
-# with.
+# KEYS: seen, ranking, ended, events, outcomes; ARGV: moment, kept events, model, kept outcomes (""
+# where another model's worker tells them), then what rooms' keys begin with.
 _SWEEP = """
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, 100)
 for _, room in ipairs(gone) do
   for k = 1, 3 do redis.call('ZREM', KEYS[k], room) end
-  for k = 4, #ARGV do redis.call('DEL', ARGV[k] .. room) end
+  for k = 5, #ARGV do redis.call('DEL', ARGV[k] .. room) end
+  if ARGV[4] ~= '' then redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[4], '*', 'end', room) end
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'end', 'room', room, 'model',
     ARGV[3], 'data', cjson.encode({room_id = room, reason = 'idle'}))
 end
@@ -237,9 +240,10 @@ class RedisStore:
             How many were forgotten.
         """
         keys = self._keys
-        names = [keys.seen, keys.ranking, keys.ended, keys.events]
+        names = [keys.seen, keys.ranking, keys.ended, keys.events, keys.outcomes]
         kinds = [*keys.of_room(""), *([keys.inputs(""), keys.thumbnail("")] if shared else [])]
-        count: int = self._sweep(keys=names, args=[before, EVENTS_KEPT, keys.model, *kinds])
+        args = [before, EVENTS_KEPT, keys.model, OUTCOMES_KEPT if shared else "", *kinds]
+        count: int = self._sweep(keys=names, args=args)
         return count
 
 
@@ -270,7 +274,7 @@ def score_commands(
     commands: list[Command] = []
     if begins:
         if shared:
-            commands.append(("DEL", keys.thumbnail(room_id)))
+            commands += [("DEL", keys.thumbnail(room_id)), outcomes_command(keys, end=room_id)]
         commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
     commands.append(("SET", keys.room(room_id), json.dumps(about)))
     if len(room.curve) == 1:
@@ -302,6 +306,7 @@ def end_commands(
     return [
         ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
         *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
+        *([outcomes_command(keys, end=room_id)] if shared else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),
         event_command(keys, "end", room_id, {"room_id": room_id, "reason": "ended"}),
     ]
@@ -319,6 +324,11 @@ def event_command(
         "request_id": request_id,
     }
     return append_command(keys.events, EVENTS_KEPT, EVENTS_BYTES, fields)
+
+
+def outcomes_command(keys: Keys, **fields: str) -> Command:
+    """What adds an entry to the stream of outcomes (redis/outcomes.py)."""
+    return append_command(keys.outcomes, OUTCOMES_KEPT, OUTCOMES_BYTES, fields)
 
 
 def append_command(
