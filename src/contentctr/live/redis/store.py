@@ -80,7 +80,9 @@ local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT
 for _, room in ipairs(gone) do
   for k = 1, 3 do redis.call('ZREM', KEYS[k], room) end
   for k = 5, #ARGV do redis.call('DEL', ARGV[k] .. room) end
-  if ARGV[4] ~= '' then redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[4], '*', 'end', room) end
+  if ARGV[4] ~= '' then
+    redis.call('XADD', KEYS[5], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[4], '*', 'end', room)
+  end
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'end', 'room', room, 'model',
     ARGV[3], 'data', cjson.encode({room_id = room, reason = 'idle'}))
 end
@@ -274,7 +276,7 @@ def score_commands(
     commands: list[Command] = []
     if begins:
         if shared:
-            commands += [("DEL", keys.thumbnail(room_id)), outcomes_command(keys, end=room_id)]
+            commands += [("DEL", keys.thumbnail(room_id)), _end_of_outcomes(keys, room_id)]
         commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
     commands.append(("SET", keys.room(room_id), json.dumps(about)))
     if len(room.curve) == 1:
@@ -306,7 +308,7 @@ def end_commands(
     return [
         ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
         *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
-        *([outcomes_command(keys, end=room_id)] if shared else []),
+        *([_end_of_outcomes(keys, room_id)] if shared else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),
         event_command(keys, "end", room_id, {"room_id": room_id, "reason": "ended"}),
     ]
@@ -329,6 +331,12 @@ def event_command(
 def outcomes_command(keys: Keys, **fields: str) -> Command:
     """What adds an entry to the stream of outcomes (redis/outcomes.py)."""
     return append_command(keys.outcomes, OUTCOMES_KEPT, OUTCOMES_BYTES, fields)
+
+
+def _end_of_outcomes(keys: Keys, room_id: str) -> Command:
+    """What parts a room's outcomes from those of another one of its name, where there are any."""
+    name, stream, *rest = outcomes_command(keys, end=room_id)
+    return (name, stream, "NOMKSTREAM", *rest)
 
 
 def append_command(
