@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.live.redis import leases, places
+from contentctr.live.redis import leases, models, places
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import connect, end_fields, partition_of, segment_fields
@@ -194,6 +194,29 @@ def beats(worker, now, seconds):
     for _ in range(round(seconds / worker._lease_s)):
         now[0] += worker._lease_s
         worker._beat()
+
+
+def test_a_dropped_models_keys_are_deleted_whoever_is_killed(client, store, monkeypatch):
+    monkeypatch.setattr(models, "_AT_ONCE", 10)
+    monkeypatch.setattr(models, "_ROUNDS", 1)
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, [f"r{k}" for k in range(20)], range(2))
+    for worker in (first, second, first, second):
+        drain(worker)
+    Models(client, KEYS).begin_drop(OTHER)  # and whoever did that is killed
+    pattern = f"*model:{OTHER}:*"
+    before = len(list(client.scan_iter(pattern)))
+    first._beat()
+    assert 0 < len(list(client.scan_iter(pattern))) < before
+    again = make_worker(client, engine=make_other())
+    again._beat()
+    assert again._place.role == "standby"  # its new keys would go with the old ones
+    third = make_worker(client)  # goes on
+    for _ in range(100):
+        third._beat()
+    assert not list(client.scan_iter(pattern)) and not client.exists(KEYS.to_delete)
+    again._beat()
+    assert again._place.role == "candidate"
 
 
 def test_where_all_workers_begin_with_another_model_it_takes_the_place(client, store, monkeypatch):

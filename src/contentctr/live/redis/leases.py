@@ -81,11 +81,12 @@ local function newer(id, key)
   ms, own_ms = tonumber(ms), tonumber(own_ms)
   return own_ms > ms or own_ms == ms and tonumber(own_number) > tonumber(number)
 end
-local function keep_input(id, key, begins, count, data)
+local function keep_input(id, key, begins, count, seconds, data)
   if not newer(id, key) then return end
   if begins == '1' then redis.call('DEL', key) end
   redis.call('RPUSH', key, id .. ' ' .. data)
   redis.call('LTRIM', key, -count, -1)
+  redis.call('EXPIRE', key, seconds)
 end
 -- The current model's word counts, whoever's place was whose when the worker last looked.
 local function put_aside(id, ...)

@@ -110,6 +110,8 @@ class WorkerPlace:
             lengths = [self._models.about(other).get("window_len") for other in others]
             known = [n for n in lengths if isinstance(n, int) and 0 < n <= 10_000]
             self.inputs_kept = max([self._engine.scorer.window_len, *known]) + SPARE_INPUTS
+        if role == "current":
+            self._models.delete_some()
         if role != "candidate" and self.places.candidate:
             self._watch_candidate(self.places.candidate)
         return role
@@ -146,7 +148,7 @@ class WorkerPlace:
         if self._candidate.look(self._keys.of(candidate)) <= self._forget_after_s:
             return
         try:
-            self._models.drop(candidate)
+            self._models.begin_drop(candidate)
         except InputError:
             return  # another worker did it, or it has been promoted
         self._report(f"model {candidate}, the candidate, has no worker any more: dropped")

@@ -298,7 +298,9 @@ class Worker:
         kept = self._rooms[message.room_id]
         kept.last = last = next_input(kept.last, message.segment)
         key, count = self._keys.inputs(message.room_id), self._place.inputs_kept
-        return ("KEEP_INPUT", message.id, key, int(last.begins), count, to_bytes(last))
+        # It outlasts the room's own end: what no list knows of must end by itself.
+        seconds = math.ceil(2 * self._forget_after_s)
+        return ("KEEP_INPUT", message.id, key, int(last.begins), count, seconds, to_bytes(last))
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
         assert message.segment is not None and message.shown is not None
@@ -316,9 +318,8 @@ class Worker:
         )
         kept = self._rooms[message.room_id]
         begins = begins_anew(kept.room, new)
-        listed = kept.room is not None
         kept.room = room = with_score(kept.room, new)
-        commands = score_commands(
+        return score_commands(
             self._keys,
             room,
             now,
@@ -327,8 +328,6 @@ class Worker:
             thumbnail=message.shown.thumbnail,
             shared=self._place.role == "current",
         )
-        # Until now it would have ended by itself.
-        return commands if listed else [*commands, ("PERSIST", self._keys.inputs(room.room_id))]
 
     def _outcome(self, message: Message, taken: Taken) -> Command:
         data = {

@@ -242,9 +242,5 @@ def state_commands(
         forget_after_s: a room that has no score yet is in no list of rooms: it must end by itself
             after so many seconds. None: it has one.
     """
-    if forget_after_s is None:
-        return [("SET", keys.state(room_id), state)]
-    return [
-        ("SET", keys.state(room_id), state, "EX", forget_after_s),
-        ("EXPIRE", keys.inputs(room_id), forget_after_s),
-    ]
+    ends = () if forget_after_s is None else ("EX", forget_after_s)
+    return [("SET", keys.state(room_id), state, *ends)]
