@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.live.inputs import from_bytes
 from contentctr.live.redis import leases, models, places
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
@@ -174,6 +175,33 @@ def test_a_candidate_that_falls_behind_costs_the_others_nothing(client, store, m
         # Inputs of the last N segments are kept: with them the window is whole again.
         require_same({room: theirs[room][-4:]}, {room: whole[room][-4:]})
     require_same(curves(client, rooms), offline({room: range(3 * N + 3) for room in rooms}))
+
+
+def test_a_model_behind_the_kept_inputs_writes_none_that_are_wrong(client):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], range(2))
+    for worker in (first, second, first, second):
+        drain(worker)
+    put(client, ["x"], range(2, 3 * N))
+    drain(first)  # and the kept inputs are all newer than where the other stands
+    second._begin_again()
+    put(client, ["x"], range(3 * N, 3 * N + 3))
+    drain(second)  # which comes to the room first now
+    put(client, ["x"], range(3 * N + 3, 3 * N + 6))
+    for worker in (first, second, second):
+        drain(worker)
+    inputs = [from_bytes(e.partition(b" ")[2]) for e in client.lrange(KEYS.inputs("x"), 0, -1)]
+    assert len(inputs) >= N and {one.first for one in inputs} == {0}
+    whole = offline({"x": range(3 * N + 6)})
+    require_same(curves(client, ["x"]), whole)
+    assert second._rooms["x"].last is not None  # it has found the inputs again
+    client.delete(KEYS.state("x"))
+    put(client, ["x"], [3 * N + 6])
+    first._leases.leave()
+    drain(make_worker(client))
+    require_same(
+        {"x": curves(client, ["x"])["x"][-1:]}, {"x": offline({"x": range(3 * N + 7)})["x"][-1:]}
+    )
 
 
 def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeypatch):
