@@ -99,6 +99,7 @@ def serve(
     from contentctr.live.service.backend import Backend, LocalBackend
     from contentctr.live.service.connections import ConnectionLimits
     from contentctr.live.service.keeping import Keeper
+    from contentctr.live.service.models import load_served
     from contentctr.live.service.server import make_server
     from contentctr.live.service.settings import ServiceSettings
     from contentctr.score.checkpoint import load_for
@@ -126,6 +127,9 @@ def serve(
             given, max_rooms=max_rooms, batch_size=batch_size, device=place
         )
 
+    def named(name: str) -> Engine:
+        return load(model_path(name, checkpoint, models))
+
     # With Redis it only checks segments and describes the model.
     scorer = load(found)
     encoder, notes = None, list[str]()
@@ -139,6 +143,8 @@ def serve(
     reload = None
     if url is None:
         kept = None if state is None else Keeper(state, forget_after_s=forget_after, report=say)
+        if kept is not None:
+            scorer = load_served(kept, scorer, named, say)
         backend = LocalBackend(
             scorer,
             encoder=encoder,
@@ -148,7 +154,7 @@ def serve(
             keeper=kept,
             report=say,
         )
-        backend.models.load = lambda name: load(model_path(name, checkpoint, models))
+        backend.models.load = named
         backend.models.open_to_all = models is not None
         if candidate is not None:
             shadow = load_for(candidate, "rooms")  # a wrong one is told at once

@@ -1,6 +1,7 @@
 """Another model in place of the one that serves, while rooms are live."""
 
 import json
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -14,12 +15,14 @@ from contentctr.cli.live import model_path
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
 from contentctr.live.service.backend import LocalBackend
+from contentctr.live.service.keeping import Keeper
+from contentctr.live.service.models import load_served
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.warm import Warm
 from contentctr.metrics.ctr import kendall_tau
 from live_service import MORE, N, make_engine, make_post, running
-from live_state import Kept, close_all, segment
+from live_state import OPEN, Kept, close_all, segment
 
 OTHER = {"decoder_layers": 3}
 
@@ -345,6 +348,35 @@ def test_a_model_before_that_cannot_serve_at_once_is_tried_again():
     before.lead = lead
     [done] = scoring.work([Item(segment("x", 1), Shown(ended_at=1.0))])
     assert done.model == first.model and scoring.previous is None
+
+
+def test_a_model_that_was_asked_for_by_name_serves_again_after_a_kill(tmp_path):
+    kept, said = Kept(tmp_path / "a"), []
+    kept.scoring.switch(Warm(other_engine()), reason="", name="new")  # without a room so far
+    kept.post(segment("x", 0))
+
+    def start(folder, load):
+        shutil.copytree(tmp_path / "a", tmp_path / folder)
+        keeper = Keeper(tmp_path / folder, forget_after_s=600.0, report=said.append)
+        OPEN.append(keeper)
+        engine = load_served(keeper, make_engine(), load, said.append)
+        scoring = Scoring(engine, None, keeper)
+        scoring.start()
+        return scoring
+
+    def gone(name):
+        raise InputError(f"model {name!r}: no such run")
+
+    again = start("b", lambda name: {"new": other_engine}[name]())
+    assert said[0] == f"model {other_engine().model_id} serves again, asked for as 'new' then"
+    [done] = again.work([Item(segment("x", 1), Shown(ended_at=1.0))])
+    assert [done.taken.scored.score] == kept.post(segment("x", 1))
+    assert again._keeper.served() == ("new", other_engine().model_id)
+    said.clear()
+    without = start("c", gone)
+    ids = f"model {other_engine().model_id} served before, and {make_engine().model_id} serves now"
+    assert said[0] == f"{ids}: model 'new': no such run"
+    assert without.rooms["x"].room.model == make_engine().model_id
 
 
 def test_only_admins_may_switch(tmp_path):

@@ -165,7 +165,8 @@ class LocalBackend:
             text = "Whether rooms are kept on the disk: 1, or 0 where that fails."
             gauge("state_kept", text, lambda: keeper.state == "kept")
         self.metrics.model(engine.model_id)
-        self.models = Models(self._scoring, self._batcher.run, self._switched, report)
+        name = "" if keeper is None else keeper.name
+        self.models = Models(self._scoring, self._batcher.run, self._switched, report, name)
         self._candidate = Background("the candidate", self.models.follow)
 
     @property

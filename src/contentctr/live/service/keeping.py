@@ -54,6 +54,9 @@ class Keeper:
         self._file: StateFile | None = None
         self._problem: str | None = None
         self._again = 0.0
+        self.name = ""
+        """Of the model that serves, as it was asked for; "": the one given at the start."""
+        self._switched = False
         self._changed: dict[str, bool] = {}
         """Rooms to write, and whether all of each."""
         self._pictures: set[str] = set()
@@ -98,9 +101,22 @@ class Keeper:
         if self._file is not None:  # one that is opened later is begun without rooms
             self._ended[room_id] = None
 
-    def all_changed(self, rooms: Mapping[str, Known]) -> None:
-        """Another model's state is every room's now; the inputs stay, until all is written."""
-        self._all = dict.fromkeys(rooms)
+    def all_changed(self, rooms: Mapping[str, Known], name: str = "") -> None:
+        """Another model's state is every room's now; the inputs stay, until all is written.
+
+        Args:
+            rooms: all.
+            name: the model's, as it was asked for.
+        """
+        self._all, self.name, self._switched = dict.fromkeys(rooms), name, True
+
+    def served(self) -> tuple[str, str] | None:
+        """Name and id of the model that served when the file was written; None: nobody knows."""
+        try:
+            found = {} if self._file is None else self._file.facts().get("model", {})
+            return str(found["name"]), str(found["id"])
+        except (StateError, KeyError, TypeError, AttributeError):
+            return None
 
     def flush(
         self, rooms: Mapping[str, Known], engine: Engine, *, everything: bool = False
@@ -112,7 +128,7 @@ class Keeper:
             file = self._file or self._open_late(self._folder, rooms)
             others = islice(self._all, None if everything else _OTHERS)
             wanted = list(dict.fromkeys((*self._changed, *others)))
-            if not wanted and not self._ended:
+            if not wanted and not self._ended and not self._switched:
                 return
             for start in range(0, max(len(wanted), 1), _TOGETHER):
                 self._write(file, wanted[start : start + _TOGETHER], rooms, engine)
@@ -136,9 +152,11 @@ class Keeper:
             or room_id not in self._last
             for room_id in room_ids
         }
-        facts = {"inputs": input_spec(engine.spec)}
+        model = {"name": self.name, "id": engine.model_id}
+        facts = {"inputs": input_spec(engine.spec), "model": model}
         file.write(self._rows(wanted, rooms, engine), list(self._ended), facts)
         self._ended.clear()
+        self._switched = False
         for room_id in room_ids:
             self._changed.pop(room_id, None)
             self._all.pop(room_id, None)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
 from contentctr.live.inputs import input_spec, require_same_inputs
+from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Run, Scoring, Switched
 from contentctr.live.service.shadow import Shadow
 from contentctr.live.service.warm import Warm
@@ -46,6 +47,7 @@ class Models:
         run: does something there.
         switched: told of a switch in the event loop, before any score of the new model.
         report: told what the operator should know, a sentence each.
+        name: of the model that serves first, as it was asked for before; "": it was not.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Models:
         run: Run,
         switched: Callable[[Switched], None],
         report: Callable[[str], None],
+        name: str = "",
     ) -> None:
         self._scoring, self._run, self._apply, self._report = scoring, run, switched, report
         self.load: Callable[[str], Engine] | None = None
@@ -65,7 +68,7 @@ class Models:
         self.open_to_all = False
         """Whether another may be asked for where no keys are asked for."""
         self.stage: Stage = "serving"
-        self.current = Told(id=scoring.engine.model_id, name="", since=time.time())
+        self.current = Told(id=scoring.engine.model_id, name=name, since=time.time())
         self.previous: Told | None = None
         self.candidate: Told | None = None
         self.last = ""
@@ -147,7 +150,7 @@ class Models:
                 break
             await loop.run_in_executor(thread, warm.lead, todo)
         reason = f"model {engine.model_id} serves in place of {self.current.id}"
-        self._apply(await self._run(lambda: self._scoring.switch(warm, reason=reason)))
+        self._apply(await self._run(lambda: self._scoring.switch(warm, reason=reason, name=name)))
 
     def switched(self, found: Switched) -> None:
         """Another model serves, or the one before again."""
@@ -174,6 +177,34 @@ class Models:
             "agreement": None if agreement is None else asdict(agreement),
             "last": self.last,
         }
+
+
+def load_served(
+    keeper: Keeper, engine: Engine, load: Callable[[str], Engine], report: Callable[[str], None]
+) -> Engine:
+    """The model that served before, where it had been asked for by name; or the one given now.
+
+    Args:
+        keeper: knows which served; is told which serves now.
+        engine: with the model given at the start.
+        load: loads the model of a name.
+        report: told where the model is not the one given, or not the one before.
+    """
+    name, before = keeper.served() or ("", engine.model_id)
+    reason = ""
+    if name:
+        try:
+            found = load(name)
+            require_fits(found, engine)
+            engine, keeper.name = found, name
+            reason = f", asked for as {name!r} then"
+        except InputError as error:
+            reason = f": {error}"
+    if before != engine.model_id:
+        report(f"model {before} served before, and {engine.model_id} serves now{reason}")
+    elif name:
+        report(f"model {before} serves again{reason}")
+    return engine
 
 
 def require_fits(new: Engine, old: Engine) -> None:

@@ -88,6 +88,7 @@ class Scoring:
         self.engine = engine
         self.previous: Warm | None = None
         """The model that served before, to go back to."""
+        self._name_before = ""
         self.rooms: dict[str, Known] = {}
         self.went_back: list[Switched] = []
         """Told with the next batch."""
@@ -210,8 +211,14 @@ class Scoring:
             if (latest := warm.latest_of(room_id, known.inputs[-1])) is not None
         ]
 
-    def switch(self, warm: Warm, *, reason: str, back: bool = False) -> Switched:
+    def switch(self, warm: Warm, *, reason: str, name: str = "", back: bool = False) -> Switched:
         """Let another model serve, in one step; what is left to be led along is led along here.
+
+        Args:
+            warm: with the model.
+            reason: a sentence.
+            name: the model's, as it was asked for; "": the one given at the start.
+            back: whether it is `previous`, as the other has failed.
 
         Raises:
             InputError: it does not take what the rooms sent. Then nothing has changed.
@@ -234,7 +241,9 @@ class Scoring:
         for room_id in unscored:
             self.rooms[room_id].thumbnail = None
         if self._keeper is not None:
-            self._keeper.all_changed(self.rooms)  # written with the batches that come
+            name, self._name_before = (self._name_before if back else name), self._keeper.name
+            self._keeper.all_changed(self.rooms, name)  # written with the batches that come
+            self._keeper.flush(self.rooms, self.engine)
         found = Switched(
             engine=self.engine, rooms=rooms, unscored=unscored, reason=reason, back=back
         )

@@ -160,9 +160,16 @@ class StateFile:
             self._lock.close()
 
     def facts(self) -> dict[str, Any]:
-        """What was kept beside the rooms."""
-        rows = self._base.execute("SELECT name, value FROM facts").fetchall()
-        return {name: json.loads(value) for name, value in rows}
+        """What was kept beside the rooms.
+
+        Raises:
+            StateError: it cannot be read.
+        """
+        try:
+            rows = self._base.execute("SELECT name, value FROM facts").fetchall()
+            return {name: json.loads(value) for name, value in rows}
+        except (sqlite3.Error, ValueError) as error:
+            raise StateError(f"{self.path}: cannot be read ({error})") from None
 
     @property
     def has_rooms(self) -> bool:
