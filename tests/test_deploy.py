@@ -121,6 +121,8 @@ def test_the_files_that_compose_mounts_are_there():
     scraped = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
     assert "service:8000" in scraped and "port: 9100" in scraped
     assert compose["services"]["worker"]["deploy"]["replicas"] == 2
+    # Docker's own 10 s would end a worker within its batch.
+    assert all(compose["services"][n]["stop_grace_period"] == "40s" for n in ("worker", "service"))
     assert "noeviction" in compose["services"]["redis"]["command"]
 
 

@@ -88,3 +88,13 @@ def test_an_engine_counts_what_it_scores_and_nothing_twice():
     engine.score(some)
     engine.score(some)  # repeated
     assert engine.drift.summary(time.time())["hour"]["speech"].segments == 40
+
+
+def test_a_fault_of_drift_costs_no_score(caplog):
+    values = np.random.default_rng(0).normal(size=(100, V + 1))
+    facts = InputFacts(segments=100, missing={}, features={"visual": measure_features(values)})
+    model, config = make_model()
+    engine = Engine(model, config, SPEC, KNOWN, inputs=facts)
+    [taken] = engine.score(segments(1))
+    assert taken.scored.status == "scored" and engine.drift is None
+    assert "drift of inputs is not told any more" in caplog.text

@@ -116,11 +116,28 @@ def test_memory_is_bounded_and_whole_rooms_are_left():
     for target in range(20):
         log.add([joined(f"room{k}", target, score=k / 200) for k in range(100)], 60.0 * target)
     kept = {}
-    for _, _, room, *_ in log._pairs:
+    pairs = log._samples["day"].pairs
+    for _, _, room, *_ in pairs:
         kept[room] = kept.get(room, 0) + 1
-    assert len(log._pairs) <= 300 and len(kept) >= 4
+    assert len(pairs) <= 300 and len(kept) >= 4
     assert set(kept.values()) == {20}
     assert log.summary(1200.0)["m"]["hour"].segments == 2000  # sums are of all rooms
+
+
+def test_an_hour_has_rooms_of_its_own_and_more_again_when_fewer_come():
+    log = OutcomeLog(pairs_kept=600)
+
+    def post(rooms, minutes):
+        for minute in minutes:
+            fields = {"score": minute % 11 / 11, "value": minute % 7 / 7}
+            log.add([joined(f"room{k}", minute, **fields) for k in range(rooms)], 60.0 * minute)
+        found = log.summary(60.0 * minutes[-1])["m"]
+        return found["hour"].tau_rooms, found["day"].tau_rooms
+
+    hour, day = post(40, range(300))
+    assert hour >= 5 and hour >= 2 * day  # of a day there are as many outcomes, of fewer rooms
+    assert post(5, range(300, 500))[0] == 5
+    assert all(len(sample.pairs) <= 600 for sample in log._samples.values())
 
 
 def test_a_day_later_it_is_forgotten():

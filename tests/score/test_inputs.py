@@ -6,8 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.score.inputs import SHARES, measure_features, measure_inputs, read_inputs
+from contentctr.score.inputs import (
+    SHARES,
+    InputFacts,
+    measure_features,
+    measure_inputs,
+    read_inputs,
+    write_inputs,
+)
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from contentctr.windows.segment_data import known_ids, load_segments
@@ -66,3 +74,11 @@ def test_a_damaged_file_is_named(tmp_path: Path, change: dict[str, object], word
 
 def test_one_that_is_not_there_is_none(tmp_path: Path) -> None:
     assert read_inputs(tmp_path) is None
+
+
+def test_one_of_another_width_is_refused(tmp_path: Path) -> None:
+    facts = measure_features(np.random.default_rng(0).normal(size=(20, 5)))
+    write_inputs(tmp_path, InputFacts(segments=20, missing={}, features={"visual": facts}))
+    read_inputs(tmp_path, DataSpec(visual_dim=5))
+    with pytest.raises(InputError, match="'features.visual.mean' must be 6 numbers.* not 5"):
+        read_inputs(tmp_path, DataSpec(visual_dim=6))

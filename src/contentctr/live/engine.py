@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from contentctr.models.contentctr import ContentCTR
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.inputs import InputFacts, read_inputs
+
+_LOG = logging.getLogger("contentctr.live")
 
 
 class RoomsFullError(Exception):
@@ -66,6 +69,10 @@ def parts_by_run(segments: Sequence[LiveSegment | RawSegment]) -> list[list[int]
             runs = {segment.room_id: segment.run}
         parts[-1].append(place)
     return [sorted(part, key=lambda place: segments[place].index) for part in parts]
+
+
+def _is_new(taken: Taken | Refused) -> bool:
+    return isinstance(taken, Taken) and taken.scored.status == "scored"
 
 
 class Engine:
@@ -151,7 +158,7 @@ class Engine:
             device=device,
             shares=shares,
             model_id=checkpoint.model_id,
-            inputs=read_inputs(checkpoint.folder),
+            inputs=read_inputs(checkpoint.folder, checkpoint.spec),
             calibration=checkpoint.calibration,
         )
 
@@ -183,14 +190,18 @@ class Engine:
         for places in parts_by_run(segments):
             part = self._score_part([segments[k] for k in places])
             found += zip(places, part, strict=True)
-        if self.drift is not None:
-            new = [
-                segments[k]
-                for k, taken in found
-                if isinstance(taken, Taken) and taken.scored.status == "scored"
-            ]
-            self.drift.add(new, time.time())
+        self._note([segments[k] for k, taken in found if _is_new(taken)])
         return found
+
+    def _note(self, segments: Sequence[LiveSegment]) -> None:
+        """Hold segments to those of training."""
+        if self.drift is None:
+            return
+        try:
+            self.drift.add(segments, time.time())
+        except Exception:  # a fault of ours: what is measured beside must never cost a score
+            _LOG.exception("drift of inputs is not told any more")
+            self.drift = None
 
     def _score_part(self, segments: Sequence[LiveSegment]) -> list[Taken | Refused]:
         """Segments of which no room's are of two runs."""

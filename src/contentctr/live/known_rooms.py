@@ -186,9 +186,13 @@ class MemoryStore:
         """The room's latest thumbnail."""
         return self._thumbnails.get(room_id)
 
-    def end(self, room_id: str) -> bool:
-        """Forget a room; whether there was one."""
+    def unlist(self, room_id: str) -> None:
+        """A room that was heard of has no score any more, until its next one."""
         self._thumbnails.pop(room_id, None)
         self._scores.pop(room_id, None)
         self._rooms.pop(room_id, None)
+
+    def end(self, room_id: str) -> bool:
+        """Forget a room; whether there was one."""
+        self.unlist(room_id)
         return self._seen.pop(room_id, None) is not None

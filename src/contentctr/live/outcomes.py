@@ -2,7 +2,8 @@
 
 An outcome is joined with the score that its room's curve has of the segment. What is kept does not
 grow with rooms or days: sums by bin of the prediction, and for Kendall's tau the single outcomes of
-some rooms, chosen by a hash of their ids, fewer the more there is.
+some rooms, chosen by a hash of their ids, fewer the more there is. Hour and day have each their
+own rooms: of an hour's outcomes many more rooms find place than of a day's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BIN_EDGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 MODELS_KEPT = 8
 """Models that are told of; the one without an outcome for longest gives way."""
 PAIRS_KEPT = 20_000
-"""Outcomes of single segments that are kept for tau."""
+"""Outcomes of single segments that are kept for tau, of each span."""
 ROOMS_KEPT = 65_536
 """Rooms of which it is known what has come; of one of them an outcome counts once."""
 SEGMENTS_KEPT = 4096
@@ -118,17 +119,45 @@ def _score_of(room: LiveRoom, index: int) -> float | None:
     return None
 
 
+Pair = tuple[float, str, int, float, float]
+"""(when, model, hash of the room, score, value)."""
+
+
+class _Sample:
+    """Single outcomes of a span, of rooms whose hash is below a bound. For one thread at a time."""
+
+    def __init__(self, span_s: float, kept: int) -> None:
+        self._span_s, self._kept = span_s, kept
+        self.pairs: deque[Pair] = deque()
+        self._below, self._moved_at = _HASHES, -math.inf
+
+    def add(self, pair: Pair) -> None:
+        """Keep an outcome, if its room is one of those."""
+        now = pair[0]
+        while self.pairs and self.pairs[0][0] < now - self._span_s:
+            self.pairs.popleft()
+        # Where less comes than did (it is night), more rooms find place; they need time to fill it.
+        few = 4 * len(self.pairs) < self._kept and self._below < _HASHES
+        if few and now - self._moved_at >= self._span_s / 4:
+            self._below, self._moved_at = 2 * self._below, now
+        if pair[2] >= self._below:
+            return
+        self.pairs.append(pair)
+        while len(self.pairs) > self._kept and self._below > 1:
+            # Whole rooms go, and by chance: what is left is like all of them.
+            self._below, self._moved_at = self._below // 2, now
+            self.pairs = deque(one for one in self.pairs if one[2] < self._below)
+
+
 class OutcomeLog:
     """What has come back, of the last day. For any number of threads."""
 
     def __init__(self, pairs_kept: int = PAIRS_KEPT) -> None:
-        self._lock, self._pairs_kept = Lock(), pairs_kept
+        self._lock = Lock()
         self._sums: OrderedDict[str, Rolling] = OrderedDict()
         self._came: OrderedDict[str, tuple[str, int, int]] = OrderedDict()
         """Of a room its run, the newest segment with an outcome, and bits: which before it have."""
-        self._pairs: deque[tuple[float, str, int, float, float]] = deque()
-        """(when, model, hash of the room, score, value) of the rooms that are looked at."""
-        self._below = _HASHES
+        self._samples = {span: _Sample(seconds, pairs_kept) for span, seconds in SPANS.items()}
 
     def came(self, joined: Joined) -> bool:
         """Whether the segment's outcome is known already, or it is too late for one."""
@@ -162,7 +191,9 @@ class OutcomeLog:
             if len(self._sums) > MODELS_KEPT:
                 self._sums.popitem(last=False)
             sums.add(_row(joined.outcome, score), now)
-            self._keep_pair(joined.outcome, model, score, now)
+            room = zlib.crc32(room_id.encode())
+            for sample in self._samples.values():
+                sample.add((now, model, room, score, joined.outcome.value))
         return True
 
     def _marked(self, joined: Joined) -> tuple[str, int, int] | None:
@@ -180,17 +211,6 @@ class OutcomeLog:
             return None
         return joined.run, newest, (bits | bit) & ((1 << SEGMENTS_KEPT) - 1)
 
-    def _keep_pair(self, outcome: Outcome, model: str, score: float, now: float) -> None:
-        room = zlib.crc32(outcome.room_id.encode())
-        if room >= self._below:
-            return
-        self._pairs.append((now, model, room, score, outcome.value))
-        while self._pairs and self._pairs[0][0] < now - SPANS["day"]:
-            self._pairs.popleft()
-        while len(self._pairs) > self._pairs_kept and self._below > 1:
-            self._below //= 2  # whole rooms go, and by chance: what is left is like all of them
-            self._pairs = deque(pair for pair in self._pairs if pair[2] < self._below)
-
     def forget(self, room_id: str) -> None:
         """The room has ended: one of that name is another."""
         with self._lock:
@@ -199,7 +219,7 @@ class OutcomeLog:
     def summary(self, now: float) -> dict[str, dict[str, ModelOutcomes]]:
         """What is known, by model and span ("hour", "day"); no span without an outcome."""
         with self._lock:
-            pairs = list(self._pairs)
+            pairs = {span: list(sample.pairs) for span, sample in self._samples.items()}
             totals = {
                 (model, span): sums.total(seconds, now)
                 for model, sums in self._sums.items()
@@ -208,7 +228,8 @@ class OutcomeLog:
         found: dict[str, dict[str, ModelOutcomes]] = {}
         for (model, span), total in totals.items():
             if total[:_BINS].sum():
-                tau, rooms = _tau([p for p in pairs if p[1] == model and p[0] >= now - SPANS[span]])
+                since = now - SPANS[span]
+                tau, rooms = _tau([p for p in pairs[span] if p[1] == model and p[0] >= since])
                 found.setdefault(model, {})[span] = _told(total, tau, rooms)
         return found
 
@@ -251,7 +272,7 @@ def _told(total: Floats, tau: float | None, rooms: int) -> ModelOutcomes:
     )
 
 
-def _tau(pairs: list[tuple[float, str, int, float, float]]) -> tuple[float | None, int]:
+def _tau(pairs: list[Pair]) -> tuple[float | None, int]:
     if not pairs:
         return None, 0
     # Imported when used: SciPy is large, and a service without outcomes does without it.

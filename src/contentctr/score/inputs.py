@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import read_json, write_json
 
@@ -113,11 +114,15 @@ def write_inputs(folder: Path, facts: InputFacts) -> None:
     write_json(folder / FILE, values)
 
 
-def read_inputs(folder: Path) -> InputFacts | None:
+def read_inputs(folder: Path, spec: DataSpec | None = None) -> InputFacts | None:
     """Those of a checkpoint's folder; None where it has none.
 
+    Args:
+        folder: the checkpoint's.
+        spec: what the model takes, which they must be of; None: nobody compares with them.
+
     Raises:
-        InputError: the file is damaged; names the field.
+        InputError: the file is damaged, or of another model; names the field.
     """
     path = folder / FILE
     if not path.is_file():
@@ -130,11 +135,19 @@ def read_inputs(folder: Path) -> InputFacts | None:
         if name not in FLAGS or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise InputError(f"{path}: field 'missing.{name}' must be a share of one of {FLAGS}")
     features = _mapping(path, values, "features")
-    return InputFacts(
+    facts = InputFacts(
         segments=segments,
         missing={name: float(share) for name, share in missing.items()},
         features={name: _features(path, name, found) for name, found in features.items()},
     )
+    for name, found in facts.features.items() if spec is not None else ():
+        wanted, width = getattr(spec, f"{name}_dim"), len(found.mean_V)
+        if width != wanted:
+            raise InputError(
+                f"{path}: field 'features.{name}.mean' must be {wanted} numbers, as the model "
+                f"takes, not {width}"
+            )
+    return facts
 
 
 def _mapping(path: Path, values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -336,6 +336,28 @@ def test_a_room_whose_state_is_damaged_goes_on_from_its_inputs(client, inputs):
         require_same({"x": found["x"][-N:]}, offline({"x": range(2 * N, 3 * N)}))
 
 
+@pytest.mark.parametrize("state", ["whole", "damaged"])
+def test_of_inputs_whose_newest_is_damaged_the_older_ones_stay(client, state):
+    worker = make_worker(client)
+    for index in range(2 * N):
+        add(client, "x", index)
+    drain(worker)
+    worker.run(lambda: True)
+    client.lset(KEYS.inputs("x"), -1, client.lindex(KEYS.inputs("x"), -1)[:40])
+    if state == "damaged":
+        client.set(KEYS.state("x"), b"x")
+    for index in range(2 * N, 4 * N):
+        add(client, "x", index)
+    drain(make_worker(client))
+    found, expected = curves(client, ["x"])["x"], offline({"x": range(4 * N)})["x"]
+    if state == "whole":
+        require_same({"x": found}, {"x": expected})
+    else:  # one segment is missing, and not the whole window
+        without = [*range(2 * N - 1), *range(2 * N, 4 * N)]
+        require_same({"x": found[2 * N :]}, {"x": offline({"x": without})["x"][2 * N - 1 :]})
+    assert client.llen(KEYS.inputs("x")) == N + SPARE_INPUTS
+
+
 def test_a_source_that_is_started_again_begins_its_room_anew(client):
     import dataclasses
 

@@ -1,12 +1,15 @@
 """Outcomes over Redis: every service tells the same, also one that starts later."""
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from contentctr.live.outcomes import Joined, Outcome, OutcomeLog
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import end_fields, partition_of, segment_fields
 from contentctr.live.redis.outcomes import OutcomeStream
 from contentctr.live.redis.rollout import look
 from contentctr.live.redis.store import RedisStore
@@ -15,10 +18,12 @@ from live_redis import (
     MODEL,
     OTHER,
     PARTITIONS,
+    SHOWN,
     add,
     drain,
     make_other,
     make_worker,
+    segment,
     wait_for,
 )
 from live_service import make_post
@@ -60,6 +65,32 @@ def test_two_services_that_are_told_at_once_count_it_once(client):
         assert stream.read() == 0
         assert log.summary(0.0)["m"]["day"].segments == 120
     assert client.xlen(KEYS.outcomes) == 6
+
+
+@pytest.mark.parametrize("way", ["end", "idle", "run"])
+def test_a_service_that_starts_again_knows_which_rooms_have_ended(client, way):
+    worker, stream = make_worker(client), KEYS.stream(partition_of("r", PARTITIONS))
+
+    def put(run):
+        client.xadd(stream, segment_fields(replace(segment("r", 0), run=run), SHOWN))
+        drain(worker)
+
+    living = RedisBackend(client, horizon=0, keys=Keys(), partitions=PARTITIONS)
+    came = [Outcome(room_id="r", target_index=0, weight=10.0, value=0.1)]
+    put("one")
+    assert asyncio.run(living.observe(came))["taken"] == 1
+    if way == "end":
+        client.xadd(stream, end_fields("r"))
+    elif way == "idle":
+        worker._store.forget_idle(worker._leases.now() + 1)
+        worker._rooms.clear()
+    put("two" if way == "run" else "one")
+    assert asyncio.run(living.observe(came))["taken"] == 1  # it is another room's
+    assert asyncio.run(living.observe(came))["repeated"] == 1
+    later = RedisBackend(client, horizon=0, keys=Keys(), partitions=PARTITIONS)
+    assert asyncio.run(later.observe(came))["repeated"] == 1
+    for backend in (living, later):
+        assert backend.observed.log.summary(0.0)[MODEL]["day"].segments == 2
 
 
 def test_what_is_none_of_ours_is_passed_over(client):

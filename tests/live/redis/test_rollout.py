@@ -1,17 +1,20 @@
 """Two models on one Redis: one is served, one scores in the shadow, and they change places."""
 
+import asyncio
 import dataclasses
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from contentctr.errors import InputError
-from contentctr.live.redis import leases, places
+from contentctr.live.inputs import from_bytes
+from contentctr.live.redis import leases, models, places
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.messages import connect, end_fields, partition_of
+from contentctr.live.redis.messages import connect, end_fields, partition_of, segment_fields
 from contentctr.live.redis.models import Models, Places
 from contentctr.live.redis.places import SPARE_INPUTS
 from contentctr.live.redis.rollout import go_back, look, promote
@@ -23,6 +26,7 @@ from live_redis import (
     MODEL,
     OTHER,
     PARTITIONS,
+    SHOWN,
     add,
     curves,
     drain,
@@ -31,6 +35,7 @@ from live_redis import (
     make_worker,
     offline,
     require_same,
+    segment,
     wait_for,
 )
 from live_service import MORE, SPEC, N, make_engine, make_post
@@ -172,6 +177,33 @@ def test_a_candidate_that_falls_behind_costs_the_others_nothing(client, store, m
     require_same(curves(client, rooms), offline({room: range(3 * N + 3) for room in rooms}))
 
 
+def test_a_model_behind_the_kept_inputs_writes_none_that_are_wrong(client):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], range(2))
+    for worker in (first, second, first, second):
+        drain(worker)
+    put(client, ["x"], range(2, 3 * N))
+    drain(first)  # and the kept inputs are all newer than where the other stands
+    second._begin_again()
+    put(client, ["x"], range(3 * N, 3 * N + 3))
+    drain(second)  # which comes to the room first now
+    put(client, ["x"], range(3 * N + 3, 3 * N + 6))
+    for worker in (first, second, second):
+        drain(worker)
+    inputs = [from_bytes(e.partition(b" ")[2]) for e in client.lrange(KEYS.inputs("x"), 0, -1)]
+    assert len(inputs) >= N and {one.first for one in inputs} == {0}
+    whole = offline({"x": range(3 * N + 6)})
+    require_same(curves(client, ["x"]), whole)
+    assert second._rooms["x"].last is not None  # it has found the inputs again
+    client.delete(KEYS.state("x"))
+    put(client, ["x"], [3 * N + 6])
+    first._leases.leave()
+    drain(make_worker(client))
+    require_same(
+        {"x": curves(client, ["x"])["x"][-1:]}, {"x": offline({"x": range(3 * N + 7)})["x"][-1:]}
+    )
+
+
 def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
@@ -179,14 +211,174 @@ def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeyp
     for worker in (first, second, first):
         worker._beat()
     second._leases.leave()
-    for _ in range(2):
-        now[0] += 250.0
-        first._beat()
+    beats(first, now, 590.0)
     assert look(client, KEYS, store).candidate == OTHER
-    for _ in range(2):
-        now[0] += 250.0
-        first._beat()
+    beats(first, now, 20.0)
     assert look(client, KEYS, store).candidate == ""
+
+
+def beats(worker, now, seconds):
+    """The worker's heartbeats of so many seconds on a clock that stands."""
+    for _ in range(round(seconds / worker._lease_s)):
+        now[0] += worker._lease_s
+        worker._beat()
+
+
+def test_a_dropped_models_keys_are_deleted_whoever_is_killed(client, store, monkeypatch):
+    monkeypatch.setattr(models, "_AT_ONCE", 10)
+    monkeypatch.setattr(models, "_ROUNDS", 1)
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, [f"r{k}" for k in range(20)], range(2))
+    for worker in (first, second, first, second):
+        drain(worker)
+    Models(client, KEYS).begin_drop(OTHER)  # and whoever did that is killed
+    pattern = f"*model:{OTHER}:*"
+    before = len(list(client.scan_iter(pattern)))
+    first._beat()
+    assert 0 < len(list(client.scan_iter(pattern))) < before
+    again = make_worker(client, engine=make_other())
+    again._beat()
+    assert again._place.role == "standby"  # its new keys would go with the old ones
+    third = make_worker(client)  # goes on
+    for _ in range(100):
+        third._beat()
+    assert not list(client.scan_iter(pattern)) and not client.exists(KEYS.to_delete)
+    again._beat()
+    assert again._place.role == "candidate"
+
+
+def test_where_all_workers_begin_with_another_model_it_takes_the_place(client, store, monkeypatch):
+    now, said, rooms = [1000.0], [], ["x", "y", "z"]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first = make_worker(client)
+    put(client, rooms, range(N))
+    drain(first)
+    first._leases.leave()
+    second = make_worker(client, engine=make_other(), report=said.append)
+    second._beat()
+    put(client, rooms, range(N, N + 2))
+    score = client.zscore(KEYS.ranking, "x")
+    beats(second, now, 30.0)
+    assert store.current == MODEL  # not yet: its workers may come again
+    beats(second, now, 10.0)
+    assert store.current == MODEL and "3 live rooms" in said[-1]  # it has scored nothing so far
+    assert sum("has no worker" in line for line in said) == 1
+    drain(second)
+    assert client.zscore(KEYS.ranking, "x") == score  # nothing was scored by the other
+    beats(second, now, 5.0)
+    assert store.scores().model == OTHER and store.scores().keys() == set(rooms)
+    assert any(f"no worker for 45 s: model {OTHER} takes its place" in line for line in said)
+    assert second._place.role == "current"
+    put(client, rooms, [N + 2])
+    drain(second)
+    found = curves(client, rooms)
+    whole = offline({room: range(N + 3) for room in rooms}, make_other())
+    require_same(found, from_place(whole, found))
+    beats(second, now, 610.0)
+    assert look(client, KEYS, store).candidate == "" and not any(left(client))
+
+
+def test_a_model_whose_redis_was_away_is_not_replaced(client, store, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    now[0] += 3600.0
+    second._beat()
+    assert store.current == MODEL
+    beats(second, now, 15.0)
+    first._beat()
+    beats(second, now, 25.0)
+    assert store.current == MODEL
+
+
+def test_a_room_that_only_the_absent_model_knows_keeps_the_place_for_a_time(
+    client, store, monkeypatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(places.time, "monotonic", lambda: now[0])
+    first = make_worker(client)
+    put(client, ["x", "y"], range(2))
+    drain(first)
+    first._leases.leave()
+    second = make_worker(client, engine=make_other())
+    second._beat()
+    client.xadd(KEYS.stream(partition_of("x", PARTITIONS)), end_fields("x"))
+    drain(second)
+    beats(second, now, 590.0)
+    assert store.current == MODEL
+    beats(second, now, 20.0)
+    assert store.current == OTHER
+
+
+def test_the_oldest_that_waits_is_the_current_models(client, store):
+    assert store.queue().oldest_s == 0
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    for worker in (first, second):
+        worker._beat()
+    old, partition = int(client.time()[0]) - 1000, partition_of("x", PARTITIONS)
+    stream = KEYS.stream(partition)
+    for k, age in enumerate((0, 100, 200, 300)):
+        fields = segment_fields(segment("x", k), SHOWN)
+        client.xadd(stream, fields, id=f"{1000 * (old + age)}-0")
+    assert store.queue().oldest_s == pytest.approx(1000, abs=5)
+    first._engine.scorer.batch_size = 1
+    first._work(partition)  # the first one waits for the candidate alone from here on
+    assert store.queue().oldest_s == pytest.approx(900, abs=5)
+    first._leases.read(partition, 1)  # given out, and not done with
+    assert store.queue().oldest_s == pytest.approx(900, abs=5)
+    first._leases.release(partition)
+    first._beat()
+    drain(first)
+    assert store.queue().oldest_s == 0 and client.xlen(stream) == 4
+
+
+def test_what_is_refused_beside_a_promotion_is_told_and_put_aside_once(client, store):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], [0])
+    for worker in (first, second):
+        drain(worker)
+    stream = KEYS.stream(partition_of("x", PARTITIONS))
+    bad = segment_fields(segment("x", 1), SHOWN, request_id="waits") | {"index": "-1"}
+    client.xadd(stream, bad)
+    promote(client, KEYS, store, force=True)  # and neither worker knows so far
+    for worker in (second, first):
+        worker._next_beat = float("inf")
+        drain(worker)
+    told = [f for _, f in client.xrange(KEYS.events) if f.get(b"request_id") == b"waits"]
+    assert [fields[b"model"].decode() for fields in told] == [OTHER, MODEL]
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    client.xadd(stream, bad)
+    drain(second)  # it is current
+    go_back(client, KEYS, store, force=True)
+    drain(first)  # now this one is, and comes to it
+    assert client.xlen(KEYS.rejected) == 2
+
+
+def test_a_look_that_is_older_than_the_switch_changes_nothing(server, client):
+    client.set(KEYS.current, MODEL)
+    with connect(server.url) as theirs:
+        backend = RedisBackend(theirs, horizon=0, partitions=PARTITIONS)
+        queue, looked = backend._store.queue, threading.Event()
+
+        async def scenario():
+            loop = asyncio.get_running_loop()
+
+            def slow():
+                client.set(KEYS.current, OTHER)
+                loop.call_soon_threadsafe(backend._switch, OTHER)
+                looked.set()
+                return queue()
+
+            backend._store.queue = slow
+            watch = asyncio.create_task(backend._watch())
+            await asyncio.to_thread(looked.wait, 5)
+            await asyncio.sleep(0.3)
+            watch.cancel()
+
+        asyncio.run(scenario())
+    assert backend.model == OTHER
 
 
 def test_rooms_end_for_both_models(client, store):

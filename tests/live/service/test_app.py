@@ -745,11 +745,14 @@ def test_one_bad_item_is_not_the_others_and_a_fault_is_not_the_end():
 
 
 def test_what_waits_too_long_is_refused():
+    now = [0.0]
+
     def work(items):
-        time.sleep(0.1)
+        now[0] += 0.1
         return items
 
     async def main():
+        asyncio.get_running_loop().time = lambda: now[0]  # nothing here is due at a later time
         batcher = Batcher(work, wait_s=0, batch_size=1, max_wait_s=0.15)
         batcher.start()
         found = await asyncio.gather(*map(batcher.submit, range(6)), return_exceptions=True)

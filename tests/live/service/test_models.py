@@ -299,6 +299,54 @@ def test_a_model_that_fails_makes_way_for_the_one_before(how):
             assert room["model"] == told["current"]["id"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_room_in_its_first_early_segments_has_no_score_after_a_switch(fails):
+    def ahead(**sizes):
+        return make_engine(sizes={"horizon": -2, **sizes}, max_rooms=64)
+
+    new = ahead(**OTHER)
+    with running(ahead()) as (client, backend):
+        switchable(backend, {"new": lambda: new})
+        for index in range(4):
+            post(client, "x", index, run="one")
+            post(client, "y", index)
+        if fails:
+            assert client.post("/v1/models", json={"name": "new"}).status_code == 200
+        assert post(client, "x", 0, run="two")["status"] == "early"
+        old = client.get("/v1/info").json()["model"]
+        if fails:
+            new.score = lambda segments: 1 / 0
+            post(client, "y", 4)
+        else:
+            assert client.post("/v1/models", json={"name": "new"}).status_code == 200
+        rooms = client.get("/v1/rooms").json()
+        assert rooms["model"] != old
+        assert [(r["room_id"], r["model"]) for r in rooms["rooms"]] == [("y", rooms["model"])]
+        found = [post(client, "x", index, run="two") for index in (1, 2)]
+        assert [one["status"] for one in found] == ["early", "scored"]
+        assert found[1]["model"] == rooms["model"] and len(found[1]["curve"]) == 1
+        assert len(client.get("/v1/rooms").json()["rooms"]) == 2
+
+
+def test_a_model_before_that_cannot_serve_at_once_is_tried_again():
+    scoring, new = Scoring(make_engine()), other_engine()
+    [first] = scoring.work([Item(segment("x", 0), Shown(ended_at=1.0))])
+    scoring.switch(Warm(new), reason="")
+    before, lead = scoring.previous, scoring.previous.lead
+    new.score = lambda segments: 1 / 0
+
+    def fail(rooms):
+        raise InputError("not now")
+
+    before.lead = fail
+    with pytest.raises(InputError, match="not now"):
+        scoring.work([Item(segment("x", 1), Shown(ended_at=1.0))])
+    assert scoring.previous is before
+    before.lead = lead
+    [done] = scoring.work([Item(segment("x", 1), Shown(ended_at=1.0))])
+    assert done.model == first.model and scoring.previous is None
+
+
 def test_only_admins_may_switch(tmp_path):
     (tmp_path / "keys").write_text("write w key-of-w\nread r key-of-r\nadmin a key-of-a\n")
     with running(settings=ServiceSettings(keys_file=tmp_path / "keys")) as (client, backend):

@@ -33,6 +33,8 @@ def test_they_stand_beside_the_scores_that_predicted_them():
         scores = [
             client.post("/v1/segments", json=make_post("r1", k)).json()["score"] for k in range(3)
         ]
+        # From the start: Prometheus sees no increase from a number that was not there.
+        assert 'contentctr_outcomes_total{status="taken"} 0.0' in client.get("/metrics").text
         assert client.get("/v1/outcomes").json() == {"simulated": True, "models": []}
         answer = send(
             client,

@@ -17,7 +17,7 @@ from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
-from contentctr.live.service.state_file import FILE_NAME
+from contentctr.live.service.state_file import FILE_NAME, StateFile
 from live_server import serving_process
 from live_service import MORE, N, X, make_engine, make_picture, make_post, running
 from live_state import Kept, close_all, segment
@@ -95,6 +95,35 @@ def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path):
     # And what it made is written as its own: from here on it goes on to the bit.
     third = again.killed(tmp_path / "c", make_engine(sizes=other))
     assert third.post(segment("x", N + 4)) == again.post(segment("x", N + 4))
+
+
+def test_many_rooms_are_written_in_transactions_of_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "_TOGETHER", 3)
+    kept = Kept(tmp_path / "a")
+    kept.post(*(segment(f"r{k}", 0) for k in range(8)))
+    counts, write = [], StateFile.write
+
+    def counted(file, rooms, ended, facts):
+        counts.append(len(rooms))
+        write(file, rooms, ended, facts)
+
+    monkeypatch.setattr(StateFile, "write", counted)
+    other = {"decoder_layers": 3}
+    again = kept.killed(tmp_path / "b", make_engine(sizes=other))
+    assert counts == [3, 3, 2]
+    last = again.killed(tmp_path / "c", make_engine(sizes=other))
+    assert counts == [3, 3, 2] and last.rooms.keys() == {f"r{k}" for k in range(8)}
+
+
+def test_with_another_calibration_no_score_of_the_old_one_is_told(tmp_path):
+    kept = Kept(tmp_path / "a")
+    kept.post(segment("x", 0))
+    engine = make_engine()
+    engine.model_id = "calibrated-anew"
+    again = kept.killed(tmp_path / "b", engine)
+    [before], after = kept.scoring.rooms["x"].room.models, again.rooms["x"].room
+    assert after.model == "calibrated-anew" != before[1]
+    assert again.post(segment("x", 1)) == kept.post(segment("x", 1))
 
 
 def test_a_room_that_another_model_cannot_take_begins_anew_alone(tmp_path):
@@ -274,6 +303,31 @@ def test_a_disk_that_fails_is_told_once_and_made_good(tmp_path, worse, better, w
     again = kept.killed(tmp_path / "b", clock=lambda: now[0])
     assert again.rooms.keys() == {"x"}
     assert again.post(segment("x", 31)) == [done.taken.scored.score]
+
+
+def test_a_folder_that_cannot_be_opened_at_the_start_is_tried_again(tmp_path):
+    now = [1000.0]
+    before = Kept(tmp_path / "s")
+    before.post(segment("old", 0))
+    before.scoring.stop()
+    (tmp_path / "s").rename(tmp_path / "away")
+    (tmp_path / "s").write_text("no folder")
+    kept = Kept(tmp_path / "s", clock=lambda: now[0])
+    kept.post(segment("x", 0), segment("y", 0), segment("z", 0))
+    kept.scoring.forget("y")
+    assert kept.keeper.state == "failing" and not kept.keeper._ended
+    (tmp_path / "s").unlink()
+    (tmp_path / "away").rename(tmp_path / "s")
+    kept.post(segment("x", 1))
+    assert kept.keeper.state == "failing"
+    now[0] += keeping.AGAIN_S
+    kept.post(segment("x", 2))
+    assert kept.keeper.state == "kept" and kept.said[-1] == "rooms are kept again"
+    [aside] = (tmp_path / "s").glob("rooms.aside-*.sqlite")
+    assert aside.name in kept.said[-2]
+    again = kept.killed(tmp_path / "b", clock=lambda: now[0])
+    assert again.rooms.keys() == {"x", "z"}
+    assert again.post(segment("x", 3)) == kept.post(segment("x", 3))
 
 
 def test_the_service_says_whether_it_keeps(tmp_path):

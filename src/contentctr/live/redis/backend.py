@@ -95,6 +95,8 @@ class RedisBackend:
         self._owners = RedisOwners(client, self._keys, forget_after_s)
         self.model = ""
         """Id of the model whose scores are told; "": none is known yet."""
+        self._switches = 0
+        """How often it became another."""
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._outcomes: dict[str, dict[str, Any]] = {}
         """What each model last told of segments that are waited for, by request."""
@@ -222,6 +224,7 @@ class RedisBackend:
         """See Backend: all services are told."""
 
         def find() -> tuple[list[Joined], dict[str, int]]:
+            self._read_outcomes()  # of a room that has ended the outcomes are another's
             names = list(dict.fromkeys(one.room_id for one in outcomes))
             models = [None, *filter(None, [self._rollout.candidate])]
             # A candidate's scores are held to outcomes too, before anybody is shown them.
@@ -232,14 +235,17 @@ class RedisBackend:
         new, counts = await self._redis(find)
         if new:
             await self._redis(self._came_back.append, new)
-            self.metrics.bad_events.inc(await self._redis(self._came_back.read))
+            await self._redis(self._read_outcomes)
         return counts
+
+    def _read_outcomes(self) -> None:
+        self.metrics.bad_events.inc(self._came_back.read())
 
     async def _follow(self) -> None:
         """Take what other services were told of outcomes."""
         while True:
             try:
-                self.metrics.bad_events.inc(await asyncio.to_thread(self._came_back.read))
+                await asyncio.to_thread(self._read_outcomes)
             except RedisError:
                 pass  # `_read` says so
             await asyncio.sleep(_LOOK_S)
@@ -323,8 +329,6 @@ class RedisBackend:
         data = json.loads(fields[b"data"])
         if not isinstance(data, dict):
             raise ValueError("data must be a JSON object")
-        if shown and kind == "end":
-            self.observed.log.forget(fields[b"room"].decode())
         if shown and kind in ("score", "end"):
             self.events.append(kind, fields[b"room"].decode(), data)
         if request_id in self._waiting:
@@ -346,6 +350,7 @@ class RedisBackend:
         if model == self.model:
             return
         before, self.model, self._standing = self.model, model, None
+        self._switches += 1
         self.metrics.model(model)
         if before:
             _LOG.info("model %s is current, %s was", model, before)
@@ -368,8 +373,10 @@ class RedisBackend:
 
         while True:
             try:
+                switches = self._switches
                 current, self._workers, self._queue = await asyncio.to_thread(look)
-                if current:
+                # An event that came meanwhile knows more than what was read before it.
+                if current and switches == self._switches:
                     self._switch(current)
                 if time.monotonic() >= next_look:
                     next_look = time.monotonic() + ROLLOUT_S

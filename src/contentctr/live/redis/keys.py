@@ -14,10 +14,11 @@ prefix; those that all models share:
   seem silent to the next one); where services ask for keys.
 - `clock_step`: seconds by which Redis' own clock was set while services ran (redis/clock.py).
 - `events` (stream): what the workers tell; `rejected` (stream): messages that were put aside.
-- `outcomes` (stream): what came of segments, with the scores that predicted it.
+- `outcomes` (stream): what came of segments, with the scores that predicted it, and rooms' ends.
 - `current`, `candidate`: ids of the models whose workers score; `candidate_since` (Unix seconds);
   `previous`: the one that was current before; `dropped` (set): those that may not come back by
-  themselves; `models` (hash): what each takes and predicts (redis/models.py).
+  themselves; `to_delete` (set): those of which keys may be left; `models` (hash): what each takes
+  and predicts (redis/models.py).
 
 Those of one model, each after `model:MODEL`:
 
@@ -38,7 +39,7 @@ PREFIX = "contentctr"
 SHARED = (
     *("partitions", "clock", "events", "rejected", "owners", "owned_until", "owners_clock"),
     *("current", "candidate", "candidate_since", "previous", "dropped", "models", "clock_step"),
-    "outcomes",
+    *("outcomes", "to_delete"),
 )
 """Keys of which there is one."""
 OF_MODEL = ("workers", "ranking", "ended", "seen", "missed")

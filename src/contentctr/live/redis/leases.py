@@ -81,11 +81,23 @@ local function newer(id, key)
   ms, own_ms = tonumber(ms), tonumber(own_ms)
   return own_ms > ms or own_ms == ms and tonumber(own_number) > tonumber(number)
 end
-local function keep_input(id, key, begins, count, data)
+local function keep_input(id, key, begins, count, seconds, data)
   if not newer(id, key) then return end
   if begins == '1' then redis.call('DEL', key) end
   redis.call('RPUSH', key, id .. ' ' .. data)
   redis.call('LTRIM', key, -count, -1)
+  redis.call('EXPIRE', key, seconds)
+end
+-- The current model's word counts, whoever's place was whose when the worker last looked.
+local function put_aside(id, ...)
+  if model ~= current then return end
+  local command = {...}
+  for _, entry in ipairs(redis.call('XREVRANGE', command[2], '+', '-', 'COUNT', 100)) do
+    for k = 1, #entry[2], 2 do
+      if entry[2][k] == 'id' and entry[2][k + 1] == id then return end
+    end
+  end
+  redis.call(unpack(command))
 end
 
 local done = tonumber(ARGV[7])
@@ -101,6 +113,7 @@ local i = 8 + 2 * done
 while i <= #ARGV do
   local n, name = tonumber(ARGV[i]), ARGV[i + 1]
   if name == 'KEEP_INPUT' then keep_input(unpack(ARGV, i + 2, i + n))
+  elseif name == 'PUT_ASIDE' then put_aside(unpack(ARGV, i + 2, i + n))
   elseif name == 'END_INPUTS' then
     if newer(ARGV[i + 2], ARGV[i + 3]) then redis.call('DEL', ARGV[i + 3]) end
   else redis.call(unpack(ARGV, i + 1, i + n)) end

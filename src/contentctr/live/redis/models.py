@@ -24,21 +24,23 @@ from contentctr.live.redis.messages import partition_count
 Role = Literal["current", "candidate", "standby"]
 _PREDICTS = ("horizon", "target", "target_scale", "segment_seconds")
 """What must be the same for scores of two models to stand in for each other."""
-_AT_ONCE = 1000
-"""Keys that are deleted together."""
+_AT_ONCE, _ROUNDS = 1000, 20
+"""Keys that are looked at together, and how often in a heartbeat: it must not take long."""
 
-# KEYS: current, candidate, candidate_since, dropped, models, events
+# KEYS: current, candidate, candidate_since, dropped, models, events, to_delete
 # ARGV: model, what is said of it, whether it may be the first, the current one that it fits.
 _JOIN = """
 local current, candidate = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
 local model = ARGV[1]
 redis.call('SREM', KEYS[4], '')  -- a full Redis takes what follows a removal
 if not current and ARGV[3] == '1' then
+  redis.call('SREM', KEYS[7], model)
   redis.call('SET', KEYS[1], model)
   redis.call('XADD', KEYS[6], '*', 'kind', 'model', 'room', '', 'model', model, 'data', '{}')
   current = model
 elseif current == ARGV[4] and current ~= model and not candidate
-    and redis.call('SISMEMBER', KEYS[4], model) == 0 then
+    and redis.call('SISMEMBER', KEYS[4], model) == 0
+    and redis.call('SISMEMBER', KEYS[7], model) == 0 then  -- or new keys were deleted with the old
   redis.call('SET', KEYS[2], model)
   redis.call('SET', KEYS[3], redis.call('TIME')[1])
   candidate = model
@@ -68,7 +70,7 @@ redis.call('SET', KEYS[5], redis.call('TIME')[1])
 redis.call('XADD', KEYS[4], '*', 'kind', 'model', 'room', '', 'model', candidate, 'data', '{}')
 return {'done'}
 """
-# KEYS: current, candidate, candidate_since, dropped, models
+# KEYS: current, candidate, candidate_since, dropped, models, to_delete
 # ARGV: the candidate as the caller knows it, prefix, number of partitions.
 _DROP = """
 local current, candidate = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
@@ -91,6 +93,7 @@ for partition = 0, tonumber(ARGV[3]) - 1 do
   redis.pcall('XGROUP', 'DESTROY', stream, candidate)
 end
 redis.call('SADD', KEYS[4], candidate)
+redis.call('SADD', KEYS[6], candidate)
 return 1
 """
 
@@ -120,6 +123,8 @@ class Models:
     def __init__(self, client: Any, keys: Keys) -> None:
         self._client, self._keys = client, keys
         script = client.register_script
+        self._cursor = ("", 0)
+        """Of the model whose keys are being deleted, how far."""
         self._join, self._promote, self._drop = script(_JOIN), script(_PROMOTE), script(_DROP)
 
     def places(self) -> Places:
@@ -148,7 +153,8 @@ class Models:
         """
         keys = self._keys
         names = [keys.current, keys.candidate, keys.candidate_since, keys.dropped, keys.models]
-        found = self._join(keys=[*names, keys.events], args=[model, about, int(first), fits])
+        names += [keys.events, keys.to_delete]
+        found = self._join(keys=names, args=[model, about, int(first), fits])
         current, other = (value.decode(errors="replace") for value in found)
         return Places(current=current, candidate=other)
 
@@ -181,20 +187,47 @@ class Models:
         Raises:
             InputError: another is the candidate by now.
         """
+        self.begin_drop(candidate)
+        while self.delete_some():
+            pass
+
+    def begin_drop(self, candidate: str) -> None:
+        """End a candidate; what it has made is deleted by `delete_some`, in the workers' beats.
+
+        Raises:
+            InputError: another is the candidate by now.
+        """
         keys = self._keys
         names = [keys.current, keys.candidate, keys.candidate_since, keys.dropped, keys.models]
+        names.append(keys.to_delete)
         count = partition_count(self._client.get(keys.partitions))
         if not self._drop(keys=names, args=[candidate, keys.prefix, count]):
             raise InputError("rollout: the models have changed their places meanwhile; look again")
-        pattern = "".join(f"\\{c}" if c in "*?[]^\\" else c for c in keys.of(candidate).own)
-        batch: list[bytes] = []
-        for key in self._client.scan_iter(match=f"{pattern}:*", count=_AT_ONCE):
-            batch.append(key)
-            if len(batch) == _AT_ONCE:
-                self._client.unlink(*batch)
-                batch = []
-        if batch:
-            self._client.unlink(*batch)
+
+    def delete_some(self) -> bool:
+        """Delete some keys of models that were dropped; whether any may be left.
+
+        Which models these are stands in Redis: whoever is killed, another goes on.
+        """
+        names = {
+            name.decode(errors="replace") for name in self._client.smembers(self._keys.to_delete)
+        }
+        if not names:
+            return False
+        model, cursor = self._cursor
+        if model not in names:
+            model, cursor = min(names), 0
+        escaped = "".join(f"\\{c}" if c in "*?[]^\\" else c for c in self._keys.of(model).own)
+        for _ in range(_ROUNDS):
+            cursor, found = self._client.scan(cursor, match=f"{escaped}:*", count=_AT_ONCE)
+            if found:
+                self._client.unlink(*found)
+            if cursor == 0:  # all that was there at the beginning has been seen
+                self._client.srem(self._keys.to_delete, model)
+                model = ""
+                break
+        self._cursor = model, cursor
+        return True
 
     def may_return(self, model: str) -> None:
         """A worker of a model that was dropped is started again: somebody wants it back."""

@@ -1,7 +1,8 @@
 """Outcomes in Redis: one stream that every service writes and reads, so all of them tell the same.
 
-An entry holds some outcomes with the scores that predicted them. A service that starts reads those
-of the last day again.
+An entry holds some outcomes with the scores that predicted them; or a room that has ended, which
+its worker writes: behind it outcomes are of another room of that name. A service that starts reads
+what is kept of the last day again, in the same order, and so knows what the others know.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.outcomes import MODELS_KEPT, Joined, Outcome, OutcomeLog
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.store import append_command
+from contentctr.live.redis.store import outcomes_command
 from contentctr.live.rolling import DAY_S
 
 _TOGETHER = 50
 """Outcomes of an entry."""
-_KEPT, _KEPT_BYTES = 10_000, 64 * 2**20
 _AT_ONCE = 100
 
 
@@ -35,7 +35,7 @@ class OutcomeStream:
     """
 
     def __init__(self, client: Any, keys: Keys, log: OutcomeLog) -> None:
-        self._client, self._key, self._log, self._lock = client, keys.outcomes, log, Lock()
+        self._client, self._keys, self._log, self._lock = client, keys, log, Lock()
         self._last: bytes | str = ""
 
     def append(self, joined: Sequence[Joined]) -> None:
@@ -44,7 +44,7 @@ class OutcomeStream:
         for start in range(0, len(joined), _TOGETHER):
             rows = [_row(one) for one in joined[start : start + _TOGETHER]]
             data = json.dumps(rows, allow_nan=False, ensure_ascii=False)
-            pipe.execute_command(*append_command(self._key, _KEPT, _KEPT_BYTES, {"data": data}))
+            pipe.execute_command(*outcomes_command(self._keys, data=data))
         pipe.execute()
 
     def read(self) -> int:
@@ -55,11 +55,14 @@ class OutcomeStream:
                 seconds, _ = self._client.time()
                 self._last = f"{int(1000 * max(seconds - DAY_S, 0))}-0"
             while True:
-                found = self._client.xread({self._key: self._last}, _AT_ONCE)
+                found = self._client.xread({self._keys.outcomes: self._last}, _AT_ONCE)
                 if not found:
                     return bad
                 for id, fields in found[0][1]:
                     self._last = id
+                    if b"end" in fields:
+                        self._log.forget(fields[b"end"].decode(errors="replace"))
+                        continue
                     try:
                         rows = list(_rows(fields))
                     except InputError:

@@ -17,6 +17,30 @@ SPARE_INPUTS = 2
 """Inputs of a room beyond the longest window: a candidate that comes to a room while the current
 model is so many segments ahead of it still finds a whole one."""
 
+ALONE_LEASES = 6
+"""Leases without a worker of the current model after which the candidate takes its place: longer
+than a worker of the current one takes to start again."""
+
+
+class _Absence:
+    """For how long another model has had no worker. For one thread."""
+
+    def __init__(self, client: Any, lease_s: float) -> None:
+        self._client, self._lease_s, self._watch = client, lease_s, WorkerWatch()
+        self._model, self._seen_at, self._looked_at = "", 0.0, 0.0
+
+    def look(self, keys: Keys) -> float:
+        """Seconds since a worker of the keys' model was last seen alive, by looks close by."""
+        now = time.monotonic()
+        # While nobody looked (Redis was away) its workers could not be seen: no fault of theirs.
+        if keys.model != self._model or now - self._looked_at > 2 * self._lease_s:
+            self._watch.reset()
+            self._model, self._seen_at = keys.model, now
+        self._looked_at = now
+        if self._watch.look(self._client, keys):
+            self._seen_at = now
+        return now - self._seen_at
+
 
 class WorkerPlace:
     """Takes a place for a worker's model, and says when it changes.
@@ -54,7 +78,9 @@ class WorkerPlace:
         """Of each room: as many as the model of the longest window reads, and some."""
         self._fits: tuple[str, bool] = ("", True)
         self._missing_since: float | None = None
-        self._watch, self._watched, self._seen_at = WorkerWatch(), "", 0.0
+        self._current, self._candidate = _Absence(client, lease_s), _Absence(client, lease_s)
+        self._refused = ""
+        """Why the candidate could not take the place of a model without workers."""
         if self.places.role(keys.model) == "standby":
             current = self._models.about(self.places.current)
             require_fits(engine, current, f"model {keys.model}")
@@ -75,6 +101,8 @@ class WorkerPlace:
             first=before in (None, "current") or waited,
             fits=current if self._fits_with(current) else "",
         )
+        if self.places.role(model) == "candidate":
+            self._replace_absent()
         self.role = role = self.places.role(model)
         if role != before:
             self._report(self._words(role))
@@ -82,7 +110,9 @@ class WorkerPlace:
             lengths = [self._models.about(other).get("window_len") for other in others]
             known = [n for n in lengths if isinstance(n, int) and 0 < n <= 10_000]
             self.inputs_kept = max([self._engine.scorer.window_len, *known]) + SPARE_INPUTS
-        if role == "current" and self.places.candidate:
+        if role == "current":
+            self._models.delete_some()
+        if role != "candidate" and self.places.candidate:
             self._watch_candidate(self.places.candidate)
         return role
 
@@ -115,17 +145,31 @@ class WorkerPlace:
 
     def _watch_candidate(self, candidate: str) -> None:
         """Drop a candidate that has had no worker for long."""
-        now = time.monotonic()
-        if candidate != self._watched:
-            self._watch.reset()
-            self._watched, self._seen_at = candidate, now
-        if self._watch.look(self._client, self._keys.of(candidate)):
-            self._seen_at = now
-        if now - self._seen_at <= self._forget_after_s:
+        if self._candidate.look(self._keys.of(candidate)) <= self._forget_after_s:
             return
-        self._watched = ""
         try:
-            self._models.drop(candidate)
+            self._models.begin_drop(candidate)
         except InputError:
             return  # another worker did it, or it has been promoted
         self._report(f"model {candidate}, the candidate, has no worker any more: dropped")
+
+    def _replace_absent(self) -> None:
+        """Take the place of a current model without workers: all may have begun with this one."""
+        places = self.places
+        absent_s = self._current.look(self._keys.of(places.current))
+        if absent_s <= ALONE_LEASES * self._lease_s:
+            return
+        try:
+            # Rooms that were silent for so long are over, whichever scores they have.
+            self._models.promote(places, force=absent_s > self._forget_after_s)
+        except InputError as error:
+            self.places = self._models.places()  # another worker may have done it
+            if self.places == places and str(error) != self._refused:
+                self._refused = str(error)
+                self._report(f"model {places.current} is current and has no worker; {error}")
+            return
+        self.places = self._models.places()
+        self._report(
+            f"model {places.current}, the current one, has had no worker for {absent_s:.0f} s: "
+            f"model {places.candidate} takes its place"
+        )

@@ -43,11 +43,12 @@ class Rejected:
 def rejected_command(
     keys: Keys, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
 ) -> Command:
-    """What puts a message aside."""
+    """What puts a message aside, once, and where the worker's model is current then."""
     whole: dict[str, str | bytes] = {"reason": reason, "partition": str(partition), "id": id}
     for name, value in fields.items():
         whole[(_MARK + name).decode(errors="replace")] = value
-    return append_command(keys.rejected, REJECTED_KEPT, REJECTED_BYTES, whole)
+    append = append_command(keys.rejected, REJECTED_KEPT, REJECTED_BYTES, whole)
+    return ("PUT_ASIDE", id, *append)
 
 
 def list_rejected(client: Any, keys: Keys) -> Iterator[Rejected]:

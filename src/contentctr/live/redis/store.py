@@ -26,6 +26,8 @@ from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
 
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
+OUTCOMES_KEPT, OUTCOMES_BYTES = 10_000, 64 * 2**20
+"""Entries of the stream of outcomes."""
 _AT_ONCE = 1000
 """Rooms that are looked up by one script: Lua unpacks no more than some thousands."""
 Command = Sequence[str | bytes | int | float]
@@ -53,13 +55,34 @@ return redis.call('ZSCORE', own .. 'ranking', ARGV[3]) and 1 or 0
 _ROOM = """
 return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], 0, -1)}
 """
-# KEYS: seen, ranking, ended, events; ARGV: moment, kept events, model, then what rooms' keys begin
-# with.
+# KEYS: stream; ARGV: group. The oldest message that the group is not done with: given out and there
+# still, or not given out yet.
+_OLDEST = """
+local groups, behind = redis.pcall('XINFO', 'GROUPS', KEYS[1]), '-'
+if groups.err then return false end
+for _, group in ipairs(groups) do
+  local facts = {}
+  for k = 1, #group, 2 do facts[group[k]] = group[k + 1] end
+  if facts.name == ARGV[1] then
+    behind = '(' .. facts['last-delivered-id']
+    for _, one in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 10)) do
+      if #redis.call('XRANGE', KEYS[1], one[1], one[1]) == 1 then return one[1] end
+    end
+  end
+end
+local first = redis.call('XRANGE', KEYS[1], behind, '+', 'COUNT', 1)[1]
+return first and first[1]
+"""
+# KEYS: seen, ranking, ended, events, outcomes; ARGV: moment, kept events, model, kept outcomes (""
+# where another model's worker tells them), then what rooms' keys begin with.
 _SWEEP = """
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[1], 'LIMIT', 0, 100)
 for _, room in ipairs(gone) do
   for k = 1, 3 do redis.call('ZREM', KEYS[k], room) end
-  for k = 4, #ARGV do redis.call('DEL', ARGV[k] .. room) end
+  for k = 5, #ARGV do redis.call('DEL', ARGV[k] .. room) end
+  if ARGV[4] ~= '' then
+    redis.call('XADD', KEYS[5], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[4], '*', 'end', room)
+  end
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'kind', 'end', 'room', room, 'model',
     ARGV[3], 'data', cjson.encode({room_id = room, reason = 'idle'}))
 end
@@ -96,6 +119,7 @@ class RedisStore:
         script = client.register_script
         self._sweep, self._room, self._place = script(_SWEEP), script(_ROOM), script(_HAS_PLACE)
         self._scores, self._some_scores = script(_SCORES), script(_SOME_SCORES)
+        self._oldest = script(_OLDEST)
         self._adding = adding_script(client)
 
     @property
@@ -166,17 +190,13 @@ class RedisStore:
             pipe.zcard(keys.done(partition))
             pipe.get(keys.bytes(partition))
             pipe.get(keys.done_bytes(partition))
-            pipe.xrange(stream, "-", "+", 1)
+            self._oldest(keys=[stream], args=[keys.model], client=pipe)
         pipe.time()
         pipe.xlen(keys.rejected)
         *rows, (seconds, micros), rejected = pipe.execute()
         counts, sizes = rows[::5], [int(size or 0) for size in rows[2::5]]
         done, done_sizes = rows[1::5], [int(size or 0) for size in rows[3::5]]
-        firsts = [
-            int(entries[0][0].split(b"-")[0])
-            for entries, count, finished in zip(rows[4::5], counts, done, strict=True)
-            if entries and count > finished  # else it waits for the candidate alone
-        ]
+        firsts = [int(id.split(b"-")[0]) for id in rows[4::5] if id]
         return QueueFacts(
             waiting=max(0, sum(counts) - sum(done)),
             waiting_bytes=max(0, sum(sizes) - sum(done_sizes)),
@@ -222,9 +242,10 @@ class RedisStore:
             How many were forgotten.
         """
         keys = self._keys
-        names = [keys.seen, keys.ranking, keys.ended, keys.events]
+        names = [keys.seen, keys.ranking, keys.ended, keys.events, keys.outcomes]
         kinds = [*keys.of_room(""), *([keys.inputs(""), keys.thumbnail("")] if shared else [])]
-        count: int = self._sweep(keys=names, args=[before, EVENTS_KEPT, keys.model, *kinds])
+        args = [before, EVENTS_KEPT, keys.model, OUTCOMES_KEPT if shared else "", *kinds]
+        count: int = self._sweep(keys=names, args=args)
         return count
 
 
@@ -255,7 +276,7 @@ def score_commands(
     commands: list[Command] = []
     if begins:
         if shared:
-            commands.append(("DEL", keys.thumbnail(room_id)))
+            commands += [("DEL", keys.thumbnail(room_id)), _end_of_outcomes(keys, room_id)]
         commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
     commands.append(("SET", keys.room(room_id), json.dumps(about)))
     if len(room.curve) == 1:
@@ -287,6 +308,7 @@ def end_commands(
     return [
         ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
         *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
+        *([_end_of_outcomes(keys, room_id)] if shared else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),
         event_command(keys, "end", room_id, {"room_id": room_id, "reason": "ended"}),
     ]
@@ -304,6 +326,17 @@ def event_command(
         "request_id": request_id,
     }
     return append_command(keys.events, EVENTS_KEPT, EVENTS_BYTES, fields)
+
+
+def outcomes_command(keys: Keys, **fields: str) -> Command:
+    """What adds an entry to the stream of outcomes (redis/outcomes.py)."""
+    return append_command(keys.outcomes, OUTCOMES_KEPT, OUTCOMES_BYTES, fields)
+
+
+def _end_of_outcomes(keys: Keys, room_id: str) -> Command:
+    """What parts a room's outcomes from those of another one of its name, where there are any."""
+    name, stream, *rest = outcomes_command(keys, end=room_id)
+    return (name, stream, "NOMKSTREAM", *rest)
 
 
 def append_command(

@@ -31,7 +31,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
-from contentctr.live.inputs import next_input, to_bytes
+from contentctr.live.inputs import to_bytes
 from contentctr.live.known_rooms import NewScore, begins_anew, with_score
 from contentctr.live.redis.health import WorkerHealth
 from contentctr.live.redis.keys import Keys
@@ -262,8 +262,7 @@ class Worker:
         """Score segments, and keep everything in one step."""
         if not messages:
             return
-        gaps = self._place.role == "candidate"  # of which it may have missed some
-        self._rooms.load(partition, messages, gaps=gaps)
+        self._rooms.load(partition, messages)
         segments = [message.segment for message in messages if message.segment is not None]
         outcomes = self._engine.take(segments)
         now = self._leases.now()
@@ -278,7 +277,7 @@ class Worker:
             self.health.segments.labels(taken.scored.status).inc()
             if taken.scored.status in ("scored", "early"):
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
-                commands.append(self._input(message))
+                commands += self._input(message)
             if taken.scored.status == "scored":
                 commands += self._new_score(message, taken, now)
             if message.request_id:
@@ -292,13 +291,17 @@ class Worker:
             commands.append(("ZADD", self._keys.seen, "XX", repr(now), room_id))
         self._leases.commit(partition, commands, Done.of(*((m.id, m.fields) for m in messages)))
 
-    def _input(self, message: Message) -> Command:
+    def _input(self, message: Message) -> list[Command]:
         """What keeps a segment that was taken, unless another model's worker has kept it."""
         assert message.segment is not None
-        kept = self._rooms[message.room_id]
-        kept.last = last = next_input(kept.last, message.segment)
+        last = self._rooms[message.room_id].next_input(message.segment)
+        if last is None:
+            return []
         key, count = self._keys.inputs(message.room_id), self._place.inputs_kept
-        return ("KEEP_INPUT", message.id, key, int(last.begins), count, to_bytes(last))
+        # It outlasts the room's own end: what no list knows of must end by itself.
+        seconds = math.ceil(2 * self._forget_after_s)
+        begins = int(last.begins)
+        return [("KEEP_INPUT", message.id, key, begins, count, seconds, to_bytes(last))]
 
     def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
         assert message.segment is not None and message.shown is not None
@@ -316,9 +319,8 @@ class Worker:
         )
         kept = self._rooms[message.room_id]
         begins = begins_anew(kept.room, new)
-        listed = kept.room is not None
         kept.room = room = with_score(kept.room, new)
-        commands = score_commands(
+        return score_commands(
             self._keys,
             room,
             now,
@@ -327,8 +329,6 @@ class Worker:
             thumbnail=message.shown.thumbnail,
             shared=self._place.role == "current",
         )
-        # Until now it would have ended by itself.
-        return commands if listed else [*commands, ("PERSIST", self._keys.inputs(room.room_id))]
 
     def _outcome(self, message: Message, taken: Taken) -> Command:
         data = {
@@ -350,10 +350,8 @@ class Worker:
     def _rejection(
         self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
     ) -> list[Command]:
-        """What puts a message aside, with the reason."""
-        self._report(f"partition {partition}: message {id.decode()} put aside: {reason}")
-        if self._place.role == "candidate":  # the current one's word counts, and is kept
-            return []
+        """What puts a message aside, with the reason, and tells who waits for its outcome."""
+        self._report(f"partition {partition}: message {id.decode()} refused: {reason}")
         commands = [rejected_command(self._keys, partition, id, fields, reason)]
         request_id = fields.get(b"request_id", b"").decode(errors="replace")
         if request_id:

@@ -12,13 +12,16 @@ from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
-from contentctr.live.inputs import RoomInput, from_bytes, take_over
+from contentctr.live.inputs import RoomInput, from_bytes, next_input, take_over
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import Message
 from contentctr.live.redis.store import Command, RedisStore
+from contentctr.live.scorer_segments import LiveSegment, Runs
 
 MessageId = tuple[int, int]
+_LOOKED_AT = 4
+"""Inputs of a room among which the one is looked for where its model stands."""
 
 
 @dataclass(kw_only=True)
@@ -32,6 +35,18 @@ class Working:
     """Its last segment as models take it; None: none is known."""
     used: float
     """When it last had a message, on the monotonic clock."""
+    stood: Runs | None = None
+    """The room's runs where its inputs are not known and its state is: what was made of none would
+    be another room's inputs, for all models."""
+
+    def next_input(self, segment: LiveSegment) -> RoomInput | None:
+        """What a segment that was taken is as an input; None: it is not known."""
+        if self.stood is None:
+            self.last = next_input(self.last, segment)
+        elif self.stood.begin_anew(segment.run):
+            runs, self.stood = self.stood.then(segment.run), None
+            self.last = RoomInput(segment=segment, first=int(segment.index), runs=runs)
+        return self.last
 
 
 class WorkingRooms:
@@ -71,14 +86,12 @@ class WorkingRooms:
     def __getitem__(self, room_id: str) -> Working:
         return self._rooms[room_id]
 
-    def load(self, partition: int, messages: Sequence[Message], *, gaps: bool = False) -> None:
+    def load(self, partition: int, messages: Sequence[Message]) -> None:
         """Have the rooms of some messages in memory, as they were before these.
 
         Args:
             partition: theirs.
             messages: of segments; no more than `max_rooms` rooms.
-            gaps: whether a gap may be a message that this model did not get: then the room is
-                looked at anew.
         """
         firsts: dict[str, Message] = {}
         for message in messages:
@@ -88,16 +101,28 @@ class WorkingRooms:
             kept = self._rooms.get(room_id)
             if kept is None:
                 continue
-            # Redis may have forgotten it too.
-            if now - kept.used > self._forget_after_s or gaps and self._is_ahead(message):
+            # Redis may have forgotten it too; and a gap may be a message that this model, while
+            # it was the candidate, did not get.
+            if now - kept.used > self._forget_after_s or self._is_ahead(message):
                 self.forget(room_id)
             else:
                 kept.used = now
                 self._rooms.move_to_end(room_id)
         new = {room_id: m.id for room_id, m in firsts.items() if room_id not in self._rooms}
         self.make_place(len(new), firsts)
+        self._find_last([room_id for room_id in firsts if room_id not in new])
         if new:
             self._load(partition, new, now)
+
+    def _find_last(self, room_ids: Sequence[str]) -> None:
+        """Look again for the inputs of rooms in memory whose are not known."""
+        lost = [room_id for room_id in room_ids if self[room_id].stood is not None]
+        for room_id, entries in (
+            self.inputs(dict.fromkeys(lost), _LOOKED_AT) if lost else {}
+        ).items():
+            for entry in entries:
+                if self._stands_at(room_id, entry):
+                    self[room_id].last, self[room_id].stood = entry, None
 
     def make_place(self, count: int, needed: Iterable[str] = ()) -> None:
         """Let the rooms go that were unused longest, until there is place for `count` more."""
@@ -156,7 +181,7 @@ class WorkingRooms:
     def inputs(
         self, befores: Mapping[str, bytes | None], count: int | None = None
     ) -> dict[str, list[RoomInput]]:
-        """The last inputs of rooms, oldest first; those behind a damaged one alone.
+        """The last inputs of rooms, oldest first; those behind a damaged one alone, if any are.
 
         Args:
             befores: of each room the id of a message; only inputs of older ones. None: all.
@@ -178,6 +203,7 @@ class WorkingRooms:
         self, room_id: str, entries: Sequence[bytes], before: bytes | None
     ) -> list[RoomInput]:
         found: list[RoomInput] = []
+        older: list[RoomInput] = []
         limit = None if before is None else message_id(before)
         for entry in entries:
             name, _, data = entry.partition(b" ")
@@ -187,8 +213,8 @@ class WorkingRooms:
                 found.append(from_bytes(data))
             except (InputError, ValueError) as error:
                 self._report(f"room {room_id}: an input is damaged: {error}")
-                found.clear()
-        return found
+                older, found = found or older, []
+        return found or older
 
     def _load(self, partition: int, new: Mapping[str, bytes], now: float) -> None:
         states = self._client.mget([self._keys.state(room_id) for room_id in new])
@@ -199,24 +225,30 @@ class WorkingRooms:
                     self._engine.scorer.restore(state)
                 except InputError as error:  # no reason to end: there are its inputs
                     self._report(f"room {room_id}: its state is made anew: {error}")
-        newest = self.inputs(dict.fromkeys(new), 1)
+        newest = self.inputs(dict.fromkeys(new), 2)  # one more, if the newest is damaged
         for room_id, entries in newest.items():
             last = entries[-1] if entries and self._stands_at(room_id, entries[-1]) else None
             self.put(room_id, partition, None, last)
         unsure = {r: new[r] for r, entries in newest.items() if entries and not self[r].last}
         behind: dict[str, list[RoomInput]] = {}
         for room_id, entries in (self.inputs(unsure) if unsure else {}).items():
-            if entries and self._stands_at(room_id, entries[-1]):
+            if entries and self._stands_at(room_id, entries[-1], or_behind=True):
                 self[room_id].last = entries[-1]
             elif entries:
                 behind[room_id] = entries
         if behind:
             self.take_over(partition, behind)
         for room_id, room in zip(new, rooms, strict=True):
-            self[room_id].room, self[room_id].used = room, now
+            kept, stand = self[room_id], self._engine.scorer.stand(room_id)
+            kept.room, kept.used = room, now
+            kept.stood = stand[1] if stand is not None and kept.last is None else None
 
-    def _stands_at(self, room_id: str, entry: RoomInput) -> bool:
-        return self._engine.scorer.stand(room_id) == (int(entry.segment.index), entry.runs)
+    def _stands_at(self, room_id: str, entry: RoomInput, *, or_behind: bool = False) -> bool:
+        """Whether the scorer has seen a room up to an input; or further, as one was damaged."""
+        stand, index = self._engine.scorer.stand(room_id), int(entry.segment.index)
+        if stand is None or stand[1] != entry.runs:
+            return False
+        return stand[0] == index or or_behind and stand[0] > index
 
     def _is_ahead(self, message: Message) -> bool:
         """Whether a segment is not the next one of its room."""
@@ -242,9 +274,5 @@ def state_commands(
         forget_after_s: a room that has no score yet is in no list of rooms: it must end by itself
             after so many seconds. None: it has one.
     """
-    if forget_after_s is None:
-        return [("SET", keys.state(room_id), state)]
-    return [
-        ("SET", keys.state(room_id), state, "EX", forget_after_s),
-        ("EXPIRE", keys.inputs(room_id), forget_after_s),
-    ]
+    ends = () if forget_after_s is None else ("EX", forget_after_s)
+    return [("SET", keys.state(room_id), state, *ends)]

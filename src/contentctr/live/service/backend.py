@@ -330,6 +330,8 @@ class LocalBackend:
         self.engine, self._standing = found.engine, None
         for room in found.rooms.values():
             self.store.keep(room, None)
+        for room_id in found.unscored:
+            self.store.unlist(room_id)
         self.metrics.model(found.engine.model_id)
         self.models.switched(found)
         self.events.reset()

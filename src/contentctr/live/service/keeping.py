@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,8 @@ AGAIN_S = 5.0
 """Seconds until a file that could not be written is tried again."""
 _OTHERS = 8
 """Rooms that are written beside those of a batch, where all changed: each is a whole window."""
+_TOGETHER = 64
+"""Rooms of one transaction: it is in memory and in the file's log as a whole."""
 State = Literal["none", "kept", "failing"]
 
 
@@ -46,6 +49,8 @@ class Keeper:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._report, self._clock, self._forget_after_s = report, clock, forget_after_s
+        self._folder: Path | None = folder
+        """None: nothing is kept any more."""
         self._file: StateFile | None = None
         self._problem: str | None = None
         self._again = 0.0
@@ -90,7 +95,8 @@ class Keeper:
         self._all.pop(room_id, None)
         self._last.pop(room_id, None)
         self._pictures.discard(room_id)
-        self._ended[room_id] = None
+        if self._file is not None:  # one that is opened later is begun without rooms
+            self._ended[room_id] = None
 
     def all_changed(self, rooms: Mapping[str, Known]) -> None:
         """Another model's state is every room's now; the inputs stay, until all is written."""
@@ -99,17 +105,17 @@ class Keeper:
     def flush(
         self, rooms: Mapping[str, Known], engine: Engine, *, everything: bool = False
     ) -> None:
-        """Write what has changed, in one transaction."""
-        if self._file is None or (self._problem is not None and self._clock() < self._again):
+        """Write what has changed, each room of it in one transaction."""
+        if self._folder is None or (self._problem is not None and self._clock() < self._again):
             return
-        wanted = dict.fromkeys(list(self._all)[: None if everything else _OTHERS], True)
-        for room_id, whole in self._changed.items():
-            wanted[room_id] = whole or room_id in self._all or room_id not in self._last
-        if not wanted and not self._ended:
-            return
-        facts = {"inputs": input_spec(engine.spec)}
         try:
-            self._file.write(self._rows(wanted, rooms, engine), list(self._ended), facts)
+            file = self._file or self._open_late(self._folder, rooms)
+            others = islice(self._all, None if everything else _OTHERS)
+            wanted = list(dict.fromkeys((*self._changed, *others)))
+            if not wanted and not self._ended:
+                return
+            for start in range(0, max(len(wanted), 1), _TOGETHER):
+                self._write(file, wanted[start : start + _TOGETHER], rooms, engine)
         except StateError as error:
             self._fail(error)
             return
@@ -119,12 +125,47 @@ class Keeper:
         if self._problem is not None:
             self._report("rooms are kept again")
         self._problem = None
-        for room_id in wanted:
-            self._all.pop(room_id, None)
-            self._last[room_id] = int(rooms[room_id].inputs[-1].segment.index)
-        self._changed.clear()
-        self._pictures.clear()
+
+    def _write(
+        self, file: StateFile, room_ids: Sequence[str], rooms: Mapping[str, Known], engine: Engine
+    ) -> None:
+        """Write some rooms, and which have ended, in one transaction."""
+        wanted = {
+            room_id: self._changed.get(room_id, False)
+            or room_id in self._all
+            or room_id not in self._last
+            for room_id in room_ids
+        }
+        facts = {"inputs": input_spec(engine.spec)}
+        file.write(self._rows(wanted, rooms, engine), list(self._ended), facts)
         self._ended.clear()
+        for room_id in room_ids:
+            self._changed.pop(room_id, None)
+            self._all.pop(room_id, None)
+            self._pictures.discard(room_id)
+            self._last[room_id] = int(rooms[room_id].inputs[-1].segment.index)
+
+    def _open_late(self, folder: Path, rooms: Mapping[str, Known]) -> StateFile:
+        """The file that could not be opened at the start, for the rooms that there are by now.
+
+        Raises:
+            StateError: it still cannot be.
+        """
+        try:
+            file = StateFile(folder)
+        except InputError as error:
+            raise StateError(str(error)) from None
+        told = file.set_aside
+        try:
+            if file.has_rooms:
+                told = file.put_aside("holds rooms of a service before, and was opened too late")
+        except BaseException:
+            file.close()
+            raise
+        if told is not None:
+            self._report(told)
+        self._file, self._all = file, dict.fromkeys(rooms)
+        return file
 
     def _rows(
         self, wanted: Mapping[str, bool], rooms: Mapping[str, Known], engine: Engine
@@ -215,7 +256,9 @@ class Keeper:
             self._report(str(error))
             self._ended[row.room_id] = None
             return
-        if row.revision == engine.scorer.revision:
+        # With another calibration a model has the same state, and other scores.
+        same = known.room is None or known.room.model == engine.model_id
+        if same and row.revision == engine.scorer.revision:
             try:
                 engine.scorer.go_on(read_state(row, engine.scorer))
                 rooms[row.room_id] = known
@@ -249,4 +292,4 @@ class Keeper:
         if self._file is not None:
             self.flush(rooms, engine, everything=True)
             self._file.close()
-            self._file = None
+        self._file = self._folder = None

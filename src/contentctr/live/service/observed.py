@@ -16,6 +16,8 @@ from contentctr.live.service.metrics import Metrics
 
 _SUMMARY_S = 10.0
 """Seconds for which a summary is told to all who ask: tau of thousands of outcomes takes long."""
+STATUSES = ("taken", "repeated", "unknown", "empty")
+"""What becomes of a posted outcome (Observed.sort)."""
 Summary = dict[str, dict[str, ModelOutcomes]]
 
 
@@ -42,6 +44,8 @@ class Observed:
             ["status"],
             registry=metrics.registry,
         )
+        for status in STATUSES:
+            self._counts.labels(status)  # at 0: an increase from nothing would be none
         metrics.registry.register(OutcomeCollector(self.summary))
 
     def watch_drift(self, engine: Callable[[], Engine]) -> None:
@@ -62,7 +66,7 @@ class Observed:
             The new ones; and counts by status: "taken"; "repeated", known before; "unknown", where
             there is no score of the segment; "empty", without a viewer.
         """
-        counts = dict.fromkeys(("taken", "repeated", "unknown", "empty"), 0)
+        counts = dict.fromkeys(STATUSES, 0)
         new: dict[tuple[str, int], Joined] = {}
         for outcome in outcomes:
             joined = join(rooms.get(outcome.room_id, ()), outcome, self._horizon)

@@ -56,6 +56,9 @@ class Switched:
 
     engine: Engine
     rooms: dict[str, LiveRoom]
+    unscored: list[str]
+    """Rooms that began anew and have no score of their run so far; what was told is of the one
+    before, by the model before."""
     reason: str
     """A sentence."""
     back: bool = False
@@ -129,11 +132,10 @@ class Scoring:
         try:
             return self.engine.score(segments)
         except Exception as error:
-            warm, self.previous = self.previous, None
-            if warm is None:
+            if self.previous is None:
                 raise
             # What was taken so far is in its rooms alone, and these are given up.
-            self.switch(warm, reason=f"{type(error).__name__}: {error}"[:200], back=True)
+            self.switch(self.previous, reason=f"{type(error).__name__}: {error}"[:200], back=True)
             return self.engine.score(segments)
 
     def _take(self, item: Item, segment: LiveSegment, taken: Taken) -> Done:
@@ -216,7 +218,12 @@ class Scoring:
         """
         warm.lead(self.behind(warm))
         before = {i: known.room for i, known in self.rooms.items() if known.room is not None}
-        rooms = {room_id: _require(warm.room(room), room) for room_id, room in before.items()}
+        unscored = [i for i, room in before.items() if _waits(self.rooms[i], room, warm)]
+        rooms = {
+            room_id: _require(warm.room(room), room)
+            for room_id, room in before.items()
+            if room_id not in unscored
+        }
         last = {room_id: known.inputs[-1] for room_id, known in self.rooms.items()}
         # One that failed is not gone back to.
         self.previous = None if back else Warm(self.engine, last, before)
@@ -224,9 +231,13 @@ class Scoring:
         for room_id, known in self.rooms.items():
             known.room = rooms.get(room_id)
             known.inputs = deque(known.inputs, maxlen=self.engine.scorer.window_len)
+        for room_id in unscored:
+            self.rooms[room_id].thumbnail = None
         if self._keeper is not None:
             self._keeper.all_changed(self.rooms)  # written with the batches that come
-        found = Switched(engine=self.engine, rooms=rooms, reason=reason, back=back)
+        found = Switched(
+            engine=self.engine, rooms=rooms, unscored=unscored, reason=reason, back=back
+        )
         if back:
             self.went_back.append(found)
         return found
@@ -242,6 +253,12 @@ def _compact(segment: LiveSegment) -> LiveSegment:
             if np.array_equal(half, values):
                 found[name] = half
     return replace(segment, **found) if found else segment
+
+
+def _waits(known: Known, room: LiveRoom, warm: Warm) -> bool:
+    """Whether a model that looks ahead has no score of the room's run yet."""
+    run = known.inputs[-1].runs.current
+    return bool(run) and run != room.run and warm.room(room) is None
 
 
 def _require(room: LiveRoom | None, before: LiveRoom) -> LiveRoom:

@@ -164,6 +164,18 @@ class StateFile:
         rows = self._base.execute("SELECT name, value FROM facts").fetchall()
         return {name: json.loads(value) for name, value in rows}
 
+    @property
+    def has_rooms(self) -> bool:
+        """Whether a room is kept.
+
+        Raises:
+            StateError: the file cannot be read.
+        """
+        try:
+            return self._base.execute("SELECT 1 FROM rooms LIMIT 1").fetchone() is not None
+        except sqlite3.Error as error:
+            raise StateError(f"{self.path}: cannot be read ({error})") from None
+
     def write(
         self, rooms: Iterable[RoomRow], ended: Iterable[str], facts: Mapping[str, Any] | None = None
     ) -> None:
