@@ -155,6 +155,16 @@ def test_a_worse_model_is_not_registered_and_a_failed_day_is_tried_again(
         do(settings, 1)
 
 
+def test_neither_a_failed_day_nor_one_to_come_blocks_another(settings: Any) -> None:
+    with pytest.raises(InputError, match=r"at most today \(UTC\), .*, not 2962-05-01"):
+        run_day(settings, date(2962, 5, 1), show_progress=False)
+    assert not Path(settings.runs).exists()
+    with pytest.raises(InputError, match="nothing is at"):
+        do(settings, 60)
+    assert do(settings, 0)["outcome"] == TOO_FEW
+    assert [row["outcome"] for row in read_history(Path(settings.runs))] == [TOO_FEW, "failed"]
+
+
 def test_rooms_that_come_after_a_kill_are_trained_on_too(
     settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
 ) -> None:

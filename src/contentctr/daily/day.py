@@ -60,16 +60,20 @@ def run_day(
 
     Raises:
         InputError: a step cannot be done; the history has the day as failed, and the same call
-            tries again. Or another process is at work on the folder.
+            tries again. Or the day is yet to come, or another process is at work on the folder.
     """
     runs = Path(settings.runs)
+    today = datetime.now(UTC).date()
+    day = today if day is None else day
+    if day > today:
+        raise InputError(f"day: must be at most today (UTC), {today}, not {day}")
     with alone(runs, "on a day here"):
-        day = datetime.now(UTC).date() if day is None else day
         history = read_history(runs)
         known = next((row for row in history if row["date"] == day.isoformat()), None)
         if known is not None and known["outcome"] != FAILED:
             return known
-        later = [row["date"] for row in history if row["date"] > day.isoformat()]
+        done = [row["date"] for row in history if row["outcome"] != FAILED]
+        later = [date for date in done if date > day.isoformat()]
         if later:
             raise InputError(f"{runs}: the day {later[-1]} is done already; {day} comes before it")
         work = _Day(settings, day, runs / f"{_DAY}{day.isoformat()}", show_progress)
