@@ -111,6 +111,38 @@ def test_labels_are_of_all_rooms(tmp_path: Path) -> None:
     assert data.manifest()["counts"] == whole.manifest()["counts"]
 
 
+def test_labels_of_each_day_are_as_if_read_together(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2, 3), days(tmp_path / "two", 4, 5)
+    (one / "labels.csv").write_text("room_id,t,label\nr1,3,Goal\nr2,31,Card\n")
+    (two / "labels.csv").write_text("room_id,t,label\nr4,31,Foul\n")
+    out, settings = tmp_path / "out", {"target": "label:goal,card"}
+    prepare(one, out, **settings)
+    data = prepare(two, out, append=True, **settings)  # of a day without any of the target
+    whole = prepare([one, two], tmp_path / "all", **settings)
+    assert data.segments().equals(whole.segments().select(data.segments().columns))
+    for name in ("counts", "labels"):
+        found, wanted = data.manifest()[name], whole.manifest()[name]
+        assert {**found, "path": ""} == {**wanted, "path": ""}
+    assert data.segments().filter(pl.col("room_id") == "r1")["target"].max() == 1
+    # What the table of an old room says now counts.
+    (two / "labels.csv").write_text("room_id,t,label\nr1,31,Foul\nr4,31,Foul\n")
+    old = prepare(two, out, append=True, **settings).segments()
+    assert old.filter(pl.col("room_id") == "r1")["label:Goal"].max() == 0
+    assert old.filter(pl.col("room_id") == "r2")["label:Card"].max() == 1
+
+
+def test_labels_stay_where_new_rooms_have_none(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2), days(tmp_path / "two", 3)
+    (one / "labels.csv").write_text("room_id,t,label\nr1,3,Goal\n")
+    before = prepare(one, tmp_path / "out")
+    labels, known = before.segments()["label:Goal"].to_list(), before.manifest()["labels"]
+    data = prepare(two, tmp_path / "out", append=True)
+    assert data.segments()["label:Goal"].to_list()[: len(labels)] == labels
+    assert data.segments()["label:Goal"].null_count() == 0
+    assert data.manifest()["labels"] == known
+    assert any("no table of labels" in warning for warning in data.manifest()["warnings"])
+
+
 def test_settings_must_be_the_same(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1), tmp_path / "out"
     prepare(root, out)

@@ -17,7 +17,7 @@ from contentctr.hashes import ContentHashes
 from contentctr.outputs import LOCK
 from contentctr.rooms.room_json import read_head
 from contentctr.store.folder import MANIFEST
-from contentctr.store.rooms import PreparedRooms, is_label_name
+from contentctr.store.rooms import PreparedRooms
 from contentctr.transcribe.source import split_sources
 
 
@@ -80,10 +80,9 @@ class Earlier:
         if keep_from is not None:
             rooms = rooms.filter((pl.col("started_at") >= keep_from).fill_null(True))
         ids = rooms.select("room_id")
-        labels = [name for name in self.segments.columns if is_label_name(name)]
         return Kept(
             rooms=[rooms],
-            segments=[self.segments.drop(*labels).join(ids, on="room_id", how="semi")],
+            segments=[self.segments.join(ids, on="room_id", how="semi")],
             truth=[] if self.truth is None else [self.truth.join(ids, on="room_id", how="semi")],
             dropped=before - rooms.height,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from contentctr.prepare.targets import (
 )
 from contentctr.rooms.folder import find_rooms
 from contentctr.rooms.grid import Grid
-from contentctr.rooms.labels import Labels, find_labels, read_labels
+from contentctr.rooms.labels import Labels, find_labels, join_labels, read_labels
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import (
     LABEL,
@@ -96,7 +96,8 @@ def prepare_rooms(
         target_scale: of `set_target`; None for `default_scale`.
         comment_lag: segments between the comments and the segment whose text they are; None for
             `default_comment_lag`.
-        labels: table of labels of `read_labels`; None: `find_labels` in `rooms_root`.
+        labels: table of labels of `read_labels`; None: `find_labels` in each of `rooms_root`. With
+            `append`, a room that is in `out` and not in the table keeps its labels.
         long_view_seconds: how long those stay at least whom the long-view rate counts.
         segment_seconds: length of a segment.
         frames_per_segment: frames that `encode` takes from a segment.
@@ -211,11 +212,16 @@ class _Made:
         read, target = self.collected, self.settings["target"]
         rooms = pl.concat([*self.kept.rooms, pl.DataFrame(read.rooms, schema=ROOMS_SCHEMA)])
         self.rooms = split.assign(rooms)
+        if labels is not None:
+            labels = replace(labels, known=self._known_labels())
         segments = self._segments(labels)
         scale = self.settings["target_scale"] or default_scale(segments, target)
         self.settings["target_scale"] = scale
+        before = self.earlier.manifest.get("labels")
         if labels is not None:
             self.settings["labels"] = _labels_manifest(labels, segments)
+        elif before is not None and self.kept.segments:
+            self.settings["labels"] = before
         segments = segments.drop("split").join(
             self.rooms.select("room_id", "split"), on="room_id", maintain_order="left"
         )
@@ -229,17 +235,50 @@ class _Made:
         if new is not None and target == LONG_VIEW:
             rates = pl.concat(read.long_views).cast({"segment": new.schema["segment"]})
             new = new.join(rates, on=["room_id", "segment"], how="left", maintain_order="left")
-        segments = pl.concat([*self.kept.segments, *([] if new is None else [new])], how="diagonal")
         if labels is not None:
-            read.warnings += labels.warnings
-            if self.kept.segments:
-                segments = segments.sort("room_id", "segment")
-            # Of all rooms, so those of earlier calls are not added to these.
-            counts: Counter[str] = Counter()
-            segments, warnings = add_labels(segments, labels, target, counts)
-            self.label_counts = dict(counts)
-            read.warnings += warnings
+            return self._labelled(new, labels)
+        segments = pl.concat([*self.kept.segments, *([] if new is None else [new])], how="diagonal")
+        named = [name for name in segments.columns if is_label_name(name)]
+        if new is not None and self.kept.segments and LABEL in self.kept.segments[0].columns:
+            read.warnings.append(
+                "there is no table of labels: the segments of "
+                f"{counted(len(read.rooms), 'new room')} have label 0"
+            )
+            segments = segments.with_columns(pl.col(named).fill_null(0.0))
         return segments
+
+    def _labelled(self, new: pl.DataFrame | None, labels: Labels) -> pl.DataFrame:
+        """All segments with their labels: of new rooms, and of those that the table names."""
+        read, counts = self.collected, Counter[str]()
+        read.warnings += labels.warnings
+        named = pl.col("room_id").is_in(labels.table["room_id"].unique().to_list())
+        again = [
+            old.filter(named).drop([name for name in old.columns if is_label_name(name)])
+            for old in self.kept.segments
+        ]
+        todo = pl.concat([*again, *([] if new is None else [new])], how="diagonal")
+        done, warnings = add_labels(
+            todo.sort("room_id", "segment") if again else todo,
+            labels,
+            self.settings["target"],
+            counts,
+            known=self.kept.room_ids,
+        )
+        read.warnings += warnings
+        for name in ("labels", "labels_outside", "rooms_without_labels"):
+            counts[name] += self.earlier.counts.get(name, 0)
+        self.label_counts = dict(counts)
+        stay = [old.filter(~named) for old in self.kept.segments]
+        segments = (
+            pl.concat([*stay, done], how="diagonal").sort("room_id", "segment") if stay else done
+        )
+        columns = [name for name in segments.columns if is_label_name(name)]
+        return segments.with_columns(pl.col(columns).fill_null(0.0))
+
+    def _known_labels(self) -> list[str]:
+        """Classes that the kept rooms have a column of."""
+        classes = self.earlier.manifest.get("labels", {}).get("classes", ())
+        return [name.removeprefix(f"{LABEL}:") for name in classes] if self.kept.segments else []
 
     def write(self, out: Path, contents: Mapping[Path, str]) -> PreparedRooms:
         """Write the folder, all at once."""
@@ -281,16 +320,15 @@ class _Made:
 def _read_labels(
     roots: Sequence[Path], given: Path | str | None, target: str, names: Mapping[str, str] | None
 ) -> Labels | None:
-    """The table of labels, where there is one.
+    """The table of labels, where there is one; the tables of several roots are joined.
 
     Raises:
-        InputError: it cannot be read, or there is none and the target is of it.
+        InputError: one cannot be read, or there is none and the target is of it.
     """
     found = [path for root in roots if (path := find_labels(root)) is not None]
-    if given is None and len(found) > 1:
-        raise InputError(f"{found[1]}: is a second table of labels beside {found[0]}; join them")
     if given is not None or found:
-        return read_labels(Path(given) if given is not None else found[0], names)
+        paths = found if given is None else [Path(given)]
+        return join_labels([read_labels(path, names) for path in paths])
     if is_label_name(target):
         raise InputError(
             f"target {target!r} needs a table of labels (room_id and t, or start_s and end_s): "
