@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from contentctr.daily import day as module
 from contentctr.daily.day import REGISTERED, TOO_FEW, WORSE, read_history, run_day
 from contentctr.daily.settings import read_settings
-from contentctr.errors import InputError
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.outputs import alone
 from contentctr.score.checkpoint import load
 from contentctr.simulate.folders import write_room
@@ -180,6 +181,64 @@ def test_rooms_that_come_after_a_kill_are_trained_on_too(
         do(settings, 2)
     (tmp_path / "room8").rename(late)
     assert do(settings, 2)["rooms"]["test"] == 4
+
+
+def test_a_model_that_was_registered_before_a_kill_is_taken_back(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    rooms, runs = tmp_path / "rooms", Path(settings.runs)
+    shutil.copytree(place / "rooms", rooms)
+    settings = replace(settings, rooms=str(rooms / "{date}"))
+    late = rooms / "2026-05-04" / "room12"
+    late.rename(tmp_path / "room12")
+    for number in (0, 1, 2):
+        do(settings, number)
+    one, about = load(runs / "candidate").model_id, (runs / "candidate.json").read_bytes()
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: COMPARED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_note", _killed)
+        do(settings, 3)
+    assert load(runs / "candidate").model_id != one
+    (tmp_path / "room12").rename(late)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "train_model", _killed)
+        do(settings, 3)
+    assert load(runs / "candidate").model_id == one
+    assert (runs / "candidate.json").read_bytes() == about
+    row = do(settings, 3)
+    assert (row["before"], row["outcome"], row["rooms"]["test"]) == (one, REGISTERED, 4)
+    # A candidate that is gone is not taken for a first day.
+    shutil.rmtree(runs / "day-2026-05-04")
+    (runs / "history.jsonl").unlink()
+    with pytest.raises(InputError, match="candidate: leads to a run that is gone"):
+        do(settings, 3)
+
+
+def test_other_settings_make_good_a_day_whose_training_failed(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1):
+        do(settings, number)
+    trained, resumed = module.train_model, []
+
+    def fails(*args: Any, resume: bool, **kwargs: Any) -> Path:
+        resumed.append(resume)
+        trained(*args, resume=resume, **kwargs)
+        raise NonFiniteLossError("the loss is nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_model", fails)
+        for _ in range(2):
+            with pytest.raises(NonFiniteLossError):
+                do(settings, 2)
+    assert resumed == [False, False]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "evaluate_model", _killed)
+        do(settings, 2)
+    settings = replace(settings, settings=[*settings.settings, "learning_rate=1e-5"])
+    assert do(settings, 2)["outcome"] == REGISTERED
+    config = json.loads((Path(settings.runs) / "candidate" / "config.json").read_text())
+    assert config["train"]["learning_rate"] == 1e-5
 
 
 def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
