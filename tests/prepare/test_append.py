@@ -82,6 +82,15 @@ def test_only_new_and_changed_rooms_are_read(
     assert prepare(tmp_path / "room1", out, append=True).rooms().height == 4
 
 
+def test_a_room_does_not_take_the_place_of_another_with_its_id(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2), days(tmp_path / "two", 1)
+    prepare(one, tmp_path / "out")
+    with pytest.raises(InputError, match=r"room_id 'r1' is in both .*one/room1 and .*two/room1"):
+        prepare(two, tmp_path / "out", append=True)
+    shutil.rmtree(one / "room1")
+    assert prepare(two, tmp_path / "out", append=True).rooms().height == 2
+
+
 def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
     prepare(root, out)

@@ -153,6 +153,7 @@ def prepare_rooms(
     hashes = ContentHashes(out)
     contents = room_contents(folders, hashes, keep_from)
     collected = collect_rooms(earlier.left(contents), reading, ray=ray, show_progress=show_progress)
+    earlier.require_same_places(collected.places)
     kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
     if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
         why = f": {collected.warnings[-1]}" if collected.warnings else ""
