@@ -183,6 +183,22 @@ def test_rooms_that_come_after_a_kill_are_trained_on_too(
     assert do(settings, 2)["rooms"]["test"] == 4
 
 
+def test_rooms_that_come_after_their_day_are_read_the_next(
+    settings: Any, place: Path, tmp_path: Path
+) -> None:
+    rooms = tmp_path / "rooms"
+    shutil.copytree(place / "rooms", rooms)
+    late = rooms / "2026-05-01" / "room0"
+    late.rename(tmp_path / "room0")
+    settings = replace(settings, rooms=str(rooms / "{date}"))
+    assert do(settings, 0)["rooms"]["test"] == 3
+    (tmp_path / "room0").rename(late)
+    row = do(settings, 1)
+    assert row["rooms"] == {"train": 0, "val": 4, "test": 4} and row["appended"]["new"] == 5
+    with pytest.raises(InputError, match=f"for {datetime.now(UTC).date() - timedelta(days=1)}"):
+        run_day(settings, show_progress=False)
+
+
 def test_a_model_that_was_registered_before_a_kill_is_taken_back(
     settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
 ) -> None:

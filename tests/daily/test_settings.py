@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -22,7 +23,12 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert day_rooms(found, day) == []
     for name in ("2026-05-31", "2026-05-30"):
         (tmp_path / "rooms" / name / "a").mkdir(parents=True)
-    assert day_rooms(found, day) == [tmp_path / "rooms" / "2026-05-31"]
+    assert day_rooms(found, day) == [
+        tmp_path / "rooms" / "2026-05-31",
+        tmp_path / "rooms" / "2026-05-30",  # for rooms that have come since
+    ]
+    assert day_rooms(found, date(2026, 6, 1)) == []
+    assert day_rooms(replace(found, keep_days=1), day) == [tmp_path / "rooms" / "2026-05-31"]
     every = read(tmp_path, LEAST.replace("{date}", "*/a"))
     assert len(day_rooms(every, day)) == 2
     (tmp_path / "swin").mkdir()

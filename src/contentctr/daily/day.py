@@ -51,7 +51,7 @@ def run_day(
 
     Args:
         settings: of `read_settings`.
-        day: which; None: today, UTC.
+        day: which; None: yesterday, UTC, the last one that is over.
         show_progress: show bars.
 
     Returns:
@@ -64,7 +64,7 @@ def run_day(
     """
     runs = Path(settings.runs)
     today = datetime.now(UTC).date()
-    day = today if day is None else day
+    day = today - timedelta(days=1) if day is None else day
     if day > today:
         raise InputError(f"day: must be at most today (UTC), {today}, not {day}")
     with alone(runs, "on a day here"):

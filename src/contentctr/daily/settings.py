@@ -6,7 +6,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -52,7 +52,8 @@ class DailySettings:
     """Paths are relative to the file's folder."""
 
     rooms: str
-    """Folder, or pattern, of the room folders of a day; {date} stands for the day."""
+    """Folder, or pattern, of the room folders of a day; {date} stands for the day. The folders of
+    all days that are kept are read."""
     data: str
     """Prepared folder, which grows and shrinks."""
     runs: str
@@ -141,12 +142,21 @@ def _if_there(home: Path, name: str) -> str:
 
 
 def day_rooms(settings: DailySettings, day: date) -> list[Path]:
-    """Folders in which rooms of a day are to be looked for; none where there are none yet.
+    """Folders in which rooms are looked for; none where the day has none yet.
+
+    Those of all days that are kept: a room may come after its day was done.
 
     Raises:
         InputError: a relative part of the pattern is none.
     """
-    pattern = settings.rooms.replace(DAY, day.isoformat())
+    if DAY not in settings.rooms:
+        return _places(settings.rooms)
+    days = [day - timedelta(days=n) for n in range(settings.keep_days)]
+    found = [_places(settings.rooms.replace(DAY, each.isoformat())) for each in days]
+    return [place for places in found for place in places] if found[0] else []
+
+
+def _places(pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.is_dir():
         return [path]
