@@ -1,6 +1,7 @@
 """Days in a row: what is registered, what is not, what stays, and what a kill leaves."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -257,6 +258,16 @@ def test_other_settings_make_good_a_day_whose_training_failed(
     assert config["train"]["learning_rate"] == 1e-5
 
 
+def assert_are_commands(output: str) -> None:
+    """What is printed to be typed is there."""
+    from contentctr.cli import app
+
+    commands = re.findall(r"contentctr (worker|rollout \w+) ", output)
+    assert commands == ["worker", "rollout promote"]
+    for words in commands:
+        assert CliRunner().invoke(app, [*words.split(), "--help"]).exit_code == 0
+
+
 def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -281,6 +292,13 @@ def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
         result = runner.invoke(app, ["daily", str(file), "--date", "2026-05-03"])
         assert result.exit_code == code, result.output
         assert ("redis://fleet" in result.output) == (code == 0)
+        if not code:
+            assert_are_commands(result.output)
+    values = {**values, "service": "http://host:8000/"}
+    file.write_text(json.dumps(values))
+    hint = module.rollout_hint(read_settings(file))
+    assert '{"name": "candidate"} to http://host:8000/v1/models' in hint
+    assert f"--models must be {tmp_path / 'runs'}" in hint
     assert days == [date(2026, 5, 3)] * 3
     result = runner.invoke(app, ["daily", str(file), "--date", "soon"])
     assert "--date must be a day as 2026-05-31, not 'soon'" in str(result.exception)

@@ -276,11 +276,17 @@ class _Day:
 
 def rollout_hint(settings: DailySettings) -> str:
     """How the candidate comes to where rooms are live; "" where the settings name no place."""
-    candidate = Path(settings.runs) / CANDIDATE
+    runs = Path(settings.runs)
     if settings.redis:
-        return f"roll it out: contentctr rollout {candidate} --redis {settings.redis}"
+        return (
+            f"roll it out: contentctr worker {runs / CANDIDATE} --redis {settings.redis}\n"
+            f"then: contentctr rollout promote --redis {settings.redis}"
+        )
     if settings.service:
-        return f"roll it out: the service {settings.service} takes it by POST /v1/models"
+        return (
+            f'roll it out: POST {{"name": "{CANDIDATE}"}} to '
+            f"{settings.service.rstrip('/')}/v1/models; its --models must be {runs}"
+        )
     return ""
 
 
