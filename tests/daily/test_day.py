@@ -200,6 +200,22 @@ def test_rooms_that_come_after_their_day_are_read_the_next(
         run_day(settings, show_progress=False)
 
 
+def test_runs_in_use_are_not_removed(settings: Any, tmp_path: Path) -> None:
+    names = [f"day-2026-05-0{n}" for n in range(1, 6)]
+    for name in names:
+        (tmp_path / name / "run" / "best").mkdir(parents=True)
+        (tmp_path / name / "day.json").write_text('{"made_by": "contentctr daily"}')
+    (tmp_path / "day-other").mkdir()
+    for link, name in (("candidate", names[0]), ("served", f"{names[1]}/run/best")):
+        (tmp_path / link).symlink_to(name)
+    module._remove_old(tmp_path, replace(settings, keep=[names[2]]))
+    assert sorted(path.name for path in tmp_path.glob("day-*")) == [
+        *names[:3],
+        names[4],
+        "day-other",
+    ]
+
+
 def test_a_model_that_was_registered_before_a_kill_is_taken_back(
     settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('data = "d"\nruns = "r"\n', "rooms is missing"),
-        (LEAST + "keep = 1\n", "has no setting 'keep'; there are rooms, data"),
+        (LEAST + "kept = 1\n", "has no setting 'kept'; there are rooms, data"),
+        (LEAST + 'keep = ["run"]\n', "keep must name folders as day-2026-05-31, not 'run'"),
         (LEAST + 'keep_days = "7"\n', "keep_days must be a whole number, not '7'"),
         (LEAST + "keep_days = 2\n", "keep_days must be at least 3, those of test and validation"),
         (LEAST + "least_rooms = 0\n", "least_rooms must be at least 1, not 0"),

@@ -4,6 +4,7 @@ RUNS/day-*/day.json           what the day began with; the mark that the folder 
 RUNS/day-*/run                its run
 RUNS/day-*/evaluation, before its model's evaluation, and the one's that it started from
 RUNS/candidate                link to the run that is to be rolled out
+RUNS/served                   link of the user's to the run that serves, which is never removed
 RUNS/candidate.json           which model that is, since when, and why
 RUNS/history.jsonl            one line a day
 
@@ -38,7 +39,7 @@ from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from contentctr.train.run_folder import read_log
 
-CANDIDATE, HISTORY, MARK = "candidate", "history.jsonl", "day.json"
+CANDIDATE, SERVED, HISTORY, MARK = "candidate", "served", "history.jsonl", "day.json"
 REGISTERED, WORSE, TOO_FEW, FAILED = "registered", "worse", "too few rooms", "failed"
 _MADE_BY = "contentctr daily"
 _DAY = "day-"
@@ -83,7 +84,7 @@ def run_day(
             _note(runs, {"date": day.isoformat(), "outcome": FAILED, "why": str(error)})
             raise
         _note(runs, row)
-        _remove_old(runs, settings.keep_runs)
+        _remove_old(runs, settings)
         return row
 
 
@@ -304,12 +305,12 @@ def _words(compared: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _remove_old(runs: Path, keep: int) -> None:
-    """Remove days' folders but the last ones and the candidate's; only those that daily made."""
-    candidate = (runs / CANDIDATE).resolve().parent
+def _remove_old(runs: Path, settings: DailySettings) -> None:
+    """Remove days' folders but the last ones and those in use; only those that daily made."""
+    used = [(runs / name).resolve() for name in (CANDIDATE, SERVED, *settings.keep)]
     days = sorted(path for path in runs.glob(f"{_DAY}*") if _is_ours(path))
-    for folder in days[:-keep]:
-        if folder.resolve() != candidate:
+    for folder in days[: -settings.keep_runs]:
+        if not any(path.is_relative_to(folder.resolve()) for path in used):
             shutil.rmtree(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from contentctr.files import read_json
 from contentctr.prepare.targets import TargetScale
 
 _MOST_BYTES = 1 << 20
+_DAY_FOLDER = re.compile(r"day-\d{4}-\d\d-\d\d")
 DAY = "{date}"
 """In `rooms`: the day, as 2026-05-31."""
 PREPARE = {
@@ -71,7 +73,9 @@ class DailySettings:
     keep_days: int = 30
     """Rooms that are older are dropped, their features too."""
     keep_runs: int = 7
-    """Older days' runs are removed, but for the candidate's."""
+    """Older days' runs are removed, but for the candidate's, and the one RUNS/served leads to."""
+    keep: list[str] = field(default_factory=list)
+    """Days' folders that are not removed, such as day-2026-05-31."""
     least_rooms: int = 10
     """Of fewer test rooms nothing is concluded."""
     device: str = "auto"
@@ -94,6 +98,9 @@ class DailySettings:
         for name in ("test_days", "val_days", "keep_runs", "least_rooms"):
             if getattr(self, name) < 1:
                 raise InputError(f"{where}: {name} must be at least 1, not {getattr(self, name)}")
+        for name in self.keep:
+            if not _DAY_FOLDER.fullmatch(name):
+                raise InputError(f"{where}: keep must name folders as day-2026-05-31, not {name!r}")
         least = self.test_days + self.val_days + 1
         if self.keep_days < least:
             raise InputError(
