@@ -34,6 +34,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "swin").mkdir()
     encoders = read(tmp_path, LEAST + '[encode]\nvisual = "swin"\ntext = "embedded"\n').encode
     assert encoders == {"visual": str(tmp_path / "swin"), "text": "embedded"}
+    named = read(tmp_path, LEAST + 'init_from = "hf://me/model"\n').init_from
+    assert named == "hf://me/model"
     json = '{"rooms": "r", "data": "d", "runs": "x", "keep_days": 5}'
     assert read(tmp_path, json, "daily.json").keep_days == 5
 

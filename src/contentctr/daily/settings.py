@@ -15,6 +15,7 @@ from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.prepare.targets import TargetScale
+from contentctr.score.hub import is_hub_name
 
 _MOST_BYTES = 1 << 20
 _DAY_FOLDER = re.compile(r"day-\d{4}-\d\d-\d\d")
@@ -65,7 +66,7 @@ class DailySettings:
     settings: list[str] = field(default_factory=list)
     """Its KEY=VALUE words."""
     init_from: str = ""
-    """Run that the first day starts from; "": from nothing."""
+    """Run that the first day starts from, or hf://OWNER/NAME; "": from nothing."""
     test_days: int = 1
     """The last so many days' rooms are tested on."""
     val_days: int = 1
@@ -132,7 +133,7 @@ def read_settings(path: Path) -> DailySettings:
     found.check(path)
     home = path.absolute().parent
     paths: dict[str, Any] = {name: str(home / values[name]) for name in ("rooms", "data", "runs")}
-    if found.init_from:
+    if found.init_from and not is_hub_name(found.init_from):
         paths["init_from"] = str(home / found.init_from)
     # A recipe, an encoder, a recogniser may be a name, too.
     paths["recipe"] = _if_there(home, found.recipe)

@@ -89,7 +89,8 @@ def prepare_rooms(
         rooms_root: a folder of room folders, or one room folder; or several such.
         out: the prepared folder: new or empty, or one of an earlier `prepare`.
         append: keep the rooms that are in `out`: only those of `rooms_root` are read that are not
-            there yet or have changed, by content. All settings but the split must be the same.
+            there yet or have changed, by content. What decides the segments and targets must be the
+            same; labels, split, recogniser and language are each call's own.
         keep_from: leave out rooms that started before, also of those that are in `out`.
         target: of `set_target`; among them long_view_rate, and where there is a table of labels
             label, or label:CLASS,CLASS for some of them.
