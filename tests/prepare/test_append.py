@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 from contentctr.prepare import append as module
+from contentctr.prepare import rooms as rooms_module
+from contentctr.prepare.collect import collect_rooms
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.store.rooms import PreparedRooms
 from logged_rooms import CHAT, EVENTS, contents, make
@@ -185,6 +188,27 @@ def test_new_rooms_alone_are_encoded(tmp_path: Path) -> None:
     day = datetime(2024, 5, 2, tzinfo=UTC)
     counts = encode_rooms(prepare(root, out, append=True, keep_from=day), **models)
     assert (counts["rooms_encoded"], counts["rooms_removed"]) == (0, 1)
+
+
+def test_one_call_at_a_time_adds_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = days(tmp_path / "in", 1, 2), tmp_path / "out"
+    data = prepare(root, out)
+    days(root, 3)
+    with alone(out):
+        for call in (lambda: prepare(root, out, append=True), lambda: encode_rooms(data)):
+            with pytest.raises(InputError, match="another process is at work on the rooms here"):
+                call()
+    held = []
+
+    def collect(*args: Any, **kwargs: Any) -> Any:
+        with pytest.raises(InputError, match="another process"), alone(out):
+            pass
+        held.append(True)
+        return collect_rooms(*args, **kwargs)
+
+    monkeypatch.setattr(rooms_module, "collect_rooms", collect)
+    assert prepare(root, out, append=True).rooms().height == 3
+    assert held == [True]
 
 
 def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import polars as pl
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.hashes import ContentHashes
-from contentctr.outputs import check_output, output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.prepare.append import Earlier, Kept, read_earlier, room_contents
 from contentctr.prepare.collect import Collected, Reading, collect_rooms
 from contentctr.prepare.labels import add_labels
@@ -117,7 +118,7 @@ def prepare_rooms(
 
     Raises:
         InputError: a setting or a room is wrong, two rooms have one id, `out` holds files of
-            somebody else, or the recogniser cannot be had.
+            somebody else or another process is at work there, or the recogniser cannot be had.
     """
     roots = [Path(rooms_root)] if isinstance(rooms_root, Path | str) else list(rooms_root)
     out = Path(out)
@@ -141,41 +142,45 @@ def prepare_rooms(
     folders = [folder for root in roots for folder in find_rooms(root)]
     _require_separate(out, [*roots, *folders])
     check_output(out, prepared.KIND, prepared.FILES)
-    earlier = read_earlier(out, append=append)
-    earlier.require_same(settings)
-    settings["target_scale"] = target_scale or earlier.manifest.get("target_scale")
-    table = _read_labels(roots, labels, target, names)
-    reading = Reading(
-        segment_seconds=length,
-        long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
-        skip_bad_rooms=skip_bad_rooms,
-        names=names,
-    )
-    hashes = ContentHashes(out)
-    contents = room_contents(folders, hashes, keep_from)
-    collected = collect_rooms(earlier.left(contents), reading, ray=ray, show_progress=show_progress)
-    earlier.require_same_places(collected.places)
-    kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
-    if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
-        why = f": {collected.warnings[-1]}" if collected.warnings else ""
-        raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")
-    settings |= {"source_path": str(roots[0].resolve()), "split": split.described()}
-    settings["appended"] = _appended(earlier, kept, collected, len(contents))
-    made = _Made(earlier=earlier, kept=kept, collected=collected, settings=settings)
-    made.join(split, table)
-    choice = Choice(asr=asr, language=language, device=device)
-    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
-        hashes.save()
-        collected.speech.rooms += kept.room_ids
-        collected.speech.sources += earlier.speech_sources if kept.rooms else []
-        collected.speech.know(hashes)
-        texts = collected.speech.hear(
-            out, choice, collected.warnings, ray=ray, show_progress=show_progress
+    # From reading to writing: rooms that another call adds meanwhile would be lost.
+    with alone(out, "on the rooms here") if append or out.is_dir() else nullcontext():
+        earlier = read_earlier(out, append=append)
+        earlier.require_same(settings)
+        settings["target_scale"] = target_scale or earlier.manifest.get("target_scale")
+        table = _read_labels(roots, labels, target, names)
+        reading = Reading(
+            segment_seconds=length,
+            long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
+            skip_bad_rooms=skip_bad_rooms,
+            names=names,
         )
-        made.segments = with_speech(made.segments, texts)
-        settings["speech_source"] = join_sources(collected.speech.sources)
-        collected.counts["rooms_heard"] = collected.speech.heard
-        return made.write(out, contents)
+        hashes = ContentHashes(out)
+        contents = room_contents(folders, hashes, keep_from)
+        collected = collect_rooms(
+            earlier.left(contents), reading, ray=ray, show_progress=show_progress
+        )
+        earlier.require_same_places(collected.places)
+        kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
+        if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
+            why = f": {collected.warnings[-1]}" if collected.warnings else ""
+            raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")
+        settings |= {"source_path": str(roots[0].resolve()), "split": split.described()}
+        settings["appended"] = _appended(earlier, kept, collected, len(contents))
+        made = _Made(earlier=earlier, kept=kept, collected=collected, settings=settings)
+        made.join(split, table)
+        choice = Choice(asr=asr, language=language, device=device)
+        with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
+            hashes.save()
+            collected.speech.rooms += kept.room_ids
+            collected.speech.sources += earlier.speech_sources if kept.rooms else []
+            collected.speech.know(hashes)
+            texts = collected.speech.hear(
+                out, choice, collected.warnings, ray=ray, show_progress=show_progress
+            )
+            made.segments = with_speech(made.segments, texts)
+            settings["speech_source"] = join_sources(collected.speech.sources)
+            collected.counts["rooms_heard"] = collected.speech.heard
+            return made.write(out, contents)
 
 
 def _appended(
