@@ -94,6 +94,18 @@ def test_a_room_does_not_take_the_place_of_another_with_its_id(tmp_path: Path) -
     assert prepare(two, tmp_path / "out", append=True).rooms().height == 2
 
 
+def test_rooms_without_a_start_are_skipped_where_bad_ones_are(tmp_path: Path) -> None:
+    root = days(tmp_path / "in", 1, 2, 3)
+    make(root, 4, head={"started_at": None}, events_csv=EVENTS)
+    with pytest.raises(InputError, match="room 'r4' has no started_at"):
+        prepare(root, tmp_path / "out")
+    data = prepare(root, tmp_path / "out", skip_bad_rooms=True, append=True)
+    assert data.rooms().height == 3 and data.manifest()["counts"]["rooms_skipped"] == 1
+    assert any("room4: left out: it has no started_at" in w for w in data.manifest()["warnings"])
+    kept = prepare(root, tmp_path / "all", skip_bad_rooms=True, val=0, test=0)
+    assert kept.rooms().height == 4
+
+
 def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
     prepare(root, out)

@@ -153,6 +153,7 @@ def prepare_rooms(
             long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
             skip_bad_rooms=skip_bad_rooms,
             names=names,
+            needs_start=split.needs_start,
         )
         hashes = ContentHashes(out)
         contents = room_contents(folders, hashes, keep_from)
