@@ -106,6 +106,20 @@ def test_rooms_without_a_start_are_skipped_where_bad_ones_are(tmp_path: Path) ->
     assert kept.rooms().height == 4
 
 
+def test_rooms_that_are_too_short_are_counted_once(tmp_path: Path) -> None:
+    root = days(tmp_path / "in", 1, 2)
+    make(root, 3, head={"duration_s": 5})
+    prepare(root, tmp_path / "out")
+    for number in (4, 5, 6):
+        days(root, number)
+        data = prepare(root, tmp_path / "out", append=True)
+        assert data.manifest()["counts"]["rooms_too_short"] == 1
+        assert data.manifest()["appended"]["new"] == 1
+    make(root, 3, events_csv=EVENTS)  # it went on
+    assert prepare(root, tmp_path / "out", append=True).rooms().height == 6
+    assert data.sources()["room_id"].is_unique().all()
+
+
 def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
     prepare(root, out)

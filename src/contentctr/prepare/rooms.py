@@ -313,14 +313,20 @@ class _Made:
         )
 
     def _sources(self, contents: Mapping[Path, str]) -> pl.DataFrame:
-        """Where every room is from; those of rooms that are gone are forgotten."""
-        ids = set(self.kept.room_ids)
+        """Where every room is from; those of rooms that are gone are forgotten.
+
+        Those that were too short stay, or the next call would read and count them again.
+        """
+        places = self.collected.places
+        ids, before = set(self.kept.room_ids), self.earlier.rooms
+        known = set() if before is None else set(before["room_id"])
+        here = {str(folder.resolve()) for folder in contents}
+        here -= {str(folder.resolve()) for _, folder in places}
         rows = [
             (room_id, folder, content)
             for folder, (room_id, content) in self.earlier.sources.items()
-            if room_id in ids
+            if room_id in ids or (room_id not in known and folder in here)
         ]
-        places = self.collected.places
         rows += [(id_, str(folder.resolve()), contents[folder]) for id_, folder in places]
         return pl.DataFrame(sorted(rows), SOURCES_SCHEMA, orient="row")
 
