@@ -181,6 +181,29 @@ def test_labels_stay_where_new_rooms_have_none(tmp_path: Path) -> None:
     assert any("no table of labels" in warning for warning in data.manifest()["warnings"])
 
 
+def test_the_scale_stays_unless_another_is_named(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1), days(tmp_path / "two", 2)
+    (one / "room1" / "columns.csv").write_text("t,gmv\n1,0.5\n31,1\n")
+    (two / "room2" / "columns.csv").write_text("t,gmv\n1,2\n31,4\n")
+    out = tmp_path / "out"
+    settings = {"target": "gmv", "test_from": datetime(2024, 5, 9, tzinfo=UTC), "append": True}
+    assert prepare(one, out, **settings).manifest()["target_scale"] == "none"  # by chance
+    with pytest.raises(InputError, match="rank or minmax maps it there"):
+        prepare(two, out, **settings)
+    data = prepare(two, out, **settings, target_scale="odds")
+    typical = data.manifest()["target_typical"]
+    assert typical == 1.5
+    data = prepare(days(tmp_path / "three", 3), out, **settings)
+    assert data.manifest()["target_scale"] == "odds"
+    (two / "room2" / "columns.csv").write_text("t,gmv\n1,200\n31,400\n")
+    data = prepare(two, out, **settings)  # what was typical stays so
+    assert data.manifest()["target_typical"] == typical
+    first = data.segments().filter(pl.col("room_id") == "r1")["target"].drop_nulls()
+    assert first.to_list() == pytest.approx([0.25, 0.4])
+    data = prepare(two, out, **settings, target_scale="rank")
+    assert "target_typical" not in data.manifest()
+
+
 def test_settings_must_be_the_same(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1), tmp_path / "out"
     prepare(root, out)
@@ -188,7 +211,6 @@ def test_settings_must_be_the_same(tmp_path: Path) -> None:
         "target": "comment_rate",
         "segment_seconds": 10.0,
         "frames_per_segment": 2,
-        "target_scale": "rank",
         "comment_lag": 2,
     }.items():
         with pytest.raises(InputError, match=f"out: {name} must be .* to append to it, not "):

@@ -32,6 +32,7 @@ from contentctr.prepare.targets import (
     default_comment_lag,
     default_scale,
     set_target,
+    typical_in_training,
 )
 from contentctr.rooms.folder import find_rooms
 from contentctr.rooms.grid import Grid
@@ -90,8 +91,9 @@ def prepare_rooms(
         rooms_root: a folder of room folders, or one room folder; or several such.
         out: the prepared folder: new or empty, or one of an earlier `prepare`.
         append: keep the rooms that are in `out`: only those of `rooms_root` are read that are not
-            there yet or have changed, by content. What decides the segments and targets must be the
-            same; labels, split, recogniser and language are each call's own.
+            there yet or have changed, by content. What decides the segments and the raw target must
+            be the same; scale (where one is given), labels, split, recogniser and language are
+            each call's own.
         keep_from: leave out rooms that started before, also of those that are in `out`.
         target: of `set_target`; among them long_view_rate, and where there is a table of labels
             label, or label:CLASS,CLASS for some of them.
@@ -145,7 +147,8 @@ def prepare_rooms(
     # From reading to writing: rooms that another call adds meanwhile would be lost.
     with alone(out, "on the rooms here") if append or out.is_dir() else nullcontext():
         earlier = read_earlier(out, append=append)
-        earlier.require_same(settings)
+        # Targets are made anew for all rooms, so their scale may change.
+        earlier.require_same({k: v for k, v in settings.items() if k != "target_scale"})
         settings["target_scale"] = target_scale or earlier.manifest.get("target_scale")
         table = _read_labels(roots, labels, target, names)
         reading = Reading(
@@ -233,8 +236,17 @@ class _Made:
         segments = segments.drop("split").join(
             self.rooms.select("room_id", "split"), on="room_id", maintain_order="left"
         )
-        self.segments = set_target(segments, target, scale)
+        typical = self._typical(segments) if scale == "odds" else None
+        self.segments = set_target(segments, target, scale, typical)
         _warn_of_lacks(read, self.rooms, self.segments, target, split)
+
+    def _typical(self, segments: pl.DataFrame) -> float | None:
+        """Of odds: that of the first training rooms, so that the targets of days compare."""
+        typical: float | None = self.earlier.manifest.get("target_typical")
+        if typical is None or self.earlier.manifest["target_scale"] != "odds":
+            typical = typical_in_training(segments, self.settings["target"])
+        self.settings["target_typical"] = typical
+        return typical
 
     def _segments(self, labels: Labels | None) -> pl.DataFrame:
         """All rooms' segments, with what else a target can be."""
