@@ -90,6 +90,7 @@ def test_version_and_help(command: Command) -> None:
             "abtest",
             "abtest-replay",
             "reproduce",
+            "daily",
             "demo",
         ),
     ]

@@ -1,7 +1,9 @@
 """Days in a row: what is registered, what is not, what stays, and what a kill leaves."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from contentctr.daily import day as module
 from contentctr.daily.day import REGISTERED, TOO_FEW, WORSE, read_history, run_day
 from contentctr.daily.settings import read_settings
-from contentctr.errors import InputError
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.outputs import alone
 from contentctr.score.checkpoint import load
 from contentctr.simulate.folders import write_room
@@ -155,6 +157,16 @@ def test_a_worse_model_is_not_registered_and_a_failed_day_is_tried_again(
         do(settings, 1)
 
 
+def test_neither_a_failed_day_nor_one_to_come_blocks_another(settings: Any) -> None:
+    with pytest.raises(InputError, match=r"at most today \(UTC\), .*, not 2962-05-01"):
+        run_day(settings, date(2962, 5, 1), show_progress=False)
+    assert not Path(settings.runs).exists()
+    with pytest.raises(InputError, match="nothing is at"):
+        do(settings, 60)
+    assert do(settings, 0)["outcome"] == TOO_FEW
+    assert [row["outcome"] for row in read_history(Path(settings.runs))] == [TOO_FEW, "failed"]
+
+
 def test_rooms_that_come_after_a_kill_are_trained_on_too(
     settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +182,106 @@ def test_rooms_that_come_after_a_kill_are_trained_on_too(
         do(settings, 2)
     (tmp_path / "room8").rename(late)
     assert do(settings, 2)["rooms"]["test"] == 4
+
+
+def test_rooms_that_come_after_their_day_are_read_the_next(
+    settings: Any, place: Path, tmp_path: Path
+) -> None:
+    rooms = tmp_path / "rooms"
+    shutil.copytree(place / "rooms", rooms)
+    late = rooms / "2026-05-01" / "room0"
+    late.rename(tmp_path / "room0")
+    settings = replace(settings, rooms=str(rooms / "{date}"))
+    assert do(settings, 0)["rooms"]["test"] == 3
+    (tmp_path / "room0").rename(late)
+    row = do(settings, 1)
+    assert row["rooms"] == {"train": 0, "val": 4, "test": 4} and row["appended"]["new"] == 5
+    with pytest.raises(InputError, match=f"for {datetime.now(UTC).date() - timedelta(days=1)}"):
+        run_day(settings, show_progress=False)
+
+
+def test_runs_in_use_are_not_removed(settings: Any, tmp_path: Path) -> None:
+    names = [f"day-2026-05-0{n}" for n in range(1, 6)]
+    for name in names:
+        (tmp_path / name / "run" / "best").mkdir(parents=True)
+        (tmp_path / name / "day.json").write_text('{"made_by": "contentctr daily"}')
+    (tmp_path / "day-other").mkdir()
+    for link, name in (("candidate", names[0]), ("served", f"{names[1]}/run/best")):
+        (tmp_path / link).symlink_to(name)
+    module._remove_old(tmp_path, replace(settings, keep=[names[2]]))
+    assert sorted(path.name for path in tmp_path.glob("day-*")) == [
+        *names[:3],
+        names[4],
+        "day-other",
+    ]
+
+
+def test_a_model_that_was_registered_before_a_kill_is_taken_back(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    rooms, runs = tmp_path / "rooms", Path(settings.runs)
+    shutil.copytree(place / "rooms", rooms)
+    settings = replace(settings, rooms=str(rooms / "{date}"))
+    late = rooms / "2026-05-04" / "room12"
+    late.rename(tmp_path / "room12")
+    for number in (0, 1, 2):
+        do(settings, number)
+    one, about = load(runs / "candidate").model_id, (runs / "candidate.json").read_bytes()
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: COMPARED)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_note", _killed)
+        do(settings, 3)
+    assert load(runs / "candidate").model_id != one
+    (tmp_path / "room12").rename(late)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "train_model", _killed)
+        do(settings, 3)
+    assert load(runs / "candidate").model_id == one
+    assert (runs / "candidate.json").read_bytes() == about
+    row = do(settings, 3)
+    assert (row["before"], row["outcome"], row["rooms"]["test"]) == (one, REGISTERED, 4)
+    # A candidate that is gone is not taken for a first day.
+    shutil.rmtree(runs / "day-2026-05-04")
+    (runs / "history.jsonl").unlink()
+    with pytest.raises(InputError, match="candidate: leads to a run that is gone"):
+        do(settings, 3)
+
+
+def test_other_settings_make_good_a_day_whose_training_failed(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1):
+        do(settings, number)
+    trained, resumed = module.train_model, []
+
+    def fails(*args: Any, resume: bool, **kwargs: Any) -> Path:
+        resumed.append(resume)
+        trained(*args, resume=resume, **kwargs)
+        raise NonFiniteLossError("the loss is nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_model", fails)
+        for _ in range(2):
+            with pytest.raises(NonFiniteLossError):
+                do(settings, 2)
+    assert resumed == [False, False]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "evaluate_model", _killed)
+        do(settings, 2)
+    settings = replace(settings, settings=[*settings.settings, "learning_rate=1e-5"])
+    assert do(settings, 2)["outcome"] == REGISTERED
+    config = json.loads((Path(settings.runs) / "candidate" / "config.json").read_text())
+    assert config["train"]["learning_rate"] == 1e-5
+
+
+def assert_are_commands(output: str) -> None:
+    """What is printed to be typed is there."""
+    from contentctr.cli import app
+
+    commands = re.findall(r"contentctr (worker|rollout \w+) ", output)
+    assert commands == ["worker", "rollout promote"]
+    for words in commands:
+        assert CliRunner().invoke(app, [*words.split(), "--help"]).exit_code == 0
 
 
 def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
@@ -196,6 +308,13 @@ def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
         result = runner.invoke(app, ["daily", str(file), "--date", "2026-05-03"])
         assert result.exit_code == code, result.output
         assert ("redis://fleet" in result.output) == (code == 0)
+        if not code:
+            assert_are_commands(result.output)
+    values = {**values, "service": "http://host:8000/"}
+    file.write_text(json.dumps(values))
+    hint = module.rollout_hint(read_settings(file))
+    assert '{"name": "candidate"} to http://host:8000/v1/models' in hint
+    assert f"--models must be {tmp_path / 'runs'}" in hint
     assert days == [date(2026, 5, 3)] * 3
     result = runner.invoke(app, ["daily", str(file), "--date", "soon"])
     assert "--date must be a day as 2026-05-31, not 'soon'" in str(result.exception)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -22,12 +23,19 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert day_rooms(found, day) == []
     for name in ("2026-05-31", "2026-05-30"):
         (tmp_path / "rooms" / name / "a").mkdir(parents=True)
-    assert day_rooms(found, day) == [tmp_path / "rooms" / "2026-05-31"]
+    assert day_rooms(found, day) == [
+        tmp_path / "rooms" / "2026-05-31",
+        tmp_path / "rooms" / "2026-05-30",  # for rooms that have come since
+    ]
+    assert day_rooms(found, date(2026, 6, 1)) == []
+    assert day_rooms(replace(found, keep_days=1), day) == [tmp_path / "rooms" / "2026-05-31"]
     every = read(tmp_path, LEAST.replace("{date}", "*/a"))
     assert len(day_rooms(every, day)) == 2
     (tmp_path / "swin").mkdir()
     encoders = read(tmp_path, LEAST + '[encode]\nvisual = "swin"\ntext = "embedded"\n').encode
     assert encoders == {"visual": str(tmp_path / "swin"), "text": "embedded"}
+    named = read(tmp_path, LEAST + 'init_from = "hf://me/model"\n').init_from
+    assert named == "hf://me/model"
     json = '{"rooms": "r", "data": "d", "runs": "x", "keep_days": 5}'
     assert read(tmp_path, json, "daily.json").keep_days == 5
 
@@ -36,7 +44,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('data = "d"\nruns = "r"\n', "rooms is missing"),
-        (LEAST + "keep = 1\n", "has no setting 'keep'; there are rooms, data"),
+        (LEAST + "kept = 1\n", "has no setting 'kept'; there are rooms, data"),
+        (LEAST + 'keep = ["run"]\n', "keep must name folders as day-2026-05-31, not 'run'"),
         (LEAST + 'keep_days = "7"\n', "keep_days must be a whole number, not '7'"),
         (LEAST + "keep_days = 2\n", "keep_days must be at least 3, those of test and validation"),
         (LEAST + "least_rooms = 0\n", "least_rooms must be at least 1, not 0"),

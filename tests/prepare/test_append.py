@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 from contentctr.prepare import append as module
+from contentctr.prepare import rooms as rooms_module
+from contentctr.prepare.collect import collect_rooms
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.store.rooms import PreparedRooms
 from logged_rooms import CHAT, EVENTS, contents, make
@@ -82,6 +85,41 @@ def test_only_new_and_changed_rooms_are_read(
     assert prepare(tmp_path / "room1", out, append=True).rooms().height == 4
 
 
+def test_a_room_does_not_take_the_place_of_another_with_its_id(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2), days(tmp_path / "two", 1)
+    prepare(one, tmp_path / "out")
+    with pytest.raises(InputError, match=r"room_id 'r1' is in both .*one/room1 and .*two/room1"):
+        prepare(two, tmp_path / "out", append=True)
+    shutil.rmtree(one / "room1")
+    assert prepare(two, tmp_path / "out", append=True).rooms().height == 2
+
+
+def test_rooms_without_a_start_are_skipped_where_bad_ones_are(tmp_path: Path) -> None:
+    root = days(tmp_path / "in", 1, 2, 3)
+    make(root, 4, head={"started_at": None}, events_csv=EVENTS)
+    with pytest.raises(InputError, match="room 'r4' has no started_at"):
+        prepare(root, tmp_path / "out")
+    data = prepare(root, tmp_path / "out", skip_bad_rooms=True, append=True)
+    assert data.rooms().height == 3 and data.manifest()["counts"]["rooms_skipped"] == 1
+    assert any("room4: left out: it has no started_at" in w for w in data.manifest()["warnings"])
+    kept = prepare(root, tmp_path / "all", skip_bad_rooms=True, val=0, test=0)
+    assert kept.rooms().height == 4
+
+
+def test_rooms_that_are_too_short_are_counted_once(tmp_path: Path) -> None:
+    root = days(tmp_path / "in", 1, 2)
+    make(root, 3, head={"duration_s": 5})
+    prepare(root, tmp_path / "out")
+    for number in (4, 5, 6):
+        days(root, number)
+        data = prepare(root, tmp_path / "out", append=True)
+        assert data.manifest()["counts"]["rooms_too_short"] == 1
+        assert data.manifest()["appended"]["new"] == 1
+    make(root, 3, events_csv=EVENTS)  # it went on
+    assert prepare(root, tmp_path / "out", append=True).rooms().height == 6
+    assert data.sources()["room_id"].is_unique().all()
+
+
 def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
     prepare(root, out)
@@ -111,6 +149,61 @@ def test_labels_are_of_all_rooms(tmp_path: Path) -> None:
     assert data.manifest()["counts"] == whole.manifest()["counts"]
 
 
+def test_labels_of_each_day_are_as_if_read_together(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2, 3), days(tmp_path / "two", 4, 5)
+    (one / "labels.csv").write_text("room_id,t,label\nr1,3,Goal\nr2,31,Card\n")
+    (two / "labels.csv").write_text("room_id,t,label\nr4,31,Foul\n")
+    out, settings = tmp_path / "out", {"target": "label:goal,card"}
+    prepare(one, out, **settings)
+    data = prepare(two, out, append=True, **settings)  # of a day without any of the target
+    whole = prepare([one, two], tmp_path / "all", **settings)
+    assert data.segments().equals(whole.segments().select(data.segments().columns))
+    for name in ("counts", "labels"):
+        found, wanted = data.manifest()[name], whole.manifest()[name]
+        assert {**found, "path": ""} == {**wanted, "path": ""}
+    assert data.segments().filter(pl.col("room_id") == "r1")["target"].max() == 1
+    # What the table of an old room says now counts.
+    (two / "labels.csv").write_text("room_id,t,label\nr1,31,Foul\nr4,31,Foul\n")
+    old = prepare(two, out, append=True, **settings).segments()
+    assert old.filter(pl.col("room_id") == "r1")["label:Goal"].max() == 0
+    assert old.filter(pl.col("room_id") == "r2")["label:Card"].max() == 1
+
+
+def test_labels_stay_where_new_rooms_have_none(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1, 2), days(tmp_path / "two", 3)
+    (one / "labels.csv").write_text("room_id,t,label\nr1,3,Goal\n")
+    before = prepare(one, tmp_path / "out")
+    labels, known = before.segments()["label:Goal"].to_list(), before.manifest()["labels"]
+    data = prepare(two, tmp_path / "out", append=True)
+    assert data.segments()["label:Goal"].to_list()[: len(labels)] == labels
+    assert data.segments()["label:Goal"].null_count() == 0
+    assert data.manifest()["labels"] == known
+    assert any("no table of labels" in warning for warning in data.manifest()["warnings"])
+
+
+def test_the_scale_stays_unless_another_is_named(tmp_path: Path) -> None:
+    one, two = days(tmp_path / "one", 1), days(tmp_path / "two", 2)
+    (one / "room1" / "columns.csv").write_text("t,gmv\n1,0.5\n31,1\n")
+    (two / "room2" / "columns.csv").write_text("t,gmv\n1,2\n31,4\n")
+    out = tmp_path / "out"
+    settings = {"target": "gmv", "test_from": datetime(2024, 5, 9, tzinfo=UTC), "append": True}
+    assert prepare(one, out, **settings).manifest()["target_scale"] == "none"  # by chance
+    with pytest.raises(InputError, match="rank or minmax maps it there"):
+        prepare(two, out, **settings)
+    data = prepare(two, out, **settings, target_scale="odds")
+    typical = data.manifest()["target_typical"]
+    assert typical == 1.5
+    data = prepare(days(tmp_path / "three", 3), out, **settings)
+    assert data.manifest()["target_scale"] == "odds"
+    (two / "room2" / "columns.csv").write_text("t,gmv\n1,200\n31,400\n")
+    data = prepare(two, out, **settings)  # what was typical stays so
+    assert data.manifest()["target_typical"] == typical
+    first = data.segments().filter(pl.col("room_id") == "r1")["target"].drop_nulls()
+    assert first.to_list() == pytest.approx([0.25, 0.4])
+    data = prepare(two, out, **settings, target_scale="rank")
+    assert "target_typical" not in data.manifest()
+
+
 def test_settings_must_be_the_same(tmp_path: Path) -> None:
     root, out = days(tmp_path / "in", 1), tmp_path / "out"
     prepare(root, out)
@@ -118,7 +211,6 @@ def test_settings_must_be_the_same(tmp_path: Path) -> None:
         "target": "comment_rate",
         "segment_seconds": 10.0,
         "frames_per_segment": 2,
-        "target_scale": "rank",
         "comment_lag": 2,
     }.items():
         with pytest.raises(InputError, match=f"out: {name} must be .* to append to it, not "):
@@ -144,6 +236,27 @@ def test_new_rooms_alone_are_encoded(tmp_path: Path) -> None:
     day = datetime(2024, 5, 2, tzinfo=UTC)
     counts = encode_rooms(prepare(root, out, append=True, keep_from=day), **models)
     assert (counts["rooms_encoded"], counts["rooms_removed"]) == (0, 1)
+
+
+def test_one_call_at_a_time_adds_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = days(tmp_path / "in", 1, 2), tmp_path / "out"
+    data = prepare(root, out)
+    days(root, 3)
+    with alone(out):
+        for call in (lambda: prepare(root, out, append=True), lambda: encode_rooms(data)):
+            with pytest.raises(InputError, match="another process is at work on the rooms here"):
+                call()
+    held = []
+
+    def collect(*args: Any, **kwargs: Any) -> Any:
+        with pytest.raises(InputError, match="another process"), alone(out):
+            pass
+        held.append(True)
+        return collect_rooms(*args, **kwargs)
+
+    monkeypatch.setattr(rooms_module, "collect_rooms", collect)
+    assert prepare(root, out, append=True).rooms().height == 3
+    assert held == [True]
 
 
 def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def write(folder, task, *, log="", **changes):
         (run / "log.jsonl").write_text(log)
     checkpoint = SimpleNamespace(
         task=task,
+        model_id="0123456789ab",
         spec=DataSpec(simulated=True),
         config=Config(),
         info={"epoch": 1},
@@ -85,7 +86,7 @@ def test_another_column_may_follow_and_a_wrong_one_is_not_written(tmp_path, task
             {name: table.with_columns(score=pl.lit("x")) for name, table in tables.items()},
             {},
             checkpoint=SimpleNamespace(
-                task=task, spec=DataSpec(), config=Config(), info={}, folder=out
+                task=task, model_id="", spec=DataSpec(), config=Config(), info={}, folder=out
             ),
             data=DataSpec(),
             split="test",

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -71,7 +72,7 @@ def test_the_card_says_what_was_measured_and_what_was_not(run, tmp_path):
 def test_numbers_of_another_model_are_not_in_it(run, tmp_path):
     evaluation = shutil.copytree(run / "evaluation", tmp_path / "evaluation")
     metrics = json.loads((evaluation / "metrics.json").read_text())
-    metrics["checkpoint"]["position"]["step"] += 1
+    metrics["model_id"] = "0123456789ab"  # of the same settings, trained as far
     (evaluation / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(InputError, match="is an evaluation of another model"):
         export_hub(run / "run", tmp_path / "out", evaluation=evaluation)
@@ -82,12 +83,26 @@ def test_there_and_back(run, tmp_path, hub):
     exported = export_hub(run / "run", tmp_path / "out", name="me/model")
     assert push(exported, "me/model") == f"{hub.url}/me/model"
     assert set(hub.repos["me/model"]) - {".gitattributes"} == set(exported.files)
+    hub.repos["me/model"]["encoders/text/pytorch_model.bin"] = b"a pickle"
     found = checkpoints.load("hf://me/model")
+    assert not (found.folder / "encoders").exists()
     assert found.model_id == checkpoints.load(run / "run").model_id
     found.load_model()
     assert not (found.folder / "README.md").exists()  # no more than a checkpoint is fetched
     assert checkpoints.load(tmp_path / "out").model_id == found.model_id
     assert checkpoints.load(Path("hf://me/model@main")).model_id == found.model_id
+
+
+def test_of_encoders_their_weights_and_words_are_taken(tmp_path):
+    folder = tmp_path / "encoders" / "text"
+    folder.mkdir(parents=True)
+    names = ["config.json", "model.safetensors", "pytorch_model.bin", "vocab.txt"]
+    for name in names:
+        (folder / name).write_text("")
+    taken = [f"encoders/text/{name}" for name in names if not name.endswith(".bin")]
+    assert sorted(share_hub._files(tmp_path)) == taken
+    fetched = [name for name in taken if any(fnmatch(name, pattern) for pattern in score_hub.FILES)]
+    assert fetched == taken
 
 
 def test_what_the_hub_refuses_is_one_sentence(run, tmp_path, hub, monkeypatch):

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from contentctr.outputs import LOCK
+
 
 def make(root: Path, number: int, *, head: dict[str, object] | None = None, **files: str) -> Path:
     """Room `number`, of 65 s, started on day `number` of May."""
@@ -26,4 +28,5 @@ CHAT = "t,user_id,text\n1,a,hello\n31,a,one\n32,b,two\n"
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in out.iterdir()} if out.exists() else {}
+    files = [p for p in out.iterdir() if p.name != LOCK] if out.exists() else []
+    return {p.name: p.read_bytes() for p in files}

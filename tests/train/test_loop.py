@@ -173,6 +173,12 @@ def test_a_resumed_run_keeps_its_settings_and_data(data, tmp_path):
         train_model(with_train(epochs=2), wide, tmp_path / "run", resume=True, show_progress=False)
     with pytest.raises(InputError, match="new or empty folder"):
         train_model(with_train(epochs=1), data, tmp_path / "run", show_progress=False)
+    # A config.json from before calibration lacks its setting.
+    file = tmp_path / "run" / "config.json"
+    older = json.loads(file.read_text())
+    del older["train"]["calibrate"]
+    file.write_text(json.dumps(older))
+    train_model(with_train(epochs=1), data, tmp_path / "run", resume=True, show_progress=False)
 
 
 def test_a_resumed_run_refuses_rooms_that_were_prepared_anew(tmp_path):

@@ -19,7 +19,7 @@ NOT_REGISTERED = 3
 def daily(
     config: Annotated[Path, typer.Argument(help="Settings: a .toml or .json file.")],
     date: Annotated[
-        str | None, typer.Option(metavar="DAY", help="As 2026-05-31. \\[default: today, UTC]")
+        str | None, typer.Option(metavar="DAY", help="As 2026-05-31. \\[default: yesterday, UTC]")
     ] = None,
 ) -> None:
     """Take in a day's rooms, train on from yesterday's run, compare, and register the candidate.

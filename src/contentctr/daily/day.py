@@ -4,6 +4,7 @@ RUNS/day-*/day.json           what the day began with; the mark that the folder 
 RUNS/day-*/run                its run
 RUNS/day-*/evaluation, before its model's evaluation, and the one's that it started from
 RUNS/candidate                link to the run that is to be rolled out
+RUNS/served                   link of the user's to the run that serves, which is never removed
 RUNS/candidate.json           which model that is, since when, and why
 RUNS/history.jsonl            one line a day
 
@@ -20,7 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from contentctr.config import override
+from contentctr.config import Config, override, to_dict
 from contentctr.counting import counted
 from contentctr.daily.settings import DailySettings, day_rooms
 from contentctr.devices import find_device
@@ -28,7 +29,7 @@ from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.evaluate.pairs import compare_models
-from contentctr.files import read_json, write_json, write_text
+from contentctr.files import digest, read_json, write_json, write_text
 from contentctr.outputs import alone
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import recipe
@@ -38,7 +39,7 @@ from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from contentctr.train.run_folder import read_log
 
-CANDIDATE, HISTORY, MARK = "candidate", "history.jsonl", "day.json"
+CANDIDATE, SERVED, HISTORY, MARK = "candidate", "served", "history.jsonl", "day.json"
 REGISTERED, WORSE, TOO_FEW, FAILED = "registered", "worse", "too few rooms", "failed"
 _MADE_BY = "contentctr daily"
 _DAY = "day-"
@@ -51,7 +52,7 @@ def run_day(
 
     Args:
         settings: of `read_settings`.
-        day: which; None: today, UTC.
+        day: which; None: yesterday, UTC, the last one that is over.
         show_progress: show bars.
 
     Returns:
@@ -60,16 +61,20 @@ def run_day(
 
     Raises:
         InputError: a step cannot be done; the history has the day as failed, and the same call
-            tries again. Or another process is at work on the folder.
+            tries again. Or the day is yet to come, or another process is at work on the folder.
     """
     runs = Path(settings.runs)
+    today = datetime.now(UTC).date()
+    day = today - timedelta(days=1) if day is None else day
+    if day > today:
+        raise InputError(f"day: must be at most today (UTC), {today}, not {day}")
     with alone(runs, "on a day here"):
-        day = datetime.now(UTC).date() if day is None else day
         history = read_history(runs)
         known = next((row for row in history if row["date"] == day.isoformat()), None)
         if known is not None and known["outcome"] != FAILED:
             return known
-        later = [row["date"] for row in history if row["date"] > day.isoformat()]
+        done = [row["date"] for row in history if row["outcome"] != FAILED]
+        later = [date for date in done if date > day.isoformat()]
         if later:
             raise InputError(f"{runs}: the day {later[-1]} is done already; {day} comes before it")
         work = _Day(settings, day, runs / f"{_DAY}{day.isoformat()}", show_progress)
@@ -79,7 +84,7 @@ def run_day(
             _note(runs, {"date": day.isoformat(), "outcome": FAILED, "why": str(error)})
             raise
         _note(runs, row)
-        _remove_old(runs, settings.keep_runs)
+        _remove_old(runs, settings)
         return row
 
 
@@ -160,44 +165,87 @@ class _Day:
         encode_rooms(data, **self.settings.encode, device=device, show_progress=self.show_progress)
 
     def _begin(self, data: PreparedRooms) -> Path | None:
-        """Note what the day starts from; what was made of other rooms before a kill is removed.
+        """Note what the day starts from; what a kill left of other rooms or settings is removed.
 
         Returns:
             The checkpoint that it starts from; None for the first.
         """
-        mark = self.folder / MARK
-        if mark.is_file():
-            noted = read_json(mark)
-            if noted.get("data_hash") == data.content_hash():
-                return None if noted["base"] is None else Path(noted["base"])
+        mark, link = self.folder / MARK, self.runs / CANDIDATE
+        noted = read_json(mark) if mark.is_file() else {}
+        if noted and link.resolve().is_relative_to(self.folder.resolve()):
+            # The day registered its model, and was killed before it said so.
+            candidate, about = noted["candidate"], noted["candidate_about"]
+        else:
+            candidate, about = self._candidate()
+        if noted and noted["candidate"] == candidate:
+            about = noted["candidate_about"]  # the day may have written its own already
+        base = None
+        if candidate or self.settings.init_from:
+            base = str(load(candidate or self.settings.init_from).folder)
+        told = {
+            "made_by": _MADE_BY,
+            "base": base,
+            "data_hash": data.content_hash(),
+            "settings": digest(to_dict(self._config()), self.settings.encode),
+            "candidate": candidate,
+            "candidate_about": about,
+        }
+        if noted and noted != told:
+            self._withdraw(candidate, about)
             for name in ("run", "evaluation", "before"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        candidate = self.runs / CANDIDATE
-        base = load(candidate).folder if candidate.exists() else None
-        if base is None and self.settings.init_from:
-            base = load(self.settings.init_from).folder
-        write_json(
-            mark,
-            {
-                "made_by": _MADE_BY,
-                "base": None if base is None else str(base),
-                "data_hash": data.content_hash(),
-            },
-        )
-        return base
+        write_json(mark, told)
+        return None if base is None else Path(base)
+
+    def _config(self) -> Config:
+        return override(recipe(self.settings.recipe), self.settings.settings)
+
+    def _candidate(self) -> tuple[str | None, dict[str, Any] | None]:
+        """The run that the link leads to, and what candidate.json says of it.
+
+        Raises:
+            InputError: the run is gone, so that nothing could be compared with it.
+        """
+        link, about = self.runs / CANDIDATE, self.runs / f"{CANDIDATE}.json"
+        if not link.exists():
+            if link.is_symlink():
+                raise InputError(
+                    f"{link}: leads to a run that is gone; point it to one, or remove it"
+                )
+            return None, None
+        return str(link.resolve()), read_json(about) if about.is_file() else None
+
+    def _withdraw(self, candidate: str | None, about: Mapping[str, Any] | None) -> None:
+        """Take back what the day has registered before its run is removed."""
+        link = self.runs / CANDIDATE
+        if not link.resolve().is_relative_to(self.folder.resolve()):
+            return
+        if candidate is None:
+            link.unlink()
+        else:
+            point_to(link, Path(candidate))
+        if about is not None:
+            write_json(self.runs / f"{CANDIDATE}.json", dict(about))
+        else:
+            (self.runs / f"{CANDIDATE}.json").unlink(missing_ok=True)
 
     def _train(self, data: PreparedRooms, base: Path | None) -> Path:
         run = self.folder / "run"
-        config = override(recipe(self.settings.recipe), self.settings.settings)
         begun = (run / "config.json").is_file()
-        return train_model(
-            config,
-            data,
-            run,
-            resume=begun,
-            init_from=None if begun else base,
-            show_progress=self.show_progress,
-        )
+        try:
+            return train_model(
+                self._config(),
+                data,
+                run,
+                resume=begun,
+                init_from=None if begun else base,
+                show_progress=self.show_progress,
+            )
+        except NonFiniteLossError:
+            # Resumed it would end so again: with nothing noted of its settings, it begins anew.
+            mark = self.folder / MARK
+            write_json(mark, {**read_json(mark), "settings": ""})
+            raise
 
     def _evaluate(self, checkpoint: Path, data: PreparedRooms, out: Path) -> dict[str, Any]:
         device = find_device(self.settings.device)
@@ -229,11 +277,17 @@ class _Day:
 
 def rollout_hint(settings: DailySettings) -> str:
     """How the candidate comes to where rooms are live; "" where the settings name no place."""
-    candidate = Path(settings.runs) / CANDIDATE
+    runs = Path(settings.runs)
     if settings.redis:
-        return f"roll it out: contentctr rollout {candidate} --redis {settings.redis}"
+        return (
+            f"roll it out: contentctr worker {runs / CANDIDATE} --redis {settings.redis}\n"
+            f"then: contentctr rollout promote --redis {settings.redis}"
+        )
     if settings.service:
-        return f"roll it out: the service {settings.service} takes it by POST /v1/models"
+        return (
+            f'roll it out: POST {{"name": "{CANDIDATE}"}} to '
+            f"{settings.service.rstrip('/')}/v1/models; its --models must be {runs}"
+        )
     return ""
 
 
@@ -251,12 +305,12 @@ def _words(compared: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _remove_old(runs: Path, keep: int) -> None:
-    """Remove days' folders but the last ones and the candidate's; only those that daily made."""
-    candidate = (runs / CANDIDATE).resolve().parent
+def _remove_old(runs: Path, settings: DailySettings) -> None:
+    """Remove days' folders but the last ones and those in use; only those that daily made."""
+    used = [(runs / name).resolve() for name in (CANDIDATE, SERVED, *settings.keep)]
     days = sorted(path for path in runs.glob(f"{_DAY}*") if _is_ours(path))
-    for folder in days[:-keep]:
-        if folder.resolve() != candidate:
+    for folder in days[: -settings.keep_runs]:
+        if not any(path.is_relative_to(folder.resolve()) for path in used):
             shutil.rmtree(folder)
 
 

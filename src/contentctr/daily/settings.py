@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -14,8 +15,10 @@ from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.files import read_json
 from contentctr.prepare.targets import TargetScale
+from contentctr.score.hub import is_hub_name
 
 _MOST_BYTES = 1 << 20
+_DAY_FOLDER = re.compile(r"day-\d{4}-\d\d-\d\d")
 DAY = "{date}"
 """In `rooms`: the day, as 2026-05-31."""
 PREPARE = {
@@ -52,7 +55,8 @@ class DailySettings:
     """Paths are relative to the file's folder."""
 
     rooms: str
-    """Folder, or pattern, of the room folders of a day; {date} stands for the day."""
+    """Folder, or pattern, of the room folders of a day; {date} stands for the day. The folders of
+    all days that are kept are read."""
     data: str
     """Prepared folder, which grows and shrinks."""
     runs: str
@@ -62,7 +66,7 @@ class DailySettings:
     settings: list[str] = field(default_factory=list)
     """Its KEY=VALUE words."""
     init_from: str = ""
-    """Run that the first day starts from; "": from nothing."""
+    """Run that the first day starts from, or hf://OWNER/NAME; "": from nothing."""
     test_days: int = 1
     """The last so many days' rooms are tested on."""
     val_days: int = 1
@@ -70,7 +74,9 @@ class DailySettings:
     keep_days: int = 30
     """Rooms that are older are dropped, their features too."""
     keep_runs: int = 7
-    """Older days' runs are removed, but for the candidate's."""
+    """Older days' runs are removed, but for the candidate's, and the one RUNS/served leads to."""
+    keep: list[str] = field(default_factory=list)
+    """Days' folders that are not removed, such as day-2026-05-31."""
     least_rooms: int = 10
     """Of fewer test rooms nothing is concluded."""
     device: str = "auto"
@@ -93,6 +99,9 @@ class DailySettings:
         for name in ("test_days", "val_days", "keep_runs", "least_rooms"):
             if getattr(self, name) < 1:
                 raise InputError(f"{where}: {name} must be at least 1, not {getattr(self, name)}")
+        for name in self.keep:
+            if not _DAY_FOLDER.fullmatch(name):
+                raise InputError(f"{where}: keep must name folders as day-2026-05-31, not {name!r}")
         least = self.test_days + self.val_days + 1
         if self.keep_days < least:
             raise InputError(
@@ -124,7 +133,7 @@ def read_settings(path: Path) -> DailySettings:
     found.check(path)
     home = path.absolute().parent
     paths: dict[str, Any] = {name: str(home / values[name]) for name in ("rooms", "data", "runs")}
-    if found.init_from:
+    if found.init_from and not is_hub_name(found.init_from):
         paths["init_from"] = str(home / found.init_from)
     # A recipe, an encoder, a recogniser may be a name, too.
     paths["recipe"] = _if_there(home, found.recipe)
@@ -141,12 +150,21 @@ def _if_there(home: Path, name: str) -> str:
 
 
 def day_rooms(settings: DailySettings, day: date) -> list[Path]:
-    """Folders in which rooms of a day are to be looked for; none where there are none yet.
+    """Folders in which rooms are looked for; none where the day has none yet.
+
+    Those of all days that are kept: a room may come after its day was done.
 
     Raises:
         InputError: a relative part of the pattern is none.
     """
-    pattern = settings.rooms.replace(DAY, day.isoformat())
+    if DAY not in settings.rooms:
+        return _places(settings.rooms)
+    days = [day - timedelta(days=n) for n in range(settings.keep_days)]
+    found = [_places(settings.rooms.replace(DAY, each.isoformat())) for each in days]
+    return [place for places in found for place in places] if found[0] else []
+
+
+def _places(pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.is_dir():
         return [path]

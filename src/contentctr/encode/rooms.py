@@ -28,6 +28,7 @@ from contentctr.encode.job import run_job
 from contentctr.encode.segments import segment_spans, text_pairs
 from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 from contentctr.rooms.room import Media
 from contentctr.store.given_vectors import StoredVectors
 from contentctr.store.rooms import PreparedRooms
@@ -79,7 +80,8 @@ def encode_rooms(
         Counts of what was done, and under "warnings" what the user should know.
 
     Raises:
-        InputError: an encoder or a room's media cannot be had, or the rooms have none to encode.
+        InputError: an encoder or a room's media cannot be had, the rooms have none to encode, or
+            another process is at work in the folder.
     """
     data = data if isinstance(data, PreparedRooms) else PreparedRooms(Path(data))
     device = find_device(device, elsewhere=ray is not None)
@@ -103,7 +105,8 @@ def encode_rooms(
         )
     if sound and not data.rooms()["sound"].count():
         raise InputError(f"{data.root}: no room has a recording with sound; encode without --sound")
-    return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
+    with alone(data.root, "on the rooms here"):
+        return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
 
 
 @dataclass(frozen=True)

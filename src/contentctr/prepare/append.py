@@ -17,7 +17,7 @@ from contentctr.hashes import ContentHashes
 from contentctr.outputs import LOCK
 from contentctr.rooms.room_json import read_head
 from contentctr.store.folder import MANIFEST
-from contentctr.store.rooms import PreparedRooms, is_label_name
+from contentctr.store.rooms import PreparedRooms
 from contentctr.transcribe.source import split_sources
 
 
@@ -66,6 +66,25 @@ class Earlier:
             if self.sources.get(str(folder.resolve()), ("", ""))[1] != content
         ]
 
+    def require_same_places(self, read: Sequence[tuple[str, Path]]) -> None:
+        """Stop where a room that was read has the id of another one, in a folder that is not read.
+
+        Args:
+            read: ids of rooms and their folders. A room that was moved has left its old one.
+
+        Raises:
+            InputError: names both folders.
+        """
+        now = {str(folder.resolve()) for _, folder in read}
+        before = {room: folder for folder, (room, _) in self.sources.items() if folder not in now}
+        for room_id, folder in read:
+            other = before.get(room_id)
+            if other is not None and Path(other).is_dir():
+                raise InputError(
+                    f"room_id {room_id!r} is in both {other} and {folder}; give each room an id of "
+                    "its own"
+                )
+
     def kept(self, gone: Collection[str], keep_from: datetime | None) -> Kept:
         """Its tables without some rooms.
 
@@ -80,10 +99,9 @@ class Earlier:
         if keep_from is not None:
             rooms = rooms.filter((pl.col("started_at") >= keep_from).fill_null(True))
         ids = rooms.select("room_id")
-        labels = [name for name in self.segments.columns if is_label_name(name)]
         return Kept(
             rooms=[rooms],
-            segments=[self.segments.drop(*labels).join(ids, on="room_id", how="semi")],
+            segments=[self.segments.join(ids, on="room_id", how="semi")],
             truth=[] if self.truth is None else [self.truth.join(ids, on="room_id", how="semi")],
             dropped=before - rooms.height,
         )

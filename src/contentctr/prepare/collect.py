@@ -129,6 +129,8 @@ class Reading:
     long_view_seconds: float | None
     skip_bad_rooms: bool
     names: Mapping[str, str] | None
+    needs_start: bool = False
+    """Rooms without started_at are bad too."""
 
     def nothing_yet(self) -> Collected:
         """What is filled with what is read so."""
@@ -142,7 +144,7 @@ def _reader(reading: Reading) -> Callable[[Sequence[Path]], Collected]:
 
     def read(folders: Sequence[Path]) -> Collected:
         collected = reading.nothing_yet()
-        for rooms in _read_rooms(folders, collected, reading.skip_bad_rooms, reading.names):
+        for rooms in _read_rooms(folders, collected, reading):
             collected.add(rooms)
         return collected
 
@@ -152,17 +154,19 @@ def _reader(reading: Reading) -> Callable[[Sequence[Path]], Collected]:
 def _read_rooms(
     folders: Sequence[Path],
     collected: Collected,
-    skip_bad_rooms: bool,
-    names: Mapping[str, str] | None,
+    reading: Reading,
 ) -> Iterator[list[tuple[Path, Room]]]:
     """The rooms, as many at a time as are segmented together."""
     rooms: list[tuple[Path, Room]] = []
     events = 0
     for folder in folders:
         try:
-            room = read_room(folder, names=names)
+            room = read_room(folder, names=reading.names)
+            # Where it must not be left out, the split says so of all rooms at once.
+            if reading.skip_bad_rooms and reading.needs_start and room.started_at is None:
+                raise InputError("it has no started_at, which the split by time needs")
         except InputError as error:
-            if not skip_bad_rooms:
+            if not reading.skip_bad_rooms:
                 raise
             collected.counts["rooms_skipped"] += 1
             collected.warnings.append(f"{folder}: left out: {error}")

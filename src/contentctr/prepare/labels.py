@@ -8,7 +8,7 @@ does not name: whoever lists labels lists all of them (docs/decisions.md, "Label
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,11 @@ Floats = NDArray[np.float64]
 
 
 def add_labels(
-    segments: pl.DataFrame, labels: Labels, target: str, counts: Counter[str]
+    segments: pl.DataFrame,
+    labels: Labels,
+    target: str,
+    counts: Counter[str],
+    known: Collection[str] = (),
 ) -> tuple[pl.DataFrame, list[str]]:
     """`segments` with a column of all labels, one of each class, and one of the target's classes.
 
@@ -36,6 +40,7 @@ def add_labels(
         labels: their table.
         target: perhaps "label:CLASS,CLASS", which is 1 where one of them is; case does not count.
         counts: rows that belong to no segment, and rooms without any row, are added.
+        known: rooms that were counted by an earlier call, and are not counted again.
 
     Returns:
         The table, and warnings.
@@ -50,7 +55,7 @@ def add_labels(
             f"{labels.path}: gives the column {taken[0]!r}, which a room's columns have too; "
             "rename that one"
         )
-    rows, warnings = _known_rows(segments, labels, counts)
+    rows, warnings = _known_rows(segments, labels, counts, known)
     classes = labels.classes
     wanted = {LABEL: classes}
     if len(classes) <= MOST_CLASSES:
@@ -70,7 +75,7 @@ def add_labels(
 
 
 def _known_rows(
-    segments: pl.DataFrame, labels: Labels, counts: Counter[str]
+    segments: pl.DataFrame, labels: Labels, counts: Counter[str], counted_before: Collection[str]
 ) -> tuple[pl.DataFrame, list[str]]:
     """Rows that touch a segment; the others are counted."""
     lasts = segments.group_by("room_id").agg(stop=pl.col("end_s").max())
@@ -101,10 +106,11 @@ def _known_rows(
             f"{labels.path}: {without} of {lasts.height} rooms have no row; their segments have "
             "label 0"
         )
-    counts["labels"] += inside.height
+    new = ~pl.col("room_id").is_in(list(counted_before))
+    counts["labels"] += inside.filter(new).height
     counts["labels_bad_lines"] += labels.bad_lines
     counts["labels_of_unknown_rooms"] += unknown.height
-    counts["labels_outside"] += known.height - inside.height
+    counts["labels_outside"] += known.filter(new).height - inside.filter(new).height
     counts["rooms_without_labels"] += without
     return inside.drop("stop"), warnings
 

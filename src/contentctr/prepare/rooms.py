@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import polars as pl
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.hashes import ContentHashes
-from contentctr.outputs import check_output, output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.prepare.append import Earlier, Kept, read_earlier, room_contents
 from contentctr.prepare.collect import Collected, Reading, collect_rooms
 from contentctr.prepare.labels import add_labels
@@ -31,10 +32,11 @@ from contentctr.prepare.targets import (
     default_comment_lag,
     default_scale,
     set_target,
+    typical_in_training,
 )
 from contentctr.rooms.folder import find_rooms
 from contentctr.rooms.grid import Grid
-from contentctr.rooms.labels import Labels, find_labels, read_labels
+from contentctr.rooms.labels import Labels, find_labels, join_labels, read_labels
 from contentctr.store import rooms as prepared
 from contentctr.store.rooms import (
     LABEL,
@@ -89,14 +91,17 @@ def prepare_rooms(
         rooms_root: a folder of room folders, or one room folder; or several such.
         out: the prepared folder: new or empty, or one of an earlier `prepare`.
         append: keep the rooms that are in `out`: only those of `rooms_root` are read that are not
-            there yet or have changed, by content. All settings but the split must be the same.
+            there yet or have changed, by content. What decides the segments and the raw target must
+            be the same; scale (where one is given), labels, split, recogniser and language are
+            each call's own.
         keep_from: leave out rooms that started before, also of those that are in `out`.
         target: of `set_target`; among them long_view_rate, and where there is a table of labels
             label, or label:CLASS,CLASS for some of them.
         target_scale: of `set_target`; None for `default_scale`.
         comment_lag: segments between the comments and the segment whose text they are; None for
             `default_comment_lag`.
-        labels: table of labels of `read_labels`; None: `find_labels` in `rooms_root`.
+        labels: table of labels of `read_labels`; None: `find_labels` in each of `rooms_root`. With
+            `append`, a room that is in `out` and not in the table keeps its labels.
         long_view_seconds: how long those stay at least whom the long-view rate counts.
         segment_seconds: length of a segment.
         frames_per_segment: frames that `encode` takes from a segment.
@@ -115,7 +120,7 @@ def prepare_rooms(
 
     Raises:
         InputError: a setting or a room is wrong, two rooms have one id, `out` holds files of
-            somebody else, or the recogniser cannot be had.
+            somebody else or another process is at work there, or the recogniser cannot be had.
     """
     roots = [Path(rooms_root)] if isinstance(rooms_root, Path | str) else list(rooms_root)
     out = Path(out)
@@ -139,40 +144,47 @@ def prepare_rooms(
     folders = [folder for root in roots for folder in find_rooms(root)]
     _require_separate(out, [*roots, *folders])
     check_output(out, prepared.KIND, prepared.FILES)
-    earlier = read_earlier(out, append=append)
-    earlier.require_same(settings)
-    settings["target_scale"] = target_scale or earlier.manifest.get("target_scale")
-    table = _read_labels(roots, labels, target, names)
-    reading = Reading(
-        segment_seconds=length,
-        long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
-        skip_bad_rooms=skip_bad_rooms,
-        names=names,
-    )
-    hashes = ContentHashes(out)
-    contents = room_contents(folders, hashes, keep_from)
-    collected = collect_rooms(earlier.left(contents), reading, ray=ray, show_progress=show_progress)
-    kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
-    if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
-        why = f": {collected.warnings[-1]}" if collected.warnings else ""
-        raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")
-    settings |= {"source_path": str(roots[0].resolve()), "split": split.described()}
-    settings["appended"] = _appended(earlier, kept, collected, len(contents))
-    made = _Made(earlier=earlier, kept=kept, collected=collected, settings=settings)
-    made.join(split, table)
-    choice = Choice(asr=asr, language=language, device=device)
-    with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
-        hashes.save()
-        collected.speech.rooms += kept.room_ids
-        collected.speech.sources += earlier.speech_sources if kept.rooms else []
-        collected.speech.know(hashes)
-        texts = collected.speech.hear(
-            out, choice, collected.warnings, ray=ray, show_progress=show_progress
+    # From reading to writing: rooms that another call adds meanwhile would be lost.
+    with alone(out, "on the rooms here") if append or out.is_dir() else nullcontext():
+        earlier = read_earlier(out, append=append)
+        # Targets are made anew for all rooms, so their scale may change.
+        earlier.require_same({k: v for k, v in settings.items() if k != "target_scale"})
+        settings["target_scale"] = target_scale or earlier.manifest.get("target_scale")
+        table = _read_labels(roots, labels, target, names)
+        reading = Reading(
+            segment_seconds=length,
+            long_view_seconds=long_view_seconds if target == LONG_VIEW else None,
+            skip_bad_rooms=skip_bad_rooms,
+            names=names,
+            needs_start=split.needs_start,
         )
-        made.segments = with_speech(made.segments, texts)
-        settings["speech_source"] = join_sources(collected.speech.sources)
-        collected.counts["rooms_heard"] = collected.speech.heard
-        return made.write(out, contents)
+        hashes = ContentHashes(out)
+        contents = room_contents(folders, hashes, keep_from)
+        collected = collect_rooms(
+            earlier.left(contents), reading, ray=ray, show_progress=show_progress
+        )
+        earlier.require_same_places(collected.places)
+        kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
+        if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
+            why = f": {collected.warnings[-1]}" if collected.warnings else ""
+            raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")
+        settings |= {"source_path": str(roots[0].resolve()), "split": split.described()}
+        settings["appended"] = _appended(earlier, kept, collected, len(contents))
+        made = _Made(earlier=earlier, kept=kept, collected=collected, settings=settings)
+        made.join(split, table)
+        choice = Choice(asr=asr, language=language, device=device)
+        with output_folder(out, prepared.KIND, prepared.FILES, keep=True):
+            hashes.save()
+            collected.speech.rooms += kept.room_ids
+            collected.speech.sources += earlier.speech_sources if kept.rooms else []
+            collected.speech.know(hashes)
+            texts = collected.speech.hear(
+                out, choice, collected.warnings, ray=ray, show_progress=show_progress
+            )
+            made.segments = with_speech(made.segments, texts)
+            settings["speech_source"] = join_sources(collected.speech.sources)
+            collected.counts["rooms_heard"] = collected.speech.heard
+            return made.write(out, contents)
 
 
 def _appended(
@@ -211,16 +223,30 @@ class _Made:
         read, target = self.collected, self.settings["target"]
         rooms = pl.concat([*self.kept.rooms, pl.DataFrame(read.rooms, schema=ROOMS_SCHEMA)])
         self.rooms = split.assign(rooms)
+        if labels is not None:
+            labels = replace(labels, known=self._known_labels())
         segments = self._segments(labels)
         scale = self.settings["target_scale"] or default_scale(segments, target)
         self.settings["target_scale"] = scale
+        before = self.earlier.manifest.get("labels")
         if labels is not None:
             self.settings["labels"] = _labels_manifest(labels, segments)
+        elif before is not None and self.kept.segments:
+            self.settings["labels"] = before
         segments = segments.drop("split").join(
             self.rooms.select("room_id", "split"), on="room_id", maintain_order="left"
         )
-        self.segments = set_target(segments, target, scale)
+        typical = self._typical(segments) if scale == "odds" else None
+        self.segments = set_target(segments, target, scale, typical)
         _warn_of_lacks(read, self.rooms, self.segments, target, split)
+
+    def _typical(self, segments: pl.DataFrame) -> float | None:
+        """Of odds: that of the first training rooms, so that the targets of days compare."""
+        typical: float | None = self.earlier.manifest.get("target_typical")
+        if typical is None or self.earlier.manifest["target_scale"] != "odds":
+            typical = typical_in_training(segments, self.settings["target"])
+        self.settings["target_typical"] = typical
+        return typical
 
     def _segments(self, labels: Labels | None) -> pl.DataFrame:
         """All rooms' segments, with what else a target can be."""
@@ -229,17 +255,50 @@ class _Made:
         if new is not None and target == LONG_VIEW:
             rates = pl.concat(read.long_views).cast({"segment": new.schema["segment"]})
             new = new.join(rates, on=["room_id", "segment"], how="left", maintain_order="left")
-        segments = pl.concat([*self.kept.segments, *([] if new is None else [new])], how="diagonal")
         if labels is not None:
-            read.warnings += labels.warnings
-            if self.kept.segments:
-                segments = segments.sort("room_id", "segment")
-            # Of all rooms, so those of earlier calls are not added to these.
-            counts: Counter[str] = Counter()
-            segments, warnings = add_labels(segments, labels, target, counts)
-            self.label_counts = dict(counts)
-            read.warnings += warnings
+            return self._labelled(new, labels)
+        segments = pl.concat([*self.kept.segments, *([] if new is None else [new])], how="diagonal")
+        named = [name for name in segments.columns if is_label_name(name)]
+        if new is not None and self.kept.segments and LABEL in self.kept.segments[0].columns:
+            read.warnings.append(
+                "there is no table of labels: the segments of "
+                f"{counted(len(read.rooms), 'new room')} have label 0"
+            )
+            segments = segments.with_columns(pl.col(named).fill_null(0.0))
         return segments
+
+    def _labelled(self, new: pl.DataFrame | None, labels: Labels) -> pl.DataFrame:
+        """All segments with their labels: of new rooms, and of those that the table names."""
+        read, counts = self.collected, Counter[str]()
+        read.warnings += labels.warnings
+        named = pl.col("room_id").is_in(labels.table["room_id"].unique().to_list())
+        again = [
+            old.filter(named).drop([name for name in old.columns if is_label_name(name)])
+            for old in self.kept.segments
+        ]
+        todo = pl.concat([*again, *([] if new is None else [new])], how="diagonal")
+        done, warnings = add_labels(
+            todo.sort("room_id", "segment") if again else todo,
+            labels,
+            self.settings["target"],
+            counts,
+            known=self.kept.room_ids,
+        )
+        read.warnings += warnings
+        for name in ("labels", "labels_outside", "rooms_without_labels"):
+            counts[name] += self.earlier.counts.get(name, 0)
+        self.label_counts = dict(counts)
+        stay = [old.filter(~named) for old in self.kept.segments]
+        segments = (
+            pl.concat([*stay, done], how="diagonal").sort("room_id", "segment") if stay else done
+        )
+        columns = [name for name in segments.columns if is_label_name(name)]
+        return segments.with_columns(pl.col(columns).fill_null(0.0))
+
+    def _known_labels(self) -> list[str]:
+        """Classes that the kept rooms have a column of."""
+        classes = self.earlier.manifest.get("labels", {}).get("classes", ())
+        return [name.removeprefix(f"{LABEL}:") for name in classes] if self.kept.segments else []
 
     def write(self, out: Path, contents: Mapping[Path, str]) -> PreparedRooms:
         """Write the folder, all at once."""
@@ -266,14 +325,20 @@ class _Made:
         )
 
     def _sources(self, contents: Mapping[Path, str]) -> pl.DataFrame:
-        """Where every room is from; those of rooms that are gone are forgotten."""
-        ids = set(self.kept.room_ids)
+        """Where every room is from; those of rooms that are gone are forgotten.
+
+        Those that were too short stay, or the next call would read and count them again.
+        """
+        places = self.collected.places
+        ids, before = set(self.kept.room_ids), self.earlier.rooms
+        known = set() if before is None else set(before["room_id"])
+        here = {str(folder.resolve()) for folder in contents}
+        here -= {str(folder.resolve()) for _, folder in places}
         rows = [
             (room_id, folder, content)
             for folder, (room_id, content) in self.earlier.sources.items()
-            if room_id in ids
+            if room_id in ids or (room_id not in known and folder in here)
         ]
-        places = self.collected.places
         rows += [(id_, str(folder.resolve()), contents[folder]) for id_, folder in places]
         return pl.DataFrame(sorted(rows), SOURCES_SCHEMA, orient="row")
 
@@ -281,16 +346,15 @@ class _Made:
 def _read_labels(
     roots: Sequence[Path], given: Path | str | None, target: str, names: Mapping[str, str] | None
 ) -> Labels | None:
-    """The table of labels, where there is one.
+    """The table of labels, where there is one; the tables of several roots are joined.
 
     Raises:
-        InputError: it cannot be read, or there is none and the target is of it.
+        InputError: one cannot be read, or there is none and the target is of it.
     """
     found = [path for root in roots if (path := find_labels(root)) is not None]
-    if given is None and len(found) > 1:
-        raise InputError(f"{found[1]}: is a second table of labels beside {found[0]}; join them")
     if given is not None or found:
-        return read_labels(Path(given) if given is not None else found[0], names)
+        paths = found if given is None else [Path(given)]
+        return join_labels([read_labels(path, names) for path in paths])
     if is_label_name(target):
         raise InputError(
             f"target {target!r} needs a table of labels (room_id and t, or start_s and end_s): "

@@ -60,6 +60,11 @@ class Split:
         )
 
     @property
+    def needs_start(self) -> bool:
+        """Whether a room's split depends on when it started."""
+        return self.by_date or any(self.shares)
+
+    @property
     def wanted(self) -> list[str]:
         """Splits, training aside, that should have a room."""
         if not self.by_date:

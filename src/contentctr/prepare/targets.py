@@ -26,7 +26,10 @@ _NO_TARGETS = ("segment", "start_s", "end_s", "target")
 
 
 def set_target(
-    segments: pl.DataFrame, target: str, scale: TargetScale | None = None
+    segments: pl.DataFrame,
+    target: str,
+    scale: TargetScale | None = None,
+    typical: float | None = None,
 ) -> pl.DataFrame:
     """`segments` with the column `target` filled: `raw_target`, on a scale.
 
@@ -40,6 +43,7 @@ def set_target(
         segments: of SEGMENTS_SCHEMA, with any further columns; `split` may be null.
         target: of `raw_target`.
         scale: None for `default_scale`.
+        typical: of odds; None: found here, as said.
 
     Raises:
         InputError: there is no such numeric column, or a value is outside [0, 1] and stays so, or
@@ -52,7 +56,7 @@ def set_target(
     if scale == "minmax":
         return segments.with_columns(target=_spread_inside_room(value))
     if scale == "odds":
-        return segments.with_columns(target=_odds(segments, value, target))
+        return segments.with_columns(target=_odds(segments, value, target, typical))
     found = segments.with_columns(target=value)
     outside = found.filter(~pl.col("target").is_between(0, 1))
     if outside.height:
@@ -153,7 +157,19 @@ def _spread_inside_room(value: pl.Expr) -> pl.Expr:
     )
 
 
-def _odds(segments: pl.DataFrame, value: pl.Expr, target: str) -> pl.Expr:
+def typical_in_training(segments: pl.DataFrame, target: str) -> float | None:
+    """The median of the training rooms' values above 0; None where there is none.
+
+    Args:
+        segments: as of `set_target`.
+        target: likewise.
+    """
+    train = segments.filter(pl.col("split") == "train").select(value=raw_target(segments, target))
+    found = train.filter(pl.col("value") > 0)["value"].median()
+    return None if found is None else float(found)  # type: ignore[arg-type]
+
+
+def _odds(segments: pl.DataFrame, value: pl.Expr, target: str, typical: float | None) -> pl.Expr:
     found = segments.select("room_id", "segment", "split", value=value)
     negative = found.filter(pl.col("value") < 0)
     if negative.height:
@@ -162,7 +178,9 @@ def _odds(segments: pl.DataFrame, value: pl.Expr, target: str) -> pl.Expr:
             f"target {target!r} must be at least 0 with --target-scale odds, not {row['value']} "
             f"(room {row['room_id']!r}, segment {row['segment']}); rank or minmax maps it to [0, 1]"
         )
-    train = found.filter(pl.col("split") == "train")
-    positive = (train if train.height else found).filter(pl.col("value") > 0)["value"]
-    # Where nothing is above 0 all targets are 0, whatever is typical.
-    return value / (value + (positive.median() or 1.0))
+    if typical is None:
+        train = found.filter(pl.col("split") == "train")
+        positive = (train if train.height else found).filter(pl.col("value") > 0)["value"]
+        # Where nothing is above 0 all targets are 0, whatever is typical.
+        return value / (value + (positive.median() or 1.0))
+    return value / (value + typical)

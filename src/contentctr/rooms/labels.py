@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class Labels:
     """What the file is, in words."""
     bad_lines: int = 0
     warnings: list[str] = field(default_factory=list)
+    known: Collection[str] = ()
+    """Labels of tables that were read before, which this one need not have."""
 
     @property
     def classes(self) -> list[str]:
         """The distinct labels, sorted; none where the table has no column of them."""
-        return self.table["label"].drop_nulls().unique().sort().to_list()
+        return sorted({*self.known, *self.table["label"].drop_nulls()})
 
 
 def find_labels(root: Path) -> Path | None:
@@ -98,6 +100,32 @@ def read_labels(path: Path, names: Mapping[str, str] | None = None) -> Labels:
         form=f"labels, {what}: {raw.form}",
         bad_lines=raw.bad.count,
         warnings=warnings,
+    )
+
+
+def join_labels(tables: Sequence[Labels]) -> Labels:
+    """Several tables as one.
+
+    Args:
+        tables: one or more.
+
+    Raises:
+        InputError: some are of moments, some of spans.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        if other.are_spans != first.are_spans:
+            raise InputError(
+                f"{other.path}: must be of {'spans' if first.are_spans else 'moments'}, as "
+                f"{first.path} is"
+            )
+    return replace(
+        first,
+        table=pl.concat([each.table for each in tables]).sort(
+            "room_id", "start_s", maintain_order=True
+        ),
+        bad_lines=sum(each.bad_lines for each in tables),
+        warnings=[warning for each in tables for warning in each.warnings],
     )
 
 

@@ -195,6 +195,7 @@ def write_evaluation(
     """
     found = {
         "task": checkpoint.task,
+        "model_id": checkpoint.model_id,
         "simulated": data.simulated,
         "trained_on_simulated": checkpoint.spec.simulated,
         "split": split,

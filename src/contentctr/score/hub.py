@@ -15,7 +15,7 @@ from contentctr.errors import InputError
 _NAME = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 FILES = (
     *("checkpoint.json", "vocabulary.json", "model.safetensors", "calibration.json", "inputs.json"),
-    "encoders/*",
+    *("encoders/*.safetensors", "encoders/*.json", "encoders/*.txt"),
 )
 """That a checkpoint may have, training aside."""
 

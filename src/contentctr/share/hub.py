@@ -133,11 +133,10 @@ def _metrics(checkpoint: Checkpoint, evaluation: Path) -> dict[str, Any]:
         InputError: it is of another model.
     """
     found = read_metrics(evaluation, checkpoint.task)
-    same = found["config"] == to_dict(checkpoint.config)
-    if not same or found["checkpoint"].get("position") != checkpoint.info.get("position"):
+    if found.get("model_id") != checkpoint.model_id:
         raise InputError(
-            f"{evaluation}: is an evaluation of another model than {checkpoint.folder} (its "
-            "settings, or how far it was trained, differ)"
+            f"{evaluation}: is an evaluation of another model ({found.get('model_id')}) than "
+            f"{checkpoint.folder} ({checkpoint.model_id}); evaluate that one"
         )
     return found
 

@@ -39,6 +39,9 @@ from contentctr.score.checkpoint import point_to, prune
 from contentctr.score.weights import save_optimizer
 from contentctr.train.training import Position
 
+_NEW = ("train.calibrate",)
+"""Settings of which no step depends; a config.json from before they came lacks them."""
+
 
 def check_run(
     out: Path,
@@ -70,7 +73,7 @@ def check_run(
     if not (out / "config.json").is_file():
         raise InputError(f"{out}: nothing to resume (it has no config.json)")
     for name, old, new in _differences(read_json(out / "config.json"), _as_stored(described)):
-        if name not in may_change:
+        if name not in may_change and not (name in _NEW and old is None):
             raise InputError(
                 f"{out}: a resumed run must keep its settings and data; {name} was {old!r} and is "
                 f"now {new!r}"

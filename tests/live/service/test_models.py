@@ -373,10 +373,9 @@ def test_a_model_that_was_asked_for_by_name_serves_again_after_a_kill(tmp_path):
     assert [done.taken.scored.score] == kept.post(segment("x", 1))
     assert again._keeper.served() == ("new", other_engine().model_id)
     said.clear()
-    without = start("c", gone)
+    assert start("c", gone).rooms["x"].room.model == make_engine().model_id
     ids = f"model {other_engine().model_id} served before, and {make_engine().model_id} serves now"
     assert said[0] == f"{ids}: model 'new': no such run"
-    assert without.rooms["x"].room.model == make_engine().model_id
 
 
 def test_only_admins_may_switch(tmp_path):
