@@ -60,18 +60,19 @@ def test_the_reference_never_learns_from_a_group_that_it_tells_of():
         }
     )
     text = rng.normal(size=(300, 3)).astype(np.float32)
-    has = np.ones(300, bool)
+    words = ["goal", "corner", "card", "free kick", "goalkeeper saves"]
+    said = [" ".join(rng.choice(words, 3)) for _ in range(300)]
     minutes = pl.DataFrame({"room_id": np.repeat(rooms, 5), "minute": np.tile(range(5), 10)})
     events = pl.DataFrame({"room_id": rooms, "t": [75.0] * 10, "label": "goal"})
     moved = events.with_columns(t=pl.Series([75.0] * 9 + [200.0]))
     before, after = (
-        Lagged(text, has, table, given).around(range(9), minutes, later=True)
+        Lagged(text, said, table, given).around(range(9), minutes, later=True)
         for given in (events, moved)
     )
-    assert before.shape == (50, 1 + 9 * 2 * len(LAGS_S))
+    assert before.shape == (50, 1 + 9 * 2 * 2 * len(LAGS_S))  # by features and by words
     np.testing.assert_array_equal(before, after)  # group 9 is no part of what is learned
     own = events.with_columns(t=pl.Series([200.0] + [75.0] * 9))
-    changed = Lagged(text, has, table, own).around(range(9), minutes, later=True)
+    changed = Lagged(text, said, table, own).around(range(9), minutes, later=True)
     np.testing.assert_array_equal(changed[:5], before[:5])  # nor group 0 of what tells of it
     assert not np.array_equal(changed[5:], before[5:], equal_nan=True)
 
