@@ -152,6 +152,7 @@ router = APIRouter(route_class=_Sparing)
 
 @router.post(
     "/v1/outcomes",
+    summary="Tell what came of segments",
     response_model=OutcomesTaken,
     responses=errors(400, 401, 403, 408, 413, 422, 429, 503),
 )
@@ -165,7 +166,12 @@ async def post_outcomes(service: TheService, caller: TheCaller, post: OutcomesIn
     return Json(found)
 
 
-@router.get("/v1/outcomes", response_model=WatchedOut, responses=errors(401, 429))
+@router.get(
+    "/v1/outcomes",
+    summary="Predicted beside observed, by model",
+    response_model=WatchedOut,
+    responses=errors(401, 429),
+)
 async def get_outcomes(service: TheService) -> Response:
     """Predictions beside outcomes of the last hour and day."""
     summary = await asyncio.to_thread(service.backend.observed.summary)
