@@ -4,6 +4,8 @@ First, for every segment, how like its text is to what is said so long after a g
 substitution: ridge regression on the text features, in closed form, and on its words (each cut to
 five letters, and pairs of them), by conjugate gradients. Those of the rooms to learn from are
 left-out ones too (four inner folds of whole groups). Then trees on the three minutes around each.
+Which words there are, how common each is, and the features' mean and spread are of all rooms, those
+of the kept-out ones too: no label is in them.
 """
 
 from __future__ import annotations
