@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
 from contentctr.live.inputs import RoomInput, from_bytes, next_input, take_over
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import Message
-from contentctr.live.redis.store import Command, RedisStore
+from contentctr.live.redis.store import Command, RedisStore, answers_of
 from contentctr.live.scorer_segments import LiveSegment, Runs
 
 MessageId = tuple[int, int]
@@ -190,13 +188,9 @@ class WorkingRooms:
         pipe = self._client.pipeline(transaction=False)
         for room_id in befores:
             pipe.lrange(self._keys.inputs(room_id), 0 if count is None else -count, -1)
-        answers = pipe.execute(raise_on_error=False)
-        for error in answers:
-            if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
-                raise error
         return {
-            room_id: [] if isinstance(entries, RedisError) else self._read(room_id, entries, before)
-            for (room_id, before), entries in zip(befores.items(), answers, strict=True)
+            room_id: self._read(room_id, entries or [], before)
+            for (room_id, before), entries in zip(befores.items(), answers_of(pipe), strict=True)
         }
 
     def _read(
