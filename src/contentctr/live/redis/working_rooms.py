@@ -115,9 +115,7 @@ class WorkingRooms:
     def _find_last(self, room_ids: Sequence[str]) -> None:
         """Look again for the inputs of rooms in memory whose are not known."""
         lost = [room_id for room_id in room_ids if self[room_id].stood is not None]
-        for room_id, entries in (
-            self.inputs(dict.fromkeys(lost), _LOOKED_AT) if lost else {}
-        ).items():
+        for room_id, entries in self.inputs(dict.fromkeys(lost), _LOOKED_AT).items():
             for entry in entries:
                 if self._stands_at(room_id, entry):
                     self[room_id].last, self[room_id].stood = entry, None
@@ -225,7 +223,7 @@ class WorkingRooms:
             self.put(room_id, partition, None, last)
         unsure = {r: new[r] for r, entries in newest.items() if entries and not self[r].last}
         behind: dict[str, list[RoomInput]] = {}
-        for room_id, entries in (self.inputs(unsure) if unsure else {}).items():
+        for room_id, entries in self.inputs(unsure).items():
             if entries and self._stands_at(room_id, entries[-1], or_behind=True):
                 self[room_id].last = entries[-1]
             elif entries:
