@@ -21,6 +21,7 @@ from contentctr.live.redis.messages import (
     add_fields,
     adding_script,
     end_fields,
+    message_id,
 )
 from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
@@ -192,7 +193,7 @@ class RedisStore:
         *rows, (seconds, micros), rejected = pipe.execute()
         counts, sizes = rows[::5], [int(size or 0) for size in rows[2::5]]
         done, done_sizes = rows[1::5], [int(size or 0) for size in rows[3::5]]
-        firsts = [int(id.split(b"-")[0]) for id in rows[4::5] if id]
+        firsts = [message_id(id)[0] for id in rows[4::5] if id]
         return QueueFacts(
             waiting=max(0, sum(counts) - sum(done)),
             waiting_bytes=max(0, sum(sizes) - sum(done_sizes)),

@@ -13,11 +13,10 @@ from contentctr.live.engine import Engine
 from contentctr.live.inputs import RoomInput, from_bytes, next_input, take_over
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.messages import Message
+from contentctr.live.redis.messages import Message, message_id
 from contentctr.live.redis.store import Command, RedisStore, answers_of
 from contentctr.live.scorer_segments import LiveSegment, Runs
 
-MessageId = tuple[int, int]
 _LOOKED_AT = 4
 """Inputs of a room among which the one is looked for where its model stands."""
 
@@ -246,12 +245,6 @@ class WorkingRooms:
         """Whether a segment is not the next one of its room."""
         stand = self._engine.scorer.stand(message.room_id)
         return stand is None or message.segment is None or int(message.segment.index) > stand[0] + 1
-
-
-def message_id(text: bytes) -> MessageId:
-    """Of a stream's entry: milliseconds, and which of these."""
-    ms, _, number = text.partition(b"-")
-    return int(ms), int(number)
 
 
 def state_commands(
