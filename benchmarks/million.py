@@ -13,8 +13,8 @@ a Redis of this run's own holds them. Four parts:
 3. The ranking of a million rooms, really: read from Redis, sorted, and a page of it.
 4. An event, as every service takes it.
 
-The last table multiplies: a million rooms have 33,333 segments of 30 s a second. Only what it says
-of parts 3 is measured at that size; the rest is extrapolated from --rooms, as if nothing else were
+The last table multiplies: a million rooms have 33,333 segments of 30 s a second. Only part 3 is
+measured at that size; the rest is extrapolated from --rooms, as if nothing else were
 shared. Encoders, HTTP and the network are not in it (docs/operating.md).
 """
 
@@ -54,9 +54,9 @@ KNOWN = Vocabulary(streamers=[f"s{k}" for k in range(1000)])
 
 
 def config_of(of_paper: bool) -> Config:
-    config = paper() if of_paper else live()
     if not of_paper:
-        return config
+        return live()
+    config = paper()
     model = dataclasses.replace(config.model, decoder_lookback="7,7,8")
     return dataclasses.replace(config, model=model)
 

@@ -34,7 +34,7 @@ MORE = {"statistics": True, "residual": True, "sound": True}
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 
-def make_config(kind="contentctr", horizon=0, **sizes):
+def make_config(kind="contentctr", horizon=0, window_len=N, **sizes):
     sizes = {
         "d_model": 16,
         "num_heads": 2,
@@ -44,7 +44,8 @@ def make_config(kind="contentctr", horizon=0, **sizes):
         **sizes,
     }
     return Config(
-        data=DataConfig(window_len=N, horizon=horizon), model=ModelConfig(kind=kind, **sizes)
+        data=DataConfig(window_len=window_len, horizon=horizon),
+        model=ModelConfig(kind=kind, **sizes),
     )
 
 

@@ -142,6 +142,62 @@ def test_a_stream_without_room_is_waited_for(client, broker):
     require_same(curves(client, ["x"]), offline({"x": range(6)}))
 
 
+class Record:
+    """A record as the client gives it."""
+
+    def __init__(self, partition, room, offset=0):
+        self.partition, self.offset, self.topic = lambda: partition, lambda: offset, lambda: "t"
+        self.value, self.error = lambda: value(room, offset), lambda: None
+
+
+class Dealt:
+    """A consumer whose partitions are dealt anew at its second poll."""
+
+    def __init__(self, before, after, *records):
+        self._after, self._records, self.polls = after, list(records), 0
+        self._ours, self.stored, self.sought = before, [], []
+        self.pause = self.resume = lambda places: None
+        self.close = lambda: None
+
+    def assignment(self):
+        return [kafka.TopicPartition("t", partition) for partition in self._ours]
+
+    def poll(self, seconds):
+        self.polls += 1
+        if self.polls == 2:
+            self._ours = self._after
+        return self._records.pop(0) if self._records else None
+
+    def seek(self, place):
+        self.sought.append((place.partition, place.offset))
+
+    def store_offsets(self, record):
+        assert record.partition() in self._ours  # the client raises
+        self.stored.append(record.partition())
+
+
+@pytest.mark.parametrize(("after", "stored"), [([1], []), ([0, 1], [0])])
+def test_partitions_that_are_dealt_anew_in_a_wait_lose_nothing(client, after, stored):
+    store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
+    store.add("x", read_record(value("x", 0), 5.0)[1])
+    consumer = Dealt([0], after, Record(0, "x", 1), Record(1, "y", 7))
+    lines = []
+
+    def stopped():
+        if consumer.polls == 2:
+            drain(worker)
+        return consumer.polls == 4
+
+    worker = make_worker(client)
+    limits = {"max_count": 1}
+    Ingest(consumer, store, report=lines.append, limits=limits, clock=lambda: 5.0).run(stopped)
+    # The one that came while the other had no room comes again, and no word of the other's is kept.
+    assert consumer.sought == [(1, 7)] and consumer.stored == stored
+    assert len(lines) == 1 and "waits" in lines[0]
+    drain(worker)
+    require_same(curves(client, ["x"]), offline({"x": range(1 + len(stored))}))
+
+
 def test_a_record_is_what_a_post_is():
     room, fields = read_record(value("x", 3), 7.0)
     raw = {k.encode(): v if isinstance(v, bytes) else str(v).encode() for k, v in fields.items()}

@@ -204,6 +204,17 @@ def test_a_model_behind_the_kept_inputs_writes_none_that_are_wrong(client):
     )
 
 
+def test_inputs_are_kept_for_a_candidate_of_a_longer_window(client):
+    sizes = {**MORE, "window_len": 2 * N}
+    first = make_worker(client)
+    second = make_worker(client, engine=make_engine(sizes=sizes, model_id=OTHER))
+    for worker in (first, second, first):
+        worker._beat()
+    put(client, ["x"], range(3 * N))
+    drain(first)
+    assert client.llen(KEYS.inputs("x")) == 2 * N + SPARE_INPUTS
+
+
 def test_a_candidate_without_workers_is_dropped_by_itself(client, store, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(places.time, "monotonic", lambda: now[0])

@@ -143,20 +143,26 @@ class Ingest:
         """Take records until `stopped()`; what is in hand is finished, and told to Kafka."""
         try:
             while not stopped():
-                record = self._consumer.poll(_POLL_S)
-                if record is None:
-                    continue
-                if record.error():
-                    self._report(f"Kafka: {record.error().str()}")
-                    continue
-                if not self._take(record, stopped):
-                    return
-                self._consumer.store_offsets(record)
+                record = self._poll()
+                if record is not None and self._take(record, stopped):
+                    self._consumer.store_offsets(record)
         finally:
             self._consumer.close()  # commits what was stored, and leaves the group
 
+    def _poll(self) -> Any:
+        """The next record; None where none came, or word of a fault."""
+        record = self._consumer.poll(_POLL_S)
+        if record is not None and record.error():
+            self._report(f"Kafka: {record.error().str()}")
+            return None
+        return record
+
     def _take(self, record: Any, stopped: Callable[[], object]) -> bool:
-        """Put a record into its stream; False where the end came before there was room."""
+        """Put a record into its stream.
+
+        Returns:
+            False where the end came before there was room, or its partition became another's.
+        """
         place = f"{record.topic()}, partition {record.partition()}, offset {record.offset()}"
         try:
             room_id, fields = read_record(record.value() or b"", self._clock())
@@ -174,12 +180,26 @@ class Ingest:
                 if time.monotonic() >= told + _TOLD_EVERY_S:
                     told = time.monotonic()
                     self._report(f"{place}: waits: {error}")
-                self._wait()
+                if not self._wait(record):
+                    return False
         return False
 
-    def _wait(self) -> None:
-        """Give way for a moment, and stay in the group meanwhile."""
+    def _wait(self, record: Any) -> bool:
+        """Give way for a moment, and stay in the group; whether the record is still ours to take.
+
+        The group may deal its partitions anew meanwhile: whose the record's is then reads it again.
+        """
         held = self._consumer.assignment()
         self._consumer.pause(held)
-        self._consumer.poll(_POLL_S)  # gives nothing: all is paused
+        early = self._poll()
         self._consumer.resume(held)
+        for place in self._consumer.assignment():
+            if early is not None and _is_of(early, place):
+                # Its partition is ours since just now, and was not paused: it is to come again.
+                place.offset = early.offset()
+                self._consumer.seek(place)
+        return any(_is_of(record, place) for place in self._consumer.assignment())
+
+
+def _is_of(record: Any, place: Any) -> bool:
+    return bool((record.topic(), record.partition()) == (place.topic, place.partition))

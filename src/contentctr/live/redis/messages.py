@@ -276,6 +276,12 @@ def add_segment(
     add_fields(client, keys, partitions, segment.room_id, fields)
 
 
+def message_id(text: bytes) -> tuple[int, int]:
+    """Of a stream's entry: milliseconds, and which of these."""
+    ms, _, number = text.partition(b"-")
+    return int(ms), int(number)
+
+
 def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
     """The message in a stream's entry.
 

@@ -17,6 +17,7 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.outcomes import MODELS_KEPT, Joined, Outcome, OutcomeLog
 from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import message_id
 from contentctr.live.redis.store import outcomes_command
 from contentctr.live.rolling import DAY_S
 
@@ -68,7 +69,7 @@ class OutcomeStream:
                     except InputError:
                         bad += 1
                         continue
-                    self._log.add(rows, int(id.split(b"-")[0]) / 1000)
+                    self._log.add(rows, message_id(id)[0] / 1000)
 
 
 def _row(joined: Joined) -> list[Any]:

@@ -88,7 +88,7 @@ class WorkerPlace:
 
     def take(self) -> Role:
         """The model's place, as it is now; a free one is taken."""
-        model, before = self._keys.model, self.role
+        model, before, placed = self._keys.model, self.role, self.places
         current = self._models.places().current
         now = time.monotonic()
         if current or self._missing_since is None:
@@ -106,15 +106,20 @@ class WorkerPlace:
         self.role = role = self.places.role(model)
         if role != before:
             self._report(self._words(role))
-            others = {self.places.current, self.places.candidate} - {model, ""}
-            lengths = [self._models.about(other).get("window_len") for other in others]
-            known = [n for n in lengths if isinstance(n, int) and 0 < n <= 10_000]
-            self.inputs_kept = max([self._engine.scorer.window_len, *known]) + SPARE_INPUTS
+        if role != before or self.places != placed:  # a candidate may come with a longer window
+            self.inputs_kept = self._longest_window() + SPARE_INPUTS
         if role == "current":
             self._models.delete_some()
         if role != "candidate" and self.places.candidate:
             self._watch_candidate(self.places.candidate)
         return role
+
+    def _longest_window(self) -> int:
+        """Segments that the model of the longest window reads, of those that score."""
+        others = {self.places.current, self.places.candidate} - {self._keys.model, ""}
+        lengths = [self._models.about(other).get("window_len") for other in others]
+        known = [n for n in lengths if isinstance(n, int) and 0 < n <= 10_000]
+        return max([self._engine.scorer.window_len, *known])
 
     def _words(self, role: Role) -> str:
         model, places = self._keys.model, self.places

@@ -10,6 +10,7 @@ from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.live.redis.keys import Keys
+from contentctr.live.redis.messages import message_id
 from contentctr.live.redis.models import Models, Places
 from contentctr.live.redis.store import RedisStore
 
@@ -120,7 +121,7 @@ def look(client: Any, keys: Keys, store: RedisStore, *, compare: bool = True) ->
     pipe.get(other.missed)
     pipe.hlen(other.workers)
     *rows, (seconds, micros), rooms, without, missed, workers = pipe.execute()
-    firsts = [int(oldest[0].split(b"-")[0]) / 1000 for oldest in rows[1::2] if oldest]
+    firsts = [message_id(first.split()[0])[0] / 1000 for oldest in rows[1::2] for first in oldest]
     return replace(
         found,
         since=None if since is None else float(since),

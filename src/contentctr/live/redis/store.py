@@ -21,6 +21,7 @@ from contentctr.live.redis.messages import (
     add_fields,
     adding_script,
     end_fields,
+    message_id,
 )
 from contentctr.live.service.schemas import shares_out
 from contentctr.live.shares import shares_from
@@ -174,11 +175,7 @@ class RedisStore:
         keys, pipe = self._keys.of(model), self._client.pipeline(transaction=False)
         for room_id in room_ids:
             self._room(keys=[keys.room(room_id), keys.curve(room_id)], client=pipe)
-        found = pipe.execute(raise_on_error=False)
-        for error in found:
-            if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
-                raise error
-        return [None if isinstance(one, RedisError) else _room(*one) for one in found]
+        return [None if one is None else _room(*one) for one in answers_of(pipe)]
 
     def queue(self) -> QueueFacts:
         """What waits."""
@@ -196,7 +193,7 @@ class RedisStore:
         *rows, (seconds, micros), rejected = pipe.execute()
         counts, sizes = rows[::5], [int(size or 0) for size in rows[2::5]]
         done, done_sizes = rows[1::5], [int(size or 0) for size in rows[3::5]]
-        firsts = [int(id.split(b"-")[0]) for id in rows[4::5] if id]
+        firsts = [message_id(id)[0] for id in rows[4::5] if id]
         return QueueFacts(
             waiting=max(0, sum(counts) - sum(done)),
             waiting_bytes=max(0, sum(sizes) - sum(done_sizes)),
@@ -247,6 +244,19 @@ class RedisStore:
         args = [before, EVENTS_KEPT, keys.model, OUTCOMES_KEPT if shared else "", *kinds]
         count: int = self._sweep(keys=names, args=args)
         return count
+
+
+def answers_of(pipe: Any) -> list[Any]:
+    """What a pipeline's reads find; None where a key holds a value of another kind: a damaged one.
+
+    Raises:
+        RedisError: as of the first command that failed otherwise.
+    """
+    answers = pipe.execute(raise_on_error=False)
+    for error in answers:
+        if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
+            raise error
+    return [None if isinstance(one, RedisError) else one for one in answers]
 
 
 def score_commands(

@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
 from contentctr.live.inputs import RoomInput, from_bytes, next_input, take_over
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.messages import Message
-from contentctr.live.redis.store import Command, RedisStore
+from contentctr.live.redis.messages import Message, message_id
+from contentctr.live.redis.store import Command, RedisStore, answers_of
 from contentctr.live.scorer_segments import LiveSegment, Runs
 
-MessageId = tuple[int, int]
 _LOOKED_AT = 4
 """Inputs of a room among which the one is looked for where its model stands."""
 
@@ -117,9 +114,7 @@ class WorkingRooms:
     def _find_last(self, room_ids: Sequence[str]) -> None:
         """Look again for the inputs of rooms in memory whose are not known."""
         lost = [room_id for room_id in room_ids if self[room_id].stood is not None]
-        for room_id, entries in (
-            self.inputs(dict.fromkeys(lost), _LOOKED_AT) if lost else {}
-        ).items():
+        for room_id, entries in self.inputs(dict.fromkeys(lost), _LOOKED_AT).items():
             for entry in entries:
                 if self._stands_at(room_id, entry):
                     self[room_id].last, self[room_id].stood = entry, None
@@ -190,13 +185,9 @@ class WorkingRooms:
         pipe = self._client.pipeline(transaction=False)
         for room_id in befores:
             pipe.lrange(self._keys.inputs(room_id), 0 if count is None else -count, -1)
-        answers = pipe.execute(raise_on_error=False)
-        for error in answers:
-            if isinstance(error, RedisError) and not str(error).startswith("WRONGTYPE"):
-                raise error
         return {
-            room_id: [] if isinstance(entries, RedisError) else self._read(room_id, entries, before)
-            for (room_id, before), entries in zip(befores.items(), answers, strict=True)
+            room_id: self._read(room_id, entries or [], before)
+            for (room_id, before), entries in zip(befores.items(), answers_of(pipe), strict=True)
         }
 
     def _read(
@@ -231,7 +222,7 @@ class WorkingRooms:
             self.put(room_id, partition, None, last)
         unsure = {r: new[r] for r, entries in newest.items() if entries and not self[r].last}
         behind: dict[str, list[RoomInput]] = {}
-        for room_id, entries in (self.inputs(unsure) if unsure else {}).items():
+        for room_id, entries in self.inputs(unsure).items():
             if entries and self._stands_at(room_id, entries[-1], or_behind=True):
                 self[room_id].last = entries[-1]
             elif entries:
@@ -254,12 +245,6 @@ class WorkingRooms:
         """Whether a segment is not the next one of its room."""
         stand = self._engine.scorer.stand(message.room_id)
         return stand is None or message.segment is None or int(message.segment.index) > stand[0] + 1
-
-
-def message_id(text: bytes) -> MessageId:
-    """Of a stream's entry: milliseconds, and which of these."""
-    ms, _, number = text.partition(b"-")
-    return int(ms), int(number)
 
 
 def state_commands(
