@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from contentctr.live.outcomes import Outcome
 from contentctr.live.scorer_segments import MAX_INDEX
-from contentctr.live.service.refusals import Json, whole_body
-from contentctr.live.service.routes import TheCaller, TheService, errors
+from contentctr.live.service.refusals import Json
+from contentctr.live.service.routes import Sparing, TheCaller, TheService, errors
 from contentctr.live.service.schemas import RoomId, _Request
 from contentctr.store.statistics import MAX_COUNT
 
@@ -132,19 +130,13 @@ class WatchedOut(BaseModel):
     models: list[ModelOut]
 
 
-class _Sparing(APIRoute):
-    """Reads no JSON of more fields than the largest batch has."""
+class _Sparing(Sparing):
+    """The same for as many fields as the largest batch has."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See FastAPI."""
-        answer = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            if request.method == "POST" and (await whole_body(request)).count(b'"') > _MOST_QUOTES:
-                raise HTTPException(422, f"body: must have at most {MAX_OUTCOMES} outcomes")
-            return await answer(request)
-
-        return handle
+    def broken_rule(self, body: bytes) -> str:
+        """See Sparing."""
+        many = body.count(b'"') > _MOST_QUOTES
+        return f"must have at most {MAX_OUTCOMES} outcomes" if many else ""
 
 
 router = APIRouter(route_class=_Sparing)
