@@ -114,7 +114,7 @@ class ObservedOut(BaseModel):
     bins: list[BinOut]
 
 
-class ModelOut(BaseModel):
+class ModelWatchedOut(BaseModel):
     """One model; null: nothing came back."""
 
     model_id: str
@@ -126,7 +126,7 @@ class WatchedOut(BaseModel):
     """How predictions stood up to what then came, by model."""
 
     simulated: bool
-    models: list[ModelOut]
+    models: list[ModelWatchedOut]
 
 
 class _Sparing(Sparing):
