@@ -21,7 +21,7 @@ from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.warm import Warm
 from contentctr.metrics.ctr import kendall_tau
-from live_service import MORE, N, make_engine, make_post, running
+from live_service import KNOWN, MORE, N, make_engine, make_post, running
 from live_state import OPEN, Kept, close_all, segment
 
 OTHER = {"decoder_layers": 3}
@@ -129,19 +129,13 @@ def test_a_model_with_a_longer_window_keeps_as_much_from_then_on():
     scoring = Scoring(make_engine())
     config = replace(scoring.engine.config, data=replace(scoring.engine.config.data, window_len=12))
     engine = make_engine()
-    longer = type(engine)(engine._model, config, engine.spec, make_vocabulary(), max_rooms=8)
+    longer = type(engine)(engine._model, config, engine.spec, KNOWN, max_rooms=8)
     for index in range(20):
         scoring.work([Item(segment("x", index), Shown(ended_at=1.0))])
     scoring.switch(Warm(longer), reason="")
     for index in range(20, 40):
         scoring.work([Item(segment("x", index), Shown(ended_at=1.0))])
     assert len(scoring.rooms["x"].inputs) == 12
-
-
-def make_vocabulary():
-    from live_service import KNOWN
-
-    return KNOWN
 
 
 def test_under_load_nothing_is_lost_and_no_list_is_mixed():
@@ -387,6 +381,8 @@ def test_only_admins_may_switch(tmp_path):
             assert client.post("/v1/models", json={}, headers=headers).status_code == status
             assert client.get("/v1/models", headers=headers).status_code == 200
         assert client.get("/v1/models").status_code == 401
+        text = client.get("/metrics").text
+        assert 'contentctr_requests_total{path="/v1/models",status="403"} 2.0' in text
 
 
 def test_names_stay_inside_the_folder(tmp_path):
