@@ -21,6 +21,7 @@ from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.warm import Warm
 from contentctr.metrics.ctr import kendall_tau
+from live_redis import wait_for
 from live_service import KNOWN, MORE, N, make_engine, make_post, running
 from live_state import OPEN, Kept, close_all, segment
 
@@ -437,14 +438,6 @@ def test_inputs_take_half_the_memory_where_no_bit_is_lost():
         assert np.array_equal(kept.visual, one.visual)
 
 
-def wait_until(look):
-    for _ in range(500):
-        if found := look():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it has not come")
-
-
 def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
     monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
     old, new, whole, said = make_engine(), other_engine(), Scoring(other_engine()), []
@@ -466,7 +459,7 @@ def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
             same = found is not None and found["largest"] == pytest.approx(max(gaps), abs=1e-6)
             return told if same and found["rooms"] == 3 else None
 
-        told = wait_until(agreed)
+        told = wait_for(agreed)
         assert told["agreement"]["mean"] == pytest.approx(sum(gaps) / 3, abs=1e-6)
         assert told["agreement"]["tau"] == pytest.approx(
             kendall_tau(list(ours.values()), list(theirs.values()))
@@ -491,6 +484,6 @@ def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):
     with running(backend.engine, backend=backend) as (client, _):
         for index in range(5):
             post(client, "x", index)
-        told = wait_until(lambda: "none any more" in client.get("/v1/models").json()["last"])
+        told = wait_for(lambda: "none any more" in client.get("/v1/models").json()["last"])
         assert told and client.get("/v1/models").json()["candidate"] is None
         assert "finite" in said[-1] and post(client, "x", 5)["status"] == "scored"
