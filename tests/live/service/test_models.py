@@ -487,3 +487,17 @@ def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):
         told = wait_for(lambda: "none any more" in client.get("/v1/models").json()["last"])
         assert told and client.get("/v1/models").json()["candidate"] is None
         assert "finite" in said[-1] and post(client, "x", 5)["status"] == "scored"
+
+
+def test_a_candidate_that_cannot_serve_is_named_as_the_candidate(monkeypatch):
+    said = []
+    backend = LocalBackend(make_engine(), report=said.append)
+    switchable(backend, {})
+    backend.models.first_candidate = other_engine
+    with running(backend.engine, backend=backend) as (client, _):
+        post(client, "x", 0)
+        wait_for(lambda: client.get("/v1/models").json()["candidate"])
+        monkeypatch.setattr(backend._scoring, "switch", lambda *_, **__: 1 / 0)
+        assert client.post("/v1/models", json={"candidate": True}).status_code == 422
+        assert said[-1].startswith("the candidate does not serve: ZeroDivisionError")
+        assert client.get("/v1/models").json()["candidate"] is None
