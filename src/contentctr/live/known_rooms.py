@@ -134,14 +134,6 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def put(self, new: NewScore, now: float) -> LiveRoom:
-        """Keep a score; `now` is when it came, for `idle_since`."""
-        if begins_anew(self._rooms.get(new.room_id), new):
-            self._thumbnails.pop(new.room_id, None)
-        room = with_score(self._rooms.get(new.room_id), new)
-        self.keep(room, new.shown.thumbnail, now)
-        return room
-
     def keep(self, room: LiveRoom, thumbnail: bytes | None, now: float | None = None) -> None:
         """A room as it is now, heard of at `now`; without a thumbnail, with the one it has."""
         self._rooms[room.room_id] = room
