@@ -56,7 +56,7 @@ class DamagedRoom(DamagedError):
     """What is kept of one room is not what was written."""
 
     def __init__(self, room_id: str, reason: str) -> None:
-        super().__init__(f"room {room_id!r}, as it was kept: {reason}; it begins anew")
+        super().__init__(f"room {room_id!r}, as it was kept: {reason}")
         self.room_id = room_id
 
 
