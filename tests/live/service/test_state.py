@@ -273,6 +273,7 @@ def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
     again = Kept(tmp_path)
     told = "room 'x', as it was kept: its state is not whole; it is made anew from what the room"
     assert again.said[0] == f"{told} sent"
+    assert again.rooms["x"].room.models == kept.scoring.rooms["x"].room.models
     assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
 
 
