@@ -31,8 +31,17 @@ def redis_url(tmp_path_factory):
     server.kill()
 
 
+class InMemory(MemoryStore):
+    """MemoryStore, filled as a service fills it."""
+
+    def put(self, new, now):
+        room = with_score(self.room(new.room_id), new)
+        self.keep(room, new.shown.thumbnail, now)
+        return room
+
+
 class OnRedis:
-    """RedisStore with the calls by which MemoryStore is filled."""
+    """RedisStore, filled as a worker fills it."""
 
     def __init__(self, url):
         self.client, self.keys = connect(url), Keys("test", "m")
@@ -61,7 +70,7 @@ class OnRedis:
 @pytest.fixture(params=["memory", "redis"])
 def store(request):
     if request.param == "memory":
-        yield MemoryStore()
+        yield InMemory()
         return
     found = OnRedis(request.getfixturevalue("redis_url"))
     yield found
@@ -118,7 +127,7 @@ def test_rooms_that_end_are_forgotten(store):
 
 
 def test_idle_rooms(redis_url):
-    memory, redis = MemoryStore(), OnRedis(redis_url)
+    memory, redis = InMemory(), OnRedis(redis_url)
     for store in (memory, redis):
         for room, now in (("x", 1.0), ("y", 2.0), ("z", 3.0), ("x", 4.0)):
             store.put(new(room, thumbnail=b"p"), now)

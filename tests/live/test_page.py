@@ -20,7 +20,7 @@ from browser import Browser, find_browser
 from contentctr.batch import DataSpec
 from contentctr.config import Config
 from contentctr.live.engine import Taken
-from contentctr.live.known_rooms import NewScore, Shown
+from contentctr.live.known_rooms import NewScore, Shown, with_score
 from contentctr.live.ranking import RankSettings
 from contentctr.live.scorer_segments import Scored
 from contentctr.live.service.app import PAGE, create_app
@@ -92,7 +92,8 @@ def service(port=0, rooms=(), **limits):
     engine = Pretended()
     backend = LoopBackend(engine)
     for new in rooms:
-        backend.store.put(new, time.time())
+        room = with_score(backend.store.room(new.room_id), new)
+        backend.store.keep(room, new.shown.thumbnail, time.time())
     app = create_app(backend, engine, ServiceSettings(**limits))
     with serving(make_server(app, backend, port=port)) as url:
         client = Client(url, api_key=limits.get("api_key"))

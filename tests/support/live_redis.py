@@ -97,8 +97,8 @@ def left(client):
 
 def wait_for(condition, seconds=60):
     for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
+        if found := condition():
+            return found
         time.sleep(0.02)
     raise AssertionError("did not come about")
 

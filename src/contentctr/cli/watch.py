@@ -173,8 +173,7 @@ def watch(
             if listener is not None and listener.skipped:
                 say(
                     f"speech of {listener.skipped} of {counted(watched.count, 'segment')} was "
-                    "skipped: this "
-                    "machine is too slow for it (a smaller --asr, or none)"
+                    "skipped: this machine is too slow for it (a smaller --asr, or none)"
                 )
 
 

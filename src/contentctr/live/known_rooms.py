@@ -93,6 +93,15 @@ def begins_anew(room: LiveRoom | None, new: NewScore) -> bool:
     return room is not None and bool(new.run) and new.run != room.run
 
 
+def with_model(
+    models: tuple[tuple[int, str], ...], index: int, model: str
+) -> tuple[tuple[int, str], ...]:
+    """A room's models once segment `index`, its last, is scored by a model."""
+    if models and models[-1][1] == model:
+        return models
+    return (*models, (index, model))[-MODELS_KEPT:]
+
+
 def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     """The room after one more score."""
     if begins_anew(room, new):
@@ -100,15 +109,13 @@ def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:
     curve = () if room is None else room.curve
     comments = () if room is None else room.comments
     models = () if room is None else room.models
-    if not models or models[-1][1] != new.model:
-        models = (*models, (new.index, new.model))[-MODELS_KEPT:]
     shown = new.shown
     return LiveRoom(
         room_id=new.room_id,
         streamer_id=new.streamer_id,
         title=shown.title or ("" if room is None else room.title),
         run=new.run or ("" if room is None else room.run),
-        models=models,
+        models=with_model(models, new.index, new.model),
         index=new.index,
         target_index=new.target_index,
         score=new.score,
@@ -133,14 +140,6 @@ class MemoryStore:
 
     def __len__(self) -> int:
         return len(self._rooms)
-
-    def put(self, new: NewScore, now: float) -> LiveRoom:
-        """Keep a score; `now` is when it came, for `idle_since`."""
-        if begins_anew(self._rooms.get(new.room_id), new):
-            self._thumbnails.pop(new.room_id, None)
-        room = with_score(self._rooms.get(new.room_id), new)
-        self.keep(room, new.shown.thumbnail, now)
-        return room
 
     def keep(self, room: LiveRoom, thumbnail: bytes | None, now: float | None = None) -> None:
         """A room as it is now, heard of at `now`; without a thumbnail, with the one it has."""

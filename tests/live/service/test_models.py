@@ -21,7 +21,8 @@ from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.live.service.warm import Warm
 from contentctr.metrics.ctr import kendall_tau
-from live_service import MORE, N, make_engine, make_post, running
+from live_redis import wait_for
+from live_service import KNOWN, MORE, N, make_engine, make_post, running
 from live_state import OPEN, Kept, close_all, segment
 
 OTHER = {"decoder_layers": 3}
@@ -129,19 +130,13 @@ def test_a_model_with_a_longer_window_keeps_as_much_from_then_on():
     scoring = Scoring(make_engine())
     config = replace(scoring.engine.config, data=replace(scoring.engine.config.data, window_len=12))
     engine = make_engine()
-    longer = type(engine)(engine._model, config, engine.spec, make_vocabulary(), max_rooms=8)
+    longer = type(engine)(engine._model, config, engine.spec, KNOWN, max_rooms=8)
     for index in range(20):
         scoring.work([Item(segment("x", index), Shown(ended_at=1.0))])
     scoring.switch(Warm(longer), reason="")
     for index in range(20, 40):
         scoring.work([Item(segment("x", index), Shown(ended_at=1.0))])
     assert len(scoring.rooms["x"].inputs) == 12
-
-
-def make_vocabulary():
-    from live_service import KNOWN
-
-    return KNOWN
 
 
 def test_under_load_nothing_is_lost_and_no_list_is_mixed():
@@ -387,6 +382,8 @@ def test_only_admins_may_switch(tmp_path):
             assert client.post("/v1/models", json={}, headers=headers).status_code == status
             assert client.get("/v1/models", headers=headers).status_code == 200
         assert client.get("/v1/models").status_code == 401
+        text = client.get("/metrics").text
+        assert 'contentctr_requests_total{path="/v1/models",status="403"} 2.0' in text
 
 
 def test_names_stay_inside_the_folder(tmp_path):
@@ -441,14 +438,6 @@ def test_inputs_take_half_the_memory_where_no_bit_is_lost():
         assert np.array_equal(kept.visual, one.visual)
 
 
-def wait_until(look):
-    for _ in range(500):
-        if found := look():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it has not come")
-
-
 def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
     monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
     old, new, whole, said = make_engine(), other_engine(), Scoring(other_engine()), []
@@ -470,7 +459,7 @@ def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
             same = found is not None and found["largest"] == pytest.approx(max(gaps), abs=1e-6)
             return told if same and found["rooms"] == 3 else None
 
-        told = wait_until(agreed)
+        told = wait_for(agreed)
         assert told["agreement"]["mean"] == pytest.approx(sum(gaps) / 3, abs=1e-6)
         assert told["agreement"]["tau"] == pytest.approx(
             kendall_tau(list(ours.values()), list(theirs.values()))
@@ -495,6 +484,20 @@ def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):
     with running(backend.engine, backend=backend) as (client, _):
         for index in range(5):
             post(client, "x", index)
-        told = wait_until(lambda: "none any more" in client.get("/v1/models").json()["last"])
+        told = wait_for(lambda: "none any more" in client.get("/v1/models").json()["last"])
         assert told and client.get("/v1/models").json()["candidate"] is None
         assert "finite" in said[-1] and post(client, "x", 5)["status"] == "scored"
+
+
+def test_a_candidate_that_cannot_serve_is_named_as_the_candidate(monkeypatch):
+    said = []
+    backend = LocalBackend(make_engine(), report=said.append)
+    switchable(backend, {})
+    backend.models.first_candidate = other_engine
+    with running(backend.engine, backend=backend) as (client, _):
+        post(client, "x", 0)
+        wait_for(lambda: client.get("/v1/models").json()["candidate"])
+        monkeypatch.setattr(backend._scoring, "switch", lambda *_, **__: 1 / 0)
+        assert client.post("/v1/models", json={"candidate": True}).status_code == 422
+        assert said[-1].startswith("the candidate does not serve: ZeroDivisionError")
+        assert client.get("/v1/models").json()["candidate"] is None

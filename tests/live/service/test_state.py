@@ -261,6 +261,35 @@ def test_one_damaged_room_begins_anew_and_the_others_go_on(tmp_path):
     assert again.post(segment("x", 3)) and again.post(segment("y", 3)) == kept.post(segment("y", 3))
 
 
+def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
+    kept = Kept(tmp_path)
+    for index in range(3):
+        kept.post(segment("x", index))
+    kept.scoring.stop()
+    base = sqlite3.connect(tmp_path / FILE_NAME)
+    base.execute("UPDATE segments SET entry = NULL WHERE id = (1 << 31) + 1")
+    base.commit()
+    base.close()
+    again = Kept(tmp_path)
+    told = "room 'x', as it was kept: its state is not whole; it is made anew from what the room"
+    assert again.said[0] == f"{told} sent"
+    assert again.rooms["x"].room.models == kept.scoring.rooms["x"].room.models
+    assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
+
+
+def test_facts_that_cannot_be_read_are_told(tmp_path):
+    kept = Kept(tmp_path)
+    kept.post(segment("x", 0))
+    kept.scoring.stop()
+    base = sqlite3.connect(tmp_path / FILE_NAME)
+    base.execute("UPDATE facts SET value = ?", ("[" * 100_000,))
+    base.commit()
+    base.close()
+    again = Kept(tmp_path)
+    assert not again.rooms and again.keeper.state == "failing" and again.keeper.served() is None
+    assert "cannot be read (nested too deeply)" in again.said[0]
+
+
 def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / "holiday.txt").write_text("mine")
     kept = Kept(tmp_path)

@@ -9,34 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from contentctr.errors import InputError
+from contentctr.live.agreement import Agreement, agreement_of
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import message_id
 from contentctr.live.redis.models import Models, Places
 from contentctr.live.redis.store import RedisStore
 
-ROOMS, SEGMENTS, MOMENTS = 500, 20, 10
-"""Rooms that are compared at most, the last segments of each, and those that are ranked."""
+ROOMS, SEGMENTS = 500, 20
+"""Rooms that are compared at most, and the last segments of each."""
 ROLLOUT_S = 15.0
 """Between two looks of a service or a worker."""
 MOST_BEHIND_S = 10.0
 """What a candidate may be behind the current model to take its place."""
 _WAIT_S, _AGAIN_S = 5.0, 0.1
 """Where rooms begin all the time, one or the other has no score of the candidate's for a moment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Scores of two models for the same segments."""
-
-    rooms: int = 0
-    """With segments that both have scored."""
-    segments: int = 0
-    tau: float | None = None
-    """Kendall's, between the two rankings of the rooms: mean over the last segments. None: there
-    are fewer than two rooms, or all scores are equal."""
-    mean: float | None = None
-    """Absolute difference of two scores of a segment, on average."""
-    largest: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,29 +140,7 @@ def compare_scores(client: Any, own: Keys, other: Keys) -> Agreement:
         mine, theirs = _points(one), _points(two)
         if pairs := [(mine[k], theirs[k]) for k in sorted(mine.keys() & theirs.keys())]:
             rooms.append(pairs)
-    gaps = [abs(a - b) for pairs in rooms for a, b in pairs]
-    if not gaps:
-        return Agreement()
-    return Agreement(
-        rooms=len(rooms),
-        segments=len(gaps),
-        tau=_mean_tau(rooms),
-        mean=sum(gaps) / len(gaps),
-        largest=max(gaps),
-    )
-
-
-def _mean_tau(rooms: Sequence[Sequence[tuple[float, float]]]) -> float | None:
-    # SciPy's statistics are slow to load, and needed only where there is a candidate.
-    from contentctr.metrics.ctr import kendall_tau
-
-    taus = []
-    for age in range(1, MOMENTS + 1):
-        pairs = [room[-age] for room in rooms if len(room) >= age]
-        if len(pairs) > 1:
-            taus.append(kendall_tau(*zip(*pairs, strict=True)))
-    defined = [tau for tau in taus if not math.isnan(tau)]
-    return sum(defined) / len(defined) if defined else None
+    return agreement_of(rooms)
 
 
 def promote(client: Any, keys: Keys, store: RedisStore, *, force: bool = False) -> Rollout:

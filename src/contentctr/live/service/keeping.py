@@ -252,7 +252,7 @@ class Keeper:
         others: dict[str, Known] = {}
         for row in self._file.rooms():
             if isinstance(row, DamagedRoom):
-                self._report(str(row))
+                self._report(f"{row}; it begins anew")
                 self._ended[row.room_id] = None
             elif row.seen < self._clock() - self._forget_after_s:
                 self._ended[row.room_id] = None  # it has been silent for so long as ends a room
@@ -271,7 +271,7 @@ class Keeper:
         try:
             known = read_known(row, engine.scorer.window_len)
         except DamagedRoom as error:
-            self._report(str(error))
+            self._report(f"{error}; it begins anew")
             self._ended[row.room_id] = None
             return
         # With another calibration a model has the same state, and other scores.
@@ -283,6 +283,8 @@ class Keeper:
                 self._last[row.room_id] = row.last
                 return
             except (DamagedRoom, InputError, KeyError, TypeError, ValueError) as error:
+                if not isinstance(error, DamagedRoom):
+                    error = DamagedRoom(row.room_id, f"its state cannot be read ({error})")
                 self._report(f"{error}; it is made anew from what the room sent")
         others[row.room_id] = known
         self._all[row.room_id] = None

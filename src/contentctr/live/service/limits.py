@@ -36,6 +36,9 @@ DOCS_POLICY = (
     .replace("style-src 'self'", f"style-src 'self' {_EMPTY}")
 )
 """Swagger UI's style sheet has its arrows in it; ReDoc fills an empty style element by script."""
+_ADMINS = ("/v1/models", "/v1/outcomes")
+"""Which model serves, and what is said of it and rings the alarm, is no matter of the owner of some
+rooms."""
 _CHUNKED = b"transfer-encoding"
 _HEADERS = [(k.encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 _DOCS_HEADERS = [(b"content-security-policy", DOCS_POLICY.encode()), *_HEADERS[1:]]
@@ -179,9 +182,7 @@ class Guard:
             wait = self._bucket(caller, caller.rate).take(caller.name)
             if wait > 0:
                 return refusal(429, "too many requests with this key", retry_after(wait))
-        needed: Role = "write" if _writes(scope) else "read"
-        if scope["path"] == "/v1/models" and scope["method"] != "GET":
-            needed = "admin"
+        needed = _needed(scope)
         if not caller.may(needed):
             return refusal(403, f"the key must have the role {needed}, not {caller.role}")
         return None
@@ -235,10 +236,13 @@ def _address(scope: Scope) -> str:
     return client_of(client[0]) if client else ""
 
 
-def _writes(scope: Scope) -> bool:
-    """Whether the request changes rooms."""
-    posts = scope["method"] == "POST" and scope["path"] == "/v1/segments"
-    return posts or scope["method"] not in ("GET", "HEAD", "OPTIONS", "POST")
+def _needed(scope: Scope) -> Role:
+    """The role that a request needs: one that changes rooms, or what is told of all of them."""
+    method, path = scope["method"], scope["path"]
+    if method != "GET" and path in _ADMINS:
+        return "admin"
+    posts = method == "POST" and path == "/v1/segments"
+    return "write" if posts or method not in ("GET", "HEAD", "OPTIONS", "POST") else "read"
 
 
 def _without_port(host: bytes) -> bytes:

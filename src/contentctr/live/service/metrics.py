@@ -14,7 +14,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _FIXED = {
     *("/v1/segments", "/v1/rooms", "/v1/events", "/v1/rank", "/v1/info", "/v1/outcomes"),
-    "/rank",
+    *("/v1/models", "/rank"),
 }
 
 

@@ -129,7 +129,8 @@ class Models:
                 await self._switch(name, warm, thread)
         except Exception as error:
             reason = str(error) if isinstance(error, InputError) else repr(error)[:500]
-            self.last = f"model {name or 'given at the start'!r} does not serve: {reason}"
+            wanted = "the candidate" if candidate else f"model {name or 'given at the start'!r}"
+            self.last = f"{wanted} does not serve: {reason}"
             self._report(f"{self.last}; model {self.current.id} serves on")
             raise InputError(reason) from error
         finally:

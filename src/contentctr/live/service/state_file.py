@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from contentctr.errors import InputError
+from contentctr.files import parse_json
 
 APPLICATION = 0x43435452
 """SQLite's application_id of ours."""
@@ -55,7 +56,7 @@ class DamagedRoom(DamagedError):
     """What is kept of one room is not what was written."""
 
     def __init__(self, room_id: str, reason: str) -> None:
-        super().__init__(f"room {room_id!r}, as it was kept: {reason}; it begins anew")
+        super().__init__(f"room {room_id!r}, as it was kept: {reason}")
         self.room_id = room_id
 
 
@@ -167,7 +168,7 @@ class StateFile:
         """
         try:
             rows = self._base.execute("SELECT name, value FROM facts").fetchall()
-            return {name: json.loads(value) for name, value in rows}
+            return {name: parse_json(value) for name, value in rows}
         except (sqlite3.Error, ValueError) as error:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 

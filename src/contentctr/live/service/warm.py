@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
 from contentctr.live.inputs import RoomInput, take_over
-from contentctr.live.known_rooms import MODELS_KEPT, LiveRoom
+from contentctr.live.known_rooms import LiveRoom, with_model
 from contentctr.live.shares import SegmentShares
 
 _ROOMS = 16
@@ -109,7 +109,7 @@ class Warm:
             score=latest.score,
             target_index=latest.target_index,
             shares=latest.shares,
-            models=(*room.models, (room.index, self.engine.model_id))[-MODELS_KEPT:],
+            models=with_model(room.models, room.index, self.engine.model_id),
             curve=(*room.curve[:-1], (room.index, latest.score)),
         )
 
