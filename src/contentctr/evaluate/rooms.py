@@ -13,7 +13,7 @@ import torch
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.evaluate.comparison import compare_with_floors
+from contentctr.evaluate.comparison import compare_with_floors, or_none
 from contentctr.evaluate.floors import Measured
 from contentctr.metrics.ctr import calibration, log_loss, mean_ratio, summary
 from contentctr.metrics.labels import label_summary
@@ -118,15 +118,11 @@ def _calibration(table: pl.DataFrame, checkpoint: Checkpoint) -> dict[str, Any]:
             name: {
                 "log_loss": log_loss(scores_M, targets_M),
                 "calibration_error": calibration(scores_M, targets_M).error,
-                "mean_ratio": _number(mean_ratio(scores_M, targets_M)[0]),
+                "mean_ratio": or_none(mean_ratio(scores_M, targets_M)[0]),
             }
             for name, scores_M in (("before", raw_M), ("after", found(raw_M)))
         },
     }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _warnings(checkpoint: Checkpoint, spec: DataSpec) -> list[str]:
