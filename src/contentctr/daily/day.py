@@ -119,7 +119,6 @@ class _Day:
         data = self._prepare()
         manifest = data.manifest()
         row |= {"rooms": manifest["counts"]["rooms_by_split"], "appended": manifest.get("appended")}
-        tested = row["rooms"]["test"]
         for split, least in (("train", 1), ("test", self.settings.least_rooms)):
             if row["rooms"][split] < least:
                 found = counted(row["rooms"][split], f"{split} room")
@@ -128,14 +127,14 @@ class _Day:
         base = self._begin(data)
         best = self._train(data, base)
         after = self._evaluate(best, data, self.folder / "evaluation")
-        row |= {"test_rooms": tested, "model_id": load(best).model_id}
+        row |= {"test_rooms": row["rooms"]["test"], "model_id": after["model_id"]}
         row["calibration"] = {k: after["calibration"][k] for k in ("method", "before", "after")}
         if base is None:
             verdict, why = "first", "there was none before it"
         else:
-            self._evaluate(base, data, self.folder / "before")
+            before = self._evaluate(base, data, self.folder / "before")
             compared = self._compare(data)
-            row |= {"before": load(base).model_id, "compared": compared}
+            row |= {"before": before["model_id"], "compared": compared}
             verdict, why = compared["verdict"], _words(compared)
         if verdict in (WORSE, TOO_FEW):
             return {**row, "outcome": verdict, "why": why}
@@ -170,9 +169,9 @@ class _Day:
         Returns:
             The checkpoint that it starts from; None for the first.
         """
-        mark, link = self.folder / MARK, self.runs / CANDIDATE
+        mark = self.folder / MARK
         noted = read_json(mark) if mark.is_file() else {}
-        if noted and link.resolve().is_relative_to(self.folder.resolve()):
+        if noted and self._is_registered():
             # The day registered its model, and was killed before it said so.
             candidate, about = noted["candidate"], noted["candidate_about"]
         else:
@@ -215,11 +214,15 @@ class _Day:
             return None, None
         return str(link.resolve()), read_json(about) if about.is_file() else None
 
+    def _is_registered(self) -> bool:
+        """Whether the candidate is a run of this day."""
+        return (self.runs / CANDIDATE).resolve().is_relative_to(self.folder.resolve())
+
     def _withdraw(self, candidate: str | None, about: Mapping[str, Any] | None) -> None:
         """Take back what the day has registered before its run is removed."""
-        link = self.runs / CANDIDATE
-        if not link.resolve().is_relative_to(self.folder.resolve()):
+        if not self._is_registered():
             return
+        link = self.runs / CANDIDATE
         if candidate is None:
             link.unlink()
         else:
