@@ -21,12 +21,12 @@ from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ran
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import write_evaluation
-from contentctr.score.rooms import RoomsScorer
+from contentctr.score.rooms import RoomsScorer, segments_for
 from contentctr.shards import run_over
 from contentctr.store.rooms import LABEL, PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import is_sample, require_windows, sample_windows
-from contentctr.windows.segment_data import SegmentData, load_segments
+from contentctr.windows.segment_data import SegmentData
 
 Floats = npt.NDArray[np.float64]
 _ROOMS_AT_ONCE = 16
@@ -57,16 +57,7 @@ def evaluate_rooms(
     config = checkpoint.config.data
     spec = data_spec(data, inputs=checkpoint.finetuned)
     checkpoint.require_fits(spec, data.root)
-    segments = load_segments(
-        data,
-        checkpoint.vocabulary,
-        split=split,
-        horizon=config.horizon,
-        inputs=checkpoint.finetuned,
-        content=checkpoint.reads_content,
-        model=checkpoint.config.model,
-        same_segment=checkpoint.config.ids.same_segment,
-    )
+    segments = segments_for(checkpoint, data, split)
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
     )
@@ -145,16 +136,7 @@ class _Scoring:
 
     def segments(self) -> SegmentData:
         """The segments of the split."""
-        return load_segments(
-            PreparedRooms(self.root),
-            self.checkpoint.vocabulary,
-            split=self.split,
-            horizon=self.checkpoint.config.data.horizon,
-            inputs=self.checkpoint.finetuned,
-            content=self.checkpoint.reads_content,
-            model=self.checkpoint.config.model,
-            same_segment=self.checkpoint.config.ids.same_segment,
-        )
+        return segments_for(self.checkpoint, PreparedRooms(self.root), self.split)
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:
         """The model, ready to score rooms of them."""
