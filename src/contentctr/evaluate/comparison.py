@@ -129,8 +129,8 @@ def sentence(block: Mapping[str, Any]) -> str:
     if block["flat_rooms"]:
         words += (
             f". In {block['flat_rooms']} of {counted(block['rooms'], 'room')} its curve is flat: "
-            "the odds "
-            "that it gives differ by less than a tenth, so its highlights there mean nothing"
+            "the odds that it gives differ by less than a tenth, so its highlights there mean "
+            "nothing"
         )
     return f"{words}."
 
