@@ -24,7 +24,6 @@ from typing import Any
 from contentctr.config import Config, override, to_dict
 from contentctr.counting import counted
 from contentctr.daily.settings import DailySettings, day_rooms
-from contentctr.devices import find_device
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.evaluate.evaluate import evaluate_model
@@ -155,13 +154,18 @@ class _Day:
             keep_from=day - timedelta(days=self.settings.keep_days - 1),
             val_from=test_from - timedelta(days=self.settings.val_days),
             test_from=test_from,
+            device=self.settings.device,
             show_progress=self.show_progress,
             **self.settings.prepare,
         )
 
     def _encode(self, data: PreparedRooms) -> None:
-        device = find_device(self.settings.device)
-        encode_rooms(data, **self.settings.encode, device=device, show_progress=self.show_progress)
+        encode_rooms(
+            data,
+            device=self.settings.device,
+            show_progress=self.show_progress,
+            **self.settings.encode,
+        )
 
     def _begin(self, data: PreparedRooms) -> Path | None:
         """Note what the day starts from; what a kill left of other rooms or settings is removed.
@@ -251,9 +255,8 @@ class _Day:
             raise
 
     def _evaluate(self, checkpoint: Path, data: PreparedRooms, out: Path) -> dict[str, Any]:
-        device = find_device(self.settings.device)
         return evaluate_model(
-            checkpoint, data, out, device=device, show_progress=self.show_progress
+            checkpoint, data, out, device=self.settings.device, show_progress=self.show_progress
         )
 
     def _compare(self, data: PreparedRooms) -> dict[str, Any]:
