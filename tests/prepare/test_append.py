@@ -147,6 +147,8 @@ def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     assert data.rooms()["split"].to_list() == ["train", "test"]
     assert data.manifest()["appended"] == {"new": 1, "changed": 0, "unchanged": 1, "dropped": 2}
     assert data.sources()["room_id"].to_list() == ["r3", "r4"]
+    left_out = "left out 2 room folders of before 2024-05-03T00:00:00+00:00"
+    assert left_out in data.manifest()["warnings"]
     with pytest.raises(InputError, match="in: no room left"):
         prepare(root, out, append=True, keep_from=datetime(2025, 1, 1, tzinfo=UTC))
     assert PreparedRooms(out).rooms().height == 2

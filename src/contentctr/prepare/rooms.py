@@ -163,6 +163,10 @@ def prepare_rooms(
         collected = collect_rooms(
             earlier.left(contents), reading, ray=ray, show_progress=show_progress
         )
+        if keep_from is not None and (old := len(set(folders)) - len(contents)):
+            collected.warnings.append(
+                f"left out {counted(old, 'room folder')} of before {keep_from.isoformat()}"
+            )
         earlier.require_same_places(collected.places)
         kept = earlier.kept(collected.places, keep_from)
         if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
