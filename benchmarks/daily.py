@@ -54,7 +54,11 @@ def main() -> None:
 
 
 def write_day(root: Path, number: int, rooms: int, *, drifted: bool) -> None:
-    """The rooms of a day, without pictures, for encoding those would take most of the time."""
+    """The rooms of a day, moved to it.
+
+    Without pictures, for encoding those would take most of the time; and without the chats that
+    have times of the day.
+    """
     config = SimulatorConfig(
         num_rooms=(number + 1) * rooms,
         num_streamers=16,
@@ -73,13 +77,10 @@ def write_day(root: Path, number: int, rooms: int, *, drifted: bool) -> None:
             continue
         write_room(config, draw_room(config, index), folder, 0.0)
         head = json.loads((folder / "room.json").read_text())
-        # Moved to its day, but by whole days: clock times in its chat stay in step.
-        was = datetime.fromisoformat(head["started_at"])
         start = datetime(day.year, day.month, day.day, 23 * (index % rooms) // rooms, tzinfo=UTC)
-        shifts = [path for path in folder.glob("comments.*") if _has_clock(path)]
-        for path in shifts:
-            path.unlink()
-        assert was.tzinfo is not None
+        for path in folder.glob("comments.*"):
+            if _has_clock(path):  # of the time that the room was made for
+                path.unlink()
         (folder / "room.json").write_text(json.dumps({**head, "started_at": start.isoformat()}))
     tables.ATTRACTION[:] = attraction
 

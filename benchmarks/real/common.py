@@ -45,10 +45,9 @@ from contentctr.prepare.rooms import prepare_rooms
 from contentctr.prepare.targets import set_target
 from contentctr.recipes import recipe
 from contentctr.score.checkpoint import load_for
-from contentctr.score.rooms import score_segments
+from contentctr.score.rooms import score_segments, segments_for
 from contentctr.store.rooms import PreparedRooms, write
 from contentctr.train.loop import train_model
-from contentctr.windows.segment_data import load_segments
 
 KEYS = ("room_id", "segment")
 
@@ -253,14 +252,7 @@ def score_run(run: Path, own: PreparedRooms) -> pl.DataFrame:
     """Scores of the split `test`: KEYS, start_s, end_s, target, score; null where there is none."""
     checkpoint = load_for(run, "rooms")
     config = checkpoint.config
-    segments = load_segments(
-        own,
-        checkpoint.vocabulary,
-        split="test",
-        horizon=config.data.horizon,
-        content=checkpoint.reads_content,
-        model=config.model,
-    )
+    segments = segments_for(checkpoint, own, "test")
     scores_S = score_segments(
         checkpoint.load_model("cpu"),
         segments,

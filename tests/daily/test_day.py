@@ -157,6 +157,25 @@ def test_a_worse_model_is_not_registered_and_a_failed_day_is_tried_again(
         do(settings, 1)
 
 
+def test_speech_is_heard_and_rooms_are_encoded_where_the_settings_say(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = []
+
+    def noted(step: Any) -> Any:
+        def do_step(*args: Any, device: str, **kwargs: Any) -> Any:
+            devices.append(device)
+            return step(*args, **{**kwargs, "device": "cpu"})
+
+        return do_step
+
+    for name in ("prepare_rooms", "encode_rooms", "evaluate_model"):
+        monkeypatch.setattr(module, name, noted(getattr(module, name)))
+    settings = replace(settings, device="cuda:7")
+    assert [do(settings, n)["outcome"] for n in (0, 1, 2)] == [TOO_FEW, TOO_FEW, REGISTERED]
+    assert devices == ["cuda:7"] * 5
+
+
 def test_neither_a_failed_day_nor_one_to_come_blocks_another(settings: Any) -> None:
     with pytest.raises(InputError, match=r"at most today \(UTC\), .*, not 2962-05-01"):
         run_day(settings, date(2962, 5, 1), show_progress=False)

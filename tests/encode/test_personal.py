@@ -13,6 +13,7 @@ from contentctr.cli import app
 from contentctr.encode import encoders, items, job
 from contentctr.encode.personal import encode_personal, frame_texts
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 from contentctr.prepare.personal import prepare_phd
 from contentctr.store.inputs import InputStore
 from contentctr.store.personal import wanted_frames
@@ -160,6 +161,9 @@ def test_encoding_refuses_what_it_cannot_do(tmp_path: Path, videos: Path, bert: 
         encode_personal(data, visual="yolov5s.pt", text=bert)
     with pytest.raises(InputError, match="batch_size"):
         encode_personal(data, batch_size=0)
+    locked = pytest.raises(InputError, match="another process is at work on the videos here")
+    with alone(data.root), locked:
+        encode_personal(data, text=bert)
     with pytest.raises(InputError, match="task must be 'personal' here, not None"):
         (data.root / "manifest.json").write_text('{"schema_version": 2, "source": "simulate"}')
         encode_personal(data)

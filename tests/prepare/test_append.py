@@ -94,6 +94,21 @@ def test_a_room_does_not_take_the_place_of_another_with_its_id(tmp_path: Path) -
     assert prepare(two, tmp_path / "out", append=True).rooms().height == 2
 
 
+def test_a_room_that_is_given_another_id_is_not_there_twice(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1, 2), tmp_path / "out"
+    prepare(root, out)
+    head = root / "room2" / "room.json"
+    head.write_text(head.read_text().replace('"r2"', '"another"'))
+    data = prepare(root, out, append=True)
+    for found, wanted in zip(tables(data), tables(prepare(root, tmp_path / "all")), strict=True):
+        assert found.equals(wanted)
+    warning = "room 'another': has changed and is prepared again (it was room 'r2')"
+    assert warning in data.manifest()["warnings"]
+    assert data.manifest()["appended"] == {"new": 0, "changed": 1, "unchanged": 1, "dropped": 0}
+    again = prepare(root, out, append=True).manifest()["appended"]
+    assert again == {"new": 0, "changed": 0, "unchanged": 2, "dropped": 0}
+
+
 def test_rooms_without_a_start_are_skipped_where_bad_ones_are(tmp_path: Path) -> None:
     root = days(tmp_path / "in", 1, 2, 3)
     make(root, 4, head={"started_at": None}, events_csv=EVENTS)
@@ -132,6 +147,8 @@ def test_old_rooms_are_dropped(tmp_path: Path) -> None:
     assert data.rooms()["split"].to_list() == ["train", "test"]
     assert data.manifest()["appended"] == {"new": 1, "changed": 0, "unchanged": 1, "dropped": 2}
     assert data.sources()["room_id"].to_list() == ["r3", "r4"]
+    left_out = "left out 2 room folders of before 2024-05-03T00:00:00+00:00"
+    assert left_out in data.manifest()["warnings"]
     with pytest.raises(InputError, match="in: no room left"):
         prepare(root, out, append=True, keep_from=datetime(2025, 1, 1, tzinfo=UTC))
     assert PreparedRooms(out).rooms().height == 2

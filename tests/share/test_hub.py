@@ -53,6 +53,14 @@ def test_the_folder_is_a_checkpoint_of_the_same_id(run, tmp_path):
     assert "streamers" in found.notes[0]
 
 
+def test_an_exported_folder_is_not_replaced_by_itself(run, tmp_path):
+    out = export_hub(run / "run", tmp_path / "out").folder
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match=r"out: is the checkpoint itself; choose another folder"):
+        export_hub(out, out, evaluation=run / "evaluation")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_the_card_says_what_was_measured_and_what_was_not(run, tmp_path):
     export_hub(run / "run", tmp_path / "a", evaluation=run / "evaluation", name="me/my-model")
     card = (tmp_path / "a" / "README.md").read_text()

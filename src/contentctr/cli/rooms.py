@@ -181,7 +181,7 @@ def prepare_klm3(
     rooms: Annotated[
         Literal["all", "benchmark"],
         typer.Option(
-            help="all, or benchmark: the 10,000 with most sessions, of those with 5 segments and "
+            help="all, or benchmark: of the 10,000 with most sessions those with 5 segments and "
             "5 sessions begun by the last one."
         ),
     ] = "all",

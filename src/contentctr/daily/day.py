@@ -24,7 +24,6 @@ from typing import Any
 from contentctr.config import Config, override, to_dict
 from contentctr.counting import counted
 from contentctr.daily.settings import DailySettings, day_rooms
-from contentctr.devices import find_device
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.evaluate.evaluate import evaluate_model
@@ -119,7 +118,6 @@ class _Day:
         data = self._prepare()
         manifest = data.manifest()
         row |= {"rooms": manifest["counts"]["rooms_by_split"], "appended": manifest.get("appended")}
-        tested = row["rooms"]["test"]
         for split, least in (("train", 1), ("test", self.settings.least_rooms)):
             if row["rooms"][split] < least:
                 found = counted(row["rooms"][split], f"{split} room")
@@ -128,14 +126,14 @@ class _Day:
         base = self._begin(data)
         best = self._train(data, base)
         after = self._evaluate(best, data, self.folder / "evaluation")
-        row |= {"test_rooms": tested, "model_id": load(best).model_id}
+        row |= {"test_rooms": row["rooms"]["test"], "model_id": after["model_id"]}
         row["calibration"] = {k: after["calibration"][k] for k in ("method", "before", "after")}
         if base is None:
             verdict, why = "first", "there was none before it"
         else:
-            self._evaluate(base, data, self.folder / "before")
+            before = self._evaluate(base, data, self.folder / "before")
             compared = self._compare(data)
-            row |= {"before": load(base).model_id, "compared": compared}
+            row |= {"before": before["model_id"], "compared": compared}
             verdict, why = compared["verdict"], _words(compared)
         if verdict in (WORSE, TOO_FEW):
             return {**row, "outcome": verdict, "why": why}
@@ -156,13 +154,18 @@ class _Day:
             keep_from=day - timedelta(days=self.settings.keep_days - 1),
             val_from=test_from - timedelta(days=self.settings.val_days),
             test_from=test_from,
+            device=self.settings.device,
             show_progress=self.show_progress,
             **self.settings.prepare,
         )
 
     def _encode(self, data: PreparedRooms) -> None:
-        device = find_device(self.settings.device)
-        encode_rooms(data, **self.settings.encode, device=device, show_progress=self.show_progress)
+        encode_rooms(
+            data,
+            device=self.settings.device,
+            show_progress=self.show_progress,
+            **self.settings.encode,
+        )
 
     def _begin(self, data: PreparedRooms) -> Path | None:
         """Note what the day starts from; what a kill left of other rooms or settings is removed.
@@ -170,9 +173,9 @@ class _Day:
         Returns:
             The checkpoint that it starts from; None for the first.
         """
-        mark, link = self.folder / MARK, self.runs / CANDIDATE
+        mark = self.folder / MARK
         noted = read_json(mark) if mark.is_file() else {}
-        if noted and link.resolve().is_relative_to(self.folder.resolve()):
+        if noted and self._is_registered():
             # The day registered its model, and was killed before it said so.
             candidate, about = noted["candidate"], noted["candidate_about"]
         else:
@@ -215,11 +218,15 @@ class _Day:
             return None, None
         return str(link.resolve()), read_json(about) if about.is_file() else None
 
+    def _is_registered(self) -> bool:
+        """Whether the candidate is a run of this day."""
+        return (self.runs / CANDIDATE).resolve().is_relative_to(self.folder.resolve())
+
     def _withdraw(self, candidate: str | None, about: Mapping[str, Any] | None) -> None:
         """Take back what the day has registered before its run is removed."""
-        link = self.runs / CANDIDATE
-        if not link.resolve().is_relative_to(self.folder.resolve()):
+        if not self._is_registered():
             return
+        link = self.runs / CANDIDATE
         if candidate is None:
             link.unlink()
         else:
@@ -248,9 +255,8 @@ class _Day:
             raise
 
     def _evaluate(self, checkpoint: Path, data: PreparedRooms, out: Path) -> dict[str, Any]:
-        device = find_device(self.settings.device)
         return evaluate_model(
-            checkpoint, data, out, device=device, show_progress=self.show_progress
+            checkpoint, data, out, device=self.settings.device, show_progress=self.show_progress
         )
 
     def _compare(self, data: PreparedRooms) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from contentctr.encode.sound import EXTRA
 from contentctr.errors import InputError
 from contentctr.extras import install_hint
 from contentctr.files import read_json, remove_leftovers
-from contentctr.outputs import require_new
+from contentctr.outputs import alone, require_new
 from contentctr.progress import progress_bar
 from contentctr.shards import run_over
 from contentctr.store.vectors import (
@@ -44,11 +44,13 @@ def run_job(source: Source, *, ray: str | None, show_progress: bool) -> dict[str
         Counts of what was done, and under "warnings" what the user should know.
 
     Raises:
-        InputError: an encoder or an item's media cannot be had.
+        InputError: an encoder or an item's media cannot be had, or another process is at work in
+            the folder.
     """
-    # On a cluster the encoders run elsewhere; here they only say which ones they are.
-    encoder = source.load(torch.device("cpu") if ray else source.settings.device)
-    return _Job(source, encoder).run(ray, show_progress=show_progress)
+    with alone(source.data.root, f"on the {source.item}s here"):
+        # On a cluster the encoders run elsewhere; here they only say which ones they are.
+        encoder = source.load(torch.device("cpu") if ray else source.settings.device)
+        return _Job(source, encoder).run(ray, show_progress=show_progress)
 
 
 class _Job:

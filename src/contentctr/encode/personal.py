@@ -91,8 +91,9 @@ def encode_personal(
         Counts of what was done, and under "warnings" what the user should know.
 
     Raises:
-        InputError: an encoder or a video cannot be had, there are features without videos, or
-            inputs are asked for of an encoder that cannot be trained.
+        InputError: an encoder or a video cannot be had, there are features without videos, inputs
+            are asked for of an encoder that cannot be trained, or another process is at work in the
+            folder.
     """
     data = data if isinstance(data, PreparedPersonal) else PreparedPersonal(Path(data))
     device = find_device(device, elsewhere=ray is not None)

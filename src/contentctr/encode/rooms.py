@@ -28,7 +28,6 @@ from contentctr.encode.job import run_job
 from contentctr.encode.segments import segment_spans, text_pairs
 from contentctr.encode.spec import encoder_fields
 from contentctr.errors import InputError
-from contentctr.outputs import alone
 from contentctr.rooms.room import Media
 from contentctr.store.given_vectors import StoredVectors
 from contentctr.store.rooms import PreparedRooms
@@ -105,8 +104,7 @@ def encode_rooms(
         )
     if sound and not data.rooms()["sound"].count():
         raise InputError(f"{data.root}: no room has a recording with sound; encode without --sound")
-    with alone(data.root, "on the rooms here"):
-        return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
+    return run_job(RoomsSource(data, settings), ray=ray, show_progress=show_progress)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from contentctr.counting import counted
 from contentctr.evaluate.floors import KEYS, Measured, floor_scores
@@ -39,13 +38,11 @@ def compare_with_floors(table: pl.DataFrame, own: pl.DataFrame, what: Measured) 
         name: samples.join(scores, on=KEYS, how="left", maintain_order="left")["floor"]
         for name, scores in floor_scores(own, what, samples["room_id"]).items()
     }
-    rooms, targets = samples["room_id"].to_numpy(), samples["target"].to_numpy()
+    targets, draws = samples["target"].to_numpy(), RoomDraws(samples["room_id"].to_numpy())
     scorers = {"model": samples["score"], **floors}
-    draws = RoomDraws(rooms)
     found = {
         name: {
-            metric: _measured(metric, series.to_numpy(), targets, rooms, draws)
-            for metric in what.metrics
+            metric: measured(metric, series.to_numpy(), targets, draws) for metric in what.metrics
         }
         for name, series in scorers.items()
         if not series.null_count()
@@ -66,22 +63,22 @@ def compare_with_floors(table: pl.DataFrame, own: pl.DataFrame, what: Measured) 
     return {**block, "sentence": sentence(block)}
 
 
-def _measured(
-    metric: str, scores: Floats, targets: Floats, rooms: NDArray[Any], draws: RoomDraws
+def measured(
+    metric: str, scores: Floats, targets: Floats, draws: RoomDraws
 ) -> tuple[float, Floats]:
-    """A metric's value, and its values in the draws of rooms."""
+    """A metric of order: its value, and its values in the draws of rooms."""
     if metric == "kendall_tau":
         return kendall_tau(scores, targets), draws.kendall_tau(scores, targets)
     if metric == "average_precision":
         value = average_precision(targets > 0, scores)
         return value, draws.average_precision(scores, targets)
-    inside = mean_over_groups(kendall_tau, scores, targets, rooms)
+    inside = mean_over_groups(kendall_tau, scores, targets, draws.room_M)
     return inside.mean, draws.kendall_tau_in_rooms(scores, targets)
 
 
 def _shown(of: _Measures, enough: bool) -> dict[str, Any]:
     return {
-        metric: {"value": _or_none(value), "interval": interval(values_D) if enough else None}
+        metric: {"value": or_none(value), "interval": interval(values_D) if enough else None}
         for metric, (value, values_D) in of.items()
     }
 
@@ -132,8 +129,8 @@ def sentence(block: Mapping[str, Any]) -> str:
     if block["flat_rooms"]:
         words += (
             f". In {block['flat_rooms']} of {counted(block['rooms'], 'room')} its curve is flat: "
-            "the odds "
-            "that it gives differ by less than a tenth, so its highlights there mean nothing"
+            "the odds that it gives differ by less than a tenth, so its highlights there mean "
+            "nothing"
         )
     return f"{words}."
 
@@ -157,5 +154,6 @@ def _flat_rooms(samples: pl.DataFrame) -> int:
     return sum(is_flat(room["score"].to_numpy()) for room in rooms)
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """A metric as JSON has it: None where it is undefined."""
     return None if np.isnan(value) else float(value)

@@ -15,7 +15,7 @@ from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
 from contentctr.outputs import check_output
 from contentctr.score.checkpoint import Checkpoint, load_for
-from contentctr.score.evaluation import KIND, sample_rule
+from contentctr.score.evaluation import KIND, sample_rule, with_interval
 from contentctr.store.opened import Data
 from contentctr.train.opened import TASKS, open_task
 
@@ -123,9 +123,9 @@ def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:
     score = floors["metric"] if floors else words.score
     rows: dict[str, object] = {score: metrics["metrics"][score]}
     if floors:
-        rows[score] = _with_interval(floors["model"][score])
+        rows[score] = with_interval(floors["model"][score])
         for name, floor in floors["floors"].items():
-            rows[f"{score} of {name}"] = _with_interval(floor[score])
+            rows[f"{score} of {name}"] = with_interval(floor[score])
     if "calibration" in metrics:
         rows |= _calibrated(metrics["calibration"])
     for name, reference in metrics["references"].items():
@@ -159,10 +159,3 @@ def verdict(metrics: dict[str, Any]) -> str:
         metrics: as `evaluate_model` returns them.
     """
     return str(metrics["floors"]["sentence"]) if "floors" in metrics else ""
-
-
-def _with_interval(of: dict[str, Any]) -> str:
-    if of["value"] is None:
-        return "undefined"
-    limits = of["interval"]
-    return f"{of['value']:.4f}" + (f" ({limits[0]:.4f} to {limits[1]:.4f})" if limits else "")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from contentctr.errors import InputError
-from contentctr.metrics.average_precision import average_precision
-from contentctr.metrics.ctr import Floats, kendall_tau
+from contentctr.evaluate.comparison import measured, or_none
+from contentctr.evaluate.floors import KEYS
+from contentctr.metrics.ctr import Floats, log_losses
 from contentctr.metrics.intervals import LEAST_ROOMS, RoomDraws, interval
-
-_KEYS = ["room_id", "segment"]
-_TINY = float(np.finfo(np.float64).eps)
 
 
 def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> d
         InputError: there is no sample that both scored.
     """
     pairs = new.filter("is_sample").join(
-        old.filter("is_sample").select(*_KEYS, old_score="score"), on=_KEYS, how="inner"
+        old.filter("is_sample").select(*KEYS, old_score="score"), on=KEYS, how="inner"
     )
     if not pairs.height:
         raise InputError("the two models have no sample in common")
@@ -50,9 +47,9 @@ def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> d
         (new_value, new_D), (old_value, old_D) = values
         limits = interval(new_D - old_D) if draws.num_rooms >= LEAST_ROOMS else None
         found[name] = {
-            "new": _or_none(new_value),
-            "old": _or_none(old_value),
-            "difference": _or_none(new_value - old_value),
+            "new": or_none(new_value),
+            "old": or_none(old_value),
+            "difference": or_none(new_value - old_value),
             "interval": None if limits is None else list(limits),
         }
     return {
@@ -67,13 +64,10 @@ def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> d
 def _measured(
     metric: str, scores_M: Floats, targets_M: Floats, draws: RoomDraws
 ) -> tuple[float, Floats]:
-    if metric == "kendall_tau":
-        return kendall_tau(scores_M, targets_M), draws.kendall_tau(scores_M, targets_M)
-    if metric == "average_precision":
-        value = average_precision(targets_M > 0, scores_M)
-        return value, draws.average_precision(scores_M, targets_M)
-    safe_M = np.clip(scores_M, _TINY, 1 - _TINY)
-    loss_M = -(targets_M * np.log(safe_M) + (1 - targets_M) * np.log1p(-safe_M))
+    """As `measured`, of log loss too."""
+    if metric != "log_loss":
+        return measured(metric, scores_M, targets_M, draws)
+    loss_M = log_losses(scores_M, targets_M)
     return float(loss_M.mean()), draws.mean(loss_M)
 
 
@@ -86,7 +80,3 @@ def _verdict(gain: Any, loss: Any) -> str:
     if (gain is not None and gain[0] > 0) or (loss is not None and loss[1] < 0):
         return "better"
     return "not told apart"
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

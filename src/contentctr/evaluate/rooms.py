@@ -13,7 +13,7 @@ import torch
 
 from contentctr.batch import DataSpec
 from contentctr.errors import InputError
-from contentctr.evaluate.comparison import compare_with_floors
+from contentctr.evaluate.comparison import compare_with_floors, or_none
 from contentctr.evaluate.floors import Measured
 from contentctr.metrics.ctr import calibration, log_loss, mean_ratio, summary
 from contentctr.metrics.labels import label_summary
@@ -21,12 +21,12 @@ from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ran
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import write_evaluation
-from contentctr.score.rooms import RoomsScorer
+from contentctr.score.rooms import RoomsScorer, segments_for
 from contentctr.shards import run_over
 from contentctr.store.rooms import LABEL, PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import is_sample, require_windows, sample_windows
-from contentctr.windows.segment_data import SegmentData, load_segments
+from contentctr.windows.segment_data import SegmentData
 
 Floats = npt.NDArray[np.float64]
 _ROOMS_AT_ONCE = 16
@@ -57,16 +57,7 @@ def evaluate_rooms(
     config = checkpoint.config.data
     spec = data_spec(data, inputs=checkpoint.finetuned)
     checkpoint.require_fits(spec, data.root)
-    segments = load_segments(
-        data,
-        checkpoint.vocabulary,
-        split=split,
-        horizon=config.horizon,
-        inputs=checkpoint.finetuned,
-        content=checkpoint.reads_content,
-        model=checkpoint.config.model,
-        same_segment=checkpoint.config.ids.same_segment,
-    )
+    segments = segments_for(checkpoint, data, split)
     require_windows(
         sample_windows(segments, config, spec.target), segments, config, f"{data.root}: {split}"
     )
@@ -118,15 +109,11 @@ def _calibration(table: pl.DataFrame, checkpoint: Checkpoint) -> dict[str, Any]:
             name: {
                 "log_loss": log_loss(scores_M, targets_M),
                 "calibration_error": calibration(scores_M, targets_M).error,
-                "mean_ratio": _number(mean_ratio(scores_M, targets_M)[0]),
+                "mean_ratio": or_none(mean_ratio(scores_M, targets_M)[0]),
             }
             for name, scores_M in (("before", raw_M), ("after", found(raw_M)))
         },
     }
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _warnings(checkpoint: Checkpoint, spec: DataSpec) -> list[str]:
@@ -149,16 +136,7 @@ class _Scoring:
 
     def segments(self) -> SegmentData:
         """The segments of the split."""
-        return load_segments(
-            PreparedRooms(self.root),
-            self.checkpoint.vocabulary,
-            split=self.split,
-            horizon=self.checkpoint.config.data.horizon,
-            inputs=self.checkpoint.finetuned,
-            content=self.checkpoint.reads_content,
-            model=self.checkpoint.config.model,
-            same_segment=self.checkpoint.config.ids.same_segment,
-        )
+        return segments_for(self.checkpoint, PreparedRooms(self.root), self.split)
 
     def scorer(self, segments: SegmentData) -> RoomsScorer:
         """The model, ready to score rooms of them."""

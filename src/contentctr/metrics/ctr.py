@@ -87,7 +87,12 @@ def mean_over_groups(
 
 
 def log_loss(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Mean cross-entropy of soft labels (Eq. 6), in nats; NaN without samples.
+    """Mean of `log_losses`; NaN without samples."""
+    return _mean(log_losses(scores, targets))
+
+
+def log_losses(scores: ArrayLike, targets: ArrayLike) -> Floats:
+    """Cross-entropy of each soft label (Eq. 6), in nats, [M].
 
     Scores are held one float64 epsilon away from 0 and 1, as scikit-learn does, so that a
     saturated sigmoid costs 36 and not infinity.
@@ -100,7 +105,8 @@ def log_loss(scores: ArrayLike, targets: ArrayLike) -> float:
     _same_length(scores_M, "scores", targets_M, "targets")
     tiny = np.finfo(np.float64).eps
     clipped_M = np.clip(scores_M, tiny, 1 - tiny)
-    return _mean(-(targets_M * np.log(clipped_M) + (1 - targets_M) * np.log1p(-clipped_M)))
+    found_M: Floats = -(targets_M * np.log(clipped_M) + (1 - targets_M) * np.log1p(-clipped_M))
+    return found_M
 
 
 def mean_ratio(scores: ArrayLike, targets: ArrayLike) -> tuple[float, int]:

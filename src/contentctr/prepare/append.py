@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -85,16 +85,18 @@ class Earlier:
                     "its own"
                 )
 
-    def kept(self, gone: Collection[str], keep_from: datetime | None) -> Kept:
-        """Its tables without some rooms.
+    def kept(self, read: Sequence[tuple[str, Path]], keep_from: datetime | None) -> Kept:
+        """Its tables without the rooms that were read again.
 
         Args:
-            gone: ids of rooms that are read again.
+            read: ids of rooms and their folders. A room goes too whose folder holds another now.
             keep_from: rooms that started before go too.
         """
         if self.rooms is None or self.segments is None:
             return Kept()
-        rooms = self.rooms.filter(~pl.col("room_id").is_in(list(gone)))
+        renamed = self._renamed(read)
+        gone = [*(room_id for room_id, _ in read), *renamed.values()]
+        rooms = self.rooms.filter(~pl.col("room_id").is_in(gone))
         before = rooms.height
         if keep_from is not None:
             rooms = rooms.filter((pl.col("started_at") >= keep_from).fill_null(True))
@@ -104,7 +106,17 @@ class Earlier:
             segments=[self.segments.join(ids, on="room_id", how="semi")],
             truth=[] if self.truth is None else [self.truth.join(ids, on="room_id", how="semi")],
             dropped=before - rooms.height,
+            renamed=renamed,
         )
+
+    def _renamed(self, read: Sequence[tuple[str, Path]]) -> dict[str, str]:
+        """By the ids of rooms that were read, the other ids that their folders' rooms had."""
+        now = {room_id for room_id, _ in read}
+        old = {
+            room_id: self.sources.get(str(folder.resolve()), (room_id, ""))[0]
+            for room_id, folder in read
+        }
+        return {room_id: before for room_id, before in old.items() if before not in now}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +128,8 @@ class Kept:
     truth: list[pl.DataFrame] = field(default_factory=list)
     dropped: int = 0
     """Rooms that were too old."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """By a room's id, the one that it had."""
 
     @property
     def room_ids(self) -> list[str]:

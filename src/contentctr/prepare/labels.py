@@ -97,8 +97,7 @@ def _known_rows(
     if inside.height < known.height:
         warnings.append(
             f"{labels.path}: left out {counted(known.height - inside.height, 'row')} outside "
-            "their room's "
-            "segments"
+            "their room's segments"
         )
     without = lasts.join(known, on="room_id", how="anti").height
     if without:

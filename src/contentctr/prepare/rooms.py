@@ -163,8 +163,12 @@ def prepare_rooms(
         collected = collect_rooms(
             earlier.left(contents), reading, ray=ray, show_progress=show_progress
         )
+        if keep_from is not None and (old := len(set(folders)) - len(contents)):
+            collected.warnings.append(
+                f"left out {counted(old, 'room folder')} of before {keep_from.isoformat()}"
+            )
         earlier.require_same_places(collected.places)
-        kept = earlier.kept([room_id for room_id, _ in collected.places], keep_from)
+        kept = earlier.kept(collected.places, keep_from)
         if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
             why = f": {collected.warnings[-1]}" if collected.warnings else ""
             raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")
@@ -195,9 +199,10 @@ def _appended(
         return None
     known = set(earlier.rooms["room_id"])
     read = [room_id for room_id, _ in collected.places]
-    changed = [room_id for room_id in read if room_id in known]
+    changed = [room_id for room_id in read if kept.renamed.get(room_id, room_id) in known]
     for room_id in changed:
-        collected.warnings.append(f"room {room_id!r}: has changed and is prepared again")
+        was = f" (it was room {kept.renamed[room_id]!r})" if room_id in kept.renamed else ""
+        collected.warnings.append(f"room {room_id!r}: has changed and is prepared again{was}")
     return {
         "new": len(read) - len(changed),
         "changed": len(changed),

@@ -241,6 +241,14 @@ def sample_rule(metrics: Mapping[str, Any]) -> str:
     return f", of {counts['segments']:,} segments those that {' and '.join(rules)}"
 
 
+def with_interval(of: Mapping[str, Any]) -> str:
+    """A metric of the block `floors` in words: its value, and its interval where it has one."""
+    if of["value"] is None:
+        return "undefined"
+    limits = of["interval"]
+    return f"{of['value']:.4f}" + (f" ({limits[0]:.4f} to {limits[1]:.4f})" if limits else "")
+
+
 def read_evaluation(folder: Path, task: str | None = None) -> Evaluation:
     """Read the folder of an evaluation.
 

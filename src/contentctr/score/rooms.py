@@ -11,11 +11,37 @@ from torch import nn
 
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.progress import Progress
+from contentctr.score.checkpoint import Checkpoint
+from contentctr.store.rooms import PreparedRooms
 from contentctr.windows.rooms import curve_windows, gather, gather_rows
-from contentctr.windows.segment_data import SegmentData
+from contentctr.windows.segment_data import SegmentData, load_segments
 
 _ENCODED_AT_ONCE = 8
 """Segments that fine-tuned encoders take at once: as many pictures times frames of a segment."""
+
+
+def segments_for(checkpoint: Checkpoint, data: PreparedRooms, split: str) -> SegmentData:
+    """Segments of a prepared folder with all that a trained model reads, and no more.
+
+    Args:
+        checkpoint: the model.
+        data: the prepared folder.
+        split: of `load_segments`.
+
+    Raises:
+        InputError: as `load_segments`.
+    """
+    config = checkpoint.config
+    return load_segments(
+        data,
+        checkpoint.vocabulary,
+        split=split,
+        horizon=config.data.horizon,
+        inputs=checkpoint.finetuned,
+        content=checkpoint.reads_content,
+        model=config.model,
+        same_segment=config.ids.same_segment,
+    )
 
 
 def score_segments(

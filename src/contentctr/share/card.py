@@ -7,6 +7,7 @@ from typing import Any
 
 from contentctr import __version__
 from contentctr.score.checkpoint import Checkpoint
+from contentctr.score.evaluation import with_interval
 from contentctr.score.inputs import read_inputs
 
 _FRONT = """\
@@ -122,7 +123,7 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
     )
     floors = metrics.get("floors", {})
     named = floors.get("model", {})
-    rows = [(name, _number(block)) for name, block in named.items()]
+    rows = [(name, with_interval(block)) for name, block in named.items()]
     rows += [
         (name, f"{value:.4f}")
         for name, value in metrics["metrics"].items()
@@ -135,18 +136,11 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
             f"Beside rules of thumb that need no model, by {metric}:\n",
             _table(
                 ("floor", metric),
-                [(name, _number(block[metric])) for name, block in floors["floors"].items()],
+                [(name, with_interval(block[metric])) for name, block in floors["floors"].items()],
             ),
             str(floors["sentence"]) + "\n",
         ]
     return "\n".join(parts)
-
-
-def _number(block: Mapping[str, Any]) -> str:
-    if block["value"] is None:
-        return "undefined"
-    limits = block["interval"]
-    return f"{block['value']:.4f}" + (f" ({limits[0]:.4f} to {limits[1]:.4f})" if limits else "")
 
 
 def _limits(checkpoint: Checkpoint) -> str:

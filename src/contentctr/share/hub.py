@@ -70,10 +70,12 @@ def export_hub(
         name: `OWNER/NAME` on the hub, for the card.
 
     Raises:
-        InputError: the checkpoint is damaged, or the evaluation is not of it.
+        InputError: the checkpoint is damaged or is `out` itself, or the evaluation is not of it.
     """
     out = Path(out)
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else load(checkpoint)
+    if out.resolve() == checkpoint.folder.resolve():  # its files would go before they are copied
+        raise InputError(f"{out}: is the checkpoint itself; choose another folder")
     metrics = None if evaluation is None else _metrics(checkpoint, evaluation)
     checkpoint.load_model()  # damaged weights are not shared
     copied = sorted(_files(checkpoint.folder))

@@ -35,10 +35,10 @@ from contentctr.models.contentctr import ContentCTR
 from contentctr.outputs import output_folder
 from contentctr.score.calibration import LEAST_SLOPE, Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for, require_no_leak
+from contentctr.score.rooms import segments_for
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import data_spec
 from contentctr.windows.rooms import curve_windows, gather
-from contentctr.windows.segment_data import load_segments
 
 KIND = "an ONNX model"
 FILES = ("model.json", "model.onnx")
@@ -211,14 +211,7 @@ def _real(checkpoint: Checkpoint, data: PreparedRooms) -> list[Feed]:
     """Some windows of a prepared folder."""
     checkpoint.require_fits(data_spec(data, inputs=False), data.root)
     config = checkpoint.config
-    segments = load_segments(
-        data,
-        checkpoint.vocabulary,
-        split="all",
-        horizon=config.data.horizon,
-        content=checkpoint.reads_content,
-        model=config.model,
-    )
+    segments = segments_for(checkpoint, data, "all")
     windows, _ = curve_windows(segments, config.data.window_len)
     which = np.unique(np.linspace(0, len(windows) - 1, _CHECKED).astype(np.int64))
     return [_feed(gather(segments, windows, which, config.data.window_len), config)]

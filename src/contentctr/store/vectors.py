@@ -409,14 +409,12 @@ def require_rooms(folder: Path, index: Mapping[str, Entry], rooms: Mapping[str, 
         names = ", ".join(repr(room_id) for room_id in missing[:3])
         raise InputError(
             f"{folder}: not encoded: {len(missing)} of {counted(len(rooms), 'room')}, such as "
-            f"{names}; "
-            "encode again"
+            f"{names}; encode again"
         )
     for room_id, count in rooms.items():
         stored = index[room_id].stop - index[room_id].start
         if stored != count:
             raise InputError(
                 f"{index[room_id].path}: room {room_id!r} must have {counted(count, 'segment')}, "
-                "not "
-                f"{stored}; encode again"
+                f"not {stored}; encode again"
             )
