@@ -290,3 +290,20 @@ def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:
     assert PreparedRooms(out).rooms()["split"].to_list() == ["val", "val", "test"]
     result = CliRunner().invoke(app, [*command, "--append", "--val", "0.1"])
     assert "do not go with val_from" in str(result.exception)
+
+
+def test_a_part_that_cannot_be_listed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = make(tmp_path / "in", 1, events_csv=EVENTS)
+    (room / "frames").mkdir()
+    scandir = module.os.scandir
+
+    def refuse(path: Any) -> Any:
+        if Path(path).name == "frames":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(module.os, "scandir", refuse)
+    with pytest.raises(InputError, match="cannot be read .*Permission denied"):
+        module._content(room, module.ContentHashes())

@@ -191,7 +191,7 @@ def _content(folder: Path, hashes: ContentHashes) -> str:
     found, seen = [], set()
     try:
         # Parts may be links; `seen` breaks the circles that links can make.
-        for place, folders, files in os.walk(folder, followlinks=True):
+        for place, folders, files in os.walk(folder, onerror=_stop, followlinks=True):
             real = os.path.realpath(place)
             if real in seen:
                 folders.clear()
@@ -204,3 +204,8 @@ def _content(folder: Path, hashes: ContentHashes) -> str:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error})") from None
     return digest(sorted(found))
+
+
+def _stop(error: OSError) -> None:
+    """A folder that cannot be listed must not be taken for an empty one."""
+    raise error
