@@ -1,3 +1,4 @@
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -201,6 +202,25 @@ def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(
     assert prepare_rooms(root, out, append=True, show_progress=False).segments().height == 4
     assert (out / "features").is_dir()
     assert not [p for p in out.iterdir() if p.name.endswith((".tmp", ".next"))]
+
+
+def test_a_write_that_cannot_be_finished_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    make(root, 1, events_csv=EVENTS)
+    prepare_rooms(root, out, show_progress=False)
+    shutil.copytree(out, tmp_path / "staged")
+    shutil.move(tmp_path / "staged", out / ".next")
+
+    def refuse(*paths: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_folder.os, "replace", refuse)
+        with pytest.raises(InputError, match="out: a write was cut short .*Read-only file system"):
+            prepared.PreparedRooms(out).manifest()
+    assert prepared.PreparedRooms(out).manifest()["counts"]["rooms"] == 1
 
 
 def test_a_folder_of_other_files_is_no_place_for_prepared_data(tmp_path: Path) -> None:

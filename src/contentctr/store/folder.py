@@ -159,19 +159,31 @@ def finish_write(root: Path) -> None:
     """Move what was written beside a prepared folder into its place, the manifest last.
 
     Only a kill within some renames leaves anything for the next process that opens the folder.
+
+    Raises:
+        InputError: it cannot be moved, as in a folder that may only be read.
     """
     staged = root / _STAGED
     if not staged.is_dir():
         return
-    # Somebody else may finish at the same time, and a file be gone.
-    with contextlib.suppress(FileNotFoundError):
-        for path in sorted(staged.glob("*.parquet")):
-            os.replace(path, root / path.name)
-        if (staged / MANIFEST).is_file():
-            _remove_tables_left_out(root, read_json(staged / MANIFEST))
-            os.replace(staged / MANIFEST, root / MANIFEST)
+    try:
+        _move_staged(staged, root)
+    except FileNotFoundError:
+        pass  # somebody else finishes at the same time
+    except OSError as error:
+        raise InputError(
+            f"{root}: a write was cut short and cannot be finished ({error.strerror})"
+        ) from None
     with contextlib.suppress(OSError):  # a stranger's file in it stays
         staged.rmdir()
+
+
+def _move_staged(staged: Path, root: Path) -> None:
+    for path in sorted(staged.glob("*.parquet")):
+        os.replace(path, root / path.name)
+    if (staged / MANIFEST).is_file():
+        _remove_tables_left_out(root, read_json(staged / MANIFEST))
+        os.replace(staged / MANIFEST, root / MANIFEST)
 
 
 def _remove_tables_left_out(root: Path, manifest: Mapping[str, Any]) -> None:
