@@ -118,7 +118,7 @@ class Batch(_Movable):
     window_B: Tensor
     """int64 number of the window in its data set, for messages and predictions."""
     extra: Mapping[str, ExtraInput] = field(default_factory=dict)
-    """What the extra tokens are made of, by their names; those that the model takes."""
+    """What the extra tokens are made of, and words, by their names; those that the model takes."""
     mean_logit_BN: Tensor | None = None
     """float32 log-odds of the target's exponential mean in earlier segments, for the residual
     form; NaN where it is not known."""
@@ -273,6 +273,10 @@ class DataSpec:
     """Width of the sound's features; 0: none were stored."""
     sound_revision: str = ""
     """Hash of what makes them."""
+    words_dim: int = 0
+    """Numbers of a segment's words (encode/words.py); 0: none were stored."""
+    words_revision: str = ""
+    """Hash of what makes them."""
     speech_source: str = ""
     """Where the rooms' speech is from (transcribe/source.py); "" where the data does not say."""
 
@@ -285,7 +289,7 @@ class DataSpec:
         )
         for name in ("visual_dim", "text_dim", "max_text_tokens"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("statistics_dim", "sound_dim"):
+        for name in ("statistics_dim", "sound_dim", "words_dim"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
 
     @property

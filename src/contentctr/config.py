@@ -176,7 +176,9 @@ class ModelConfig:
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
-
+    words: bool = False
+    """What a segment's words and its text's feature say, by least squares, of the target so many
+    segments later: a content token, and in sum added to the log-odds. Beyond the paper."""
     wide: bool = False
     """The score has a part that is linear in the statistics' numbers, as Wide&Deep's: norms keep
     the rest within what training rooms showed, and a linear part goes on in rooms that are busier
@@ -210,9 +212,9 @@ class ModelConfig:
             f"true, unless one of model.{', model.'.join(EXTRA_TOKENS)} is",
             self.content,
         )
-        require(
-            self.statistics or not self.wide, "model.wide", "false without statistics", self.wide
-        )
+        for name, needs in (("wide", "statistics"), ("words", "content")):
+            on = getattr(self, name)
+            require(getattr(self, needs) or not on, f"model.{name}", f"false without {needs}", on)
 
     @property
     def lookbacks(self) -> tuple[int, ...]:
@@ -361,12 +363,10 @@ class Config:
     ids: IdConfig = field(default_factory=IdConfig)
 
     def __post_init__(self) -> None:
-        require(
-            not (self.model.standardise and self.train.finetune_encoders),
-            "model.standardise",
-            "false with train.finetune_encoders, whose features change",
-            self.model.standardise,
-        )
+        rule = "false with train.finetune_encoders, whose features change"
+        for name in ("standardise", "words"):
+            on = getattr(self.model, name)
+            require(not (on and self.train.finetune_encoders), f"model.{name}", rule, on)
         field_len = self.model.receptive_field
         require(
             not field_len or field_len <= self.data.window_len,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import DataSpec
 from contentctr.config import FrameChoice
-from contentctr.encode import encoders
+from contentctr.encode import encoders, words
 from contentctr.encode.encoders import E, TextPairEncoder, VisualEncoder
 from contentctr.encode.engines.runtime import Runtime, runtime_in
 from contentctr.encode.segments import (
@@ -124,17 +124,20 @@ class Item:
     """Where its sound is; None if it has none, or is not wanted."""
     sound_fingerprint: str = ""
     """"" where no sound is stored."""
+    words_fingerprint: str = ""
+    """"" where no words are stored."""
     own: Tensors = field(default_factory=dict)
     """What else is stored of each row."""
 
-    def done(self, entry: Entry | None) -> tuple[bool, bool, bool]:
-        """Whether the pictures, the texts, and the sound are stored as they should be."""
+    def done(self, entry: Entry | None) -> tuple[bool, bool, bool, bool]:
+        """Whether the pictures, texts, sound and words are stored as they should be."""
         if entry is None or entry.stop - entry.start != len(self.spans):
-            return False, False, False
+            return False, False, False, False
         return (
             entry.visual_fingerprint == self.visual_fingerprint,
             entry.text_fingerprint == self.text_fingerprint,
             entry.sound_fingerprint == self.sound_fingerprint,
+            entry.words_fingerprint == self.words_fingerprint,
         )
 
 
@@ -147,6 +150,8 @@ class Source(ABC):
     item: ClassVar[str]
     """What an item is called, and a row of it: room and segment, say."""
     row: ClassVar[str]
+    words: ClassVar[bool] = False
+    """Whether the words of texts are stored beside their features."""
 
     @property
     def store(self) -> Path:
@@ -229,6 +234,9 @@ class ItemEncoder:
         spec = source.spec(visual, text)
         if sound is not None:
             spec = replace(spec, sound_dim=sound.dim, sound_revision=sound.revision)
+        self.words = source.words and not source.settings.inputs
+        if self.words:
+            spec = replace(spec, words_dim=words.DIM, words_revision=words.REVISION)
         self.spec = spec
         self.notes: list[str] = []
         """What the user should know of the engines."""
@@ -329,6 +337,7 @@ class ItemEncoder:
             ),
             recording=None if self.sound is None else recording,
             sound_fingerprint=sound,
+            words_fingerprint=digest(spec.words_revision, pairs) if self.words else "",
             own=own or {},
         )
 
@@ -343,8 +352,8 @@ class ItemEncoder:
         path = store / f"{name}.safetensors"
         # A worker that died after it had written the item left it whole.
         entry = shard_index(path).get(item.name) if path.exists() else None
-        has_visual, has_text, has_sound = item.done(entry)
-        if has_visual and has_text and has_sound:
+        has_visual, has_text, has_sound, has_words = item.done(entry)
+        if has_visual and has_text and has_sound and has_words:
             return warnings
         tensors = dict(item.own)
         heard, listener = None, None
@@ -368,12 +377,14 @@ class ItemEncoder:
                 tensors |= flags | read_entry(entry, TEXT_PART[self.settings.inputs])
             else:
                 tensors |= flags | (self._tokens if self.settings.inputs else self._text)(item)
+            tensors |= self._words(item.pairs)
         room = StoredRoom(
             room_id=item.name,
             tensors=tensors,
             visual_fingerprint=item.visual_fingerprint,
             text_fingerprint=item.text_fingerprint,
             sound_fingerprint=item.sound_fingerprint,
+            words_fingerprint=item.words_fingerprint,
         )
         write_shard(store, name, [room])
         return warnings
@@ -400,6 +411,13 @@ class ItemEncoder:
         text_ST = encode_texts(item.pairs or (), self.text, batch_size=self.settings.batch_size)
         what = f"{self.source.item} {item.name!r}, text encoder {self.text.name!r}"
         return {"text": to_half(text_ST, what)}
+
+    def _words(self, pairs: Sequence[Pair]) -> Tensors:
+        if not self.words:
+            return {}
+        # Made anew even where they are stored: that takes less time than reading them.
+        words_SX, has_words_S = words.word_numbers(pairs)
+        return {"words": words_SX, "has_words": has_words_S.astype(np.uint8)}
 
     def _frames(self, item: Item, warnings: list[str], listener: SoundListener | None) -> Tensors:
         assert not isinstance(self.visual, StoredVectors)

@@ -112,7 +112,7 @@ class RoomsSource(Source):
     """Rooms: an item is a room, a row a segment of some frames."""
 
     data: PreparedRooms
-    item, row = "room", "segment"
+    item, row, words = "room", "segment", True
 
     def load_visual(self, device: torch.device) -> VisualEncoder | StoredVectors:
         """The visual encoder, or the features that came with the data.

@@ -26,6 +26,7 @@ from contentctr.encode.comments import encoder_pair
 from contentctr.encode.encoders import TextEncoder, VisualEncoder
 from contentctr.encode.sound import SoundEncoder
 from contentctr.encode.sound_rows import SoundRows
+from contentctr.encode.words import word_numbers
 from contentctr.progress import Progress
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.media import frame_times, frames_at
@@ -117,6 +118,7 @@ def encode_segments(
     if heard is not None:
         heard.finish(recording, notes)
         sound_SX, has_sound_S = heard.features(f"{where}, sound")
+    words_SX, has_words_S = word_numbers(pairs)
     return SegmentFeatures(
         visual=to_half(visual_SV, f"{where}, visual encoder {visual.name!r}"),
         text=to_half(text_ST, f"{where}, text encoder {text.name!r}"),
@@ -125,6 +127,8 @@ def encode_segments(
         has_comments=np.array([bool(comments) for _, comments in pairs], dtype=bool),
         sound=sound_SX,
         has_sound=has_sound_S,
+        words=words_SX,
+        has_words=has_words_S,
     )
 
 

@@ -21,6 +21,7 @@ from contentctr.encode.segments import (
     encode_texts,
 )
 from contentctr.encode.sound import SoundEncoder
+from contentctr.encode.words import word_numbers
 from contentctr.live.scorer_segments import LiveSegment, RawSegment, Runs
 from contentctr.rooms.samples import Samples
 from contentctr.score.checkpoint import Checkpoint
@@ -102,6 +103,7 @@ class LiveEncoder:
             ),
             "speech and comments",
         ).astype(np.float32)
+        words_RX, has_words_R = word_numbers(pairs)
         return [
             LiveSegment(
                 room_id=raw.room_id,
@@ -113,6 +115,7 @@ class LiveEncoder:
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
                 sound=raw.sound,
+                words=words_RX[row] if self._spec.words_dim and has_words_R[row] else None,
                 run=raw.run,
             )
             for row, raw in enumerate(raws)

@@ -243,6 +243,7 @@ class Engine:
                     self.spec,
                     read if self.config.model.statistics else [],
                     sound=self.config.model.sound,
+                    words=self.config.model.words,
                 )
                 found = segment_shares(self._model, batch.to(self._device))
                 shares.update(zip(part, found, strict=True))

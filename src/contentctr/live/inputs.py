@@ -30,17 +30,17 @@ from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import MAX_INDEX, LiveSegment, Runs, Scored
+from contentctr.live.scorer_segments import MAX_INDEX, VALUES, LiveSegment, Runs, Scored
 from contentctr.store.statistics import STATE_SHAPE, advance, counts_row, first_state, skip
 
 FORMAT = "contentctr-input-1"
 _ABOUT = "contentctr"
-_VALUES = ("visual", "text", "sound")
 _COUNTED = "counted"
 SPEC_FIELDS = (
     *("segment_seconds", "frames_per_segment", "frames", "comment_lag"),
     *("visual_revision", "visual_dim", "text_revision", "text_dim", "text_pooling"),
     *("text_prefix", "max_text_tokens", "sound_dim", "sound_revision"),
+    *("words_dim", "words_revision"),
 )
 """What must be the same of two models for one to score the other's inputs."""
 Floats = NDArray[np.float64]
@@ -111,7 +111,7 @@ def to_bytes(entry: RoomInput) -> bytes:
     }
     tensors = {
         name: np.ascontiguousarray(values)
-        for name in _VALUES
+        for name in VALUES
         if (values := getattr(segment, name)) is not None
     }
     if entry.counted_AC is not None:
@@ -145,6 +145,7 @@ def from_bytes(data: bytes) -> RoomInput:
             visual=tensors.get("visual"),
             text=tensors.get("text"),
             sound=tensors.get("sound"),
+            words=tensors.get("words"),
             has_speech=about["has_speech"],
             has_comments=about["has_comments"],
             run=about["run"],

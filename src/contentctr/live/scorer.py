@@ -46,6 +46,7 @@ from contentctr.live.scorer_segments import (
 )
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
+from contentctr.live.scorer_words import LiveWords
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import require_no_leak
@@ -111,6 +112,7 @@ class RoomScorer:
             else None
         )
         self._has_token, self._has_sound = config.model.statistics, config.model.sound
+        self._words = None if model.words is None else LiveWords(model.words, max_rooms, device)
         self._rooms: dict[str, Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
@@ -201,7 +203,7 @@ class RoomScorer:
         found: dict[int, float] = {}
         for tasks in plan.rounds:
             for part in _parts(tasks, self.batch_size):
-                found.update(self._take(part, x_RD, plan.followed))
+                found.update(self._take(part, x_RD, plan))
         return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
 
     def _plan(self, segments: Sequence[LiveSegment]) -> Plan:
@@ -280,14 +282,22 @@ class RoomScorer:
 
     def _perceive(self, plan: Plan) -> Tensor:
         """The Perceiver's output of each content, [R, D]."""
-        found = []
+        found, said = [], []
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
             read = [row.values_X for row in plan.followed[part]] if self._has_token else []
             batch = as_batch(
-                plan.contents[part], plan.streamers[part], self._spec, read, sound=self._has_sound
-            )
-            found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
+                plan.contents[part],
+                plan.streamers[part],
+                self._spec,
+                read,
+                sound=self._has_sound,
+                words=self._words is not None,
+            ).to(self._device)
+            found.append(self._model.tokens(batch)[0][:, 0])
+            if self._words is not None:
+                said.append(self._words.of(batch))
+        plan.said_RK = torch.cat(said) if said else None
         return torch.cat(found) if found else torch.empty(0)
 
     def _follow(self, plan: Plan) -> None:
@@ -310,10 +320,9 @@ class RoomScorer:
                 ahead[task.room.slot] = task.index, row.state_AC
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
-    def _take(
-        self, tasks: Sequence[Task], x_RD: Tensor, followed: Sequence[Followed]
-    ) -> dict[int, float]:
+    def _take(self, tasks: Sequence[Task], x_RD: Tensor, plan: Plan) -> dict[int, float]:
         """Take one segment each of some rooms; the scores by place."""
+        followed = plan.followed
         index_R, slot_R, first_R, row_R = torch.tensor(
             [(task.index, task.room.slot, task.room.first, task.row) for task in tasks]
         ).T
@@ -332,6 +341,9 @@ class RoomScorer:
         if self._model.wide is not None:
             rows = [followed[task.row].values_X for task in tasks if task.place is not None]
             logits = logits + self._model.wide(self._numbers(rows).to(to))
+        if self._words is not None:
+            assert plan.said_RK is not None
+            logits = logits + self._words.step(step, plan.said_RK[row_R.to(to)])
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
@@ -377,6 +389,8 @@ class RoomScorer:
     @property
     def _rings(self) -> dict[str, Ring]:
         rings = {"score": self._scores, **self._decoder.rings}
+        if self._words is not None:
+            rings["words"] = self._words.ring
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from contentctr.live.scorer_segments import LiveSegment, Runs
 from contentctr.live.scorer_statistics import Followed
 
@@ -55,6 +57,8 @@ class Plan:
 
     followed: list[Followed] = field(default_factory=list)
     """What the statistics say of each content, where the model reads them."""
+    said_RK: Tensor | None = None
+    """What each content's words say of the segments after it, where the model reads them."""
 
     share_blanks: bool = True
     """Whether missing segments of a streamer are one content, computed once."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
+from contentctr.models.words import DIGITS
 from contentctr.store.statistics import COLUMNS, MAX_COUNT
 
 Status = Literal["scored", "repeated", "late", "early"]
@@ -26,6 +27,8 @@ MAX_FEATURE = 65504.0
 """Largest size of a feature, float16's: features are stored so, and no model saw a larger one."""
 
 
+VALUES = ("visual", "text", "sound", "words")
+"""Fields of a segment that hold numbers, or None."""
 RUNS_KEPT = 8
 """Runs of a source whose late segments are known for such."""
 
@@ -72,6 +75,8 @@ class LiveSegment:
     """Whether anybody commented."""
     sound: NDArray[np.floating] | None = None
     """Features of its sound, [X]; None where it has none, or the model reads none."""
+    words: NDArray[np.floating] | None = None
+    """Its words (encode/words.py), [X]; None where it has none, or the model reads none."""
     run: str = ""
     """Names the run of a source that the segment is of; "": none is named. With a new one the room
     begins anew, and what still comes of an older one is late."""
@@ -131,11 +136,14 @@ def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
         _check_counts(segment)
         _check_width(segment, "visual", spec.visual_dim)
         _check_width(segment, "text", spec.text_dim)
-        if segment.sound is not None and not spec.sound_dim:
-            raise _refuse(segment, "sound", "left out, as the model's data has none", "there")
-        _check_width(segment, "sound", spec.sound_dim)
-    for name in ("visual", "text", "sound"):
+        for name, width in (("sound", spec.sound_dim), ("words", spec.words_dim)):
+            if getattr(segment, name) is not None and not width:
+                raise _refuse(segment, name, "left out, as the model's data has none", "there")
+            _check_width(segment, name, width)
+    for name in VALUES:
         _check_values([s for s in segments if getattr(s, name) is not None], name)
+
+    _check_words([s for s in segments if s.words is not None])
 
 
 def _refuse(segment: LiveSegment, field: str, rule: str, value: object) -> InputError:
@@ -199,6 +207,18 @@ def _check_values(segments: Sequence[LiveSegment], name: str) -> None:
         raise _refuse(segments[row], f"{name}[{column}]", rule, values_RV[row, column])
 
 
+def _check_words(segments: Sequence[LiveSegment]) -> None:
+    """Halves of hashes; others would stand for other words than they seem to."""
+    if not segments:
+        return
+    words_RX = np.stack([segment.words for segment in segments if segment.words is not None])
+    good_RX = (words_RX >= 0) & (words_RX < DIGITS) & (words_RX == np.floor(words_RX))
+    if not good_RX.all():
+        row, column = np.argwhere(~good_RX)[0]
+        rule = f"a whole number from 0 to {DIGITS - 1}"
+        raise _refuse(segments[row], f"words[{column}]", rule, words_RX[row, column])
+
+
 def as_batch(
     segments: Sequence[LiveSegment | None],
     streamer_R: Sequence[int],
@@ -206,6 +226,7 @@ def as_batch(
     statistics: Sequence[NDArray[np.float32] | None] = (),
     *,
     sound: bool = False,
+    words: bool = False,
 ) -> Batch:
     """R windows of one segment each; None is a segment of which nothing is there.
 
@@ -215,6 +236,7 @@ def as_batch(
         spec: widths of the features.
         statistics: what each one's token is made of; none for a model without.
         sound: whether the model reads sound.
+        words: whether it reads words.
     """
     count = len(segments)
     visual_RV = np.zeros((count, 1, spec.visual_dim), np.float32)
@@ -232,6 +254,9 @@ def as_batch(
     if sound:
         heard = [None if segment is None else segment.sound for segment in segments]
         extra["sound"] = _extra(heard, spec.sound_dim)
+    if words:
+        said = [None if segment is None else segment.words for segment in segments]
+        extra["words"] = _extra(said, spec.words_dim)
     visual, speech, comments = torch.from_numpy(flags_R3).unbind(1)
     return Batch(
         visual_BNV=torch.from_numpy(visual_RV),

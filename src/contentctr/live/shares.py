@@ -26,6 +26,7 @@ class Shares:
     """What the layers before have made of the streamer's embedding; in the first, that itself."""
     statistics: float = 0.0
     sound: float = 0.0
+    words: float = 0.0
     """Of tokens that the model may not have; then 0."""
 
 
@@ -66,7 +67,8 @@ def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
     """
     assert has_shares(model)
     tokens_RMD, *_ = model.content(batch)
-    names = ("visual", "text", *model.extra.heads, "latent")
+    said = () if model.words is None else ("words",)
+    names = ("visual", "text", *model.extra.heads, *said, "latent")
     latent_R1D = model.streamer(batch.streamer_B)[:, None]
     found: list[Tensor] = []
     layers = model.block.layers

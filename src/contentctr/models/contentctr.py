@@ -15,6 +15,7 @@ from contentctr.config import EXTRA_TOKENS, Config, ModelConfig
 from contentctr.models.extra_tokens import ExtraTokens, Residual, Wide
 from contentctr.models.layers import Attention, FeedForward, Standardise, causal_mask
 from contentctr.models.streamers import streamer_embedding
+from contentctr.models.words import Words
 
 
 class FeatureFusion(nn.Module):
@@ -165,8 +166,8 @@ class ContentCTR(nn.Module):
     so a window of k < n segments scores as it would alone.
 
     Beyond the paper, `model.statistics` and `model.sound` add a content token each, and
-    `model.residual` starts from what is known of earlier segments, and `model.wide` adds what is
-    linear in it (extra_tokens.py).
+    `model.residual` starts from what is known of earlier segments, `model.wide` adds what is linear
+    in it (extra_tokens.py), and `model.words` what the words of earlier segments say (words.py).
 
     A subclass may set another `block_type`, other `modalities` or another `make_streamer`
     (variants.py).
@@ -198,6 +199,7 @@ class ContentCTR(nn.Module):
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
         self.wide = Wide(spec) if sizes.wide else None
+        self.words = Words(spec, config) if sizes.words else None
 
     @property
     def output_bias(self) -> nn.Parameter:
@@ -235,6 +237,8 @@ class ContentCTR(nn.Module):
         visual_BND, text_BND = self.fusion(batch)
         tokens = [x_BND for x_BND in (visual_BND, text_BND) if x_BND is not None]
         tokens += self.extra(batch)
+        if self.words is not None:
+            tokens.append(self.words.token(batch))
         tokens_RMD = torch.stack([x_BND.flatten(0, 1) for x_BND in tokens], dim=1)
         return tokens_RMD, visual_BND, text_BND
 
@@ -255,4 +259,6 @@ class ContentCTR(nn.Module):
             logits_BN = self.residual(logits_BN, batch.mean_logit_BN)
         if self.wide is not None:
             logits_BN = logits_BN + self.wide.of_segments(batch)
+        if self.words is not None:
+            logits_BN = logits_BN + self.words(batch)
         return Output(logits_BN=logits_BN, visual_BND=visual_BND, text_BND=text_BND)

@@ -117,8 +117,9 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         raise InputError(f"ids.same_segment must be false with model.kind={sizes.kind}")
     if not sizes.text and not isinstance(model, klm3_baselines.SequenceModel):
         raise InputError(f"model.text must be true with model.kind={sizes.kind}")
-    if sizes.wide and not hasattr(model, "wide"):
-        raise InputError(f"model.wide must be false with model.kind={sizes.kind}")
+    for name in ("wide", "words"):
+        if getattr(sizes, name) and not hasattr(model, name):
+            raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     if sizes.prior is not None:
         _start_at(model, sizes.prior, sizes.kind)
     return model

@@ -43,7 +43,7 @@ def _blank_window(window_len: int, spec: DataSpec) -> Batch:
         name: ExtraInput(
             values_BNX=torch.zeros(1, window_len, getattr(spec, f"{name}_dim")), has_BN=there
         )
-        for name in EXTRA_TOKENS
+        for name in (*EXTRA_TOKENS, "words")
     }
     return Batch(
         visual_BNV=torch.zeros(1, window_len, spec.visual_dim),

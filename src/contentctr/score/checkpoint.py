@@ -130,6 +130,8 @@ class Checkpoint:
             free.add("statistics_dim")
         if not self.config.model.sound:
             free |= {"sound_dim", "sound_revision"}
+        if not self.config.model.words:
+            free |= {"words_dim", "words_revision"}
         wrong = [n for n in wanted if n not in free and found[n] != wanted[n]]
         if wrong:
             raise InputError(

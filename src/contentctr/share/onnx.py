@@ -32,6 +32,7 @@ from contentctr.errors import InputError
 from contentctr.extras import require_installed
 from contentctr.files import atomic, write_json
 from contentctr.models.contentctr import ContentCTR
+from contentctr.models.words import DIGITS
 from contentctr.outputs import output_folder
 from contentctr.score.calibration import LEAST_SLOPE, Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for, require_no_leak
@@ -134,7 +135,7 @@ def _batch(feed: Mapping[str, Tensor]) -> Batch:
     """The windows as the model takes them."""
     extra = {
         name: ExtraInput(values_BNX=feed[name], has_BN=feed[f"has_{name}"])
-        for name in ("statistics", "sound")
+        for name in ("statistics", "sound", "words")
         if name in feed
     }
     return Batch(
@@ -163,7 +164,7 @@ def _feed(batch: Batch, config: Config) -> Feed:
         "has_comments": batch.has_comments_BN,
         "streamer": batch.streamer_B,
     }
-    for name in config.model.extra_tokens:
+    for name in config.model.extra_tokens + ("words",) * config.model.words:
         feed[name], feed[f"has_{name}"] = batch.extra[name].values_BNX, batch.extra[name].has_BN
     if config.model.residual:
         assert batch.mean_logit_BN is not None
@@ -193,6 +194,9 @@ def _random(config: Config, spec: DataSpec, model: ContentCTR, count: int) -> Fe
     }
     for name in config.model.extra_tokens:
         feed[name], feed[f"has_{name}"] = normal(getattr(spec, f"{name}_dim")), flags()
+    if config.model.words:
+        numbers = torch.randint(DIGITS, (*shape, spec.words_dim), generator=generator)
+        feed["words"], feed["has_words"] = numbers.float(), flags()
     if config.model.residual:
         feed["mean_logit"] = torch.where(flags(), normal(), torch.nan)
     return feed

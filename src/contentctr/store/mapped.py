@@ -128,6 +128,9 @@ class MappedFeatures:
     sound: MappedRows | None = None
     """[S, X]; None: none is stored."""
     has_sound: NDArray[np.bool_] | None = None
+    words: MappedRows | None = None
+    """[S, X], as `sound`."""
+    has_words: NDArray[np.bool_] | None = None
 
 
 def matrix_offsets(path: Path, widths: Mapping[str, int], rows: int) -> dict[str, int]:

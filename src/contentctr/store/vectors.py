@@ -3,9 +3,10 @@
     DATA/features/manifest.json       the encoders and settings they come from, counts
     DATA/features/NAME.safetensors    a shard, of one room or of many: `visual` float16 [S, V],
                                       `text` float16 [S, T], `has_visual`, `has_speech`,
-                                      `has_comments` uint8 [S], with `encode --sound` also
-                                      `sound` float16 [S, X] and `has_sound`; which rows are which
-                                      room's stands in its metadata
+                                      `has_comments` uint8 [S], of rooms also `words` float16
+                                      [S, X] and `has_words`, with `encode --sound` also `sound`
+                                      float16 [S, X] and `has_sound`; which rows are which room's
+                                      stands in its metadata
     DATA/visual/                      the same, without texts, where `prepare` wrote features that
                                       came with the data: `visual`, `has_visual`
     DATA/inputs/                      the same for frames and tokens, for training the encoders
@@ -62,6 +63,9 @@ class SegmentFeatures:
     sound: NDArray[np.float16] | None = None
     """[S, X]; zeros where there is none. None: it was not asked for."""
     has_sound: NDArray[np.bool_] | None = None
+    words: NDArray[np.float16] | None = None
+    """[S, X] of encode/words.py; None: there are none, as of features that came without texts."""
+    has_words: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.has_visual)
@@ -79,6 +83,8 @@ class StoredRoom:
     text_fingerprint: str = ""
     sound_fingerprint: str = ""
     """"" where no sound is stored."""
+    words_fingerprint: str = ""
+    """"" where no words are stored."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Entry:
     visual_fingerprint: str
     text_fingerprint: str
     sound_fingerprint: str
+    words_fingerprint: str
 
 
 def feature_tensors(found: SegmentFeatures) -> dict[str, NDArray[Any]]:
@@ -98,6 +105,8 @@ def feature_tensors(found: SegmentFeatures) -> dict[str, NDArray[Any]]:
     tensors = {name: getattr(found, name).astype(np.uint8) for name in FLAGS}
     if found.sound is not None and found.has_sound is not None:
         tensors |= {"sound": found.sound, "has_sound": found.has_sound.astype(np.uint8)}
+    if found.words is not None and found.has_words is not None:
+        tensors |= {"words": found.words, "has_words": found.has_words.astype(np.uint8)}
     return {"visual": found.visual, "text": found.text, **tensors}
 
 
@@ -128,6 +137,7 @@ def write_shard(folder: Path, name: str, rooms: Sequence[StoredRoom]) -> Path:
             "visual_fingerprint": room.visual_fingerprint,
             "text_fingerprint": room.text_fingerprint,
             "sound_fingerprint": room.sound_fingerprint,
+            "words_fingerprint": room.words_fingerprint,
         }
         for room, stop, length in zip(rooms, stops, lengths, strict=True)
     ]
@@ -265,6 +275,8 @@ def shard_index(path: Path) -> dict[str, Entry]:
                     r["start"],
                     r["stop"],
                     *(r[f"{part}_fingerprint"] for part in ("visual", "text", "sound")),
+                    # Files of before words were stored are good but for them.
+                    r.get("words_fingerprint", ""),
                 )
                 for r in rooms
             }
@@ -311,8 +323,9 @@ class FeatureStore:
         entries = [self.index[room_id] for room_id in rooms]
         widths = {"visual": self.spec.visual_dim, "text": self.spec.text_dim}
         names: tuple[str, ...] = FLAGS
-        if self.spec.sound_dim:
-            widths["sound"], names = self.spec.sound_dim, (*FLAGS, "has_sound")
+        for part, width in (("sound", self.spec.sound_dim), ("words", self.spec.words_dim)):
+            if width:
+                widths[part], names = width, (*names, f"has_{part}")
         flags = {name: np.zeros(sum(rooms.values()), np.bool_) for name in names}
         by_path: dict[Path, list[tuple[Entry, int]]] = {}
         for entry, stop in zip(entries, np.cumsum(list(rooms.values())).tolist(), strict=True):
@@ -334,6 +347,8 @@ class FeatureStore:
             text=rows["text"],
             sound=rows.get("sound"),
             has_sound=flags.get("has_sound"),
+            words=rows.get("words"),
+            has_words=flags.get("has_words"),
             **{name: flags[name] for name in FLAGS},
         )
 
@@ -350,6 +365,8 @@ class FeatureStore:
             text=found.text[rows].numpy(),
             sound=None if found.sound is None else found.sound[rows].numpy(),
             has_sound=found.has_sound,
+            words=None if found.words is None else found.words[rows].numpy(),
+            has_words=found.has_words,
             **{name: getattr(found, name) for name in FLAGS},
         )
 

@@ -41,8 +41,9 @@ _TABLES = {"streamer.table.weight": ("streamers",), "fields.table.weight": ("str
 """Weights whose first rows are ids: for each vocabulary in turn the unknown one, then the known."""
 
 
-_OWN = {"streamer.table_UE"}
-"""An imported table is the new run's own, whatever the other one imported."""
+_OWN = ("streamer.table_UE", "words.")
+"""An imported table is the new run's own, whatever the other one imported; and what words say is
+fitted anew, since of rooms that both runs have the other's weights would say too much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def take_over(
     mine = model.state_dict()
     another = _level(config, spec) != _level(checkpoint.config, checkpoint.spec)
     new_head = another if init.new_head is None else init.new_head
-    fresh = _OWN | (_output_layer(model) if new_head else set())
+    fresh = {name for name in mine if name.startswith(_OWN)}
+    fresh |= _output_layer(model) if new_head else set()
     taken = {}
     for name in mine.keys() & theirs.keys() - fresh:
         found = theirs[name]

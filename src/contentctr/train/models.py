@@ -27,6 +27,7 @@ from contentctr.score.inputs import InputFacts, measure_inputs, write_inputs
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
+from contentctr.train.words import fit_words
 from contentctr.windows.rooms import WindowLoader
 from contentctr.windows.segment_data import SegmentData
 
@@ -129,6 +130,7 @@ class ModelTraining(ModelObjective):
         self._inputs: InputFacts | None = None
         if isinstance(self._loader, WindowLoader):
             self._inputs = measure_inputs(self._loader.data)
+            self._loader = fit_words(self.model, self._loader)
         if config.model.standardise:
             self._standardise(fit=saved is None)
 

@@ -197,7 +197,8 @@ def with_extra(
         f"0 or 1 with model.statistics and target {target!r}, as it is below 0 for labels alone",
         horizon,
     )
-    extra = {name: rows for name, rows in data.extra.items() if name in model.extra_tokens}
+    wanted = {*model.extra_tokens, *(["words"] if model.words else [])}
+    extra = {name: rows for name, rows in data.extra.items() if name in wanted}
     if not model.reads_counts:
         return dataclasses.replace(data, extra=extra)
     found = table_statistics(table, horizon=horizon, target=target, scale=scale)
@@ -249,19 +250,21 @@ def from_features(
         has_comments_S=torch.from_numpy(found.has_comments),
         horizon=horizon,
     )
-    return _with_sound(data, found.sound, found.has_sound)
+    data = _with_part(data, "sound", found.sound, found.has_sound)
+    return _with_part(data, "words", found.words, found.has_words)
 
 
-def _with_sound(
+def _with_part(
     data: SegmentData,
-    sound_SX: npt.NDArray[np.float16] | MappedRows | Tensor | None,
-    has_sound_S: npt.NDArray[np.bool_] | Tensor | None,
+    name: str,
+    values_SX: npt.NDArray[np.float16] | MappedRows | Tensor | None,
+    has_S: npt.NDArray[np.bool_] | Tensor | None,
 ) -> SegmentData:
-    if sound_SX is None or has_sound_S is None:
+    if values_SX is None or has_S is None:
         return data
-    values_SX = torch.from_numpy(sound_SX) if isinstance(sound_SX, np.ndarray) else sound_SX
-    rows = ExtraRows(values_SX=values_SX, has_S=torch.as_tensor(has_sound_S))
-    return dataclasses.replace(data, extra={**data.extra, "sound": rows})
+    values = torch.from_numpy(values_SX) if isinstance(values_SX, np.ndarray) else values_SX
+    rows = ExtraRows(values_SX=values, has_S=torch.as_tensor(has_S))
+    return dataclasses.replace(data, extra={**data.extra, name: rows})
 
 
 def from_arrays(
@@ -366,7 +369,7 @@ def _with_inputs(
         horizon=horizon,
         inputs=store,
     )
-    return _with_sound(found, store.sound, store.has_sound)
+    return _with_part(found, "sound", store.sound, store.has_sound)
 
 
 def _zeros(rows: int, width: int) -> Tensor:

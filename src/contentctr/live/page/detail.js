@@ -102,7 +102,7 @@ export class Detail {
       setText(element.querySelector("h4"), name);
       const bars = element.querySelectorAll(".stack i");
       const numbers = element.querySelectorAll("li b");
-      ["visual", "text", "statistics", "sound", "latent"].forEach((name, part) => {
+      ["visual", "text", "statistics", "sound", "words", "latent"].forEach((name, part) => {
         bars[part].style.width = `${(100 * layer[name]).toFixed(2)}%`;
         setText(numbers[part], percent(layer[name]));
         // A model without such a part looks at it with exactly 0.

@@ -28,7 +28,7 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis.keys import Keys
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import VALUES, LiveSegment
 from contentctr.live.service.decode import require_thumbnail
 from contentctr.live.service.schemas import (
     MAX_COMMENTS,
@@ -190,7 +190,7 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
         "shown": json.dumps(shown_json),
         "request_id": request_id,
     }
-    for name in ("visual", "text", "sound"):
+    for name in VALUES:
         values = getattr(segment, name)
         if values is not None:
             half = values.dtype == np.float16
@@ -300,6 +300,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         visual=_values(fields, "visual"),
         text=_values(fields, "text"),
         sound=_values(fields, "sound"),
+        words=_values(fields, "words"),
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),

@@ -61,6 +61,7 @@ def to_segment(post: SegmentIn) -> LiveSegment:
         run=post.run,
         visual=_features(post.visual, "visual"),
         sound=_features(post.sound, "sound"),
+        words=_features(post.words, "words"),
         text=text,
         has_speech=post.has_speech,
         has_comments=post.has_comments,
@@ -108,7 +109,7 @@ def to_raw(
     Raises:
         InputError: features are given too, or a frame is damaged.
     """
-    for name in ("visual", "text"):
+    for name in ("visual", "text", "words"):
         if getattr(post, name) is not None:
             raise InputError(f"{name}: must not be given beside frames or speech to be encoded")
     if post.has_speech or post.has_comments:

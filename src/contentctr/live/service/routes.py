@@ -156,6 +156,7 @@ async def get_info(service: TheService) -> Response:
             "encodes": service.encoder is not None,
             "has_shares": engine.has_shares,
             "sound_dim": spec.sound_dim if engine.config.model.sound else 0,
+            "words_dim": spec.words_dim if engine.config.model.words else 0,
             "reads_counts": engine.config.model.reads_counts,
             "max_rooms": engine.scorer.max_rooms,
             "full_age": ranking.full_age,

@@ -125,6 +125,11 @@ class SegmentIn(_Request):
     sound: Floats | Base64 | None = Field(
         None, description="Feature of the sound, as `visual`, for a model that reads it."
     )
+    words: Floats | Base64 | None = Field(
+        None,
+        description="Words of speech and comments, as `encode` stores them, for a model that "
+        "reads them; left out, they count as missing.",
+    )
     has_speech: bool = Field(False, description="With `text`: whether anything was said.")
     has_comments: bool = Field(False, description="With `text`: whether anybody commented.")
     frames: Annotated[list[str], Field(max_length=16)] | None = Field(
@@ -205,6 +210,7 @@ class SharesOut(BaseModel):
     latent: float
     statistics: float = 0.0
     sound: float = 0.0
+    words: float = 0.0
 
 
 class SegmentSharesOut(BaseModel):
@@ -381,6 +387,7 @@ class InfoOut(BaseModel):
     encodes: bool
     has_shares: bool
     sound_dim: int = Field(description="Numbers of `sound`; 0: the model reads none.")
+    words_dim: int = Field(description="Numbers of `words`; 0: the model reads none.")
     reads_counts: bool = Field(description="Whether scores depend on the `counts` of segments.")
     max_rooms: int
     full_age: float

@@ -16,7 +16,7 @@ from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Refused, Taken, parts_by_run
 from contentctr.live.inputs import RoomInput, next_input
 from contentctr.live.known_rooms import LiveRoom, NewScore, Shown, begins_anew, with_score
-from contentctr.live.scorer_segments import LiveSegment, RawSegment
+from contentctr.live.scorer_segments import VALUES, LiveSegment, RawSegment
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.kept_rooms import Known
 from contentctr.live.service.warm import Warm
@@ -255,7 +255,7 @@ class Scoring:
 def _compact(segment: LiveSegment) -> LiveSegment:
     """The segment in half the memory, where float16 holds its features' bits: most come so."""
     found = {}
-    for name in ("visual", "text", "sound"):
+    for name in VALUES:
         values = getattr(segment, name)
         if values is not None and values.dtype != np.float16:
             half = values.astype(np.float16)

@@ -126,6 +126,7 @@ class ServiceScorer:
             "visual": base64_of(segment.visual),
             "text": base64_of(segment.text),
             "sound": base64_of(segment.sound),
+            "words": base64_of(segment.words),
             "has_speech": segment.has_speech,
             "has_comments": segment.has_comments,
             "counts": segment.counts or None,

@@ -1,0 +1,80 @@
+"""The words of a segment as numbers, beside the vector of its text: hashed, in any language.
+
+A sentence encoder's vector says what is talked about, and not which words were said
+(docs/tables/real-soccer.md). There is no list of words: a word, cut to its first letters since
+languages inflect, is the hash of it, and so is each pair of neighbours. Scripts that put no spaces
+between words are taken letter by letter, so that the pairs are what is read.
+
+A hash of 22 bits is stored as two numbers below 2,048, which float16 holds exactly: so words go
+where vectors go, in files, in messages and in rooms' state (models/words.py puts them together).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contentctr.files import digest
+from contentctr.models.words import DIGITS, NO_WORD
+
+MOST = 192
+"""Words and pairs that are kept of a segment."""
+DIM = 2 * MOST
+"""Numbers of a segment: the upper halves of its hashes, then the lower ones."""
+LETTERS = 5
+_RULES = 1
+"""Goes up when other numbers come of the same text."""
+REVISION = digest("words", _RULES, MOST, LETTERS, DIGITS)
+"""Hash of all that the numbers depend on beside the texts."""
+_NO_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_SIGNS = "\u2600-\u27bf\U0001f000-\U0001faff"
+"""Emoji: in a chat they are words."""
+_WORD = re.compile(rf"[{_NO_SPACES}{_SIGNS}]|[^\W{_NO_SPACES}]+")
+_TIMES = re.compile(r" ×\d+(?=$|\s)")
+"""How often a comment was said, as encode/comments.py joins equal ones."""
+
+
+def word_numbers(
+    pairs: Sequence[tuple[str, str]],
+) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """What is stored of the words of some segments.
+
+    Args:
+        pairs: (speech, comments) of each, as the text encoder is given them (`encoder_pair`): an
+            equal comment is there once, and is one word's worth however often it was said.
+
+    Returns:
+        float16 [S, DIM], zeros where a place is left over, and whether there is any word, bool [S].
+    """
+    found_SX = np.zeros((len(pairs), DIM), np.float16)
+    for row, pair in enumerate(pairs):
+        # Of more, those of the smallest hashes: a sample that favours no place in the text.
+        words = sorted(_hashes(*pair))[:MOST]
+        high, low = np.divmod(np.array(words, np.int64), DIGITS)
+        found_SX[row, : len(words)] = high
+        found_SX[row, MOST : MOST + len(words)] = low
+    return found_SX, found_SX.any(axis=1)
+
+
+def _hashes(speech: str, comments: str) -> set[int]:
+    """Of distinct words and pairs; the same word said and written are two."""
+    found = set(_line_hashes("speech", speech))
+    for line in _TIMES.sub("", comments).split("\n"):
+        found.update(_line_hashes("comment", line))
+    return found
+
+
+def _line_hashes(part: str, line: str) -> Iterator[int]:
+    text = unicodedata.normalize("NFKC", line).casefold()
+    stems = [word[:LETTERS] for word in _WORD.findall(text)]
+    pairs = (f"{a} {b}" for a, b in zip(stems, stems[1:], strict=False))
+    for stem in (*stems, *pairs):
+        hashed = zlib.crc32(f"{part} {stem}".encode()) % (DIGITS * DIGITS)
+        if hashed != NO_WORD:
+            yield hashed

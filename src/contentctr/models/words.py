@@ -1,0 +1,128 @@
+"""What the words of earlier segments say of the score: a token, and a part that is linear.
+
+Each segment says by itself what the target is likely to be k segments later, for each k that the
+model looks back: least squares on its words (encode/words.py) and on its text's feature, in closed
+form (train/words.py), since a few hundred positives are enough for that and not for learning a
+weight a word by gradients (docs/decisions.md, "Words"). What a segment says is a content token of
+its own; and the score's log-odds get the sum of what the segments before it say of it, with a
+learned weight for each k.
+
+Shape suffixes as in batch.py, and: U buckets of words, W words of a segment, K lags (segments
+between what is said and what it says something of), P parts that say it: words, feature.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from contentctr.batch import Batch, DataSpec
+from contentctr.config import Config
+from contentctr.errors import InputError
+from contentctr.models.layers import FeedForward, Standardise
+
+DIGITS = 2048
+"""A hash is DIGITS * its upper half + its lower half."""
+NO_WORD = 0
+"""Stands where a segment has no further word."""
+BUCKETS = 2**16
+"""U; words whose hashes have the same rest share a weight."""
+MAX_LAGS = 24
+"""K at most: with more the least squares take longer, and say little of what is so far away."""
+PARTS = 2
+"""P."""
+SCORES = "word_scores"
+"""In Batch.extra: what words and features say, already computed. Of training segments, by weights
+that other rooms taught: by those that they taught themselves, all they say would seem true."""
+
+
+def lags_of(config: Config) -> int:
+    """K: as far as the model looks back."""
+    return min(config.data.window_len, config.model.receptive_field or MAX_LAGS, MAX_LAGS)
+
+
+class Words(nn.Module):
+    """What words and features say of later segments, and its sum over the segments before.
+
+    Args:
+        spec: the parts' widths.
+        config: how far the model looks back.
+
+    Raises:
+        InputError: the data has no words.
+    """
+
+    idf_U: Tensor
+    by_word_UK: Tensor
+    by_feature_TK: Tensor
+
+    def __init__(self, spec: DataSpec, config: Config) -> None:
+        super().__init__()
+        if not spec.words_dim:
+            raise InputError("model.words must be false with this data, which has no words stored")
+        self.lags = lags_of(config)
+        self.register_buffer("idf_U", torch.zeros(BUCKETS))
+        self.register_buffer("by_word_UK", torch.zeros(BUCKETS, self.lags))
+        self.register_buffer("by_feature_TK", torch.zeros(spec.text_dim, self.lags))
+        self.feature = Standardise(spec.text_dim)
+        self.scale = Standardise(PARTS * self.lags)
+        self.share_PK = nn.Parameter(torch.full((PARTS, self.lags), 1 / self.lags))
+        d_model = config.model.d_model
+        self.head = FeedForward(PARTS * self.lags, d_model, d_model)
+        self.missing = nn.Parameter(torch.randn(d_model) * 0.02)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """What each segment's parts say of each lag, standardised: [B, N, P K]; 0 where missing."""
+        if SCORES in batch.extra:
+            return batch.extra[SCORES].values_BNX
+        words, text_BN1 = batch.extra["words"], batch.has_text_BN[..., None]
+        raw_BNC = torch.cat(
+            (self.of_words(words.values_BNX), self.feature(batch.text_BNT) @ self.by_feature_TK), -1
+        )
+        has_BNC = torch.cat(
+            (
+                words.has_BN[..., None].expand(-1, -1, self.lags),
+                text_BN1.expand(-1, -1, self.lags),
+            ),
+            dim=-1,
+        )
+        return torch.where(has_BNC, self.scale(raw_BNC), 0.0)
+
+    def of_words(self, numbers_BNX: Tensor) -> Tensor:
+        """What the words say of each lag, [B, N, K]: weights by tf-idf, as they were fitted."""
+        bucket_BNW = buckets(numbers_BNX)
+        idf_BNW = self.idf_U[bucket_BNW] * (bucket_BNW != NO_WORD)
+        norm_BN1 = idf_BNW.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-6)
+        weight_BNWK = self.by_word_UK[bucket_BNW]
+        return (weight_BNWK * (idf_BNW / norm_BN1)[..., None]).sum(-2)
+
+    def token(self, batch: Batch) -> Tensor:
+        """A content token of what each segment says, [B, N, D]."""
+        has_BN1 = batch.has_text_BN[..., None]
+        return torch.where(has_BN1, self.head(self.scores(batch)), self.missing)
+
+    def terms(self, batch: Batch) -> Tensor:
+        """What each segment adds to the log-odds of those so long after it, [B, N, K]."""
+        scores_BNC = self.scores(batch)
+        return (scores_BNC.unflatten(-1, (PARTS, self.lags)) * self.share_PK).sum(-2)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """What is added to the log-odds, [B, N]: the sum of what segments up to each say of it."""
+        (terms_BNK,) = batch.each_segment(lambda b: (self.terms(b),))
+        assert terms_BNK is not None
+        length = terms_BNK.shape[1]
+        sum_BN = terms_BNK[..., 0]
+        for lag in range(1, min(self.lags, length)):
+            earlier_BN = terms_BNK[:, : length - lag, lag]
+            sum_BN = sum_BN + nn.functional.pad(earlier_BN, (lag, 0))
+        return sum_BN
+
+
+def buckets(numbers_BNX: Tensor) -> Tensor:
+    """Bucket of each word, int64 [B, N, W]; NO_WORD where there is none.
+
+    Args:
+        numbers_BNX: as `word_numbers` makes them.
+    """
+    high_BNW, low_BNW = numbers_BNX.chunk(2, dim=-1)
+    return (high_BNW.long() * DIGITS + low_BNW.long()) % BUCKETS

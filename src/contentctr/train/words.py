@@ -1,0 +1,189 @@
+"""What words and text features say of the segments after them, fitted in closed form.
+
+Ridge regression of the target k segments later on what is said now (models/words.py). Training
+itself then sees scores of weights that other rooms taught: with those that a room taught itself,
+the rest of the model would learn to believe them more than they deserve elsewhere.
+
+Shape suffixes as in models/words.py, and: S training segments, C = P K scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from contentctr.errors import require
+from contentctr.models.words import BUCKETS, NO_WORD, SCORES, Words, buckets
+from contentctr.windows.rooms import WindowLoader
+from contentctr.windows.segment_data import ExtraRows, SegmentData
+
+RIDGE_WORDS, RIDGE_FEATURES = 6.0, 300.0
+LEAST_SEGMENTS = 12
+"""A word that stands in fewer training segments has no weight."""
+PARTS = 4
+"""Of the training rooms, for the scores of each by the others; a part is rooms that stand together,
+so that of two recordings of one event few are parted."""
+MOST_SEGMENTS = 200_000
+"""That are fitted on; of more, whole rooms evenly among them."""
+_STEPS, _AT_ONCE = 60, 8192
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
+    """Fit each Words in a model; the loader with scores that other rooms' weights gave.
+
+    Without such a part the loader is returned as it is.
+
+    Raises:
+        InputError: there are fewer than two training rooms.
+    """
+    found = [part for part in model.modules() if isinstance(part, Words)]
+    if not found:
+        return loader
+    data, words = loader.data, found[0]
+    rooms = int(data.room_S.max()) + 1
+    require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
+    said = _Said(data, words.lags)
+    part_S = data.room_S * min(PARTS, rooms) // rooms
+    raw_SC = np.zeros((len(data), 2 * words.lags), np.float32)
+    for part in range(min(PARTS, rooms)):
+        said.fit(words, said.fitted_S & (part_S != part))
+        raw_SC[part_S == part] = said.raw(words, part_S == part)
+    said.fit(words, said.fitted_S)
+    has_SC = np.repeat(np.stack([said.has_words_S, said.has_text_S], axis=1), words.lags, axis=1)
+    words.scale.fit(torch.from_numpy(raw_SC[said.has_text_S]))
+    scores_SC = torch.where(torch.from_numpy(has_SC), words.scale(torch.from_numpy(raw_SC)), 0.0)
+    for other in found[1:]:
+        other.load_state_dict({**words.state_dict(), "share_PK": other.share_PK})
+    extra = {
+        **data.extra,
+        SCORES: ExtraRows(values_SX=scores_SC, has_S=torch.ones(len(data), dtype=torch.bool)),
+    }
+    return dataclasses.replace(loader, data=dataclasses.replace(data, extra=extra))
+
+
+class _Said:
+    """What is said in training segments, and the target of those after each."""
+
+    def __init__(self, data: SegmentData, lags: int) -> None:
+        self.data = data
+        self.has_words_S = data.extra["words"].has_S.numpy()
+        self.has_text_S = data.has_text_S.numpy()
+        self.bucket_SU = _bag(data)
+        self.later_SK = _later(data, lags)
+        self.fitted_S = _rooms_to_fit(data)
+
+    def fit(self, words: Words, rows_S: Bools) -> None:
+        """Fill a Words from some of the rows."""
+        self._fit_words(words, rows_S & self.has_words_S)
+        self._fit_features(words, rows_S & self.has_text_S)
+
+    def _fit_words(self, words: Words, rows_S: Bools) -> None:
+        idf_U = _idf(self.bucket_SU[rows_S])
+        words.idf_U.copy_(torch.from_numpy(idf_U))
+        used = np.flatnonzero(idf_U)
+        words.by_word_UK.zero_()
+        if len(used):
+            x_RU = _weighted(self.bucket_SU[rows_S], idf_U)[:, used]
+            found_UK = _ridge(x_RU, _centred(self.later_SK[rows_S]), RIDGE_WORDS, "sparse_cg")
+            words.by_word_UK[torch.from_numpy(used)] = torch.from_numpy(found_UK)
+
+    def _fit_features(self, words: Words, rows_S: Bools) -> None:
+        text_RT = self._text(np.flatnonzero(rows_S))
+        words.by_feature_TK.zero_()
+        if len(text_RT):
+            words.feature.fit(text_RT)
+            x_RT = words.feature(text_RT).numpy()
+            y_RK = _centred(self.later_SK[rows_S])
+            found_TK = _ridge(x_RT, y_RK, RIDGE_FEATURES, "cholesky")
+            words.by_feature_TK.copy_(torch.from_numpy(found_TK))
+
+    def _text(self, rows: NDArray[np.int64]) -> Tensor:
+        return self.data.text_ST[torch.from_numpy(rows)].float()
+
+    def raw(self, words: Words, rows_S: Bools) -> Floats:
+        """What a Words says of some rows, not standardised: [R, C]."""
+        rows = np.flatnonzero(rows_S)
+        by_word_RK = _weighted(self.bucket_SU[rows_S], words.idf_U.numpy()) @ (
+            words.by_word_UK.numpy()
+        )
+        by_feature_RK = (words.feature(self._text(rows)) @ words.by_feature_TK).numpy()
+        return np.concatenate((by_word_RK, by_feature_RK), axis=1).astype(np.float32)
+
+
+def _chunks(count: int) -> Iterator[Tensor]:
+    for start in range(0, count, _AT_ONCE):
+        yield torch.arange(start, min(start + _AT_ONCE, count))
+
+
+def _bag(data: SegmentData) -> csr_array:
+    """Which buckets stand in each segment: ones, [S, U]."""
+    columns, lengths = [], []
+    for rows in _chunks(len(data)):
+        bucket_RW = buckets(data.extra["words"].values_SX[rows].float()).numpy()
+        there_RW = bucket_RW != NO_WORD
+        columns.append(bucket_RW[there_RW].astype(np.int32))
+        lengths.append(there_RW.sum(1))
+    column, ends = np.concatenate(columns), np.cumsum(np.concatenate(lengths))
+    ones, starts = np.ones(len(column), np.float32), np.concatenate([[0], ends])
+    return csr_array((ones, column, starts), shape=(len(data), BUCKETS))
+
+
+def _idf(bucket_RU: csr_array) -> Floats:
+    """How much each bucket's word tells, as it is rare; 0: too rare to have been learned."""
+    count_U = np.bincount(bucket_RU.indices, minlength=BUCKETS)
+    idf_U = np.log((1 + bucket_RU.shape[0]) / (1 + count_U)) + 1
+    found_U: Floats = np.where(count_U >= LEAST_SEGMENTS, idf_U, 0).astype(np.float32)
+    return found_U
+
+
+def _weighted(bucket_RU: csr_array, idf_U: Floats) -> csr_array:
+    """The same with tf-idf in place of ones, each row of length 1."""
+    weight = idf_U[bucket_RU.indices]
+    row = np.repeat(np.arange(bucket_RU.shape[0]), np.diff(bucket_RU.indptr))
+    norm_R = np.sqrt(np.bincount(row, weight.astype(np.float64) ** 2, bucket_RU.shape[0]))
+    weight = (weight / np.maximum(norm_R, 1e-6)[row]).astype(np.float32)
+    return csr_array((weight, bucket_RU.indices, bucket_RU.indptr), shape=bucket_RU.shape)
+
+
+def _later(data: SegmentData, lags: int) -> Floats:
+    """The target k segments after each, in its room: [S, K]; NaN where there is none."""
+    target_S, room_S = data.target_S.numpy(), data.room_S
+    found_SK = np.full((len(data), lags), np.nan, np.float32)
+    for lag in range(min(lags, len(data))):
+        stop = len(data) - lag
+        same = room_S[:stop] == room_S[lag:]
+        found_SK[:stop, lag] = np.where(same, target_S[lag:], np.nan)
+    return found_SK
+
+
+def _rooms_to_fit(data: SegmentData) -> Bools:
+    """Rows of whole rooms, MOST_SEGMENTS of them or few more."""
+    step = -(-len(data) // MOST_SEGMENTS)
+    kept_S: Bools = data.room_S % step == 0
+    return kept_S
+
+
+def _centred(later_RK: Floats) -> Floats:
+    """Less their mean; unknown ones say nothing."""
+    known_RK = ~np.isnan(later_RK)
+    sum_K = np.where(known_RK, later_RK, 0).sum(0, dtype=np.float64)
+    mean_K = sum_K / np.maximum(known_RK.sum(0), 1)
+    found_RK: Floats = np.where(known_RK, later_RK - mean_K, 0).astype(np.float32)
+    return found_RK
+
+
+def _ridge(x_RU: csr_array | Floats, y_RK: Floats, ridge: float, solver: str) -> Floats:
+    """Weights [U, K] of ridge regression without an intercept."""
+    from sklearn.linear_model import Ridge  # takes a second to import
+
+    found = Ridge(alpha=ridge, fit_intercept=False, solver=solver, max_iter=_STEPS, tol=1e-4)
+    weights: Floats = found.fit(x_RU, y_RK).coef_.reshape(y_RK.shape[1], -1).T
+    return np.ascontiguousarray(weights, np.float32)
