@@ -7,8 +7,9 @@ weight a word by gradients (docs/decisions.md, "Words"). What a segment says is 
 its own; and the score's log-odds get the sum of what the segments before it say of it, with a
 learned weight for each k.
 
-Shape suffixes as in batch.py, and: U buckets of words, W words of a segment, K lags (segments
-between what is said and what it says something of), P parts that say it: words, feature.
+Shape suffixes as in batch.py, and: U buckets of words, V words that are known, W words of a
+segment, K lags (segments between what is said and what it says something of), P parts that say it:
+words, feature.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ DIGITS = 2048
 """A hash is DIGITS * its upper half + its lower half."""
 NO_WORD = 0
 """Stands where a segment has no further word."""
-BUCKETS = 2**16
-"""U; words whose hashes have the same rest share a weight."""
+BUCKETS = 2**20
+"""U; words whose hashes have the same rest are taken for one."""
+KNOWN = 2**14
+"""V, words that a model knows, the commonest of its training rooms; the first is none."""
 MAX_LAGS = 24
 """K at most: with more the least squares take longer, and say little of what is so far away."""
 PARTS = 2
@@ -52,8 +55,9 @@ class Words(nn.Module):
         InputError: the data has no words.
     """
 
-    idf_U: Tensor
-    by_word_UK: Tensor
+    row_U: Tensor
+    idf_V: Tensor
+    by_word_VK: Tensor
     by_feature_TK: Tensor
 
     def __init__(self, spec: DataSpec, config: Config) -> None:
@@ -61,8 +65,9 @@ class Words(nn.Module):
         if not spec.words_dim:
             raise InputError("model.words must be false with this data, which has no words stored")
         self.lags = lags_of(config)
-        self.register_buffer("idf_U", torch.zeros(BUCKETS))
-        self.register_buffer("by_word_UK", torch.zeros(BUCKETS, self.lags))
+        self.register_buffer("row_U", torch.zeros(BUCKETS, dtype=torch.int16))
+        self.register_buffer("idf_V", torch.zeros(KNOWN))
+        self.register_buffer("by_word_VK", torch.zeros(KNOWN, self.lags))
         self.register_buffer("by_feature_TK", torch.zeros(spec.text_dim, self.lags))
         self.feature = Standardise(spec.text_dim)
         self.scale = Standardise(PARTS * self.lags)
@@ -90,11 +95,20 @@ class Words(nn.Module):
 
     def of_words(self, numbers_BNX: Tensor) -> Tensor:
         """What the words say of each lag, [B, N, K]: weights by tf-idf, as they were fitted."""
-        bucket_BNW = buckets(numbers_BNX)
-        idf_BNW = self.idf_U[bucket_BNW] * (bucket_BNW != NO_WORD)
+        row_BNW = self.row_U[buckets(numbers_BNX)].long()
+        idf_BNW = self.idf_V[row_BNW]
         norm_BN1 = idf_BNW.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-6)
-        weight_BNWK = self.by_word_UK[bucket_BNW]
+        weight_BNWK = self.by_word_VK[row_BNW]
         return (weight_BNWK * (idf_BNW / norm_BN1)[..., None]).sum(-2)
+
+    def know(self, bucket_V: Tensor, idf_V: Tensor, by_word_VK: Tensor) -> None:
+        """Take what was fitted of some words, KNOWN - 1 at most; the others say nothing."""
+        rows = torch.arange(1, len(bucket_V) + 1)
+        for table, values in ((self.idf_V, idf_V), (self.by_word_VK, by_word_VK)):
+            table.zero_()
+            table[rows] = values
+        self.row_U.zero_()
+        self.row_U[bucket_V] = rows.to(self.row_U.dtype)
 
     def token(self, batch: Batch) -> Tensor:
         """A content token of what each segment says, [B, N, D]."""

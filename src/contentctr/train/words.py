@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from contentctr.errors import require
-from contentctr.models.words import BUCKETS, NO_WORD, SCORES, Words, buckets
+from contentctr.models.words import BUCKETS, KNOWN, NO_WORD, SCORES, Words, buckets
 from contentctr.windows.rooms import WindowLoader
 from contentctr.windows.segment_data import ExtraRows, SegmentData
 
@@ -27,11 +27,13 @@ RIDGE_WORDS, RIDGE_FEATURES = 6.0, 300.0
 LEAST_SEGMENTS = 12
 """A word that stands in fewer training segments has no weight."""
 PARTS = 4
-"""Of the training rooms, for the scores of each by the others; a part is rooms that stand together,
-so that of two recordings of one event few are parted."""
+"""Of the training rooms, for the scores of each by the others."""
+_TOGETHER = 2
+"""Rooms in a row that are in one part, as two halves of a match; with longer rows a part could have
+all rooms of a language."""
 MOST_SEGMENTS = 200_000
 """That are fitted on; of more, whole rooms evenly among them."""
-_STEPS, _AT_ONCE = 60, 8192
+_STEPS, _AT_ONCE = 60, 2048
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -51,9 +53,10 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     rooms = int(data.room_S.max()) + 1
     require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
     said = _Said(data, words.lags)
-    part_S = data.room_S * min(PARTS, rooms) // rooms
+    parts = min(PARTS, rooms)
+    part_S = data.room_S // (_TOGETHER if rooms >= _TOGETHER * parts else 1) % parts
     raw_SC = np.zeros((len(data), 2 * words.lags), np.float32)
-    for part in range(min(PARTS, rooms)):
+    for part in range(parts):
         said.fit(words, said.fitted_S & (part_S != part))
         raw_SC[part_S == part] = said.raw(words, part_S == part)
     said.fit(words, said.fitted_S)
@@ -86,14 +89,20 @@ class _Said:
         self._fit_features(words, rows_S & self.has_text_S)
 
     def _fit_words(self, words: Words, rows_S: Bools) -> None:
-        idf_U = _idf(self.bucket_SU[rows_S])
-        words.idf_U.copy_(torch.from_numpy(idf_U))
-        used = np.flatnonzero(idf_U)
-        words.by_word_UK.zero_()
-        if len(used):
-            x_RU = _weighted(self.bucket_SU[rows_S], idf_U)[:, used]
-            found_UK = _ridge(x_RU, _centred(self.later_SK[rows_S]), RIDGE_WORDS, "sparse_cg")
-            words.by_word_UK[torch.from_numpy(used)] = torch.from_numpy(found_UK)
+        bucket_RU = self.bucket_SU[rows_S]
+        count_U = np.bincount(bucket_RU.indices, minlength=BUCKETS)
+        known_V = np.flatnonzero(count_U >= LEAST_SEGMENTS)
+        known_V = known_V[np.argsort(-count_U[known_V], kind="stable")][: KNOWN - 1]
+        idf_V = (np.log((1 + len(bucket_RU.indptr)) / (1 + count_U[known_V])) + 1).astype(
+            np.float32
+        )
+        found_VK = np.zeros((len(known_V), words.lags), np.float32)
+        if len(known_V):
+            y_RK = _centred(self.later_SK[rows_S])
+            found_VK = _ridge(
+                _weighted(bucket_RU[:, known_V], idf_V), y_RK, RIDGE_WORDS, "sparse_cg"
+            )
+        words.know(*(torch.from_numpy(x) for x in (known_V, idf_V, found_VK)))
 
     def _fit_features(self, words: Words, rows_S: Bools) -> None:
         text_RT = self._text(np.flatnonzero(rows_S))
@@ -110,12 +119,12 @@ class _Said:
 
     def raw(self, words: Words, rows_S: Bools) -> Floats:
         """What a Words says of some rows, not standardised: [R, C]."""
-        rows = np.flatnonzero(rows_S)
-        by_word_RK = _weighted(self.bucket_SU[rows_S], words.idf_U.numpy()) @ (
-            words.by_word_UK.numpy()
-        )
-        by_feature_RK = (words.feature(self._text(rows)) @ words.by_feature_TK).numpy()
-        return np.concatenate((by_word_RK, by_feature_RK), axis=1).astype(np.float32)
+        parts_RC = []
+        for rows in np.array_split(np.flatnonzero(rows_S), -(-rows_S.sum() // _AT_ONCE) or 1):
+            numbers_RX = self.data.extra["words"].values_SX[torch.from_numpy(rows)].float()
+            by_feature_RK = words.feature(self._text(rows)) @ words.by_feature_TK
+            parts_RC.append(torch.cat((words.of_words(numbers_RX), by_feature_RK), dim=1))
+        return torch.cat(parts_RC).numpy()
 
 
 def _chunks(count: int) -> Iterator[Tensor]:
@@ -136,21 +145,13 @@ def _bag(data: SegmentData) -> csr_array:
     return csr_array((ones, column, starts), shape=(len(data), BUCKETS))
 
 
-def _idf(bucket_RU: csr_array) -> Floats:
-    """How much each bucket's word tells, as it is rare; 0: too rare to have been learned."""
-    count_U = np.bincount(bucket_RU.indices, minlength=BUCKETS)
-    idf_U = np.log((1 + bucket_RU.shape[0]) / (1 + count_U)) + 1
-    found_U: Floats = np.where(count_U >= LEAST_SEGMENTS, idf_U, 0).astype(np.float32)
-    return found_U
-
-
-def _weighted(bucket_RU: csr_array, idf_U: Floats) -> csr_array:
-    """The same with tf-idf in place of ones, each row of length 1."""
-    weight = idf_U[bucket_RU.indices]
-    row = np.repeat(np.arange(bucket_RU.shape[0]), np.diff(bucket_RU.indptr))
-    norm_R = np.sqrt(np.bincount(row, weight.astype(np.float64) ** 2, bucket_RU.shape[0]))
+def _weighted(there_RV: csr_array, idf_V: Floats) -> csr_array:
+    """The same with idf in place of ones, each row of length 1, as `Words.of_words` has it."""
+    weight = idf_V[there_RV.indices]
+    row = np.repeat(np.arange(there_RV.shape[0]), np.diff(there_RV.indptr))
+    norm_R = np.sqrt(np.bincount(row, weight.astype(np.float64) ** 2, there_RV.shape[0]))
     weight = (weight / np.maximum(norm_R, 1e-6)[row]).astype(np.float32)
-    return csr_array((weight, bucket_RU.indices, bucket_RU.indptr), shape=bucket_RU.shape)
+    return csr_array((weight, there_RV.indices, there_RV.indptr), shape=there_RV.shape)
 
 
 def _later(data: SegmentData, lags: int) -> Floats:

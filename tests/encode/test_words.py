@@ -1,0 +1,71 @@
+import zlib
+
+import numpy as np
+import pytest
+
+from contentctr.encode.words import DIM, MOST, word_numbers
+from contentctr.models.words import DIGITS
+
+
+def hashes(*pairs):
+    """The set of hashes of each pair's words."""
+    numbers_SX, _ = word_numbers(pairs)
+    high, low = numbers_SX[:, :MOST].astype(int), numbers_SX[:, MOST:].astype(int)
+    return [set(row[row > 0].tolist()) for row in high * DIGITS + low]
+
+
+def hash_of(text):
+    return zlib.crc32(text.encode()) % DIGITS**2
+
+
+def test_words_are_cut_to_five_letters_and_come_with_their_pairs():
+    (found,) = hashes(("Goals, GOAL!", ""))
+    wanted = ("speech goals", "speech goal", "speech goals goal")
+    assert found == {hash_of(text) for text in wanted}
+    assert hashes(("substitution", ""))[0] == hashes(("substituted", ""))[0]
+
+
+def test_numbers_are_halves_of_hashes_that_float16_holds():
+    numbers_SX, has_S = word_numbers([("one two", "three"), ("", "")])
+    assert numbers_SX.dtype == np.float16 and numbers_SX.shape == (2, DIM)
+    assert numbers_SX.max() < DIGITS and has_S.tolist() == [True, False]
+    assert not numbers_SX[1].any()
+    assert hash_of("speech one two") in hashes(("one two", "three"))[0]
+
+
+@pytest.mark.parametrize("text", ["进球了", "ゴール", "ประตู"])
+def test_scripts_without_spaces_are_read_letter_by_letter_and_in_pairs(text):
+    (found,) = hashes((text, ""))
+    letters = [c for c in text if c.isalnum()]
+    assert {hash_of(f"speech {c}") for c in letters} <= found
+    assert hash_of(f"speech {text[0]} {text[1]}") in found
+
+
+def test_korean_and_emoji_are_words():
+    (found,) = hashes(("", "골인 축하 😂🔥"))
+    assert {hash_of(f"comment {w}") for w in ("골인", "축하", "😂", "🔥")} <= found
+
+
+def test_the_same_word_said_and_written_are_two():
+    said, written = hashes(("goal", ""), ("", "goal"))
+    assert said and written and not said & written
+
+
+def test_a_joined_comment_counts_once_and_its_number_is_no_word():
+    assert hashes(("", "lol ×3"))[0] == hashes(("", "lol"))[0]
+    assert hashes(("", "lol\nwow"))[0].isdisjoint({hash_of("comment lol wow")})
+
+
+def test_of_many_words_those_of_the_smallest_hashes_are_kept():
+    text = " ".join(f"w{n:04d}" for n in range(500))
+    numbers_SX, _ = word_numbers([(text, "")])
+    kept = hashes((text, ""))[0]
+    every = {hash_of(f"speech w{n:04d}") for n in range(500)}
+    every |= {hash_of(f"speech w{n:04d} w{n + 1:04d}") for n in range(499)}
+    assert len(kept) == MOST and kept == set(sorted(every)[:MOST])
+    assert np.isfinite(numbers_SX).all()
+
+
+def test_spellings_of_one_character_are_one():
+    assert hashes(("café", ""))[0] == hashes(("cafe\u0301", ""))[0]
+    assert hashes(("ＧＯＡＬ", ""))[0] == hashes(("goal", ""))[0]
