@@ -27,7 +27,7 @@ def inputs_of(room):
     return found
 
 
-ALL = {"statistics": True, "residual": True, "sound": True}
+ALL = {"statistics": True, "residual": True, "sound": True, "words": True}
 
 
 @pytest.mark.parametrize("horizon", [0, 1, -3])

@@ -51,9 +51,10 @@ def test_every_score_is_the_offline_windows(kind, rotary, lookback):
         {"residual": True},
         {"sound": True},
         {"statistics": True, "wide": True},
-        {"statistics": True, "residual": True, "sound": True, "wide": True},
+        {"words": True},
+        {"statistics": True, "residual": True, "sound": True, "wide": True, "words": True},
     ],
-    ids=["statistics", "residual", "sound", "wide", "all"],
+    ids=["statistics", "residual", "sound", "wide", "words", "all"],
 )
 @pytest.mark.parametrize("lookback", ["", "2,1,3"])
 def test_further_parts_are_the_offline_ones(settings, lookback, horizon):
@@ -67,7 +68,7 @@ def test_further_parts_are_the_offline_ones(settings, lookback, horizon):
         kept = scores[: len(scores) - horizon]
         aligned = expected[at[room_id] + horizon : at[room_id] + len(scores)]
         assert np.abs(np.array(kept) - aligned).max(initial=0) <= 1e-6
-    bare = [changed(s, counts=None, sound=None) for s in rooms["room000"]]
+    bare = [changed(s, counts=None, sound=None, words=None) for s in rooms["room000"]]
     known, unknown = (
         play(make_scorer(config), {"room000": room}) for room in (rooms["room000"], bare)
     )

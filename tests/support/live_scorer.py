@@ -14,16 +14,19 @@ from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.registry import MODELS, build_model
+from contentctr.models.words import buckets
 from contentctr.score.rooms import score_segments
 from contentctr.store.statistics import COLUMNS, WIDTH
 from contentctr.windows.segment_data import ExtraRows, from_arrays, with_extra
 from make import make_table
 
 V, T, X, N = 6, 4, 5, 8
-SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH, sound_dim=X)
+W = 6
+SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH, sound_dim=X, words_dim=W)
 KNOWN = Vocabulary(streamers=["a", "b"])
 STREAMERS = ("a", "b", "new")
-MORE = ModelConfig(statistics=True, residual=True, sound=True)
+_LOW_WORDS = [[0.0, low] for low in (1.0, 2.0, 3.0, 4.0)]
+MORE = ModelConfig(statistics=True, residual=True, sound=True, words=True)
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
@@ -46,7 +49,23 @@ def make_scorer(config=None, seed=0, **options):
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
         if config.model.wide:  # which starts as nothing
             model.wide.linear.weight.normal_(std=0.1)
+        if config.model.words:  # which says nothing before it was fitted
+            teach(model.words)
     return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
+
+
+def teach(words):
+    """Random weights for the words that `make_words` makes."""
+    bucket_V = buckets(torch.tensor(_LOW_WORDS)).flatten()
+    words.know(bucket_V, torch.rand(len(bucket_V)), torch.randn(len(bucket_V), words.lags))
+    words.by_feature_TK.normal_()
+
+
+def make_words(rng, count):
+    """Words of some segments, up to three each, float16 [count, W]."""
+    high_SX = np.zeros((count, W // 2))
+    low_SX = rng.integers(0, 1 + len(_LOW_WORDS), (count, W // 2))
+    return np.concatenate((high_SX, low_SX), axis=1).astype(np.float16)
 
 
 def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
@@ -68,8 +87,13 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
     )
     sound_SX = torch.from_numpy(rng.normal(size=(count, X)).astype(np.float16))
     has_sound_S = torch.from_numpy(rng.random(count) > gone)
-    heard = {"sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S)}
-    data = dataclasses.replace(data, extra=heard)
+    words_SX = torch.from_numpy(make_words(rng, count))
+    has_words_S = torch.from_numpy(rng.random(count) > gone)
+    more = {
+        "sound": ExtraRows(values_SX=sound_SX, has_S=has_sound_S),
+        "words": ExtraRows(values_SX=words_SX, has_S=has_words_S),
+    }
+    data = dataclasses.replace(data, extra=more)
     counted = max(0, horizon)  # no model reads counts with look-ahead
     data = with_extra(data, table, MORE, horizon=counted, target="ctr", scale="none")
     rooms = {}
@@ -86,6 +110,7 @@ def make_rooms(lengths, seed=0, horizon=0, gone=0.3):
                 has_speech=bool(flags[1, s]),
                 has_comments=bool(flags[2, s]),
                 sound=sound_SX[s].numpy() if has_sound_S[s] else None,
+                words=words_SX[s].numpy() if has_words_S[s] else None,
                 counts={n: v for n in COLUMNS if (v := table[n][s]) is not None},
             )
         )
