@@ -76,6 +76,7 @@ class LiveEncoder:
             engine: what runs them there, as `encode_rooms` takes it.
             notes: what the user should know of the engines is added to it.
         """
+        checkpoint.require_words()
         found = checkpoint.load_encoders(device, engine=engine, notes=notes)
         return cls(*found, checkpoint.spec, checkpoint.load_sound())
 

@@ -45,6 +45,7 @@ class LoadedRun:
         self.checkpoint = load_for(run, "rooms")
         # What `predict` gives, `watch` gives while the room is live.
         require_no_leak(self.checkpoint.config)
+        self.checkpoint.require_words()
         self.device, self.engine = find_device(device), engine
         asked = Choice(asr=asr, language=language, device=self.device.type)
         self.hearing = choice_for(self.checkpoint.spec.speech_source, asked)

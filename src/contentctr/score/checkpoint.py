@@ -28,7 +28,7 @@ from torch import nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config, from_dict, to_dict
 from contentctr.devices import find_device
-from contentctr.encode import encoders
+from contentctr.encode import encoders, words
 from contentctr.encode.engines.runtime import runtime_in
 from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
@@ -161,6 +161,18 @@ class Checkpoint:
         model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, path)
         return model.to(find_device(device)).eval()
+
+    def require_words(self) -> None:
+        """Stop where texts' words are no longer what the model learned from.
+
+        Raises:
+            InputError: this version makes other numbers of them.
+        """
+        if self.config.model.words and self.spec.words_revision != words.REVISION:
+            raise InputError(
+                f"{self.folder}: words_revision must be {words.REVISION!r} to read words as this "
+                f"version does, not {self.spec.words_revision!r}; encode and train again"
+            )
 
     def load_sound(self) -> SoundEncoder | None:
         """What makes the sound's features that the model reads; None if it reads none.
