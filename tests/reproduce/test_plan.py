@@ -279,8 +279,8 @@ def test_rows_that_the_data_cannot_have_are_left_out(tmp_path):
     found = open_study("beyond", data.root, tmp_path / "out", **wishes)
     every = [row.label for row in plan.BEYOND.rows]
     assert labels(found) == every[:4] and every[4] == "with sound"
-    assert fitting(plan.BEYOND, DataSpec(sound_dim=4)) == plan.BEYOND
-    less = fitting(plan.BEYOND, DataSpec(sound_dim=4, target="mine"))
+    assert fitting(plan.BEYOND, DataSpec(sound_dim=4, words_dim=4)) == plan.BEYOND
+    less = fitting(plan.BEYOND, DataSpec(sound_dim=4, words_dim=4, target="mine"))
     assert [row.label for row in less.rows] == [every[0], every[1], *every[3:]]
     assert fitting(plan.TABLE_3, DataSpec()) is plan.TABLE_3
     # Whatever the user wants of the others, ID baselines cannot take it.
