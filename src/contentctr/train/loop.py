@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import patch_environment
 from torch import nn
 
 from contentctr.config import Config, to_dict
-from contentctr.errors import NonFiniteLossError
+from contentctr.devices import find_device
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import read_json
 from contentctr.models.registry import require_task
 from contentctr.printing import say
@@ -53,6 +55,7 @@ def train_model(
     new_head: bool | None = None,
     track: Sequence[Tracker] = (),
     after_epoch: AfterEpoch | None = None,
+    device: str = "auto",
     show_progress: bool = True,
 ) -> Path:
     """Train a model and return the folder of its best checkpoint (Section 4.3.2).
@@ -71,10 +74,11 @@ def train_model(
         track: where else the numbers of the run go, of `start_trackers`.
         after_epoch: called with the number of finished epochs and the validation's metrics, once
             the epoch is saved; what it raises ends the run.
+        device: where to train, of `find_device`; auto: where accelerate finds best.
         show_progress: show bars.
 
     Raises:
-        InputError: the data, the folder or the settings do not fit.
+        InputError: the data, the folder or the settings do not fit, or there is no such device.
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
@@ -92,7 +96,8 @@ def train_model(
     last = check_run(out, described, resume=resume, may_change=MAY_CHANGE)
     # A piece without any frame, or without any text, leaves an encoder unused.
     ddp = DistributedDataParallelKwargs(find_unused_parameters=config.train.finetune_encoders)
-    accelerator = Accelerator(
+    accelerator = accelerator_on(
+        device,
         mixed_precision=config.train.precision,
         kwargs_handlers=[ddp],
         log_with=beside_tensorboard(track) or None,
@@ -118,6 +123,31 @@ def train_model(
             if told_of and show_progress:
                 say(told_of)
     return best
+
+
+def accelerator_on(device: str, **options: Any) -> Accelerator:
+    """An accelerator that computes where it is told to.
+
+    Args:
+        device: of `find_device`; auto: accelerate's own choice, which knows of many processes.
+        options: of Accelerator.
+
+    Raises:
+        InputError: there is no such device, or this process has begun on another one, which
+            accelerate keeps.
+    """
+    if device == "auto":
+        return Accelerator(**options)
+    wanted = find_device(device)
+    # Accelerate has no argument for a device of a kind, but reads this variable at its first use.
+    with patch_environment(accelerate_torch_device=str(wanted)):
+        accelerator = Accelerator(**options)
+    if accelerator.device != wanted:
+        raise InputError(
+            f"device must be {str(accelerator.device)!r} in this process, which has trained there "
+            f"before or was started there, not {device!r}"
+        )
+    return accelerator
 
 
 def _init(
