@@ -273,7 +273,17 @@ def test_one_call_at_a_time_adds_rooms(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(rooms_module, "collect_rooms", collect)
     assert prepare(root, out, append=True).rooms().height == 3
-    assert held == [True]
+    out = tmp_path / "new"  # not there yet
+    assert prepare(root, out).rooms().height == 3
+    assert held == [True, True]
+
+
+def test_a_call_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1), tmp_path / "some" / "out"
+    (root / "room1" / "room.json").write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        prepare(root, out)
+    assert not out.parent.exists()
 
 
 def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:

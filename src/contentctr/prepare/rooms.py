@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -145,7 +144,7 @@ def prepare_rooms(
     _require_separate(out, [*roots, *folders])
     check_output(out, prepared.KIND, prepared.FILES)
     # From reading to writing: rooms that another call adds meanwhile would be lost.
-    with alone(out, "on the rooms here") if append or out.is_dir() else nullcontext():
+    with alone(out, "on the rooms here"):
         earlier = read_earlier(out, append=append)
         # Targets are made anew for all rooms, so their scale may change.
         earlier.require_same({k: v for k, v in settings.items() if k != "target_scale"})
