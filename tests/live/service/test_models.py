@@ -1,5 +1,6 @@
 """Another model in place of the one that serves, while rooms are live."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -501,3 +502,46 @@ def test_a_candidate_that_cannot_serve_is_named_as_the_candidate(monkeypatch):
         assert client.post("/v1/models", json={"candidate": True}).status_code == 422
         assert said[-1].startswith("the candidate does not serve: ZeroDivisionError")
         assert client.get("/v1/models").json()["candidate"] is None
+
+
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_a_candidate_that_failed_is_tried_again(monkeypatch, by_signal):
+    """By SIGHUP in the shadow; by a post it serves at once."""
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    old, said, loaded = make_engine(), [], []
+    backend = LocalBackend(old, report=said.append)
+    switchable(backend, {"": lambda: old})
+
+    def load():
+        loaded.append(True)
+        return broken_engine() if len(loaded) == 1 else other_engine()
+
+    backend.models.first_candidate = load
+    with running(old, backend=backend) as (client, _):
+        for index in range(5):
+            post(client, "x", index)
+        wait_for(lambda: "none any more" in client.get("/v1/models").json()["last"])
+        if by_signal:
+            loop = backend._candidate._task.get_loop()
+            asyncio.run_coroutine_threadsafe(backend.models.reload(), loop).result(10)
+            told = wait_for(lambda: (t := client.get("/v1/models").json())["agreement"] and t)
+            assert told["candidate"]["id"] == other_engine().model_id
+            assert told["current"]["id"] == old.model_id
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == other_engine().model_id and len(loaded) == 2
+        assert client.post("/v1/models", json={"candidate": True}).status_code == 409
+
+
+def test_a_candidate_that_did_not_take_over_is_loaded_anew(monkeypatch):
+    said, loaded = [], []
+    backend = LocalBackend(make_engine(), report=said.append)
+    switchable(backend, {})
+    backend.models.first_candidate = lambda: loaded.append(True) or other_engine()
+    with running(backend.engine, backend=backend) as (client, _):
+        post(client, "x", 0)
+        wait_for(lambda: client.get("/v1/models").json()["candidate"])
+        with monkeypatch.context() as patch:
+            patch.setattr(backend._scoring, "switch", lambda *_, **__: 1 / 0)
+            assert client.post("/v1/models", json={"candidate": True}).status_code == 422
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == other_engine().model_id and len(loaded) == 2
