@@ -50,9 +50,22 @@ MAX_PARTITIONS = 4096
 Fields = dict[str, bytes | str | int | float]
 Script = Callable[..., Any]
 
+# KEYS: stream, bytes, partitions, candidate, current, ingested; ARGV: partitions, most messages,
+# most bytes, prefix, partition, then of a record of a log its partition ("": it is none), offset
+# and time, then the message. An offset that was had is another record's if the log was made anew.
 _ADD = """
 local found = redis.call('GET', KEYS[3])
 if found and found ~= ARGV[1] then return {'moved', found} end
+local offset, moment = tonumber(ARGV[7]), tonumber(ARGV[8])
+if ARGV[6] ~= '' then
+  local had = redis.call('HGET', KEYS[6], ARGV[6])
+  local before, latest = string.match(had or '', '^(%d+) (-?%d+)$')
+  if before and offset <= tonumber(before) then
+    if moment <= tonumber(latest) then return {'known', 0} end
+  elseif before then
+    moment = math.max(moment, tonumber(latest))
+  end
+end
 local count, held, size = redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), 0
 if redis.call('EXISTS', KEYS[4]) == 1 then
   local done = ARGV[4] .. ':model:' .. (redis.call('GET', KEYS[5]) or '') .. ':done'
@@ -60,9 +73,12 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   held = held - tonumber(redis.call('GET', done .. '_bytes:' .. ARGV[5]) or 0)
 end
 if count >= tonumber(ARGV[2]) then return {'count', count} end
-for i = 6, #ARGV do size = size + #ARGV[i] end
+for i = 9, #ARGV do size = size + #ARGV[i] end
 if count > 0 and held + size > tonumber(ARGV[3]) then return {'bytes', held} end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 9))
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[6], ARGV[6], string.format('%.0f %.0f', offset, moment))
+end
 redis.call('INCRBY', KEYS[2], size)
 if not found then redis.call('SET', KEYS[3], ARGV[1]) end
 return {'added', size}
@@ -79,6 +95,17 @@ class PartitionsMovedError(Exception):
 
 class StreamFullError(Exception):
     """A partition's stream holds as much as it may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRecord:
+    """Where a message comes from: a log that may be read again from an earlier record on."""
+
+    log: str
+    """One in which offsets rise."""
+    offset: int
+    moment: int
+    """When it was written, by whatever clock; -1: nobody knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +256,8 @@ def add_fields(
     max_count: int = MAX_MESSAGES,
     max_bytes: int = MAX_BYTES,
     adding: Script | None = None,
-) -> None:
+    record: LogRecord | None = None,
+) -> bool:
     """Put a message into its room's stream, if that has room for it.
 
     Args:
@@ -241,6 +269,10 @@ def add_fields(
         max_count: messages of a partition that wait at most.
         max_bytes: bytes of them; one message is always taken.
         adding: of `adding_script`, which who adds many makes once.
+        record: where the message comes from, if it may come from there again.
+
+    Returns:
+        Whether it was put there; False: its record, or a later one of the log, was before.
 
     Raises:
         PartitionsMovedError: there is another number of partitions; nothing was done.
@@ -249,9 +281,10 @@ def add_fields(
     partition = partition_of(room_id, partitions)
     names = [keys.stream(partition), keys.bytes(partition), keys.partitions]
     found, value = (adding or adding_script(client))(
-        keys=[*names, keys.candidate, keys.current],
+        keys=[*names, keys.candidate, keys.current, keys.ingested],
         args=[
             *(partitions, max_count, max_bytes, keys.prefix, partition),
+            *(("", 0, 0) if record is None else (record.log, record.offset, record.moment)),
             *chain.from_iterable(fields.items()),
         ],
     )
@@ -260,6 +293,7 @@ def add_fields(
     if found in (b"count", b"bytes"):
         what = "segments" if found == b"count" else "bytes"
         raise StreamFullError(f"{value} {what} of the room's partition wait already")
+    return bool(found == b"added")
 
 
 def add_segment(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
@@ -17,6 +17,7 @@ from contentctr.live.ranking import RoomScore, Scores
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import (
     Fields,
+    LogRecord,
     PartitionsMovedError,
     add_fields,
     adding_script,
@@ -29,6 +30,8 @@ from contentctr.live.shares import shares_from
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
 OUTCOMES_KEPT, OUTCOMES_BYTES = 10_000, 64 * 2**20
 """Entries of the stream of outcomes."""
+_MOVES = 10
+"""Numbers of partitions that are tried for one message: Redis loses its data once, not for ever."""
 _AT_ONCE = 1000
 """Rooms that are looked up by one script: Lua unpacks no more than some thousands."""
 Command = Sequence[str | bytes | int | float]
@@ -201,18 +204,34 @@ class RedisStore:
             rejected=rejected,
         )
 
-    def add(self, room_id: str, fields: Fields, **limits: int) -> None:
+    def add(
+        self, room_id: str, fields: Fields, record: LogRecord | None = None, **limits: int
+    ) -> bool:
         """Put a message into its room's stream, whatever number of partitions there is by now.
+
+        Returns:
+            Of `add_fields`.
 
         Raises:
             StreamFullError: too much waits.
+            InvalidResponse: their number changes again and again; an error of Redis, so that
+                callers wait for its end.
         """
-        client, keys, adding = self._client, self._keys, self._adding
-        try:
-            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
-        except PartitionsMovedError as moved:
-            self.partitions = moved.count
-            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
+        for _ in range(_MOVES):
+            try:
+                return add_fields(
+                    self._client,
+                    self._keys,
+                    self.partitions,
+                    room_id,
+                    fields,
+                    adding=self._adding,
+                    record=record,
+                    **limits,
+                )
+            except PartitionsMovedError as moved:
+                self.partitions = moved.count
+        raise InvalidResponse(f"the number of partitions has changed {_MOVES} times in a moment")
 
     def thumbnail(self, room_id: str) -> bytes | None:
         """The room's latest thumbnail."""

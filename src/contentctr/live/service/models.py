@@ -94,7 +94,7 @@ class Models:
             self._retry.set()
 
     async def follow(self) -> None:
-        """Have the candidate that was given score in the shadow; again, once it is to be retried."""
+        """Have the candidate that was given score in the shadow; again, once it is retried."""
         while self.first_candidate is not None:
             await self._follow(self.first_candidate)
             await self._retry.wait()
