@@ -5,6 +5,7 @@ import random
 import sqlite3
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -17,7 +18,7 @@ from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
-from contentctr.live.service.state_file import FILE_NAME, StateFile
+from contentctr.live.service.state_file import FILE_NAME, StateError, StateFile
 from live_server import serving_process
 from live_service import MORE, N, X, make_engine, make_picture, make_post, running
 from live_state import Kept, close_all, segment
@@ -277,17 +278,91 @@ def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
     assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
 
 
-def test_facts_that_cannot_be_read_are_told(tmp_path):
+def change(folder, command, *values):
+    base = sqlite3.connect(folder / FILE_NAME)
+    assert base.execute(command, values).rowcount > 0
+    base.commit()
+    base.close()
+
+
+@pytest.mark.parametrize("value", [b"[" * 100_000, b"1234{}"])
+def test_damaged_facts_set_the_file_aside(tmp_path, value):
     kept = Kept(tmp_path)
     kept.post(segment("x", 0))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE facts SET value = ?", ("[" * 100_000,))
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE facts SET value = ? WHERE name = 'model'", value)
     again = Kept(tmp_path)
-    assert not again.rooms and again.keeper.state == "failing" and again.keeper.served() is None
-    assert "cannot be read (nested too deeply)" in again.said[0]
+    [aside] = tmp_path.glob("rooms.aside-*.sqlite")
+    assert not again.rooms and again.keeper.state == "kept"
+    assert "is damaged (its checksum is another)" in again.said[0] and aside.name in again.said[0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "UPDATE rooms SET owner = 'thief' WHERE id = 1",
+        "UPDATE rooms SET owner = NULL WHERE id = 1",
+        "UPDATE rooms SET seen = seen + 1 WHERE id = 1",
+        "UPDATE rooms SET about = (SELECT about FROM rooms WHERE id = 2) WHERE id = 1",
+        "UPDATE segments SET comments = x'0102030405' WHERE id = (1 << 31) + 2",
+        "UPDATE thumbnails SET data = zeroblob(length(data)) WHERE id = 1",
+        "UPDATE thumbnails SET data = 'text' WHERE id = 1",
+    ],
+)
+def test_whatever_is_damaged_of_a_room_is_noticed(tmp_path, command):
+    spec = replace(make_engine().spec, comment_lag=1)
+    kept = Kept(tmp_path, make_engine(spec=spec))
+    kept.scoring._encoder = Ears()
+    for index in range(3):
+        rooms = [RawSegment(room, "a", index, (), "", "line") for room in ("x", "y")]
+        kept.post(*rooms, thumbnail=make_picture("PNG", (64, 64)))
+    kept.scoring.stop()
+    change(tmp_path, command)
+    again = Kept(tmp_path, make_engine(spec=spec))
+    assert again.rooms.keys() == {"y"}
+    assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
+
+
+def test_a_file_that_cannot_be_set_aside_is_tried_again_later(tmp_path, monkeypatch):
+    now = [1000.0]
+    kept = Kept(tmp_path)
+    kept.post(segment("old", 0))
+    kept.scoring.stop()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    spec = replace(make_engine().spec, visual_revision="another")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: os.rename(tmp_path / "none", tmp_path))
+        again = Kept(tmp_path, make_engine(spec=spec), clock=lambda: now[0])
+        assert again.post(segment("x", 0))[0] is not None and again.keeper.state == "failing"
+        now[0] += keeping.AGAIN_S
+        assert again.post(segment("x", 1))[0] is not None and again.keeper.state == "failing"
+    [said] = again.said
+    assert "cannot be renamed" in said and "serving goes on, and rooms are not kept" in said
+    assert (tmp_path / FILE_NAME).read_bytes() == before  # nothing of another model is in it
+    now[0] += keeping.AGAIN_S
+    again.post(segment("x", 2))
+    [aside] = tmp_path.glob("rooms.aside-*.sqlite")
+    assert again.said[-1] == "rooms are kept again" and aside.name in again.said[-2]
+    third = again.killed(tmp_path / "b", make_engine(spec=spec), clock=lambda: now[0])
+    assert third.rooms.keys() == {"x"}
+
+
+def test_a_file_keeps_its_log_where_it_cannot_be_renamed(tmp_path, monkeypatch):
+    file = StateFile(tmp_path)
+    log, rename = Path(f"{file.path}-wal"), Path.rename
+
+    def fails(path, target):
+        if path == file.path:
+            raise OSError("busy")
+        return rename(path, target)
+
+    file._base.close()
+    log.write_bytes(b"the last of it")
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StateError, match="cannot be renamed"):
+        file.put_aside("is of another model")
+    assert log.read_bytes() == b"the last of it" and not list(tmp_path.glob("rooms.aside*"))
+    file.close()
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path):

@@ -12,7 +12,13 @@ from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.live.inputs import input_spec, require_same_inputs
 from contentctr.live.service.kept_rooms import Known, packed, read_known, read_state, to_row
-from contentctr.live.service.state_file import DamagedRoom, RoomRow, StateError, StateFile
+from contentctr.live.service.state_file import (
+    DamagedError,
+    DamagedRoom,
+    RoomRow,
+    StateError,
+    StateFile,
+)
 from contentctr.live.service.warm import Warm
 
 if TYPE_CHECKING:
@@ -228,11 +234,11 @@ class Keeper:
             if facts:
                 require_same_inputs(engine.spec, facts.get("inputs", {}), "the model")
             rooms = self._read(engine)
-        except InputError as error:
+        except (InputError, DamagedError) as error:
             self._begin_anew(str(error))
             return {}
         except StateError as error:
-            self._fail(error)
+            self._give_up(error)
             return {}
         self.flush(rooms, engine, everything=True)
         if rooms:
@@ -244,7 +250,14 @@ class Keeper:
         try:
             self._report(self._file.put_aside(reason))
         except StateError as error:
-            self._fail(error)
+            self._give_up(error)
+
+    def _give_up(self, error: StateError) -> None:
+        """Leave a file whose rooms are not those that there are; it is opened late, if ever."""
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+        self._fail(error)
 
     def _read(self, engine: Engine) -> dict[str, Known]:
         assert self._file is not None
@@ -269,7 +282,7 @@ class Keeper:
     ) -> None:
         """Go on with a room; or have its state made of its inputs."""
         try:
-            known = read_known(row, engine.scorer.window_len)
+            known, facts = read_known(row, engine.scorer.window_len)
         except DamagedRoom as error:
             self._report(f"{error}; it begins anew")
             self._ended[row.room_id] = None
@@ -278,7 +291,7 @@ class Keeper:
         same = known.room is None or known.room.model == engine.model_id
         if same and row.revision == engine.scorer.revision:
             try:
-                engine.scorer.go_on(read_state(row, engine.scorer))
+                engine.scorer.go_on(read_state(row, facts, engine.scorer))
                 rooms[row.room_id] = known
                 self._last[row.room_id] = row.last
                 return

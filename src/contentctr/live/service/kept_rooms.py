@@ -120,8 +120,8 @@ def _about(facts: Mapping[str, Any], room: LiveRoom | None) -> bytes:
     return head + b"\n" + points
 
 
-def read_known(row: RoomRow, window_len: int) -> Known:
-    """The room of a row.
+def read_known(row: RoomRow, window_len: int) -> tuple[Known, dict[str, Any]]:
+    """The room of a row, and the facts that its state needs.
 
     Raises:
         DamagedRoom: it is none.
@@ -136,13 +136,14 @@ def read_known(row: RoomRow, window_len: int) -> Known:
             raise DamagedRoom(row.room_id, "its segments do not belong together")
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedRoom(row.room_id, f"cannot be read ({error})") from None
-    return Known(
+    known = Known(
         inputs=inputs,
         room=room,
         owner=row.owner,
         thumbnail=row.thumbnail,
         comments={one.number: one.comments for one in row.segments if one.comments is not None},
     )
+    return known, facts
 
 
 def _read_about(data: bytes) -> tuple[dict[str, Any], LiveRoom | None]:
@@ -161,13 +162,17 @@ def _read_about(data: bytes) -> tuple[dict[str, Any], LiveRoom | None]:
     return facts, LiveRoom(**{**values, **read})
 
 
-def read_state(row: RoomRow, scorer: RoomScorer) -> RoomState:
+def read_state(row: RoomRow, facts: Mapping[str, Any], scorer: RoomScorer) -> RoomState:
     """The scorer's state of a row's room, which its own model wrote.
+
+    Args:
+        row: the row.
+        facts: of `read_known`.
+        scorer: the scorer.
 
     Raises:
         DamagedRoom: it is none.
     """
-    facts, _ = _read_about(row.about)
     first, found = facts["first"], {one.number: one.entry for one in row.segments}
     tensors: dict[str, Tensor] = {}
     begin = 0

@@ -27,17 +27,17 @@ from contentctr.files import parse_json
 
 APPLICATION = 0x43435452
 """SQLite's application_id of ours."""
-SCHEMA = 1
+SCHEMA = 2
 LOCK_NAME, FILE_NAME = "contentctr.lock", "rooms.sqlite"
 _LOCK_TEXT = "contentctr: the state of a service\n"
 _TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rooms (
     id INTEGER PRIMARY KEY, room_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL,
     revision TEXT NOT NULL, owner TEXT, seen REAL NOT NULL, about BLOB NOT NULL
 );
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments TEXT);
+CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments BLOB);
 """
 _NUMBERS = 31
 """Bits of a segment's number; before them, in its id, stands its room's."""
@@ -133,7 +133,7 @@ class StateFile:
         """Begin anew with an empty file; what there was has another name, which the answer tells.
 
         Raises:
-            StateError: that cannot be done.
+            StateError: that cannot be done; the file is as it was, and closed.
         """
         self._base.close()
         told = self._rename(reason)
@@ -144,12 +144,17 @@ class StateFile:
         """Give what cannot be used another name; nothing is deleted."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         place = self._folder / f"rooms.aside-{stamp}-{time.monotonic_ns() % 10**6:06d}.sqlite"
+        moved: list[Path] = []
         try:
             for end in ("-wal", "-shm", ""):
                 old = Path(f"{self.path}{end}")
                 if old.exists():
                     old.rename(f"{place}{end}")
+                    moved.append(old)
         except OSError as error:
+            # Without its log beside it the file would lack what was written last.
+            for old in moved:
+                Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
             raise StateError(f"{self.path}: {reason}, and cannot be renamed ({error})") from None
         return f"{self.path}: {reason}; it is {place.name} now, and rooms begin anew"
 
@@ -164,12 +169,15 @@ class StateFile:
         """What was kept beside the rooms.
 
         Raises:
+            DamagedError: it is not what was written.
             StateError: it cannot be read.
         """
         try:
             rows = self._base.execute("SELECT name, value FROM facts").fetchall()
-            return {name: parse_json(value) for name, value in rows}
-        except (sqlite3.Error, ValueError) as error:
+            return {name: parse_json(_same(value, name)) for name, value in rows}
+        except (_Changed, ValueError) as error:
+            raise DamagedError(f"is damaged ({error})") from None
+        except sqlite3.Error as error:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
     @property
@@ -197,7 +205,10 @@ class StateFile:
                 self._base.execute("BEGIN IMMEDIATE")
                 self._base.executemany(
                     "REPLACE INTO facts VALUES (?, ?)",
-                    [(name, json.dumps(value)) for name, value in (facts or {}).items()],
+                    [
+                        (name, _checked(json.dumps(value).encode(), name))
+                        for name, value in (facts or {}).items()
+                    ],
                 )
                 for room_id in ended:
                     self._remove(room_id)
@@ -216,7 +227,8 @@ class StateFile:
         number = self._number(room.room_id)
         if number is not None and room.whole:
             self._forget_segments(number, 1 << _NUMBERS)
-        row = (room.last, room.revision, room.owner, room.seen, _checked(room.about))
+        head = (room.last, room.revision, room.owner, float(room.seen))
+        row = (*head, _checked(room.about, room.room_id, *head))
         if number is None:
             number = self._base.execute(
                 "INSERT INTO rooms (last, revision, owner, seen, about, room_id) "
@@ -238,13 +250,14 @@ class StateFile:
                     number << _NUMBERS | one.number,
                     _checked(one.entry),
                     _checked(one.input),
-                    one.comments,
+                    _checked(None if one.comments is None else one.comments.encode()),
                 )
                 for one in room.segments
             ],
         )
         if room.thumbnail is not None:
-            self._base.execute("REPLACE INTO thumbnails VALUES (?, ?)", (number, room.thumbnail))
+            picture = (number, _checked(room.thumbnail))
+            self._base.execute("REPLACE INTO thumbnails VALUES (?, ?)", picture)
         elif room.whole:
             self._base.execute("DELETE FROM thumbnails WHERE id = ?", (number,))
 
@@ -275,8 +288,8 @@ class StateFile:
             for row in rows:
                 try:
                     yield self._read(*row)
-                except DamagedRoom as error:
-                    yield error
+                except _Changed:
+                    yield DamagedRoom(row[1], "is damaged")
         except sqlite3.Error as error:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
@@ -304,14 +317,14 @@ class StateFile:
             revision=revision,
             owner=owner,
             seen=seen,
-            about=_same(about, room_id) or b"",
-            thumbnail=None if picture is None else picture[0],
+            about=_same(about, room_id, last, revision, owner, seen),
+            thumbnail=None if picture is None else _same(picture[0]),
             segments=[
                 SegmentRow(
                     number=key - begin,
-                    entry=_same(entry, room_id),
-                    input=_same(given, room_id),
-                    comments=comments,
+                    entry=None if entry is None else _same(entry),
+                    input=None if given is None else _same(given),
+                    comments=None if comments is None else _same(comments).decode(),
                 )
                 for key, entry, given, comments in rows
             ],
@@ -380,15 +393,23 @@ def _connect(path: Path) -> sqlite3.Connection:
 _MARKS = ("application_id", "user_version")
 
 
-def _checked(data: bytes | None) -> bytes | None:
-    """With a checksum: SQLite has none of its own."""
-    return None if data is None else zlib.crc32(data).to_bytes(4, "little") + data
+class _Changed(Exception):
+    """A value is not what was written."""
 
 
-def _same(data: Any, room_id: str) -> bytes | None:
-    """What `_checked` was given."""
+def _checked(data: bytes | None, *beside: object) -> bytes | None:
+    """With a checksum, of what stands beside it in its row too: SQLite has none of its own."""
     if data is None:
         return None
-    if not isinstance(data, bytes) or int.from_bytes(data[:4], "little") != zlib.crc32(data[4:]):
-        raise DamagedRoom(room_id, "is damaged")
+    return zlib.crc32(data, zlib.crc32(repr(beside).encode())).to_bytes(4, "little") + data
+
+
+def _same(data: Any, *beside: object) -> bytes:
+    """What `_checked` was given.
+
+    Raises:
+        _Changed: it is something else.
+    """
+    if not isinstance(data, bytes) or _checked(data[4:], *beside) != data:
+        raise _Changed("its checksum is another")
     return data[4:]
