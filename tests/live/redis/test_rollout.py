@@ -367,6 +367,43 @@ def test_what_is_refused_beside_a_promotion_is_told_and_put_aside_once(client, s
     assert client.xlen(KEYS.rejected) == 2
 
 
+def test_what_the_candidate_refuses_before_a_promotion_and_the_other_after_it_is_put_aside(
+    client, store
+):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], [0])
+    for worker in (first, second):
+        drain(worker)
+    partition = partition_of("x", PARTITIONS)
+    client.xadd(KEYS.stream(partition), segment_fields(segment("x", 1), SHOWN) | {"index": "-1"})
+    drain(second)  # the candidate
+    assert client.xlen(KEYS.rejected) == 0
+    promote(client, KEYS, store, force=True)
+    drain(first)
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    assert not client.exists(KEYS.of(OTHER).refused(partition))
+    go_back(client, KEYS, store, force=True)
+    # What the candidate alone refuses was taken, and is not put aside.
+    take = second._engine.take
+    second._engine.take = lambda found: [(k, InputError("so")) for k in range(len(found))]
+    put(client, ["x"], [1, 2])
+    drain(second)
+    assert client.scard(KEYS.of(OTHER).refused(partition)) == 2
+    drain(first)
+    put(client, ["x"], [3])
+    drain(first)
+    drain(second)
+    second._engine.take = take
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    assert not list(client.scan_iter("*:refused:*"))
+    # A candidate that is dropped leaves nothing.
+    second._engine.take = lambda found: [(k, InputError("so")) for k in range(len(found))]
+    put(client, ["x"], [4])
+    drain(second)
+    Models(client, KEYS).drop(OTHER)
+    assert not list(client.scan_iter("*:refused:*"))
+
+
 def test_a_look_that_is_older_than_the_switch_changes_nothing(server, client):
     client.set(KEYS.current, MODEL)
     with connect(server.url) as theirs:

@@ -30,7 +30,8 @@ Those of one model, each after `model:MODEL`:
 - `room:ID`, `curve:ID`, `state:ID`: a room; `ranking`, `ended`, `seen` (sorted sets): its score,
   the end of its last segment (Unix seconds), when it last had one (`clock`).
 - `done:P` (sorted set) and `done_bytes:P`: messages, "ID SIZE", that it is done with and another
-  model is not; `missed`: how many the candidate did not get, as it was too far behind.
+  model is not; `refused:P` (set): ids of those that it refused while it was not current; `missed`:
+  how many the candidate did not get, as it was too far behind.
 """
 
 from __future__ import annotations
@@ -101,6 +102,10 @@ class Keys:
     def done_bytes(self, partition: int) -> str:
         """Bytes of these."""
         return f"{self.own}:done_bytes:{partition}"
+
+    def refused(self, partition: int) -> str:
+        """Those of them that it did not take while it was not current."""
+        return f"{self.own}:refused:{partition}"
 
     def room(self, room_id: str) -> str:
         """What is known of a room, JSON."""
