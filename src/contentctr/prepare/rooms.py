@@ -162,6 +162,7 @@ def prepare_rooms(
         collected = collect_rooms(
             earlier.left(contents), reading, ray=ray, show_progress=show_progress
         )
+        collected.tell_skipped(earlier.skipped)
         if keep_from is not None and (old := len(set(folders)) - len(contents)):
             collected.warnings.append(
                 f"left out {counted(old, 'room folder')} of before {keep_from.isoformat()}"
@@ -205,7 +206,7 @@ def _appended(
     return {
         "new": len(read) - len(changed),
         "changed": len(changed),
-        "unchanged": found - len(read) - collected.counts["rooms_skipped"],
+        "unchanged": found - len(read) - len(collected.skipped),
         "dropped": kept.dropped,
     }
 
@@ -344,7 +345,19 @@ class _Made:
             if room_id in ids or (room_id not in known and folder in here)
         ]
         rows += [(id_, str(folder.resolve()), contents[folder]) for id_, folder in places]
+        rows += self._bad(contents)
         return pl.DataFrame(sorted(rows), SOURCES_SCHEMA, orient="row")
+
+    def _bad(self, contents: Mapping[Path, str]) -> list[tuple[str, str, str]]:
+        """Rows of bad rooms, of this call and of those before: the next one counts only others."""
+        now = {str(f.resolve()): contents[f] for f, _ in self.collected.skipped}
+        looked_at = {str(folder.resolve()) for folder in contents}
+        before = {
+            folder: content
+            for folder, content in self.earlier.skipped.items()
+            if folder not in looked_at and Path(folder).is_dir()
+        }
+        return [("", folder, content) for folder, content in {**before, **now}.items()]
 
 
 def _read_labels(
