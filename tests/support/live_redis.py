@@ -78,9 +78,16 @@ def drain(worker):
         pass
 
 
+def own_curve(room):
+    """The points of a curve that the room's last model has made; none of None."""
+    if room is None:
+        return []
+    return [(index, score) for index, score in room.curve if room.model_of(index) == room.model]
+
+
 def curves(client, rooms):
     found = RedisStore(client, KEYS, PARTITIONS).rooms(list(rooms))
-    return {room: [] if r is None else list(r.curve) for room, r in zip(rooms, found, strict=True)}
+    return {room: own_curve(r) for room, r in zip(rooms, found, strict=True)}
 
 
 def require_same(found, expected):

@@ -34,6 +34,7 @@ from live_redis import (
     make_other,
     make_worker,
     offline,
+    own_curve,
     require_same,
     segment,
     wait_for,
@@ -56,7 +57,7 @@ def put(client, rooms, indices):
 
 def of(store, rooms, model):
     found = store.rooms(list(rooms), model)
-    return {room: list(r.curve) if r else [] for room, r in zip(rooms, found, strict=True)}
+    return {room: own_curve(r) for room, r in zip(rooms, found, strict=True)}
 
 
 def from_place(expected, found):
@@ -103,6 +104,11 @@ def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client
     promote(client, KEYS, store)
     assert store.scores().model == OTHER and store.scores().keys() == set(rooms)
     assert {room.model for room in store.rooms(rooms)} == {OTHER}
+    # The points of the model before stay, and say whose they are.
+    for room in store.rooms(rooms):
+        begun = own_curve(room)[0][0]
+        require_same({"": list(room.curve[:begun])}, {"": mine[room.room_id][:begun]})
+        assert room.models == ((0, MODEL), (begun, OTHER)) and len(room.curve) == 2 * N + 4
     put(client, rooms, range(2 * N + 4, 2 * N + 6))
     for worker in (first, second):
         worker._beat()

@@ -27,8 +27,9 @@ Those of one model, each after `model:MODEL`:
 - `workers` (hash): a row of JSON a worker, which changes with every heartbeat: `beat`, `lease_s`,
   `partitions`. A worker lives while its row changes (redis/beats.py), whatever any clock says.
 - `lease:P`: "WORKER/TOKEN" of the model's worker that has the partition.
-- `room:ID`, `curve:ID`, `state:ID`: a room; `ranking`, `ended`, `seen` (sorted sets): its score,
-  the end of its last segment (Unix seconds), when it last had one (`clock`).
+- `room:ID`, `curve:ID` (list), `state:ID`: a room, whose first points may be another model's;
+  `ranking`, `ended`, `seen` (sorted sets): its score, the end of its last segment (Unix seconds),
+  when it last had one (`clock`).
 - `done:P` (sorted set) and `done_bytes:P`: messages, "ID SIZE", that it is done with and another
   model is not; `refused:P` (set): ids of those that it refused while it was not current; `missed`:
   how many the candidate did not get, as it was too far behind.

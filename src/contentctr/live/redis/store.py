@@ -285,6 +285,7 @@ def score_commands(
     event: dict[str, Any],
     *,
     begins: bool = False,
+    whole: bool = False,
     thumbnail: bytes | None = None,
     shared: bool = True,
 ) -> list[Command]:
@@ -296,10 +297,11 @@ def score_commands(
         now: of Leases.now.
         event: what is told of it.
         begins: whether the room begins anew with it: what is known of it is another's.
+        whole: whether the model has just begun it, with points of another one.
         thumbnail: came with the segment.
         shared: whether what all models share of it (its thumbnail) is this worker's to keep.
     """
-    room_id, (index, score) = room.room_id, room.curve[-1]
+    room_id, anew = room.room_id, whole or len(room.curve) == 1
     about = {field.name: getattr(room, field.name) for field in fields(LiveRoom)}
     about |= {"curve": (), "shares": shares_out(room.shares)}
     commands: list[Command] = []
@@ -308,10 +310,11 @@ def score_commands(
             commands += [("DEL", keys.thumbnail(room_id)), _end_of_outcomes(keys, room_id)]
         commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
     commands.append(("SET", keys.room(room_id), json.dumps(about)))
-    if len(room.curve) == 1:
+    if anew:
         commands.append(("DEL", keys.curve(room_id)))
+    points = room.curve if anew else room.curve[-1:]
     commands += [
-        ("RPUSH", keys.curve(room_id), f"{index} {score!r}"),
+        ("RPUSH", keys.curve(room_id), *(_point(room, *point) for point in points)),
         ("LTRIM", keys.curve(room_id), -CURVE_KEPT, -1),
         ("ZADD", keys.ranking, repr(room.score), room_id),
         ("ZADD", keys.ended, repr(room.ended_at), room_id),
@@ -321,6 +324,11 @@ def score_commands(
     if thumbnail is not None and shared:
         commands.append(("SET", keys.thumbnail(room_id), thumbnail))
     return commands
+
+
+def _point(room: LiveRoom, index: int, score: float) -> str:
+    """A point of a curve; one of another model is marked, for models are compared by their own."""
+    return f"{index} {score!r}" + ("" if room.model_of(index) == room.model else " *")
 
 
 def end_commands(
@@ -390,7 +398,7 @@ def _room(about: bytes | None, curve: Sequence[bytes]) -> LiveRoom | None:
         return None
     try:
         values = parse_json(about)
-        pairs = [point.split() for point in curve]
+        pairs = [point.removesuffix(b" *").split() for point in curve]
         room = LiveRoom(
             **{
                 **values,

@@ -32,7 +32,13 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
 from contentctr.live.inputs import to_bytes
-from contentctr.live.known_rooms import NewScore, begins_anew, with_score
+from contentctr.live.known_rooms import (
+    LiveRoom,
+    NewScore,
+    begins_anew,
+    with_earlier,
+    with_score,
+)
 from contentctr.live.redis.health import WorkerHealth
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
@@ -265,6 +271,7 @@ class Worker:
         self._rooms.load(partition, messages)
         segments = [message.segment for message in messages if message.segment is not None]
         outcomes = self._engine.take(segments)
+        earlier = self._earlier(messages)
         now = self._leases.now()
         commands: list[Command] = []
         touched: set[str] = set()
@@ -279,7 +286,7 @@ class Worker:
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
                 commands += self._input(message)
             if taken.scored.status == "scored":
-                commands += self._new_score(message, taken, now)
+                commands += self._new_score(message, taken, now, earlier.get(message.room_id))
             if message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
@@ -303,7 +310,18 @@ class Worker:
         begins = int(last.begins)
         return [("KEEP_INPUT", message.id, key, begins, count, seconds, to_bytes(last))]
 
-    def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
+    def _earlier(self, messages: Sequence[Message]) -> dict[str, LiveRoom | None]:
+        """Rooms that this model has no score of so far, as the other one has scored them."""
+        places = self._place.places
+        other = places.candidate if self._place.role == "current" else places.current
+        names = {m.room_id for m in messages if self._rooms[m.room_id].room is None}
+        if not other or not names:
+            return {}
+        return dict(zip(names, self._store.rooms(list(names), other), strict=True))
+
+    def _new_score(
+        self, message: Message, taken: Taken, now: float, earlier: LiveRoom | None
+    ) -> list[Command]:
         assert message.segment is not None and message.shown is not None
         assert taken.scored.score is not None
         new = NewScore(
@@ -319,13 +337,15 @@ class Worker:
         )
         kept = self._rooms[message.room_id]
         begins = begins_anew(kept.room, new)
-        kept.room = room = with_score(kept.room, new)
+        whole, room = kept.room is None, with_score(kept.room, new)
+        kept.room = room = with_earlier(room, earlier) if whole else room
         return score_commands(
             self._keys,
             room,
             now,
             room_event(room),
             begins=begins,
+            whole=whole,
             thumbnail=message.shown.thumbnail,
             shared=self._place.role == "current",
         )

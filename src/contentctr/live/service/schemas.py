@@ -306,6 +306,13 @@ class ScoreOut(BaseModel):
     curve: list[PointOut]
 
 
+class MadeByOut(BaseModel):
+    """From which segment on a model made the points of a curve."""
+
+    first: int
+    model: str = MODEL
+
+
 class RoomOut(BaseModel):
     """A room and its place."""
 
@@ -325,6 +332,7 @@ class RoomOut(BaseModel):
     thumbnail: str | None
     comments: list[str]
     curve: list[PointOut]
+    models: list[MadeByOut] = Field(description="Which made the curve, the last one last.")
 
 
 class RoomsOut(BaseModel):
@@ -442,6 +450,7 @@ def room_out(room: LiveRoom, place: Ranked, count: int | None = None) -> dict[st
         "age_s": place.age_s,
         "fade": place.fade,
         "curve": points(room, count),
+        "models": [{"first": first, "model": model} for first, model in room.models],
     }
 
 
