@@ -112,6 +112,15 @@ def test_statistics_of_many_segments_in_one_call_with_gaps_and_a_restored_state(
     assert only(later, far).status == "scored"
 
 
+def test_a_linear_part_goes_without_numbers_where_all_of_a_round_are_missing():
+    config = make_config(statistics=True, wide=True)
+    _, rooms = make_rooms([9])
+    scorer = make_scorer(config)
+    scorer.score(rooms["room000"][:4])
+    far = changed(rooms["room000"][8], index=6)
+    assert only(scorer, far).status == "scored"
+
+
 def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     config = make_config(statistics=True)
     _, rooms = make_rooms([7, 7])

@@ -346,8 +346,11 @@ class RoomScorer:
 
     def _numbers(self, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
         """The statistics of some rooms' segments, [R, X]; zeros where nothing is known."""
-        nothing_X = np.zeros(self._spec.statistics_dim, np.float32)
-        return torch.from_numpy(np.stack([nothing_X if x is None else x for x in rows]))
+        values_RX = np.zeros((len(rows), self._spec.statistics_dim), np.float32)  # R may be 0
+        for row, values_X in enumerate(rows):
+            if values_X is not None:
+                values_RX[row] = values_X
+        return torch.from_numpy(values_RX)
 
     def _result(self, segment: LiveSegment, k: int, plan: Plan, found: dict[int, float]) -> Scored:
         score: float | None
