@@ -31,7 +31,14 @@ from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import MAX_INDEX, Earlier, LiveSegment, Runs, Scored
+from contentctr.live.scorer_segments import (
+    MAX_INDEX,
+    LiveSegment,
+    Runs,
+    Scored,
+    earlier_from,
+    earlier_json,
+)
 from contentctr.live.scorer_statistics import with_earlier
 from contentctr.store.statistics import (
     LATEST,
@@ -114,8 +121,10 @@ def to_bytes(entry: RoomInput) -> bytes:
         "has_speech": bool(segment.has_speech),
         "has_comments": bool(segment.has_comments),
         "run": segment.run,
-        "counts": None if segment.counts is None else _plain(segment.counts),
-        "earlier": {str(k): _plain(counts) for k, counts in (segment.earlier or {}).items()},
+        "counts": None
+        if segment.counts is None
+        else {k: int(v) for k, v in segment.counts.items()},
+        "earlier": earlier_json(segment.earlier or {}),
         "first": entry.first,
         "runs": [entry.runs.current, *entry.runs.replaced],
     }
@@ -130,10 +139,6 @@ def to_bytes(entry: RoomInput) -> bytes:
         tensors[_SEEN] = entry.counted_AC[:, -1].astype(np.int64)  # bits, more than float32 holds
     data: bytes = save_bytes(tensors, {_ABOUT: json.dumps(about)})
     return data
-
-
-def _plain(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: int(count) for name, count in counts.items()}
 
 
 def from_bytes(data: bytes) -> RoomInput:
@@ -164,7 +169,7 @@ def from_bytes(data: bytes) -> RoomInput:
             has_comments=about["has_comments"],
             run=about["run"],
             counts=about["counts"],
-            earlier=_earlier(about["earlier"]),
+            earlier=earlier_from(about["earlier"]) or None,
         ),
         first=about["first"],
         runs=Runs(about["runs"][0], tuple(about["runs"][1:])),
@@ -177,20 +182,15 @@ def _require_about(about: Mapping[str, Any]) -> None:
     kinds |= {"has_speech": bool, "has_comments": bool, "runs": list}
     good = all(type(about.get(name)) is kind for name, kind in kinds.items())
     good = good and isinstance(about.get("counts", ""), dict | None)
-    good = good and isinstance(about.get("earlier"), dict)
     good = good and bool(about["runs"]) and all(isinstance(run, str) for run in about["runs"])
     good = good and 0 <= about["first"] <= about["index"] <= MAX_INDEX
     good = good and about["run"] in ("", about["runs"][0])
+    try:
+        earlier_from(about.get("earlier"))
+    except ValueError:
+        good = False
     if not good:
         raise InputError("input of a room: what it says of its segment is damaged")
-
-
-def _earlier(values: Mapping[str, Any]) -> Earlier | None:
-    """What `to_bytes` wrote; the scorer checks the counts."""
-    good = all(k.isascii() and k.isdigit() and len(k) <= 10 for k in values)
-    if not good or not all(isinstance(counts, dict) for counts in values.values()):
-        raise InputError("input of a room: what it says of earlier segments is damaged")
-    return {int(number): counts for number, counts in values.items()} or None
 
 
 def _counted(values: NDArray[Any] | None, seen_A: NDArray[Any] | None) -> Floats | None:

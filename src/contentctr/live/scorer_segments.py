@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
-from contentctr.store.statistics import COLUMNS, MAX_COUNT
+from contentctr.store.statistics import COLUMNS, LATEST, MAX_COUNT
 
 Counts = Mapping[str, int]
 """Of a segment, by the columns of store/statistics.py; those not told are unknown."""
@@ -129,6 +129,26 @@ class Scored:
     """What the statistics' token was made of; None without one, or where nothing was known."""
     late_counts: int = 0
     """Earlier segments whose counts came too late for the statistics (LATEST)."""
+
+
+def earlier_json(earlier: Earlier) -> dict[str, dict[str, int]]:
+    """What `earlier_from` reads again, of numbers that JSON can hold."""
+    return {str(k): {name: int(n) for name, n in c.items()} for k, c in earlier.items()}
+
+
+def earlier_from(values: Any) -> dict[int, Counts]:
+    """Counts of earlier segments from JSON; what is in them is `check_segments`' to tell.
+
+    Raises:
+        ValueError: they are none, or too many.
+    """
+    if not isinstance(values, dict) or len(values) > 2 * LATEST:
+        raise ValueError
+    for key, counts in values.items():
+        whole = key.isascii() and key.isdigit() and len(key) <= 10
+        if not whole or not isinstance(counts, dict):
+            raise ValueError
+    return {int(key): counts for key, counts in values.items()}
 
 
 def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:

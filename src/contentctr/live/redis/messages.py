@@ -28,7 +28,7 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis.keys import Keys
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import Counts, Earlier, LiveSegment, earlier_from, earlier_json
 from contentctr.live.service.decode import require_thumbnail
 from contentctr.live.service.schemas import (
     MAX_COMMENTS,
@@ -198,6 +198,8 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
             fields[f"{name}_type"] = "f2" if half else "f4"
     if segment.counts is not None:
         fields["counts"] = json.dumps({k: int(v) for k, v in segment.counts.items()})
+    if segment.earlier:
+        fields["earlier"] = json.dumps(earlier_json(segment.earlier))
     if shown.thumbnail is not None:
         fields["thumbnail"] = shown.thumbnail
     return fields
@@ -303,6 +305,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),
+        earlier=_earlier(fields),
         run=_text(fields, "run") if b"run" in fields else "",
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
@@ -339,13 +342,34 @@ def _values(fields: Mapping[bytes, bytes], name: str) -> NDArray[np.floating] | 
 def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     if b"counts" not in fields:
         return None
+    return _object(fields, "counts")  # RoomScorer checks what is in it
+
+
+def _earlier(fields: Mapping[bytes, bytes]) -> Earlier | None:
+    """Counts of earlier segments: those of outcomes, and where these tell none, the post's own."""
+    found: dict[int, Counts] = {}
+    for name in ("outcomes", "earlier"):
+        if name.encode() not in fields:
+            continue
+        try:
+            given = earlier_from(_object(fields, name))
+        except ValueError:
+            raise InputError(
+                f"message: field {name!r} must be counts of some segments, by number"
+            ) from None
+        for number, counts in given.items():
+            found[number] = {**counts, **found.get(number, {})}
+    return found or None
+
+
+def _object(fields: Mapping[bytes, bytes], name: str) -> dict[str, Any]:
     try:
-        counts = parse_json(_text(fields, "counts"))
+        value = parse_json(_text(fields, name))
     except ValueError:
-        counts = None
-    if not isinstance(counts, dict):
-        raise InputError("message: field 'counts' must be a JSON object")
-    return counts  # RoomScorer checks what is in it
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"message: field {name!r} must be a JSON object")
+    return value
 
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:
