@@ -196,7 +196,7 @@ def _check_fields(segment: LiveSegment) -> None:
         raise _refuse(segment, "text", "there, as the segment has speech or comments", "missing")
 
 
-def _check_earlier(segment: LiveSegment, index: object) -> None:
+def _check_earlier(segment: LiveSegment, index: Any) -> None:
     whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
     if not whole or not 0 <= index < segment.index:
         rule = f"numbers of segments before {segment.index}"

@@ -28,7 +28,7 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis.keys import Keys
-from contentctr.live.scorer_segments import Counts, Earlier, LiveSegment, earlier_from, earlier_json
+from contentctr.live.scorer_segments import Earlier, LiveSegment, earlier_from, earlier_json
 from contentctr.live.service.decode import require_thumbnail
 from contentctr.live.service.schemas import (
     MAX_COMMENTS,
@@ -50,6 +50,9 @@ MAX_PARTITIONS = 4096
 Fields = dict[str, bytes | str | int | float]
 Script = Callable[..., Any]
 
+# KEYS: stream, bytes, partitions, candidate, current, the room's waiting counts.
+# ARGV: partitions, most messages, most bytes, prefix, partition, number of the segment ("": none is
+# taken along; "end": the room ends), its run; then the message.
 _ADD = """
 local found = redis.call('GET', KEYS[3])
 if found and found ~= ARGV[1] then return {'moved', found} end
@@ -60,10 +63,26 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   held = held - tonumber(redis.call('GET', done .. '_bytes:' .. ARGV[5]) or 0)
 end
 if count >= tonumber(ARGV[2]) then return {'count', count} end
-for i = 6, #ARGV do size = size + #ARGV[i] end
+local message, index, taken, run = {unpack(ARGV, 8)}, tonumber(ARGV[6]), {}, nil
+local all, counts = index and redis.pcall('HGETALL', KEYS[6]) or {}, {}
+for i = 1, #all, 2 do if all[i] == 'run' then run = all[i + 1] end end
+for i = 1, run and (ARGV[7] == '' or ARGV[7] == run) and #all or 0, 2 do
+  if all[i] ~= 'run' and (tonumber(all[i]) or index) < index then
+    taken[#taken + 1] = all[i]
+    counts[#counts + 1] = '"' .. all[i] .. '":' .. all[i + 1]
+  end
+end
+if #taken > 0 then
+  message[#message + 1] = 'outcomes'
+  message[#message + 1] = '{' .. table.concat(counts, ',') .. '}'
+end
+for i = 1, #message do size = size + #message[i] end
 if count > 0 and held + size > tonumber(ARGV[3]) then return {'bytes', held} end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
+-- Added before anything is removed: a Redis whose memory is full then refuses all of it.
+redis.call('XADD', KEYS[1], '*', unpack(message))
 redis.call('INCRBY', KEYS[2], size)
+if #taken > 0 then redis.call('HDEL', KEYS[6], unpack(taken)) end
+if ARGV[6] == 'end' then redis.call('DEL', KEYS[6]) end
 if not found then redis.call('SET', KEYS[3], ARGV[1]) end
 return {'added', size}
 """
@@ -232,7 +251,7 @@ def add_fields(
     max_bytes: int = MAX_BYTES,
     adding: Script | None = None,
 ) -> None:
-    """Put a message into its room's stream, if that has room for it.
+    """Put a message into its room's stream, if that has room for it, with the counts that wait.
 
     Args:
         client: of `connect`.
@@ -250,10 +269,13 @@ def add_fields(
     """
     partition = partition_of(room_id, partitions)
     names = [keys.stream(partition), keys.bytes(partition), keys.partitions]
+    # One that was put aside may have its own already, and is put back with them.
+    number = "" if "outcomes" in fields else fields.get("index", "")
     found, value = (adding or adding_script(client))(
-        keys=[*names, keys.candidate, keys.current],
+        keys=[*names, keys.candidate, keys.current, keys.waiting(room_id)],
         args=[
             *(partitions, max_count, max_bytes, keys.prefix, partition),
+            *("end" if "end" in fields else number, fields.get("run", "")),
             *chain.from_iterable(fields.items()),
         ],
     )
@@ -345,21 +367,30 @@ def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     return _object(fields, "counts")  # RoomScorer checks what is in it
 
 
+def counts_of_outcomes(fields: Mapping[bytes, bytes]) -> Earlier:
+    """Counts of earlier segments that waited for a message.
+
+    Raises:
+        InputError: they are none.
+    """
+    return _by_number(fields, "outcomes")
+
+
 def _earlier(fields: Mapping[bytes, bytes]) -> Earlier | None:
     """Counts of earlier segments: those of outcomes, and where these tell none, the post's own."""
-    found: dict[int, Counts] = {}
-    for name in ("outcomes", "earlier"):
-        if name.encode() not in fields:
-            continue
-        try:
-            given = earlier_from(_object(fields, name))
-        except ValueError:
-            raise InputError(
-                f"message: field {name!r} must be counts of some segments, by number"
-            ) from None
-        for number, counts in given.items():
-            found[number] = {**counts, **found.get(number, {})}
-    return found or None
+    outcomes, own = counts_of_outcomes(fields), _by_number(fields, "earlier")
+    numbers = {*outcomes, *own}
+    return {k: {**own.get(k, {}), **outcomes.get(k, {})} for k in numbers} or None
+
+
+def _by_number(fields: Mapping[bytes, bytes], name: str) -> Earlier:
+    if name.encode() not in fields:
+        return {}
+    try:
+        return earlier_from(_object(fields, name))
+    except ValueError:
+        rule = "counts of some segments, by number"
+        raise InputError(f"message: field {name!r} must be {rule}") from None
 
 
 def _object(fields: Mapping[bytes, bytes], name: str) -> dict[str, Any]:

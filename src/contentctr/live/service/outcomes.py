@@ -15,7 +15,7 @@ from contentctr.live.scorer_segments import MAX_INDEX
 from contentctr.live.service.refusals import Json
 from contentctr.live.service.routes import Sparing, TheService, errors
 from contentctr.live.service.schemas import RoomId, _Request
-from contentctr.store.statistics import MAX_COUNT
+from contentctr.store.statistics import LATEST, MAX_COUNT
 
 MAX_OUTCOMES = 1000
 _MOST_QUOTES = 20 * MAX_OUTCOMES
@@ -60,11 +60,13 @@ class OutcomeIn(_Request):
         if self.value is not None:
             return Outcome(room_id=self.room_id, target_index=target, weight=1.0, value=self.value)
         viewers, clickers = self.viewers or 0, self.clickers or 0
+        counts = {"viewers": viewers, "clickers": clickers}
         return Outcome(
             room_id=self.room_id,
             target_index=target,
             weight=float(viewers),
             value=clickers / max(viewers, 1),
+            counts=counts,
         )
 
 
@@ -88,6 +90,11 @@ class OutcomesTaken(BaseModel):
         "or too early, or the room has ended."
     )
     empty: int = Field(description="Without a viewer.")
+    for_statistics: int = Field(
+        description="Beside these: how many wait with their counts for their room's next segment, "
+        "for a model with statistics. Of a live room, no more than "
+        f"{LATEST} segments from its last; also without a score, or a viewer."
+    )
 
 
 class BinOut(BaseModel):
