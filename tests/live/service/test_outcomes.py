@@ -94,6 +94,21 @@ def test_the_next_score_reads_them(horizon):
         assert "contentctr_late_counts_total 0.0" in client.get("/metrics").text
 
 
+def test_other_counts_are_read_too_and_a_value_is_none():
+    with running(make_engine(sizes=MORE)) as (client, backend):
+        client.post("/v1/segments", json=make_post("r1", 3))
+        came = [
+            outcome(target_index=3, value=0.5, counts={"likes": 4, "exits": None}),
+            outcome(target_index=2, counts={"likes": 1}),
+            outcome(target_index=1, value=0.5, counts={}),
+        ]
+        assert send(client, *came).json()["for_statistics"] == 2
+        assert backend._scoring.rooms["r1"].waiting == {
+            3: {"likes": 4},
+            2: {"likes": 1, "viewers": 10, "clickers": 2},
+        }
+
+
 def test_a_room_that_has_ended_is_another_when_it_comes_again():
     with running() as (client, backend):
         client.post("/v1/segments", json=make_post("r1", 0))
@@ -115,6 +130,8 @@ def test_a_room_that_has_ended_is_another_when_it_comes_again():
         ({"room_id": "a b"}, "pattern"),
         ({"target_index": -1}, "greater than or equal to 0"),
         ({"likes": 3}, "Extra inputs"),
+        ({"counts": {"viewers": 3}}, "which have their own place"),
+        ({"counts": {"likes": -1}}, "greater than or equal to 0"),
     ],
 )
 def test_what_is_none_is_refused_with_its_place(fields, words):
@@ -127,7 +144,7 @@ def test_what_is_none_is_refused_with_its_place(fields, words):
 def test_there_is_a_limit_of_each_request():
     with running() as (client, _):
         assert send(client, *[outcome(target_index=k) for k in range(1001)]).status_code == 422
-        answer = client.post("/v1/outcomes", content=b'{"outcomes":[' + b'"",' * 20_000 + b'""]}')
+        answer = client.post("/v1/outcomes", content=b'{"outcomes":[' + b'"",' * 40_000 + b'""]}')
         assert answer.status_code == 422 and "1000 outcomes" in answer.json()["detail"]
 
 
