@@ -112,6 +112,7 @@ class LiveEncoder:
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
+                earlier=raw.earlier,
                 sound=raw.sound,
                 run=raw.run,
             )

@@ -10,8 +10,8 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
   speech and comments. They have no score. More than MAX_GAP_S of them are refused.
 - repeated: a segment that was scored is not scored again; its score is given once more, whatever
   it holds now, as long as it is among the room's last n.
-- counts: a model with statistics reads what was counted in a room's earlier segments, which are
-  kept as they come with them (scorer_statistics.py).
+- counts: a model with statistics reads what was counted in a room's earlier segments, which comes
+  with them, or late with a segment that follows (scorer_statistics.py).
 - late: a segment whose place was taken as missing, or is older than the last n, is left out: what
   was scored since would only be corrected exactly by computing it anew.
 - anew: with a segment of another run the room begins anew; of a run that was replaced, all is late.
@@ -45,7 +45,7 @@ from contentctr.live.scorer_segments import (
     check_segments,
 )
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
-from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
+from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next, known_before
 from contentctr.models.contentctr import ContentCTR
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import require_no_leak
@@ -218,8 +218,8 @@ class RoomScorer:
                 self._require_near(segment, last)
                 # No window reaches further back than n - 1 segments.
                 for missing in range(max(last + 1, index - self.window_len + 1), index):
-                    plan.add(room, missing, None, None)
-                plan.add(room, index, k, segment)
+                    plan.add(room, missing, None, None, known_before(segment, missing))
+                plan.add(room, index, k, segment, segment.earlier)
                 ahead[segment.room_id] = index, k
             elif index == last and twin >= 0:
                 plan.twins[k] = twin
@@ -304,7 +304,8 @@ class RoomScorer:
                     last, state_AC = ahead[slot]
                 elif last >= task.room.first or task.room.counted:
                     state_AC = self._statistics.state(slot)
-                rooms.append(Next(state_AC, last, task.index, plan.contents[task.row]))
+                content = plan.contents[task.row]
+                rooms.append(Next(state_AC, last, task.index, content, task.earlier))
             for task, row in zip(tasks, self._statistics.follow(rooms), strict=True):
                 found[task.row] = row
                 ahead[task.room.slot] = task.index, row.state_AC
@@ -346,21 +347,26 @@ class RoomScorer:
 
     def _numbers(self, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
         """The statistics of some rooms' segments, [R, X]; zeros where nothing is known."""
-        nothing_X = np.zeros(self._spec.statistics_dim, np.float32)
-        return torch.from_numpy(np.stack([nothing_X if x is None else x for x in rows]))
+        values_RX = np.zeros((len(rows), self._spec.statistics_dim), np.float32)  # R may be 0
+        for row, values_X in enumerate(rows):
+            if values_X is not None:
+                values_RX[row] = values_X
+        return torch.from_numpy(values_RX)
 
     def _result(self, segment: LiveSegment, k: int, plan: Plan, found: dict[int, float]) -> Scored:
         score: float | None
         status: Status
-        read = None
+        read, late = None, 0
         if k in plan.kept:
             score = plan.kept[k]
             status = "late" if score is None else "repeated"
         else:
             score = found[plan.twins.get(k, k)]
             status = "repeated" if k in plan.twins else "scored"
-            if self._has_token:
-                read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
+            if self._statistics is not None:
+                followed = plan.followed[plan.rows[plan.twins.get(k, k)]]
+                read = followed.values_X if self._has_token else None
+                late = 0 if k in plan.twins else followed.late_counts
         index = int(segment.index)
         room = self._rooms[segment.room_id]
         if index + self.horizon < room.first <= index and not room.runs.are_over(segment.run):
@@ -372,6 +378,7 @@ class RoomScorer:
             score=self._calibration.one(score),
             status=status,
             statistics_X=read,
+            late_counts=late,
         )
 
     @property

@@ -47,6 +47,13 @@ def value(room, index, **fields):
     return json.dumps({**post, **fields}).encode()
 
 
+def test_a_record_brings_counts_of_earlier_segments():
+    room_id, fields = read_record(value("r", 4, earlier=[{"index": 2, "viewers": 9}]), 5.0)
+    assert (room_id, json.loads(fields["earlier"])) == ("r", {"2": {"viewers": 9}})
+    with pytest.raises(InputError, match="before 4, not 4"):
+        read_record(value("r", 4, earlier=[{"index": 4}]), 5.0)
+
+
 @pytest.fixture(scope="module")
 def broker():
     """A producer, and the address of its broker, which lives as long."""

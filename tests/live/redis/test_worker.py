@@ -54,6 +54,7 @@ def test_a_message_is_the_segment():
             sound=one.sound.astype(values),
             has_speech=False,
             has_comments=False,
+            earlier={3: {"viewers": 4, "clickers": np.int64(1)}, 0: {}},
         )
         shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=make_picture())
         fields = {
@@ -223,6 +224,12 @@ def test_bad_messages_are_put_aside(client):
         {"counts": "{"},
         {"counts": "[]"},
         {"counts": '{"likes": -1}'},
+        {"earlier": "[]"},
+        {"earlier": '{"0": 1}'},
+        {"earlier": '{"-1": {}}'},
+        {"earlier": '{"1": {"likes": 1}}'},
+        {"earlier": '{"0": {"coins": 1}}'},
+        {"outcomes": json.dumps({k: {} for k in range(97)})},
         {"shown": "{"},
         {"shown": "[]"},
         {"visual": nan, "visual_type": "f4"},
@@ -246,7 +253,7 @@ def test_bad_messages_are_put_aside(client):
     add(client, "x", 1)
     drain(worker)
     require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
-    assert client.xlen(KEYS.rejected) == 23 and left(client) == [0] * PARTITIONS
+    assert client.xlen(KEYS.rejected) == 29 and left(client) == [0] * PARTITIONS
     reasons = [fields[b"reason"].decode() for _, fields in client.xrange(KEYS.rejected)]
     assert "'index'" in reasons[0] and all(reasons)
 

@@ -15,6 +15,7 @@ import torch
 from contentctr.cli.live import model_path
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
+from contentctr.live.outcomes import LateCounts
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.models import load_served
@@ -424,7 +425,14 @@ def test_counts_go_over_to_a_model_that_reads_them():
     for index in range(3 * N):
         for one in (scoring, whole):
             [done] = one.work([Item(segment("x", index), Shown(ended_at=1.0))])
+            came = LateCounts(room_id="x", run="", number=index, counts={"exits": 5})
+            one.wait_for_next([came])
+    assert [len(i.segment.earlier or ()) for i in scoring.rooms["x"].inputs] == [1] * N
     scoring.switch(Warm(make_engine(sizes=MORE)), reason="")
+    assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
+    for one in (scoring, whole):  # what waited still does
+        assert one.rooms["x"].waiting == {3 * N - 1: {"exits": 5}}
+        [done] = one.work([Item(segment("x", 3 * N), Shown(ended_at=1.0))])
     assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
 
 
@@ -475,6 +483,32 @@ def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
         assert client.post("/v1/models", json={"candidate": True}).status_code == 409
         for room in by_id(client.get("/v1/rooms").json()):
             assert room["score"] == pytest.approx(theirs[room["room_id"]], abs=1e-6)
+
+
+def test_a_candidate_reads_what_came_back_as_if_it_had_served(monkeypatch):
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    old, new = make_engine(model_id="old"), make_engine(sizes=MORE, model_id="new")
+    whole, backend = Scoring(make_engine(sizes=MORE)), LocalBackend(old)
+    switchable(backend, {})
+    backend.models.first_candidate = lambda: new
+    with running(old, backend=backend) as (client, _):
+        for index in range(2 * N):
+            post(client, "x", index)
+            item = Item(to_live(make_post("x", index)), Shown(ended_at=1.0))
+            [done] = whole.work([item])
+            counts = {"viewers": 40, "clickers": index}
+            came = [{"room_id": "x", "target_index": index, **counts}]
+            answer = client.post("/v1/outcomes", json={"outcomes": came}).json()
+            assert answer["for_statistics"] == 1
+            whole.wait_for_next([LateCounts(room_id="x", run="", number=index, counts=counts)])
+        wait_for(lambda: client.get("/v1/models").json()["agreement"])
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == "new"
+        score = client.get("/v1/rooms/x").json()["score"]
+        assert score == pytest.approx(done.taken.scored.score, abs=1e-6)
+        [found] = whole.work([Item(to_live(make_post("x", 2 * N)), Shown(ended_at=1.0))])
+        score = post(client, "x", 2 * N)["score"]
+        assert score == pytest.approx(found.taken.scored.score, abs=1e-6)
 
 
 def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):

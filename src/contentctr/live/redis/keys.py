@@ -7,6 +7,7 @@ prefix; those that all models share:
 - `segments:P` (stream) and `bytes:P`: messages of partition P, and their bytes together.
 - `inputs:ID` (list): the last segments of a room as models take them (live/inputs.py), each after
   the id of its message: of these any model makes its own state.
+- `waiting:ID` (hash): counts of a room's segments that wait for its next one (redis/waiting.py).
 - `thumbnail:ID`: of a room.
 - `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
 - `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
@@ -87,6 +88,10 @@ class Keys:
     def inputs(self, room_id: str) -> str:
         """The room's last segments as models take them, oldest first."""
         return f"{self.prefix}:inputs:{room_id}"
+
+    def waiting(self, room_id: str) -> str:
+        """Counts of the room's segments that wait for its next one."""
+        return f"{self.prefix}:waiting:{room_id}"
 
     def thumbnail(self, room_id: str) -> str:
         """The room's latest thumbnail."""

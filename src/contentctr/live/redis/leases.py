@@ -23,6 +23,7 @@ from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import PartitionsMovedError, partition_count, size_of
 from contentctr.live.redis.store import Command
+from contentctr.live.redis.waiting import WAIT
 
 MAX_BEHIND, BYTES_BEHIND = 2_000, 16 * 2**20
 """Messages of a partition, and their bytes, that wait for a candidate alone: it misses the rest,
@@ -32,7 +33,9 @@ Entries = list[tuple[bytes, dict[bytes, bytes]]]
 # KEYS: lease, stream, bytes, current, candidate, the model's done, done_bytes and refused.
 # ARGV: token, model, prefix, partition, most that the candidate may be behind: messages and bytes;
 # then the number of messages that are finished, id and size of each, and the commands.
-_COMMIT = """
+_COMMIT = (
+    WAIT
+    + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local model, base, partition = ARGV[2], ARGV[3] .. ':model:', ARGV[4]
 local current, candidate = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
@@ -122,6 +125,7 @@ local i = 8 + 2 * done
 while i <= #ARGV do
   local n, name = tonumber(ARGV[i]), ARGV[i + 1]
   if name == 'KEEP_INPUT' then keep_input(unpack(ARGV, i + 2, i + n))
+  elseif name == 'WAIT' then wait(unpack(ARGV, i + 2, i + n))
   elseif name == 'PUT_ASIDE' then put_aside(unpack(ARGV, i + 2, i + n))
   elseif name == 'END_INPUTS' then
     if newer(ARGV[i + 2], ARGV[i + 3]) then redis.call('DEL', ARGV[i + 3]) end
@@ -130,6 +134,7 @@ while i <= #ARGV do
 end
 return 1
 """
+)
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 _READ = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end

@@ -259,7 +259,8 @@ class RedisStore:
         """
         keys = self._keys
         names = [keys.seen, keys.ranking, keys.ended, keys.events, keys.outcomes]
-        kinds = [*keys.of_room(""), *([keys.inputs(""), keys.thumbnail("")] if shared else [])]
+        common = [keys.inputs(""), keys.thumbnail(""), keys.waiting("")] if shared else []
+        kinds = [*keys.of_room(""), *common]
         args = [before, EVENTS_KEPT, keys.model, OUTCOMES_KEPT if shared else "", *kinds]
         count: int = self._sweep(keys=names, args=args)
         return count
@@ -342,8 +343,9 @@ def end_commands(
         id: of the message that says so: newer inputs are of another room of that name.
         shared: what all models share of it too.
     """
+    common = [keys.thumbnail(room_id), keys.waiting(room_id)] if shared else []
     return [
-        ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
+        ("DEL", *keys.of_room(room_id), *common),
         *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
         *([_end_of_outcomes(keys, room_id)] if shared else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),

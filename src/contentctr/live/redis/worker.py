@@ -60,6 +60,7 @@ from contentctr.live.redis.store import (
     event_command,
     score_commands,
 )
+from contentctr.live.redis.waiting import put_back_command
 from contentctr.live.redis.working_rooms import WorkingRooms, state_commands
 from contentctr.live.service.schemas import room_event, shares_out
 from contentctr.printing import say
@@ -277,11 +278,14 @@ class Worker:
         touched: set[str] = set()
         for place, taken in outcomes:
             message = messages[place]
+            if not isinstance(taken, Taken) or taken.scored.status in ("repeated", "late"):
+                commands += self._put_back(message)
             if not isinstance(taken, Taken):
                 commands += self._rejection(partition, message.id, message.fields, str(taken))
                 self.health.segments.labels("refused").inc()
                 continue
             self.health.segments.labels(taken.scored.status).inc()
+            self.health.late_counts.inc(taken.scored.late_counts)
             if taken.scored.status in ("scored", "early"):
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
                 commands += self._input(message)
@@ -318,6 +322,15 @@ class Worker:
         if not other or not names:
             return {}
         return dict(zip(names, self._store.rooms(list(names), other), strict=True))
+
+    def _put_back(self, message: Message) -> list[Command]:
+        """What has counts wait on that came with a segment which takes none."""
+        room = self._rooms[message.room_id].room
+        if room is None or self._place.role != "current":
+            return []
+        seconds = math.ceil(2 * self._forget_after_s)
+        command = put_back_command(self._keys, message, room.run, seconds)
+        return [] if command is None else [command]
 
     def _new_score(
         self, message: Message, taken: Taken, now: float, earlier: LiveRoom | None

@@ -11,7 +11,7 @@ from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
 from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX, MAX_RUN
 from contentctr.live.shares import SegmentShares
-from contentctr.store.statistics import MAX_COUNT
+from contentctr.store.statistics import LATEST, MAX_COUNT
 
 MAX_CANDIDATES = 5000
 MAX_TERMS = 50
@@ -78,6 +78,12 @@ class CountsIn(_Request):
     comments_last_two_thirds: Count = Field(None, description="Comments in its last two thirds.")
 
 
+class EarlierIn(CountsIn):
+    """What has become known of an earlier segment of the room."""
+
+    index: int = Field(ge=0, le=MAX_INDEX, description="Its number, below the posted segment's.")
+
+
 class SegmentIn(_Request):
     """One segment of a live room: features, or frames and texts to be encoded on the server."""
 
@@ -102,7 +108,8 @@ class SegmentIn(_Request):
                     "frames": ["/9j/4AAQSkZJRgABAQ=="],
                     "speech": "welcome everyone",
                     "comments": ["hello", "nice song"],
-                    "counts": {"comment_count": 2, "commenters": 2, "viewers": 40, "clickers": 3},
+                    "counts": {"comment_count": 2, "commenters": 2},
+                    "earlier": [{"index": 17, "viewers": 40, "clickers": 3}],
                 },
             ]
         },
@@ -141,6 +148,13 @@ class SegmentIn(_Request):
         description="What was counted in the segment, for a model with statistics: it reads them "
         "in later scores.",
     )
+    earlier: Annotated[list[EarlierIn], Field(max_length=LATEST, fail_fast=True)] | None = Field(
+        None,
+        description="Counts of earlier segments that have become known since, each segment once: "
+        "read from this score on. What is known already stays as it is, and what is more than "
+        f"{LATEST} segments back comes too late. With a segment that is repeated or late, nothing "
+        "of it is taken.",
+    )
     title: str = Field("", max_length=MAX_TITLE, description="Only shown.")
     thumbnail: str | None = Field(
         None,
@@ -155,6 +169,15 @@ class SegmentIn(_Request):
     def to_encode(self) -> bool:
         """Whether frames or speech were given."""
         return self.frames is not None or self.speech is not None
+
+    @model_validator(mode="after")
+    def _has_each_earlier_once(self) -> SegmentIn:
+        numbers = [one.index for one in self.earlier or ()]
+        if any(number >= self.index for number in numbers):
+            raise ValueError(f"earlier must be of segments before {self.index}, not {max(numbers)}")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("earlier must have each segment once")
+        return self
 
 
 class CandidateIn(_Request):

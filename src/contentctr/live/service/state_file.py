@@ -37,6 +37,7 @@ CREATE TABLE rooms (
     revision TEXT NOT NULL, owner TEXT, seen REAL NOT NULL, about BLOB NOT NULL
 );
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE waiting (id INTEGER PRIMARY KEY, counts BLOB NOT NULL);
 CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments BLOB);
 """
 _NUMBERS = 31
@@ -87,6 +88,8 @@ class RoomRow:
     about: bytes
     thumbnail: bytes | None = None
     """None: as it was."""
+    waiting: bytes | None = None
+    """Counts that wait for the room's next segment; empty: none do. None: as it was."""
     segments: Sequence[SegmentRow] = ()
     """New ones; of a room that is `whole`, all."""
     oldest: int = 0
@@ -193,9 +196,19 @@ class StateFile:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
     def write(
-        self, rooms: Iterable[RoomRow], ended: Iterable[str], facts: Mapping[str, Any] | None = None
+        self,
+        rooms: Iterable[RoomRow],
+        ended: Iterable[str],
+        facts: Mapping[str, Any] | None = None,
+        waiting: Mapping[str, bytes] | None = None,
     ) -> None:
         """All of it or nothing, in one transaction.
+
+        Args:
+            rooms: what is new of some.
+            ended: those of which nothing stays.
+            facts: what is kept beside the rooms.
+            waiting: of rooms that stay as they are otherwise, the counts that wait.
 
         Raises:
             StateError: it could not be written.
@@ -214,6 +227,9 @@ class StateFile:
                     self._remove(room_id)
                 for room in rooms:
                     self._put(room)
+                for room_id, counts in (waiting or {}).items():
+                    if (number := self._number(room_id)) is not None:
+                        self._put_waiting(number, counts)
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._base.rollback()
@@ -260,6 +276,15 @@ class StateFile:
             self._base.execute("REPLACE INTO thumbnails VALUES (?, ?)", picture)
         elif room.whole:
             self._base.execute("DELETE FROM thumbnails WHERE id = ?", (number,))
+        if room.waiting is not None or room.whole:
+            self._put_waiting(number, room.waiting or b"")
+
+    def _put_waiting(self, number: int, counts: bytes) -> None:
+        if counts:
+            row = (number, _checked(counts))
+            self._base.execute("REPLACE INTO waiting VALUES (?, ?)", row)
+        else:
+            self._base.execute("DELETE FROM waiting WHERE id = ?", (number,))
 
     def _forget_segments(self, number: int, before: int) -> None:
         begin = number << _NUMBERS
@@ -271,8 +296,8 @@ class StateFile:
         number = self._number(room_id)
         if number is not None:
             self._forget_segments(number, 1 << _NUMBERS)
-            self._base.execute("DELETE FROM thumbnails WHERE id = ?", (number,))
-            self._base.execute("DELETE FROM rooms WHERE id = ?", (number,))
+            for table in ("thumbnails", "waiting", "rooms"):
+                self._base.execute(f"DELETE FROM {table} WHERE id = ?", (number,))
 
     def rooms(self) -> Iterator[RoomRow | DamagedRoom]:
         """All rooms, the one heard of last first; in the place of one that is damaged, its error.
@@ -311,6 +336,7 @@ class StateFile:
         picture = self._base.execute(
             "SELECT data FROM thumbnails WHERE id = ?", (number,)
         ).fetchone()
+        counts = self._base.execute("SELECT counts FROM waiting WHERE id = ?", (number,)).fetchone()
         return RoomRow(
             room_id=room_id,
             last=last,
@@ -319,6 +345,7 @@ class StateFile:
             seen=seen,
             about=_same(about, room_id, last, revision, owner, seen),
             thumbnail=None if picture is None else _same(picture[0]),
+            waiting=None if counts is None else _same(counts[0]),
             segments=[
                 SegmentRow(
                     number=key - begin,
