@@ -45,6 +45,8 @@ MAX_BYTES = 64 * 2**20
 """Of a partition's messages that wait: with 16 partitions they take a gigabyte at most."""
 _MAX_MOMENT = 1e11
 """Unix seconds: what is no number, or far away, would end whoever writes or ranks by it."""
+MOVES = 10
+"""Numbers of partitions that are tried at once: Redis loses its data once, not for ever."""
 MAX_PARTITIONS = 4096
 """A worker looks at each: a number that is damaged must not make it look at millions."""
 Fields = dict[str, bytes | str | int | float]
@@ -109,6 +111,11 @@ class PartitionsMovedError(Exception):
     def __init__(self, count: int) -> None:
         super().__init__(f"partitions are {count} now")
         self.count = count
+
+
+def always_moving() -> InvalidResponse:
+    """What to raise after MOVES of them in a row: an error of Redis, so that callers wait."""
+    return InvalidResponse(f"the number of partitions has changed {MOVES} times in a moment")
 
 
 class StreamFullError(Exception):

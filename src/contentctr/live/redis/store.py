@@ -9,18 +9,20 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import RedisError
 
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore, Scores
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import (
+    MOVES,
     Fields,
     LogRecord,
     PartitionsMovedError,
     add_fields,
     adding_script,
+    always_moving,
     end_fields,
     message_id,
 )
@@ -30,8 +32,6 @@ from contentctr.live.shares import shares_from
 EVENTS_KEPT, EVENTS_BYTES = 10_000, 64 * 2**20
 OUTCOMES_KEPT, OUTCOMES_BYTES = 10_000, 64 * 2**20
 """Entries of the stream of outcomes."""
-_MOVES = 10
-"""Numbers of partitions that are tried for one message: Redis loses its data once, not for ever."""
 _AT_ONCE = 1000
 """Rooms that are looked up by one script: Lua unpacks no more than some thousands."""
 Command = Sequence[str | bytes | int | float]
@@ -217,7 +217,7 @@ class RedisStore:
             InvalidResponse: their number changes again and again; an error of Redis, so that
                 callers wait for its end.
         """
-        for _ in range(_MOVES):
+        for _ in range(MOVES):
             try:
                 return add_fields(
                     self._client,
@@ -231,7 +231,7 @@ class RedisStore:
                 )
             except PartitionsMovedError as moved:
                 self.partitions = moved.count
-        raise InvalidResponse(f"the number of partitions has changed {_MOVES} times in a moment")
+        raise always_moving()
 
     def thumbnail(self, room_id: str) -> bytes | None:
         """The room's latest thumbnail."""

@@ -43,8 +43,10 @@ from contentctr.live.redis.health import WorkerHealth
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
 from contentctr.live.redis.messages import (
+    MOVES,
     Message,
     PartitionsMovedError,
+    always_moving,
     read_message,
     settle_partitions,
 )
@@ -207,13 +209,16 @@ class Worker:
 
     def _share(self) -> None:
         """Have a fair share of the partitions."""
-        try:
-            got, gone = self._leases.balance()
-        except PartitionsMovedError as moved:
-            self._report(f"there are {moved.count} partitions now, as Redis says")
-            self._begin_again()
-            self._settle(moved.count)
-            got, gone = self._leases.balance()
+        for _ in range(MOVES):
+            try:
+                got, gone = self._leases.balance()
+                break
+            except PartitionsMovedError as moved:
+                self._report(f"there are {moved.count} partitions now, as Redis says")
+                self._begin_again()
+                self._settle(moved.count)
+        else:
+            raise always_moving()
         for partition in gone:
             self._drop(partition)
         for partition in got:

@@ -305,7 +305,10 @@ class ModelIn(_Request):
         description="Of a run or checkpoint in the folder of --models; without it, what was given "
         "at the start, as it is now.",
     )
-    candidate: bool = Field(False, description="Let the candidate serve; without a name.")
+    candidate: bool = Field(
+        False,
+        description="Let the candidate serve, without a name; one that has failed is loaded anew.",
+    )
 
     @model_validator(mode="after")
     def _names_one(self) -> ModelIn:
