@@ -176,7 +176,6 @@ class ModelConfig:
     residual: bool = False
     """The score starts from the exponential mean of the target in earlier segments: its log-odds,
     times a learned number, are added to the model's own. Beyond the paper."""
-
     wide: bool = False
     """The score has a part that is linear in the statistics' numbers, as Wide&Deep's: norms keep
     the rest within what training rooms showed, and a linear part goes on in rooms that are busier
@@ -345,9 +344,13 @@ class TrainConfig:
     """Fit a calibration of live rooms' scores on the validation rooms at the end of the run."""
     seed: Number = 0
     """Of the weights, the order of windows, the shuffles and the hidden streamers."""
+    members: Annotated[int, Range(1, 32)] = 1
+    """Models, of seeds from `seed` on, whose mean log-odds are the score; each costs as much."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "train")
+        fits = self.members == 1 or not self.finetune_encoders
+        require(fits, "train.members", "1 with train.finetune_encoders", self.members)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,20 @@ def test_days_in_a_row(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         do(settings, 3)
 
 
+@pytest.mark.slow
+def test_a_day_of_an_ensemble_starts_from_the_day_before(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = replace(settings, settings=[*settings.settings, "members=2"])
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: COMPARED)
+    first, second = [do(both, number) for number in range(4)][2:]
+    assert second["outcome"] == REGISTERED and second["before"] == first["model_id"]
+    run = load(Path(settings.runs) / "candidate")
+    assert run.model_id == second["model_id"] and run.config.train.members == 2
+    assert all("day-2026-05-03" in start["checkpoint"] for start in run.info["init_from"])
+    assert len(run.info["init_from"]) == 2
+
+
 COMPARED = {
     "rooms": 4,
     "samples": 20,

@@ -28,13 +28,14 @@ def inputs_of(room):
 
 
 ALL = {"statistics": True, "residual": True, "sound": True}
+TWO = {"members": 2, **ALL}
 
 
 @pytest.mark.parametrize("horizon", [0, 1, -3])
 @pytest.mark.parametrize("lookback", ["", "3,4,3"])
-@pytest.mark.parametrize("settings", [{}, ALL], ids=["paper", "all"])
+@pytest.mark.parametrize("settings", [{}, ALL, TWO], ids=["paper", "all", "members"])
 def test_a_room_goes_on_from_its_last_inputs_as_if_it_had_been_seen(settings, lookback, horizon):
-    settings = {} if horizon < 0 else settings
+    settings = {"members": settings.get("members", 1)} if horizon < 0 else settings
     config = make_config(horizon=horizon, decoder_lookback=lookback, rotary=True, **settings)
     _, rooms = make_rooms([30, 24, N, 5, 1], horizon=horizon)
     # Two of the first room's and many of the second's are missing.

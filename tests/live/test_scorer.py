@@ -35,7 +35,8 @@ from live_scorer import (
 @pytest.mark.parametrize("kind", CONTENT)
 def test_every_score_is_the_offline_windows(kind, rotary, lookback):
     scorer = make_scorer(make_config(kind, rotary=rotary, decoder_lookback=lookback))
-    assert isinstance(scorer._decoder, LookbackDecoder if lookback else WindowDecoder)
+    [(_, decoder)] = scorer._live.members
+    assert isinstance(decoder, LookbackDecoder if lookback else WindowDecoder)
     data, rooms = make_rooms([30, 1, 7, 8, 9, 2])
     found = np.concatenate(list(play(scorer, rooms, apart=2).values()))
     expected = offline(scorer, data)
@@ -127,7 +128,8 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
-    step, calls = scorer._decoder.step, []
+    [(_, decoder)] = scorer._live.members
+    step, calls = decoder.step, []
 
     def breaks(*values):
         calls.append(1)
@@ -135,7 +137,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
             raise KeyboardInterrupt
         return step(*values)
 
-    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    monkeypatch.setattr(decoder, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     for before, after in zip(expected, scorer.score(segments), strict=True):
@@ -566,7 +568,8 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
     scorer = make_scorer(batch_size=1)
-    step, calls = scorer._decoder.step, []
+    [(_, decoder)] = scorer._live.members
+    step, calls = decoder.step, []
 
     def breaks(*values):
         calls.append(1)
@@ -574,7 +577,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
             raise KeyboardInterrupt
         return step(*values)
 
-    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    monkeypatch.setattr(decoder, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     done = {room_id: last for room_id, last in scorer.rooms.items()}

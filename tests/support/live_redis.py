@@ -34,9 +34,9 @@ def make_worker(client, **options):
 OTHER = "ba9876543210"
 
 
-def make_other():
+def make_other(**sizes):
     """An engine of another model of the same features."""
-    model, config = make_model(**MORE)
+    model, config = make_model(**{**MORE, **sizes})
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

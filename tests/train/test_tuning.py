@@ -127,6 +127,15 @@ def test_the_best_trial_is_kept_and_the_same_call_goes_on(data, tmp_path):
         tune_model(small(), data, out, search=SEARCH[:1], show_progress=False)
 
 
+def test_of_an_ensemble_one_member_is_tuned(data, tmp_path):
+    config = override(small(), ["members=3", "epochs=1"])
+    found = tune_model(config, data, tmp_path, search=SEARCH, trials=1, show_progress=False)
+    assert recipe(str(tmp_path / "best.json")).train.members == 3
+    assert recipe(str(tmp_path / found["run"] / "config.json")).train.members == 1
+    with pytest.raises(InputError, match="--search members=1,3: every trial trains one member"):
+        parse_search(["members=1,3"], paper())
+
+
 def test_a_trial_that_lags_behind_is_pruned(data, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "STARTUP_TRIALS", 1)
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)

@@ -17,7 +17,7 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
 - anew: with a segment of another run the room begins anew; of a run that was replaced, all is late.
 - together: segments of one call are taken in the order of their numbers.
 
-Shape suffixes as in batch.py, and: R rows, one a new segment.
+Shape suffixes as in batch.py, and: R rows, one a new segment; M members of an ensemble.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
-from contentctr.live.scorer_decoders import Ring, Step, live_decoder
+from contentctr.live.scorer_decoders import Ring, Step
+from contentctr.live.scorer_members import LiveModel
 from contentctr.live.scorer_plan import Plan, Room, Task
 from contentctr.live.scorer_segments import (
     MAX_GAP_S,
@@ -47,6 +48,7 @@ from contentctr.live.scorer_segments import (
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
 from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next, known_before
 from contentctr.models.contentctr import ContentCTR
+from contentctr.models.ensemble import members_of
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import require_no_leak
 
@@ -60,7 +62,8 @@ class RoomScorer:
     Not for use by two threads at once. The model must not change while rooms are live.
 
     Args:
-        model: any ContentCTR or variant of it; put on the device, and into evaluation mode.
+        model: any ContentCTR or variant of it, or an ensemble of them; put on the device, and into
+            evaluation mode.
         config: the model's.
         spec: of the features it was trained on.
         vocabulary: its known streamers.
@@ -87,7 +90,7 @@ class RoomScorer:
         calibration: Calibration | None = None,
     ) -> None:
         require_no_leak(config)
-        if not isinstance(model, ContentCTR):
+        if not all(isinstance(member, ContentCTR) for member in members_of(model)):
             raise InputError(
                 "model.kind must be contentctr or an attention variant of it to score live "
                 f"rooms, not {config.model.kind!r}"
@@ -102,7 +105,7 @@ class RoomScorer:
         self._calibration = calibration or Calibration()
         self._spec, self._device = spec, torch.device(device)
         self._streamers = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
-        self._decoder = live_decoder(model, self.window_len, max_rooms, device)
+        self._live = LiveModel(self._model, self.window_len, max_rooms, device)
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
@@ -197,11 +200,11 @@ class RoomScorer:
         plan = self._plan(segments)
         self._let_in(plan.new_rooms)
         self._follow(plan)
-        x_RD = self._perceive(plan)
+        x_RMD = self._perceive(plan)
         found: dict[int, float] = {}
         for tasks in plan.rounds:
             for part in _parts(tasks, self.batch_size):
-                found.update(self._take(part, x_RD, plan.followed))
+                found.update(self._take(part, x_RMD, plan.followed))
         return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
 
     def _plan(self, segments: Sequence[LiveSegment]) -> Plan:
@@ -279,7 +282,7 @@ class RoomScorer:
             self._rooms[room_id] = room
 
     def _perceive(self, plan: Plan) -> Tensor:
-        """The Perceiver's output of each content, [R, D]."""
+        """The Perceivers' outputs of each content, [R, M, D]."""
         found = []
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
@@ -287,7 +290,7 @@ class RoomScorer:
             batch = as_batch(
                 plan.contents[part], plan.streamers[part], self._spec, read, sound=self._has_sound
             )
-            found.append(self._model.tokens(batch.to(self._device))[0][:, 0])
+            found.append(self._live.perceive(batch.to(self._device)))
         return torch.cat(found) if found else torch.empty(0)
 
     def _follow(self, plan: Plan) -> None:
@@ -312,7 +315,7 @@ class RoomScorer:
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
     def _take(
-        self, tasks: Sequence[Task], x_RD: Tensor, followed: Sequence[Followed]
+        self, tasks: Sequence[Task], x_RMD: Tensor, followed: Sequence[Followed]
     ) -> dict[int, float]:
         """Take one segment each of some rooms; the scores by place."""
         index_R, slot_R, first_R, row_R = torch.tensor(
@@ -326,13 +329,8 @@ class RoomScorer:
             wanted_R=wanted_R.to(to),
             count_R=(index_R - first_R + 1).to(to),
         )
-        logits = self._decoder.step(step, x_RD[row_R.to(to)])
-        if self._model.residual is not None:
-            known = [followed[task.row].mean_logit for task in tasks if task.place is not None]
-            logits = self._model.residual(logits, torch.tensor(known, device=to))
-        if self._model.wide is not None:
-            rows = [followed[task.row].values_X for task in tasks if task.place is not None]
-            logits = logits + self._model.wide(self._numbers(rows).to(to))
+        known = [followed[task.row] for task in tasks if followed and task.place is not None]
+        logits = self._live.logits(step, x_RMD[row_R.to(to)], known)
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
@@ -344,14 +342,6 @@ class RoomScorer:
             task.room.last = task.index
         pairs = zip(tasks, score_R.tolist(), strict=True)
         return {task.place: score for task, score in pairs if task.place is not None}
-
-    def _numbers(self, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
-        """The statistics of some rooms' segments, [R, X]; zeros where nothing is known."""
-        values_RX = np.zeros((len(rows), self._spec.statistics_dim), np.float32)  # R may be 0
-        for row, values_X in enumerate(rows):
-            if values_X is not None:
-                values_RX[row] = values_X
-        return torch.from_numpy(values_RX)
 
     def _result(self, segment: LiveSegment, k: int, plan: Plan, found: dict[int, float]) -> Scored:
         score: float | None
@@ -383,7 +373,7 @@ class RoomScorer:
 
     @property
     def _rings(self) -> dict[str, Ring]:
-        rings = {"score": self._scores, **self._decoder.rings}
+        rings = {"score": self._scores, **self._live.rings}
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
     @property

@@ -47,7 +47,7 @@ from contentctr.score.weights import (
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
-_STEP = re.compile(r"step-\d+-epoch-\d+")
+_STEP = re.compile(r"step-\d+-epoch-\d+|ensemble-[0-9a-f]{12}")
 """Names of the folders that a run makes for its checkpoints."""
 
 

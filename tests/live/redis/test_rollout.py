@@ -65,12 +65,13 @@ def from_place(expected, found):
     return {room: expected[room][found[room][0][0] :] for room in expected}
 
 
-def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store):
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store, members):
     rooms, said = [f"r{k}" for k in range(5)], []
     first = make_worker(client)
     put(client, rooms, range(2 * N))
     drain(first)
-    second = make_worker(client, engine=make_other(), report=said.append)
+    second = make_worker(client, engine=make_other(members=members), report=said.append)
     put(client, rooms[:3], range(2 * N, 2 * N + 2))  # of some the next ones wait already
     second._beat()
     assert any(f"model {OTHER} is the candidate beside {MODEL}" in line for line in said)
@@ -79,7 +80,7 @@ def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client
     assert look(client, KEYS, store).behind == 6
     drain(second)
     mine = offline({room: range(2 * N + 6) for room in rooms})
-    theirs = offline({room: range(2 * N + 6) for room in rooms}, make_other())
+    theirs = offline({room: range(2 * N + 6) for room in rooms}, make_other(members=members))
     # Of every room there is a score, and all are those of a model that saw it from its start.
     found = of(store, rooms, OTHER)
     for room in rooms:

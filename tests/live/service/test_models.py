@@ -108,7 +108,9 @@ def iter_events(client, cursor="0-0"):
             event[name] = value
 
 
-@pytest.mark.parametrize("sizes", [OTHER, {"decoder_lookback": "3,4"}, {"streamer_dim": 8}])
+@pytest.mark.parametrize(
+    "sizes", [OTHER, {"decoder_lookback": "3,4"}, {"streamer_dim": 8}, {"members": 2}]
+)
 def test_what_a_model_is_led_to_is_where_it_would_stand(sizes):
     scoring, whole = Scoring(make_engine()), Scoring(make_engine(sizes=sizes))
     warm = Warm(make_engine(sizes=sizes))

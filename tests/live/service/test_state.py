@@ -25,6 +25,7 @@ from live_service import MORE, N, V, X, make_engine, make_picture, make_post, ru
 from live_state import Kept, close_all, segment
 
 LOOKBACK = {"decoder_lookback": "3,4"}
+TWO = {"members": 2, **MORE}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,11 @@ def _close():
     close_all()
 
 
-@pytest.mark.parametrize("sizes", [{}, LOOKBACK, MORE], ids=["window", "lookback", "counts"])
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, LOOKBACK, MORE, TWO, {**TWO, **LOOKBACK}],
+    ids=["window", "lookback", "counts", "members", "members lookback"],
+)
 def test_a_killed_service_goes_on_with_the_same_bits(tmp_path, sizes):
     whole, kept = Scoring(make_engine(sizes=sizes)), Kept(tmp_path / "0", make_engine(sizes=sizes))
     steps = [("x", k) for k in range(5)] + [("y", 0), ("x", 5), ("y", 3), ("x", 30), ("y", 4)]
@@ -145,9 +150,9 @@ def test_a_room_that_begins_anew_leaves_nothing_of_its_run_before(tmp_path):
     assert again.post(segment("x", 4, run="two")) == [done.taken.scored.score]
 
 
-def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path):
+@pytest.mark.parametrize("other", [{"decoder_layers": 3}, {"members": 2}])
+def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path, other):
     kept = Kept(tmp_path / "a")
-    other = {"decoder_layers": 3}
     whole = Scoring(make_engine(sizes=other))
     for index in range(N + 3):
         kept.post(segment("x", index))
