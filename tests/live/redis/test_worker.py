@@ -20,6 +20,7 @@ from contentctr.live.redis.messages import (
     partition_of,
     read_message,
     segment_fields,
+    settle_partitions,
 )
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import MAX_DELIVERIES
@@ -177,6 +178,16 @@ def test_two_workers_share_the_partitions(client):
     second.run(lambda: True)  # leaves
     first._beat()
     assert first._leases.owned == [0, 1, 2, 3]
+
+
+def test_leases_of_before_redis_failed_are_given_up_beyond_a_fair_share(client):
+    settle_partitions(client, KEYS, PARTITIONS)
+    first, second = (Leases(client, KEYS, PARTITIONS, name, 5.0) for name in ("first", "second"))
+    assert first.balance()[0] == [0, 1, 2, 3]
+    first._tokens.clear()  # Redis was away when they were to be given up, and has them again
+    assert second.balance() == ([], [])
+    assert first.balance() == ([0, 1], [])
+    assert second.balance() == ([2, 3], [])
 
 
 def test_a_worker_without_its_lease_can_do_nothing(client):

@@ -273,13 +273,15 @@ class Leases:
             self.release(partition)
         got: list[int] = []
         for partition, holder in enumerate(holders):
-            if len(self._tokens) >= share:
-                break
             if partition in self._tokens or partition in extra:
                 continue
-            # One in our own name is from before Redis failed: it could not be given up then.
-            if _name_of(holder) not in others and self._acquire(partition, holder):
-                got.append(partition)
+            if len(self._tokens) < share:
+                if _name_of(holder) not in others and self._acquire(partition, holder):
+                    got.append(partition)
+            # One in our own name is from before Redis failed: it could not be given up then, and
+            # nobody takes it from a worker that lives.
+            elif holder is not None and _name_of(holder) == self._name:
+                self._release(keys=[self._keys.lease(partition)], args=[holder])
         return got, gone + extra
 
     def commit(self, partition: int, commands: Iterable[Command], done: Done | None = None) -> None:
