@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from contentctr.cli import app
 from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
@@ -60,6 +62,8 @@ def test_an_ensemble_is_one_run_with_what_its_members_say_together(folder, tmp_p
     assert (row["run"], row["evaluation"], row["epochs"]) == ("both", "measured", 1)
     log = [json.loads(line) for line in (tmp_path / "both/log.jsonl").read_text().splitlines()]
     assert row["best_validation"] == log[-1]["kendall_tau"] and row["best_epoch"] is None
+    shown = CliRunner().invoke(app, ["runs", str(tmp_path)]).output
+    assert f"kendall_tau {row['best_validation']:.4f} (all members)" in shown
     shutil.copytree(folder / "two", tmp_path / "members" / "two", symlinks=True)
     assert {row["run"] for row in compare_runs(tmp_path).to_dicts()} == {"both", "members/two"}
 

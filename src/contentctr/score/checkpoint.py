@@ -273,7 +273,9 @@ def load(path: Path | str) -> Checkpoint:
             folder = folder / name
     folder = folder.resolve()
     if not (folder / "checkpoint.json").is_file():
-        raise InputError(f"{path}: not a checkpoint (it has no checkpoint.json)")
+        half = (folder / "members").is_dir()  # of an ensemble, of which none stands for all
+        why = "its members are not all trained" if half else "it has no checkpoint.json"
+        raise InputError(f"{path}: not a checkpoint ({why})")
     values = read_json(folder / "checkpoint.json")
     if values.get("format") != FORMAT:
         raise InputError(
