@@ -40,6 +40,20 @@ _NO_HEADER = ("mpegts", "mpeg", "hls")
 """Containers whose length FFmpeg makes up from stamps or a playlist."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """How packets of a stream are read."""
+
+    number: int
+    """To the clock."""
+    base_s: float
+    """Seconds of a stamp."""
+    jitter_s: float
+    """Of `Clock.add`."""
+    is_picture: bool
+    is_heard: bool
+
+
 @dataclass(slots=True)
 class TimedPacket:
     """A packet with its times on the room's clock, which its own stamps follow too."""
@@ -86,8 +100,9 @@ class Video:
             containers = open_file(Path(path), missing=self.missing)
         self._containers = containers
         self.container: InputContainer | None = None
-        self._tracks = 0
-        self._waiting: deque[tuple[int, Packet[Any], float, bool, bool]] = deque()
+        self._count = 0
+        """Streams that the clock knows by a number."""
+        self._waiting: deque[tuple[int, Packet[Any], _Track]] = deque()
         self.clock = Clock()
         try:
             first = next(self._containers)
@@ -117,28 +132,36 @@ class Video:
 
     def sound_begin_s(self) -> float | None:
         """Where its sound begins, by the packets given out; None if there was none."""
-        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._tracks))
+        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._count))
         return min((begin for begin in begins if begin is not None), default=None)
 
     def sound_end_s(self) -> float | None:
         """Where its sound ends, by the packets given out; None if there was none."""
-        ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._tracks))
+        ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._count))
         return max((end for end in ends if end is not None), default=None)
 
     def packets(self) -> Iterator[TimedPacket]:
         """All packets of its pictures and sound, in the order of the file."""
         for packet in self._demux_all():
-            self._take(packet)
-            while self._waiting:
-                offset_s = self.clock.offset(self._waiting[0][0])
-                if offset_s is None:
-                    break
-                yield self._give(offset_s)
+            track = self._tracks.get(packet.stream_index)
+            if track is None:
+                continue
+            session = self._tell_clock(packet, track)
+            offset_s = self.clock.offset(session)
+            if offset_s is not None and not self._waiting:
+                yield self._timed(packet, track, offset_s)
+                continue
+            self._waiting.append((session, packet, track))
+            while (offset_s := self._first_offset()) is not None:
+                yield self._timed(*self._waiting.popleft()[1:], offset_s)
         self.clock.close()
-        while self._waiting:
-            offset_s = self.clock.offset(self._waiting[0][0])
-            assert offset_s is not None
-            yield self._give(offset_s)
+        while (offset_s := self._first_offset()) is not None:
+            yield self._timed(*self._waiting.popleft()[1:], offset_s)
+        assert not self._waiting
+
+    def _first_offset(self) -> float | None:
+        """The offset of the packet that has waited longest; None if none waits or it is unknown."""
+        return self.clock.offset(self._waiting[0][0]) if self._waiting else None
 
     def _demux_all(self) -> Iterator[Packet[Any]]:
         """Packets of every file that the recording was joined from."""
@@ -176,25 +199,32 @@ class Video:
             default=None,
         )
         """The sound that is listened to; None if there is none."""
-        self._numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
-        self._jitter_s = JITTER_S
+        numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
+        jitter_s = JITTER_S
         self._dated: dict[int, int] = {}
         self._undated = 0
         if self.picture is not None:
             self.has_pictures = True
-            self._numbers[self.picture.index] = PICTURE
+            numbers[self.picture.index] = PICTURE
             self.guessed = container.format.name in _GUESSED
             if self.guessed and self.picture.average_rate:
                 guessed_s = GUESSED_FRAMES / float(self.picture.average_rate)
-                self._jitter_s = max(JITTER_S, guessed_s)
-        if not self._numbers:
+                jitter_s = max(JITTER_S, guessed_s)
+        if not numbers:
             raise InputError(f"{self.path}: has neither pictures nor sound that can be decoded")
-        self._tracks = max(self._tracks, *(number + 1 for number in self._numbers.values()))
-        self._bases = {
-            s.index: float(s.time_base) for s in container.streams if s.time_base is not None
+        self._count = max(self._count, *(number + 1 for number in numbers.values()))
+        self._tracks = {
+            index: _Track(
+                number=number,
+                base_s=float(container.streams[index].time_base or 1),
+                jitter_s=jitter_s if number == PICTURE else JITTER_S,
+                is_picture=number == PICTURE,
+                is_heard=self.heard is not None and index == self.heard.index,
+            )
+            for index, number in numbers.items()
         }
         for stream in container.streams:
-            if stream.index not in self._numbers:
+            if stream.index not in self._tracks:
                 stream.discard = Discard.all
 
     def _choose_picture(self, container: InputContainer) -> VideoStream | None:
@@ -229,7 +259,9 @@ class Video:
         assert container is not None
         is_stream = container.file is not None and not hasattr(container.file, "seek")
         if is_stream and "mp4" in container.format.name:
-            packets = interleaved(packets, {index: self._bases[index] for index in self._numbers})
+            packets = interleaved(
+                packets, {index: track.base_s for index, track in self._tracks.items()}
+            )
         yield from packets
 
     def _read(self) -> Iterator[Packet[Any]]:
@@ -247,55 +279,51 @@ class Video:
             if packet.pts is not None or packet.dts is not None:
                 yield packet
 
-    def _take(self, packet: Packet[Any]) -> None:
-        """Show a packet to the clock; it waits until that knows its time."""
-        number = self._numbers.get(packet.stream_index)
-        if number is None:
-            return
-        base_s, show = self._bases[packet.stream_index], packet.pts
-        decode = self._decode_stamp(packet, number)
-        if show is not None and abs(show - decode) * base_s > KEPT_S:
+    def _tell_clock(self, packet: Packet[Any], track: _Track) -> int:
+        """Show a packet to the clock; its session."""
+        base_s, show, decode = track.base_s, packet.pts, packet.dts
+        if decode is None:
+            decode = self._guessed_stamp(packet, track)
+        elif track.is_picture:
+            self._undated = 0
+        self._dated[track.number] = decode
+        if show is None:
+            show = decode
+        elif abs(show - decode) * base_s > KEPT_S:
             # No reordering lasts so long: believed, one broken stamp would make days of nothing.
             packet.pts = show = decode
-        session = self.clock.add(
-            number,
+        return self.clock.add(
+            track.number,
             decode * base_s,
-            (decode if show is None else show) * base_s,
+            show * base_s,
             (packet.duration or 0) * base_s,
             shown=not packet.is_discard,
-            jitter_s=self._jitter_s if number == PICTURE else JITTER_S,
+            jitter_s=track.jitter_s,
         )
-        heard = self.heard is not None and packet.stream_index == self.heard.index
-        self._waiting.append((session, packet, base_s, number == PICTURE, heard))
 
-    def _decode_stamp(self, packet: Packet[Any], number: int) -> int:
-        """A packet's decoding time, or what is known of it where it has none."""
-        stamp, last = packet.dts, self._dated.get(number)
-        if stamp is None:
-            self._undated += 1
-            assert packet.pts is not None
-            # Only the time of showing is there, which may lie far ahead, by reordering.
-            many = self._undated > GUESSED_FRAMES
-            stamp = packet.pts if last is None or many or number != PICTURE else last
-        elif number == PICTURE:
-            self._undated = 0
-        self._dated[number] = stamp
-        return stamp
+    def _guessed_stamp(self, packet: Packet[Any], track: _Track) -> int:
+        """What is known of the decoding time of a packet that has none."""
+        last = self._dated.get(track.number)
+        self._undated += 1
+        assert packet.pts is not None
+        # Only the time of showing is there, which may lie far ahead, by reordering.
+        many = self._undated > GUESSED_FRAMES
+        return packet.pts if last is None or many or not track.is_picture else last
 
-    def _give(self, offset_s: float) -> TimedPacket:
-        """The packet that has waited longest, with stamps on the room's clock."""
-        _, packet, base_s, is_picture, is_heard = self._waiting.popleft()
-        shift = round(offset_s / base_s)
+    def _timed(self, packet: Packet[Any], track: _Track, offset_s: float) -> TimedPacket:
+        """A packet whose time is known, with stamps on the room's clock."""
+        shift = round(offset_s / track.base_s)
         show, decode = packet.pts, packet.dts
         if decode is not None:
             packet.dts = decode = decode + shift
         # Without a time of showing, the order of decoding has to do.
         packet.pts = show = show + shift if show is not None else decode
         assert show is not None
-        show_s = show * base_s
-        decode_s = decode * base_s if decode is not None else show_s
-        self.now_s = max(self.now_s, decode_s)
-        return TimedPacket(packet, show_s, decode_s, is_picture, is_heard)
+        show_s = show * track.base_s
+        decode_s = decode * track.base_s if decode is not None else show_s
+        if decode_s > self.now_s:
+            self.now_s = decode_s
+        return TimedPacket(packet, show_s, decode_s, track.is_picture, track.is_heard)
 
 
 _UPRIGHT = {

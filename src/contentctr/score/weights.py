@@ -45,8 +45,7 @@ def without_memory() -> Iterator[None]:
 
 
 class _ShapesAlone(TorchFunctionMode):
-    """Draws and scales no numbers: for tensors without any, torch would load its compiler first,
-    in a second."""
+    """Draws and scales nothing: on tensors without numbers torch loads its compiler for that."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
