@@ -210,6 +210,11 @@ class Clock:
         """What makes a session's stamps the room's; None: not known before more packets came."""
         return self._sessions[session].offset_s
 
+    @property
+    def only_offset_s(self) -> float | None:
+        """The offset of all packets that came; None where the clock did not run on."""
+        return self._sessions[0].offset_s if len(self._sessions) == 1 else None
+
     def close(self) -> None:
         """No more packets come: every session gets its place."""
         self._settle_newest()

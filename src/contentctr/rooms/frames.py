@@ -37,10 +37,10 @@ KEYFRAME_S = 20.0
 """A keyframe this old at most stands in for the exact frame."""
 DAMAGED_S = 5.0
 """A picture stands this long at most for one that cannot be decoded."""
-_PENDING_BYTES = 64 << 20
+PENDING_BYTES = 64 << 20
 """Packets that wait undecoded take no more memory than this."""
 _FIELD_S = 0.1
-_EPS_S = 1e-6
+EPS_S = 1e-6
 """Times are floats, stamps were fractions."""
 
 
@@ -122,6 +122,8 @@ class FrameReader:
         self.decoder = Decoder(in_a_row=frames == "exact")
         self.missing = 0
         """Times for which there was no picture."""
+        self.others_wanted = False
+        """Whether a keyframe could not stand for a time, so that others were decoded."""
         self._video, self._frames, self._grey = video, frames, grey
         self._times = iter(times)
         self._target = next(self._times, -math.inf if more else None)
@@ -167,8 +169,8 @@ class FrameReader:
             return []
         self._queue(timed)
         # What is decoded later is shown later: all pictures up to here have come.
-        images = self._told(math.inf if self._video.guessed else timed.decode_s - _EPS_S)
-        while self._bytes > _PENDING_BYTES and not self._waits:
+        images = self._told(math.inf if self._video.guessed else timed.decode_s - EPS_S)
+        while self._bytes > PENDING_BYTES and not self._waits:
             self._decode_next()
         return images
 
@@ -189,6 +191,11 @@ class FrameReader:
         self._ended = False
         return images
 
+    def note(self, show_s: float) -> None:
+        """Know of a picture whose packet does not come."""
+        if self._target is not None:
+            self._count(show_s)
+
     def finish(self) -> list[Image.Image | None]:
         """The pictures of all other times: no more packets come."""
         self._ended = True
@@ -208,7 +215,7 @@ class FrameReader:
     def _queue(self, timed: TimedPacket) -> None:
         assert self._target is not None
         at_s, packet = timed.show_s, timed.packet
-        if packet.is_keyframe and (not self._begun or at_s <= self._target + _EPS_S):
+        if packet.is_keyframe and (not self._begun or at_s <= self._target + EPS_S):
             self._skip(len(self._pending))
             self._begun = True
         self._pending.append((at_s, packet))
@@ -218,7 +225,7 @@ class FrameReader:
 
     def _count(self, at_s: float) -> None:
         assert self._target is not None
-        if at_s > self._target + _EPS_S:
+        if at_s > self._target + EPS_S:
             heapq.heappush(self._later, at_s)
         elif self._current_s is None or at_s > self._current_s:
             self._current_s = at_s
@@ -247,7 +254,7 @@ class FrameReader:
         if self._target is None:
             self._pending.clear()
             return
-        now_s = self._target + _EPS_S
+        now_s = self._target + EPS_S
         while self._later and self._later[0] <= now_s:
             self._current_s = heapq.heappop(self._later)
         while self._ahead and self._ahead[0][0] <= now_s:
@@ -281,8 +288,10 @@ class FrameReader:
             self._begin()
         if self._is_missing(at_s):
             return True
-        if self._frames == "keyframe" and self._decode_keyframe(at_s):
-            return True
+        if self._frames == "keyframe":
+            if self._decode_keyframe(at_s):
+                return True
+            self.others_wanted = True
         while not self._has(self._current_s):
             if self._pending:
                 self._decode_next()
@@ -298,7 +307,7 @@ class FrameReader:
     def _has(self, want_s: float | None) -> bool:
         if want_s is None:  # the first picture is wanted, whichever it is
             return self._shown is not None or bool(self._ahead)
-        return self._decoded_s >= want_s - _EPS_S
+        return self._decoded_s >= want_s - EPS_S
 
     def _decode_keyframe(self, at_s: float) -> bool:
         """Decode the keyframe at the head of what is pending, if it can stand for the time."""
@@ -337,10 +346,10 @@ class FrameReader:
         base_s = float(packet.time_base)
         for frame in frames:
             at_s = None if frame.pts is None else frame.pts * base_s
-            if at_s is None or at_s < self._since_s - _EPS_S:
+            if at_s is None or at_s < self._since_s - EPS_S:
                 continue
             self._decoded_s = max(self._decoded_s, at_s)
-            if at_s <= self._target + _EPS_S:
+            if at_s <= self._target + EPS_S:
                 self._shown = at_s, frame
             else:
                 self._ahead.append((at_s, frame))
@@ -365,3 +374,17 @@ class FrameReader:
         if self._ahead and self._ahead[0][0] - at_s <= HOLD_S:
             return self._ahead[0][1]
         return None
+
+
+def reading_notes(video: Video, reader: FrameReader) -> list[str]:
+    """What the user should know once a recording's pictures were read."""
+    notes = []
+    if bad := video.bad + reader.decoder.bad:
+        notes.append(f"{video.path}: {bad} packets could not be read or decoded")
+    if reader.missing:
+        end_s = video.clock.end_s(PICTURE) or 0.0
+        notes.append(
+            f"{video.path}: {reader.missing} frames asked for are missing; its pictures end at "
+            f"{end_s:.1f} s"
+        )
+    return notes

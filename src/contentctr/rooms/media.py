@@ -9,6 +9,7 @@ import bisect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from av.video.frame import VideoFrame
@@ -17,9 +18,11 @@ from PIL import Image
 from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader
+from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader, reading_notes
+from contentctr.rooms.keyframes import Astray, keyframes_at, keys_suffice
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.room import Media
+from contentctr.rooms.steady import Steady, Survey
 from contentctr.rooms.video import TimedPacket, Video, picture
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -45,6 +48,8 @@ class VideoInfo:
     rotation: int = 0
     """Degrees by which players turn its pictures."""
     warnings: list[str] = field(default_factory=list)
+    steady: Steady | None = None
+    """What spares a second reading much, where there is no need to look at everything again."""
 
 
 def probe(path: Path, *, sound_alone: bool = False) -> VideoInfo:
@@ -77,14 +82,15 @@ def read_through(
     Raises:
         InputError: it has no pictures (nor sound), or none can be decoded.
     """
-    path = video.path
-    first = _first_picture(video, each)
+    path, survey = video.path, Survey()
+    first = _first_picture(video, each, survey)
     if not video.has_pictures and not sound_alone:
         raise InputError(f"{path}: {_NO_PICTURES}")
     if first is None and (video.sound_end_s() is None or not sound_alone):
         raise InputError(f"{path}: no frame of its video can be read")
     first_s, frame = first or (None, None)
     width, height = (0, 0) if frame is None else picture(frame).size
+    offset_s = video.only_offset_s
     return VideoInfo(
         duration_s=video.duration_s,
         width=width,
@@ -93,11 +99,12 @@ def read_through(
         first_s=first_s,
         rotation=0 if frame is None else frame.rotation % 360,
         warnings=_warnings(video, first_s),
+        steady=None if offset_s is None else survey.steady(Path(path), video.clock, offset_s),
     )
 
 
 def _first_picture(
-    video: Video, each: Callable[[TimedPacket], None] | None
+    video: Video, each: Callable[[TimedPacket], None] | None, survey: Survey
 ) -> tuple[float, VideoFrame] | None:
     """The first picture that can be decoded, and when it comes; reads all packets."""
     decoder, found = Decoder(), None
@@ -105,7 +112,11 @@ def _first_picture(
     for timed in video.packets():
         if each is not None:
             each(timed)
-        if timed.is_picture and found is None:
+        if not timed.is_picture:
+            continue
+        packet = timed.packet
+        survey.add(timed.show_s, packet.size, is_key=packet.is_keyframe)
+        if found is None:
             last = timed
             found = next(iter(decoder.decode(timed.packet)), None)
     if found is None and last is not None:
@@ -193,7 +204,7 @@ def frames_at(
     if media.kind == "frames":
         images = _images_at(media.path, times, tolerance_s, notes)
         return images if grey is None else (_as_grey(image, grey) for image in images)
-    return _video_at(media.path, times, frames, notes, listener, grey)
+    return _video_at(media, times, frames, notes, listener, grey)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -256,14 +267,39 @@ def _read_image(path: Path, warnings: list[str]) -> Image.Image | None:
 
 
 def _video_at(
-    path: Path,
+    media: Media,
     times: Sequence[float],
     frames: FrameChoice,
     warnings: list[str],
     listener: SoundListener | None,
     grey: tuple[int, int] | None,
 ) -> Iterator[Image.Image | None]:
-    with Video(path) as video:
+    path, steady, given = media.path, media.steady, 0
+    if listener is not None or steady is None or not steady.is_of(path):
+        steady = None
+    if steady is not None and frames == "keyframe" and keys_suffice(steady, times):
+        try:
+            for image in keyframes_at(path, steady, times, grey=grey, warnings=warnings):
+                yield image
+                given += 1
+            return
+        except Astray:
+            pass
+    images = _all_read(path, times, frames, warnings, listener, grey, steady)
+    yield from islice(images, given, None)
+
+
+def _all_read(
+    path: Path,
+    times: Sequence[float],
+    frames: FrameChoice,
+    warnings: list[str],
+    listener: SoundListener | None,
+    grey: tuple[int, int] | None,
+    steady: Steady | None,
+) -> Iterator[Image.Image | None]:
+    """The same, from all packets of its pictures."""
+    with Video(path, steady=steady) as video:
         reader = FrameReader(video, times, frames=frames, grey=grey)
         if listener is not None:
             listener.begin(video)
@@ -281,11 +317,4 @@ def _video_at(
             if listener is not None:
                 listener.finish(path, warnings)
         finally:
-            if bad := video.bad + reader.decoder.bad:
-                warnings.append(f"{path}: {bad} packets could not be read or decoded")
-            if reader.missing:
-                end_s = video.clock.end_s(PICTURE) or 0.0
-                warnings.append(
-                    f"{path}: {reader.missing} frames asked for are missing; its pictures end at "
-                    f"{end_s:.1f} s"
-                )
+            warnings += reading_notes(video, reader)

@@ -28,6 +28,7 @@ from contentctr.errors import InputError
 from contentctr.rooms.clock import JITTER_S, KEPT_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
 from contentctr.rooms.interleaved import interleaved
+from contentctr.rooms.steady import Steady
 
 _LOOK_AHEAD = 100
 """Pictures of one stream after which another that had one alone counts as a still."""
@@ -77,12 +78,21 @@ class Video:
     Args:
         path: the recording, or what to call it where `containers` are given.
         containers: what is read in place of the file, such as a stream, or a file that grows.
+        steady: what the first reading of the file found: its pictures come without its sound.
+        keys_alone: with that, whether no pictures come but keyframes.
 
     Raises:
         InputError: the file is missing, cannot be opened, or has neither pictures nor sound.
     """
 
-    def __init__(self, path: Path | str, containers: Containers | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        containers: Containers | None = None,
+        *,
+        steady: Steady | None = None,
+        keys_alone: bool = False,
+    ) -> None:
         self.path = path
         self.bad = 0
         """Packets that could not be read or decoded."""
@@ -103,11 +113,16 @@ class Video:
         self._count = 0
         """Streams that the clock knows by a number."""
         self._waiting: deque[tuple[int, Packet[Any], _Track]] = deque()
-        self.clock = Clock()
+        self.clock = Clock() if steady is None else steady.clock
+        self._steady = steady
+        self._odd = False
+        """Whether packets came in a way that a second reading would have to look at again."""
         try:
             first = next(self._containers)
             assert first is not None
             self._open(first)
+            if steady is not None:
+                self._leave_out(keys_alone)
         except BaseException:
             self._close()
             raise
@@ -142,6 +157,9 @@ class Video:
 
     def packets(self) -> Iterator[TimedPacket]:
         """All packets of its pictures and sound, in the order of the file."""
+        if self._steady is not None:
+            yield from self._pictures_alone(self._steady.offset_s)
+            return
         for packet in self._demux_all():
             track = self._tracks.get(packet.stream_index)
             if track is None:
@@ -158,6 +176,36 @@ class Video:
         while (offset_s := self._first_offset()) is not None:
             yield self._timed(*self._waiting.popleft()[1:], offset_s)
         assert not self._waiting
+
+    @property
+    def only_offset_s(self) -> float | None:
+        """The one offset of all packets, once they are read, of an MP4 without faults or oddities.
+
+        None for all else.
+        """
+        assert self.container is not None
+        # Of other containers, what is left out may change how FFmpeg dates the rest.
+        is_plain = "mp4" in self.container.format.name and self.container.file is None
+        if self._odd or self.bad or self.missing or self.picture is None or not is_plain:
+            return None
+        return self.clock.only_offset_s
+
+    def _leave_out(self, keys_alone: bool) -> None:
+        """Have FFmpeg leave out all but the pictures."""
+        assert self.container is not None and self.picture is not None
+        for stream in self.container.streams:
+            if stream.index != self.picture.index:
+                stream.discard = Discard.all
+        if keys_alone:
+            self.picture.discard = Discard.nonkey
+
+    def _pictures_alone(self, offset_s: float) -> Iterator[TimedPacket]:
+        """Packets of the pictures, by what the first reading found."""
+        assert self.picture is not None
+        track = self._tracks[self.picture.index]
+        for packet in self._demux_all():
+            if packet.stream_index == self.picture.index:
+                yield self._timed(packet, track, offset_s)
 
     def _first_offset(self) -> float | None:
         """The offset of the packet that has waited longest; None if none waits or it is unknown."""
@@ -182,6 +230,7 @@ class Video:
         joined, self.container = self.container is not None, container
         self.fault = ""  # of the file before: what was joined to it goes on
         if joined:
+            self._odd = True
             self.clock.next_file()
         self.claimed_s: float | None = None
         """The length that the header claims; None if there is none that does, or are several."""
@@ -243,7 +292,7 @@ class Video:
 
     def _moving(self, streams: list[VideoStream]) -> list[VideoStream]:
         """Those of which a second picture comes; all if there is none."""
-        seen = {s.index: 0 for s in streams}
+        seen, self._odd = {s.index: 0 for s in streams}, True
         for packet in self._read():
             self._ahead.append(packet)
             if packet.stream_index in seen:
@@ -292,6 +341,7 @@ class Video:
         elif abs(show - decode) * base_s > KEPT_S:
             # No reordering lasts so long: believed, one broken stamp would make days of nothing.
             packet.pts = show = decode
+            self._odd = True
         return self.clock.add(
             track.number,
             decode * base_s,
@@ -303,7 +353,7 @@ class Video:
 
     def _guessed_stamp(self, packet: Packet[Any], track: _Track) -> int:
         """What is known of the decoding time of a packet that has none."""
-        last = self._dated.get(track.number)
+        last, self._odd = self._dated.get(track.number), True
         self._undated += 1
         assert packet.pts is not None
         # Only the time of showing is there, which may lie far ahead, by reordering.
