@@ -16,18 +16,21 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from PIL import Image
 
 from contentctr.config import FrameChoice
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Video, grey_picture, picture
+from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Turns, Video, picture
+
+P = TypeVar("P")
+"""A picture, as it is wanted."""
+Make = Callable[[VideoFrame, Turns], P]
 
 HOLD_S = 60.0
 """The longest that a picture stands in for others."""
@@ -99,14 +102,14 @@ class Decoder:
         return frames
 
 
-class FrameReader:
+class FrameReader(Generic[P]):
     """Pictures at ascending times, from a recording's packets as they come.
 
     Args:
         video: the recording; `add` is to be given what its `packets` gives.
         times: seconds of the room, ascending.
         frames: which picture stands for a time.
-        grey: width and height of pictures that are wanted as brightness alone, as they lie.
+        make: a picture of a frame, as it is wanted.
         more: whether `extend` may give more times, so that no packet is too early.
     """
 
@@ -116,7 +119,7 @@ class FrameReader:
         times: Iterable[float],
         *,
         frames: FrameChoice = "exact",
-        grey: tuple[int, int] | None = None,
+        make: Make[P] = picture,  # type: ignore[assignment]
         more: bool = False,
     ) -> None:
         self.decoder = Decoder(in_a_row=frames == "exact")
@@ -124,7 +127,7 @@ class FrameReader:
         """Times for which there was no picture."""
         self.others_wanted = False
         """Whether a keyframe could not stand for a time, so that others were decoded."""
-        self._video, self._frames, self._grey = video, frames, grey
+        self._video, self._frames, self._make = video, frames, make
         self._times = iter(times)
         self._target = next(self._times, -math.inf if more else None)
         self._more, self._waits = more, self._target == -math.inf
@@ -155,15 +158,15 @@ class FrameReader:
         self._key_s: float | None = None
         """The keyframe at the head of the pending packets, if it was decoded alone."""
         self._fed: Packet[Any] | None = None
-        self._image: tuple[VideoFrame, Image.Image] | None = None
-        self._turns: dict[int, Image.Transpose | None] = {}
+        self._image: tuple[VideoFrame, P] | None = None
+        self._turns: Turns = {}
 
     @property
     def done(self) -> bool:
         """Whether there is a picture, or none, for every time."""
         return self._target is None
 
-    def add(self, timed: TimedPacket) -> list[Image.Image | None]:
+    def add(self, timed: TimedPacket) -> list[P | None]:
         """The pictures, RGB and upright, of the times that can be told with one more packet."""
         if self._target is None or not timed.is_picture:
             return []
@@ -174,7 +177,7 @@ class FrameReader:
             self._decode_next()
         return images
 
-    def extend(self, times: Iterable[float]) -> list[Image.Image | None]:
+    def extend(self, times: Iterable[float]) -> list[P | None]:
         """Take more times, after those before; the pictures of all that can be told by now."""
         assert self._more
         self._times = chain(self._times, times)
@@ -182,7 +185,7 @@ class FrameReader:
             self._advance()
         return self._told(self._known_s)
 
-    def until(self, now_s: float) -> list[Image.Image | None]:
+    def until(self, now_s: float) -> list[P | None]:
         """The pictures of times that can be told because none came up to `now_s`."""
         if self._target is None or self._later or now_s - HOLD_S <= (self._current_s or 0.0):
             return []
@@ -196,12 +199,12 @@ class FrameReader:
         if self._target is not None:
             self._count(show_s)
 
-    def finish(self) -> list[Image.Image | None]:
+    def finish(self) -> list[P | None]:
         """The pictures of all other times: no more packets come."""
         self._ended = True
         return self._told(math.inf)
 
-    def _told(self, known_s: float) -> list[Image.Image | None]:
+    def _told(self, known_s: float) -> list[P | None]:
         images = []
         self._known_s = max(self._known_s, known_s)
         while self._target is not None and not self._waits and self._target < known_s:
@@ -354,15 +357,13 @@ class FrameReader:
             else:
                 self._ahead.append((at_s, frame))
 
-    def _show(self, at_s: float) -> Image.Image | None:
+    def _show(self, at_s: float) -> P | None:
         found = self._found(at_s)
         if found is None or self._is_missing(at_s):
             self.missing += 1
             return None
         if self._image is None or self._image[0] is not found:
-            grey = self._grey
-            image = picture(found, self._turns) if grey is None else grey_picture(found, grey)
-            self._image = found, image
+            self._image = found, self._make(found, self._turns)
         return self._image[1]
 
     def _found(self, at_s: float) -> VideoFrame | None:
@@ -376,7 +377,7 @@ class FrameReader:
         return None
 
 
-def reading_notes(video: Video, reader: FrameReader) -> list[str]:
+def reading_notes(video: Video, reader: FrameReader[Any]) -> list[str]:
     """What the user should know once a recording's pictures were read."""
     notes = []
     if bad := video.bad + reader.decoder.bad:

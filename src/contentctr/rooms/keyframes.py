@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from contentctr.rooms.clock import PICTURE
 from contentctr.rooms.frames import (
@@ -20,6 +19,8 @@ from contentctr.rooms.frames import (
     LAST_S,
     PENDING_BYTES,
     FrameReader,
+    Make,
+    P,
     reading_notes,
 )
 from contentctr.rooms.steady import Steady
@@ -56,23 +57,23 @@ def keyframes_at(
     steady: Steady,
     times: Sequence[float],
     *,
-    grey: tuple[int, int] | None,
+    make: Make[P],
     warnings: list[str],
-) -> Iterator[Image.Image | None]:
+) -> Iterator[P | None]:
     """The picture of each time, or None where they had gone.
 
     Args:
         path: an MP4.
         steady: what its first reading found; its keys suffice for the times.
         times: seconds of the room, ascending.
-        grey: of `frames_at`.
+        make: of FrameReader.
         warnings: messages are added to it.
 
     Raises:
         Astray: nothing that was given before is wrong, but from here on all packets must be read.
     """
     with Video(path, steady=steady, keys_alone=True) as video:
-        reader = FrameReader(video, times, frames="keyframe", grey=grey)
+        reader = FrameReader(video, times, frames="keyframe", make=make)
         expected = iter(steady.keys_s)
         for timed in video.packets():
             if not timed.packet.is_keyframe:
@@ -90,7 +91,7 @@ def keyframes_at(
         warnings += reading_notes(video, reader)
 
 
-def _decoded(reader: FrameReader, images: list[Image.Image | None]) -> list[Image.Image | None]:
+def _decoded(reader: FrameReader[P], images: list[P | None]) -> list[P | None]:
     """The same, where every keyframe that was wanted could be decoded."""
     if reader.others_wanted:
         raise Astray

@@ -9,21 +9,24 @@ import bisect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader, reading_notes
+from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader, Make, P, reading_notes
 from contentctr.rooms.keyframes import Astray, keyframes_at, keys_suffice
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.room import Media
 from contentctr.rooms.steady import Steady, Survey
-from contentctr.rooms.video import TimedPacket, Video, picture
+from contentctr.rooms.video import TimedPacket, Turns, Video, grey_picture, picture, pixels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _NO_PICTURES = "has no video stream (sound only?)"
@@ -199,12 +202,29 @@ def frames_at(
     Raises:
         InputError: there is no such file, it has no video stream, or the folder has no images.
     """
-    assert all(a <= b for a, b in zip(times, times[1:], strict=False)), "times must ascend"
     notes = [] if warnings is None else warnings
     if media.kind == "frames":
         images = _images_at(media.path, times, tolerance_s, notes)
         return images if grey is None else (_as_grey(image, grey) for image in images)
-    return _video_at(media, times, frames, notes, listener, grey)
+    make = picture if grey is None else partial(_made_grey, grey)
+    return _video_at(media, times, frames, notes, listener, make)
+
+
+def pixels_at(
+    media: Media,
+    times: Sequence[float],
+    *,
+    frames: FrameChoice = "exact",
+    tolerance_s: float = 5.0,
+    warnings: list[str] | None = None,
+    listener: SoundListener | None = None,
+) -> Iterator[NDArray[np.uint8] | None]:
+    """The same as arrays [H, W, 3], for encoders."""
+    notes = [] if warnings is None else warnings
+    if media.kind == "frames":
+        images = _images_at(media.path, times, tolerance_s, notes)
+        return (None if image is None else np.array(image) for image in images)
+    return _video_at(media, times, frames, notes, listener, pixels)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -252,6 +272,10 @@ def _images_at(
         yield _read_image(images[near][1], warnings)
 
 
+def _made_grey(size: tuple[int, int], frame: VideoFrame, _: Turns) -> Image.Image:
+    return grey_picture(frame, size)
+
+
 def _as_grey(image: Image.Image | None, size: tuple[int, int]) -> Image.Image | None:
     return None if image is None else image.convert("L").resize(size, Image.Resampling.BOX)
 
@@ -272,20 +296,21 @@ def _video_at(
     frames: FrameChoice,
     warnings: list[str],
     listener: SoundListener | None,
-    grey: tuple[int, int] | None,
-) -> Iterator[Image.Image | None]:
+    make: Make[P],
+) -> Iterator[P | None]:
+    assert all(a <= b for a, b in zip(times, times[1:], strict=False)), "times must ascend"
     path, steady, given = media.path, media.steady, 0
     if listener is not None or steady is None or not steady.is_of(path):
         steady = None
     if steady is not None and frames == "keyframe" and keys_suffice(steady, times):
         try:
-            for image in keyframes_at(path, steady, times, grey=grey, warnings=warnings):
+            for image in keyframes_at(path, steady, times, make=make, warnings=warnings):
                 yield image
                 given += 1
             return
         except Astray:
             pass
-    images = _all_read(path, times, frames, warnings, listener, grey, steady)
+    images = _all_read(path, times, frames, warnings, listener, make, steady)
     yield from islice(images, given, None)
 
 
@@ -295,12 +320,12 @@ def _all_read(
     frames: FrameChoice,
     warnings: list[str],
     listener: SoundListener | None,
-    grey: tuple[int, int] | None,
+    make: Make[P],
     steady: Steady | None,
-) -> Iterator[Image.Image | None]:
+) -> Iterator[P | None]:
     """The same, from all packets of its pictures."""
     with Video(path, steady=steady) as video:
-        reader = FrameReader(video, times, frames=frames, grey=grey)
+        reader = FrameReader(video, times, frames=frames, make=make)
         if listener is not None:
             listener.begin(video)
         try:
