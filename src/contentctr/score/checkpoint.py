@@ -43,6 +43,7 @@ from contentctr.score.weights import (
     save_weights,
     shapes_of,
     stored_shapes,
+    without_memory,
 )
 from contentctr.transcribe.source import difference
 
@@ -153,7 +154,7 @@ class Checkpoint:
             InputError: the weights are damaged or do not fit the settings; names the file.
         """
         path = self.folder / "model.safetensors"
-        with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+        with without_memory():
             shapes = shapes_of(build_model(self.config, self.spec, self.vocabulary).state_dict())
         require_shapes(path, shapes, stored_shapes(path))
         model = build_model(self.config, self.spec, self.vocabulary)
