@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.models.ensemble import Ensemble
+from contentctr.recipes import recipe
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.rooms import score_segments, segments_for
 from contentctr.score.weights import load_tensors
 from contentctr.train import loop
 from contentctr.train.loop import train_model, train_step
 from contentctr.train.run_folder import read_log
+from launch import launch_two
 from make import write_data
 from training import TINY, same, weights, with_train
 
@@ -204,3 +207,15 @@ def test_damaged_weights_of_a_member_are_told(run, tmp_path):
     (folder / "checkpoint.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match="train.members must be in"):
         checkpoints.load(folder)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_members(data, tmp_path):
+    words = ["window_len=4", "min_viewers=1", "d_model=8", "num_heads=2", "epochs=1", "members=2"]
+    run = ["-m", "contentctr", "train", "small", *words, "--data", str(data.root), "--out"]
+    launch_two(*run, str(tmp_path / "two"))
+    launch_two(*run, str(tmp_path / "two"), "--resume")
+    train_model(override(recipe("small"), words), data, tmp_path / "one", show_progress=False)
+    one, two = weights(tmp_path / "one", "best"), weights(tmp_path / "two", "best")
+    assert one.keys() == two.keys()
+    assert len(read_log(tmp_path / "two/log.jsonl")) == len(read_log(tmp_path / "one/log.jsonl"))
