@@ -1,13 +1,14 @@
 """Live scoring against full windows, with the paper's recipe on stored features, on one thread.
 
     OMP_NUM_THREADS=1 python -u benchmarks/live.py [--repeats 5] [--rooms 3000] [--ticks 5]
-                                                   [--batch-size 64]
+                                                   [--batch-size 64] [--members 3]
 
 Time of a new segment of each of 256 rooms whose windows are full: RoomScorer's, its checks and
 bookkeeping among it, against the model's forward pass on their 256 windows, interleaved in one
 run; with the paper's decoder and with one that looks back 7, 7 and 8 segments. Then the time until
-all of 3,000 rooms' new segments, which came at the same moment, are scored. Prints tables with
-ratios; times are of this machine, and the encoders' work is not in them.
+all of 3,000 rooms' new segments, which came at the same moment, are scored. With --members only
+what an ensemble of so many costs against one model, of the paper's sizes and of the recipe `small`.
+Prints tables with ratios; times are of this machine, and the encoders' work is not in them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import numpy as np
 import torch
 
 from contentctr.batch import Batch, DataSpec, Vocabulary
-from contentctr.config import Config
+from contentctr.config import Config, override
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.registry import build_model
-from contentctr.recipes import paper
+from contentctr.recipes import paper, recipe
 
 SPEC = DataSpec(visual_dim=1024, text_dim=1024)
 KNOWN = Vocabulary(streamers=[f"streamer{i}" for i in range(1000)])
@@ -89,7 +90,10 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def make_scorer(lookback: str, rooms: int, batch_size: int) -> RoomScorer:
-    config = make_config(lookback)
+    return scorer_of(make_config(lookback), rooms, batch_size)
+
+
+def scorer_of(config: Config, rooms: int, batch_size: int) -> RoomScorer:
     torch.manual_seed(0)
     return RoomScorer(
         build_model(config, SPEC, KNOWN),
@@ -164,14 +168,43 @@ def many(rooms: int, ticks: int, batch_size: int, least: dict[str, float]) -> No
         )
 
 
+def members(number: int, repeats: int, batch_size: int) -> None:
+    """Print what an ensemble costs: time of a new segment, and state, against one model's."""
+    print(f"{number} members against one, new segments of {BATCH} rooms, {repeats} repeats:")
+    print(f"{'recipe':10} {'time':>6} {'lowest':>7} {'highest':>8} {'state':>6} {'kB a room':>10}")
+    for name in ("paper", "small"):
+        scorers = [
+            scorer_of(override(recipe(name), [f"members={count}"]), BATCH, batch_size)
+            for count in (1, number)
+        ]
+        n = scorers[0].window_len
+        for scorer in scorers:
+            for index in range(n):
+                scorer.score(make_segments(BATCH, index))
+        ratios = []
+        for repeat in range(repeats):
+            moment = make_segments(BATCH, n + repeat)
+            one, many = (timed(lambda: scorer.score(moment)) for scorer in scorers)  # noqa: B023
+            ratios.append(many / one)
+        small, large = (len(scorer.save(["room0"])) / 1e3 for scorer in scorers)
+        print(
+            f"{name:10} {statistics.median(ratios):6.2f} {min(ratios):7.2f} {max(ratios):8.2f} "
+            f"{large / small:6.2f} {large:10,.0f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rooms", type=int, default=3000)
     parser.add_argument("--ticks", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--members", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.members:
+        members(options.members, options.repeats, options.batch_size)
+        return
     least = compare(options.repeats, options.batch_size)
     if options.rooms:
         many(options.rooms, options.ticks, options.batch_size, least)

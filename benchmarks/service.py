@@ -1,7 +1,7 @@
 """The service under load: requests a second and p99, twice the load it can hold, and its memory.
 
     OMP_NUM_THREADS=1 python -u benchmarks/service.py [--seconds 15] [--minutes 10] [--small]
-        [--state]
+        [--state] [--rate 40]
 
 A server process of its own (the paper's sizes with random weights; --small: a tiny model), and
 clients in this one, over loopback, on the same cores; --state: it keeps its rooms on the disk.
@@ -12,7 +12,9 @@ Three parts:
    wait, which is the most that the service holds.
 2. Segments at twice that rate, on four times as many connections as may wait: every one must be
    answered, by 200 or 503, and in bounded time.
-3. The same for --minutes: the server's memory, every 5 s.
+3. The same for --minutes: the server's memory, every 5 s. With --rate R only this part, at so many
+   segments a second on 32 connections: a machine that does other work still tells whether memory
+   grows.
 
 Absolute numbers are of the machine it runs on; the ratios are what is claimed.
 """
@@ -176,7 +178,7 @@ def show(title: str, tally: Tally, seconds: float) -> float:
     return rate
 
 
-async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
+async def run(port: int, pid: int, seconds: float, minutes: float, rate: float | None) -> None:
     for _ in range(600):
         try:
             if await Connection(port, 0).request("GET", "/readyz") == 200:
@@ -184,6 +186,16 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
         except OSError:
             await asyncio.sleep(0.1)
     await load(port, CONNECTIONS, 3.0, 0.0, 10_000)  # warm
+    if rate is None:
+        many, rate = 4 * QUEUE, 2 * await hold(port, pid, seconds)
+    else:
+        many = CONNECTIONS
+    if minutes:
+        await remember(port, pid, many, rate, minutes)
+
+
+async def hold(port: int, pid: int, seconds: float) -> float:
+    """What it scores a second with all that may wait, and that twice as much changes nothing."""
     show(f"{CONNECTIONS} connections", await load(port, CONNECTIONS, seconds, 0.0, 15_000), seconds)
     used = processor_s(pid)
     tally = await load(port, QUEUE, seconds, 0.0, 20_000)
@@ -195,8 +207,11 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
     rate = show("twice", twice, seconds)
     print(f"scored at twice the load / held: {rate / held:.2f}")
     assert set(twice.codes) <= {200, 429, 503}, twice.codes
-    if not minutes:
-        return
+    return held
+
+
+async def remember(port: int, pid: int, many: int, rate: float, minutes: float) -> None:
+    """The server's memory over time, on `many` connections that send `rate` segments a second."""
     samples: list[float] = []
 
     async def watch() -> None:
@@ -205,9 +220,9 @@ async def run(port: int, pid: int, seconds: float, minutes: float) -> None:
             await asyncio.sleep(5)
 
     watching = asyncio.create_task(watch())
-    tally = await load(port, many, 60 * minutes, many / (2 * held), 40_000)
+    tally = await load(port, many, 60 * minutes, many / rate, 40_000)
     watching.cancel()
-    show(f"{minutes:g} minutes at twice", tally, 60 * minutes)
+    show(f"{minutes:g} minutes at {rate:.0f} a second", tally, 60 * minutes)
     half = len(samples) // 2
     print(f"memory of the server, MB, every minute: {[round(s) for s in samples[::12]]}")
     print(
@@ -223,6 +238,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--state", action="store_true")
+    parser.add_argument("--rate", type=float)
     options = parser.parse_args()
     state = Path(tempfile.mkdtemp()) / "state" if options.state else None
     with socket.socket() as free:
@@ -233,7 +249,7 @@ def main() -> None:
     )
     server.start()
     try:
-        asyncio.run(run(port, server.pid, options.seconds, options.minutes))
+        asyncio.run(run(port, server.pid, options.seconds, options.minutes, options.rate))
     finally:
         server.terminate()
         server.join()

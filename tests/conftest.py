@@ -5,6 +5,8 @@ import os
 # Before torch is imported: small kernels on two threads beside another busy process wait for each
 # other, and a test of a second takes half a minute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing is left in the user's own cache folder, nor taken from it.
+os.environ["CONTENTCTR_CACHE"] = "none"
 
 import pytest
 

@@ -13,11 +13,14 @@ import typer.main
 import yaml
 
 from contentctr.cli import app
+from contentctr.live.exposition import DriftCollector, OutcomeCollector
 from contentctr.live.redis.backend import RedisBackend
 from contentctr.live.redis.messages import connect
 from contentctr.live.redis.worker import Worker
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.keeping import Keeper
+from contentctr.live.service.metrics import _FIXED
+from contentctr.live.service.observed import STATUSES
 from live_service import make_engine
 from redis_server import RedisServer
 
@@ -28,9 +31,14 @@ YAML = sorted(DEPLOY.rglob("*.yml"))
 DASHBOARD = DEPLOY / "grafana" / "contentctr.json"
 
 
+OURS = (DriftCollector, OutcomeCollector)
+VALUES = {"span": {"hour", "day", "$span"}, "status": {"5..", *STATUSES}, "path": _FIXED}
+"""What a label can be; of others any value may come."""
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    """Names of all samples that services and workers tell, and the labels that they can have."""
+    """Names of all samples that services and workers tell, with the labels that they can have."""
     folder = tmp_path_factory.mktemp("deploy")
     server = RedisServer(folder / "redis")
     engine = make_engine()
@@ -46,10 +54,15 @@ def registered(tmp_path_factory):
     finally:
         keeper.close({}, engine)
         server.kill()
-    found = set()
+    found = {}
     for registry in registries:
-        for names in registry._collector_to_names.values():
-            found |= set(names)
+        for collector, names in registry._collector_to_names.items():
+            described = collector.describe() if isinstance(collector, OURS) else []
+            labels = {family.name: set(family._labelnames) for family in described}
+            own = set(getattr(collector, "_labelnames", ()))
+            for name in names:
+                bucket = {"le"} if name.endswith("_bucket") else set()
+                found[name] = labels.get(name, own) | bucket | {"instance", "job"}
     return found
 
 
@@ -75,6 +88,36 @@ def test_alerts_and_panels_ask_for_metrics_that_there_are(registered):
     assert len(asked) > 20
     unknown = {name: title for name, title in asked.items() if name not in registered}
     assert not unknown
+
+
+def told_labels():
+    """Of each alert and panel what it asks for, and the labels that its words name."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        yield rule["expr"], set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", []):
+            legend = target.get("legendFormat", "")
+            yield target["expr"], set(re.findall(r"\{\{\s*(\w+)\s*\}\}", legend))
+
+
+def test_alerts_and_panels_ask_for_labels_that_there_are(registered):
+    matched = 0
+    for expr, named in told_labels():
+        metrics = set(re.findall(r"contentctr_\w+", expr))
+        for name, block in re.findall(r"(contentctr_\w+)\{([^}]*)\}", expr):
+            for label, value in re.findall(r'(\w+)=~?"([^"]*)"', block):
+                assert label in registered[name], (label, expr)
+                assert value in VALUES.get(label, {value}), (label, value, expr)
+                matched += 1
+        kept = {
+            label
+            for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr)
+            for label in filter(None, labels.split(", "))
+        }
+        assert all(kept <= registered[name] for name in metrics), (kept, expr)
+        assert named <= kept, (named, expr)
+    assert matched > 20
 
 
 def test_panels_are_told_apart_and_do_not_lie_over_each_other():

@@ -1,12 +1,13 @@
 """An output folder is new or ours: what a user has in it survives, and our earlier files go."""
 
+import contextlib
 import os
 
 import pytest
 
 from contentctr.errors import InputError
 from contentctr.files import atomic, write_text
-from contentctr.outputs import MARKER, check_output, output_folder, require_new
+from contentctr.outputs import LOCK, MARKER, alone, check_output, output_folder, require_new
 
 KIND = "a prediction"
 
@@ -136,3 +137,21 @@ def test_any_name_that_a_file_can_have_can_be_written(tmp_path, name):
     with atomic(tmp_path / name) as temporary:
         temporary.touch()
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_made_for_work_that_wrote_nothing_goes_again(tmp_path):
+    for failed in (False, True):
+        with contextlib.suppress(ZeroDivisionError), alone(tmp_path / "a" / "b"):
+            with pytest.raises(InputError, match="another process"), alone(tmp_path / "a" / "b"):
+                pass
+            assert (tmp_path / "a" / "b" / LOCK).exists()
+            assert 1 / (not failed)
+        assert not list(tmp_path.iterdir())
+    with alone(tmp_path / "c"):
+        write_text(tmp_path / "c" / "mine", "1")
+    (tmp_path / "d").mkdir()
+    with alone(tmp_path / "d"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"c", "d"}
+    with alone(tmp_path / "c"):  # the lock was given back
+        pass

@@ -1,4 +1,4 @@
-"""What the scripts of real rooms share: stages that are kept, folds, seeds, ensembles.
+"""What the scripts of real rooms share: stages that are kept, folds, ensembles of seeds.
 
     study = Study.of(arguments)             # FOLDER -o OUT, --text, --text-prefix, --seeds
     data = study.prepare("rate", target="comment_rate", target_scale="odds")
@@ -7,11 +7,12 @@
     floors = study.floors(data, folds)
 
 `prepare` gives a prepared and encoded folder OUT/rate. `scores` trains the row's settings once a
-fold and a seed, each in a folder of its own whose name holds a hash of all that it depends on, and
-returns a row a segment of the rooms that were kept out: KEYS, start_s, end_s, target, fold,
-`score`, the seeds' scores averaged as log-odds, and seed_0, seed_1, ... `floors` has KEYS and a
-column for each rule of thumb, fitted fold by fold. Nothing that is there is made again: a run that
-was killed goes on where it was, and a row that is new costs its own time only.
+fold, as an ensemble of the seeds (`train.members`), each in a folder of its own whose name holds a
+hash of all that it depends on, and returns a row a segment of the rooms that were kept out: KEYS,
+start_s, end_s, target, fold, `score`, of the ensemble, and seed_0, seed_1, ..., of each member
+alone. `floors` has KEYS and a column for each rule of thumb, fitted fold by fold. Nothing that is
+there is made again: a run that was killed goes on where it was, and a row that is new costs its own
+time only.
 
 A row may start from another's weights (`first`): that one is trained on the same fold, perhaps of
 other data with other settings, so nothing of a kept-out room is in either.
@@ -33,7 +34,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -41,6 +41,7 @@ from contentctr.config import Config, override, to_dict
 from contentctr.encode.rooms import encode_rooms
 from contentctr.evaluate.floors import Measured, floor_scores
 from contentctr.files import atomic, read_json, write_json
+from contentctr.models.ensemble import members_of
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.prepare.targets import set_target
 from contentctr.recipes import recipe
@@ -150,19 +151,16 @@ class Study:
     def scores(self, data: PreparedRooms, folds: Sequence[Fold], row: Row) -> pl.DataFrame:
         """A row a segment of the rooms that are kept out; all seeds, and their ensemble."""
         with self._timed(row.name):
-            found = pl.concat([self._of_fold(data, fold, row) for fold in folds])
-        seeds = [np.asarray(found[f"seed_{n}"]) for n in range(self.seeds)]
-        # Log-odds, since scores near 0 or 1 differ by more than their difference says.
-        mean_S = np.mean([np.log(s) - np.log1p(-s) for s in seeds], axis=0)
-        return found.with_columns(score=pl.Series(1 / (1 + np.exp(-mean_S))).fill_nan(None))
+            return pl.concat([self._of_fold(data, fold, row) for fold in folds])
 
     def floors(self, data: PreparedRooms, folds: Sequence[Fold]) -> pl.DataFrame:
         """KEYS, and what each rule of thumb says of the rooms that are kept out."""
         return pl.concat([_floors(self.fold_data(data, fold)) for fold in folds])
 
-    def config(self, row: Row, seed: int) -> Config:
+    def config(self, row: Row) -> Config:
         """All settings of a row."""
-        return override(recipe(row.recipe or self.recipe), [*row.words, f"seed={seed}"])
+        words = [*row.words, "seed=0", f"members={self.seeds}"]
+        return override(recipe(row.recipe or self.recipe), words)
 
     def fold_data(self, data: PreparedRooms, fold: Fold) -> PreparedRooms:
         """The data with a fold's rooms as splits `train` and `test`; the same features."""
@@ -174,31 +172,24 @@ class Study:
         return PreparedRooms(root)
 
     def _of_fold(self, data: PreparedRooms, fold: Fold, row: Row) -> pl.DataFrame:
-        own = self.fold_data(data, fold)
-        seeds = [self._of_seed(own, fold, row, seed) for seed in range(self.seeds)]
-        found = seeds[0].rename({"score": "seed_0"})
-        for number, table in enumerate(seeds[1:], 1):
-            found = found.with_columns(table["score"].alias(f"seed_{number}"))
-        return found.with_columns(fold=pl.lit(fold.name))
-
-    def _of_seed(self, own: PreparedRooms, fold: Fold, row: Row, seed: int) -> pl.DataFrame:
         """Scores of a run, which is trained where it is not there."""
-        path = self._run(own, fold, row, seed) / "scores.parquet"
+        own = self.fold_data(data, fold)
+        path = self._run(own, fold, row) / "scores.parquet"
         if not path.is_file():
             table = score_run(path.parent, own)
             with atomic(path) as temporary:
                 table.write_parquet(temporary)
-        return pl.read_parquet(path)
+        return pl.read_parquet(path).with_columns(fold=pl.lit(fold.name))
 
-    def _run(self, own: PreparedRooms, fold: Fold, row: Row, seed: int) -> Path:
+    def _run(self, own: PreparedRooms, fold: Fold, row: Row) -> Path:
         """The folder of a trained run; one that was stopped is trained to its end."""
-        config, first = self.config(row, seed), None
+        config, first = self.config(row), None
         if row.first is not None:
             other = PreparedRooms(own.root.parents[1].parent / row.first_data)
             before = self.fold_data(other, fold) if row.first_data else own
-            first = self._run(before, fold, row.first, seed)
+            first = self._run(before, fold, row.first)
         key = _short([to_dict(config), own.content_hash(), str(first)])
-        run = own.root / "runs" / f"{_plain(row.name)}-{seed}-{key}"
+        run = own.root / "runs" / f"{_plain(row.name)}-{key}"
         if not (run / "finished").is_file():
             begun = (run / "config.json").is_file()
             train_model(
@@ -249,18 +240,25 @@ def parser(doc: str | None, *, recipe: str = "live") -> argparse.ArgumentParser:
 
 
 def score_run(run: Path, own: PreparedRooms) -> pl.DataFrame:
-    """Scores of the split `test`: KEYS, start_s, end_s, target, score; null where there is none."""
+    """Scores of the split `test`: KEYS, start_s, end_s, target, score, and seed_K of each member.
+
+    Null where there is none.
+    """
     checkpoint = load_for(run, "rooms")
     config = checkpoint.config
     segments = segments_for(checkpoint, own, "test")
-    scores_S = score_segments(
-        checkpoint.load_model("cpu"),
-        segments,
-        window_len=config.data.window_len,
-        horizon=config.data.horizon,
-    )
+    model = checkpoint.load_model("cpu")
+    members = {f"seed_{k}": member for k, member in enumerate(members_of(model))}
     table = segments.table.select(*KEYS, "start_s", "end_s", "target")
-    return table.with_columns(score=pl.Series(scores_S).fill_nan(None))
+    for name, scorer in {"score": model, **members}.items():
+        scores_S = score_segments(
+            scorer,
+            segments,
+            window_len=config.data.window_len,
+            horizon=config.data.horizon,
+        )
+        table = table.with_columns(pl.Series(name, scores_S).fill_nan(None))
+    return table
 
 
 def _floors(own: PreparedRooms) -> pl.DataFrame:

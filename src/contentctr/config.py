@@ -347,9 +347,13 @@ class TrainConfig:
     """Fit a calibration of live rooms' scores on the validation rooms at the end of the run."""
     seed: Number = 0
     """Of the weights, the order of windows, the shuffles and the hidden streamers."""
+    members: Annotated[int, Range(1, 32)] = 1
+    """Models, of seeds from `seed` on, whose mean log-odds are the score; each costs as much."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "train")
+        fits = self.members == 1 or not self.finetune_encoders
+        require(fits, "train.members", "1 with train.finetune_encoders", self.members)
 
 
 @dataclass(frozen=True, kw_only=True)

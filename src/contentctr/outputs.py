@@ -29,7 +29,8 @@ _SHOWN = 3
 def alone(folder: Path, work: str = "in it") -> Iterator[None]:
     """Keep a folder for this process while the block works there; it is made if it is not there.
 
-    The system drops the lock with the process, however that ends.
+    The system drops the lock with the process, however that ends. A folder that was made goes again
+    if the block has written nothing.
 
     Args:
         folder: the folder.
@@ -38,17 +39,38 @@ def alone(folder: Path, work: str = "in it") -> Iterator[None]:
     Raises:
         InputError: another process is at work there, or the folder cannot be made.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{_shown(folder)}: cannot be made a folder ({error.strerror})") from None
+    lock = FileLock(folder / LOCK, blocking=False)
     try:
-        with FileLock(folder / LOCK, blocking=False):
-            yield
+        lock.acquire()
     except Timeout:
         raise InputError(
             f"{_shown(folder)}: another process is at work {work}; wait for it, or stop it"
         ) from None
+    try:
+        yield
+    finally:
+        if made:
+            # Still locked: a lock is never taken from another process.
+            _remove_empty(made)
+        lock.release()
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove a folder that holds no more than its lock, and those around it that it leaves empty.
+
+    Args:
+        folders: from the inside out.
+    """
+    with contextlib.suppress(OSError):
+        if set(os.listdir(folders[0])) <= {LOCK}:
+            (folders[0] / LOCK).unlink()
+            for folder in folders:
+                folder.rmdir()
 
 
 def require_new(path: Path, what: str) -> None:

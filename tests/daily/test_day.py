@@ -115,6 +115,20 @@ def test_days_in_a_row(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         do(settings, 3)
 
 
+@pytest.mark.slow
+def test_a_day_of_an_ensemble_starts_from_the_day_before(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = replace(settings, settings=[*settings.settings, "members=2"])
+    monkeypatch.setattr(module, "compare_models", lambda *_, **__: COMPARED)
+    first, second = [do(both, number) for number in range(4)][2:]
+    assert second["outcome"] == REGISTERED and second["before"] == first["model_id"]
+    run = load(Path(settings.runs) / "candidate")
+    assert run.model_id == second["model_id"] and run.config.train.members == 2
+    assert all("day-2026-05-03" in start["checkpoint"] for start in run.info["init_from"])
+    assert len(run.info["init_from"]) == 2
+
+
 COMPARED = {
     "rooms": 4,
     "samples": 20,
@@ -157,7 +171,7 @@ def test_a_worse_model_is_not_registered_and_a_failed_day_is_tried_again(
         do(settings, 1)
 
 
-def test_speech_is_heard_and_rooms_are_encoded_where_the_settings_say(
+def test_rooms_are_heard_and_encoded_and_a_model_is_trained_where_the_settings_say(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices = []
@@ -169,11 +183,72 @@ def test_speech_is_heard_and_rooms_are_encoded_where_the_settings_say(
 
         return do_step
 
-    for name in ("prepare_rooms", "encode_rooms", "evaluate_model"):
+    for name in ("prepare_rooms", "encode_rooms", "train_model", "evaluate_model"):
         monkeypatch.setattr(module, name, noted(getattr(module, name)))
     settings = replace(settings, device="cuda:7")
     assert [do(settings, n)["outcome"] for n in (0, 1, 2)] == [TOO_FEW, TOO_FEW, REGISTERED]
-    assert devices == ["cuda:7"] * 5
+    assert devices == ["cuda:7"] * 6
+
+
+def test_of_ranks_a_day_compares_the_order_inside_rooms(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    compare = module.compare_models
+
+    def noted(*tables: Any, **options: Any) -> Any:
+        asked.append(options)
+        return {**compare(*tables, **options), "verdict": "not told apart"}
+
+    monkeypatch.setattr(module, "compare_models", noted)
+    settings = replace(settings, prepare={"target": "comment_count"})  # ranked by itself
+    for number in (0, 1, 2):
+        do(settings, number)
+    row = do(settings, 3)
+    assert asked == [{"metric": "kendall_tau_in_rooms", "is_label": False}]
+    assert row["compared"]["metric"] == "kendall_tau_in_rooms"
+    assert "kendall_tau_in_rooms" in row["why"] and "kendall_tau " not in row["why"]
+
+
+def test_a_day_of_another_scale_is_not_compared_with_the_candidate(
+    settings: Any, tmp_path: Path
+) -> None:
+    runs = Path(settings.runs)
+    for number in (0, 1, 2):
+        do(settings, number)
+    before = tree_bytes(Path(settings.data))
+    for changed, words in (
+        (replace(settings, prepare={"target_scale": "rank"}), "target_scale 'none' and not 'rank'"),
+        (replace(settings, prepare={"target": "comment_rate"}), "target 'ctr' and not"),
+        (replace(settings, settings=[*settings.settings, "horizon=1"]), "horizon 0 and not 1"),
+    ):
+        with pytest.raises(InputError, match=f"candidate: leads to a model of {words}"):
+            do(changed, 3)
+    assert tree_bytes(Path(settings.data)) == before  # nothing was made anew
+    (runs / "candidate").unlink()
+    other = replace(
+        settings, prepare={"target_scale": "rank"}, init_from=str(runs / "day-2026-05-03" / "run")
+    )
+    row = do(other, 3)
+    assert row["outcome"] == REGISTERED and "compared" not in row
+    assert row["why"].endswith("started: target_scale 'none' and not 'rank'")
+    assert load(runs / "candidate").spec.target_scale == "rank"
+
+
+def test_a_candidate_that_cannot_score_the_rooms_is_told_before_training(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (0, 1, 2):
+        do(settings, number)
+    monkeypatch.setattr(module, "train_model", _killed)
+    settings = replace(settings, encode={**settings.encode, "text_prefix": "chat: "})
+    with pytest.raises(InputError, match="does not fit the checkpoint .*; text_prefix must be ''"):
+        do(settings, 3)
+
+
+def tree_bytes(root: Path) -> dict[str, bytes]:
+    """By path, what every file of a folder holds."""
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_neither_a_failed_day_nor_one_to_come_blocks_another(settings: Any) -> None:
@@ -308,7 +383,13 @@ def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
 ) -> None:
     from contentctr.cli import app
 
-    line = {"date": "2026-05-03", "why": "so", "rooms": {"train": 1, "val": 1, "test": 1}}
+    shown = {"roc_auc": {"old": 0.5, "new": 0.7}, "precision_at_top": {"old": None, "new": 0.25}}
+    line = {
+        "date": "2026-05-03",
+        "why": "so",
+        "rooms": {"train": 1, "val": 1, "test": 1},
+        "compared": {"shown": shown},
+    }
     days = []
 
     def done(outcome: str) -> Any:
@@ -326,6 +407,8 @@ def test_the_command_says_by_its_exit_code_whether_a_model_is_registered(
         monkeypatch.setattr(module, "run_day", done(outcome))
         result = runner.invoke(app, ["daily", str(file), "--date", "2026-05-03"])
         assert result.exit_code == code, result.output
+        assert re.search(r"roc_auc, old and new +.* 0.5000, 0.7000", result.output)
+        assert "undefined, 0.2500" in result.output
         assert ("redis://fleet" in result.output) == (code == 0)
         if not code:
             assert_are_commands(result.output)

@@ -308,13 +308,13 @@ def test_pictures_are_resized_as_pillow_does() -> None:
     for image in (noise, picture(size=(1280, 720))):
         for size in ((32, 48), (120, 200)):
             for kind in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR):
-                ours = resized(image, size, kind).astype(int)
+                ours = resized(np.array(image), size, kind).astype(int)
                 steps = np.abs(ours - np.asarray(image.resize(size[::-1], kind)))
                 assert steps.max() <= 2 and steps.mean() < 0.15
     # Another filter is Pillow's own, and so is what needs no resizing.
     box = Image.Resampling.BOX
-    assert np.array_equal(resized(noise, (9, 16), box), noise.resize((16, 9), box))
-    assert np.array_equal(resized(noise, (90, 160), Image.Resampling.BICUBIC), noise)
+    assert np.array_equal(resized(np.array(noise), (9, 16), box), noise.resize((16, 9), box))
+    assert np.array_equal(resized(np.array(noise), (90, 160), Image.Resampling.BICUBIC), noise)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Rules of thumb beside a model: what they know, how they are compared, and what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -120,6 +122,8 @@ def test_ranks_inside_rooms_are_foretold_from_the_values_before_ranking():
     rate = table.filter(pl.col("room_id") == "room012")["comment_count"] / 30
     assert rows(found["segment_before"], "room012")[1:] == pytest.approx(rate.to_list()[:-1])
     assert what.metrics[0] == "kendall_tau_in_rooms"
+    assert replace(what, scale="minmax").metrics[0] == "kendall_tau_in_rooms"
+    assert replace(what, scale="odds").metrics[0] == "kendall_tau"  # alike in every room
     tested = table.filter(pl.col("split") == "test")
     scores = tested.join(found["trees"], on=["room_id", "segment"])
     trees, before = (

@@ -57,7 +57,9 @@ def test_features_of_an_engine_are_the_stored_ones_to_the_bit(
             room_id="video",
             streamer_id="s",
             index=k,
-            pictures=tuple(encoder.preprocess(f) for f in frames[3 * k : 3 * k + 3] if f),
+            pictures=tuple(
+                encoder.preprocess(f) for f in frames[3 * k : 3 * k + 3] if f is not None
+            ),
             speech=speech[k] or "",
             comments=comments[k] or "",
         )

@@ -28,19 +28,21 @@ def inputs_of(room):
 
 
 ALL = {"statistics": True, "residual": True, "sound": True, "words": True}
+TWO = {"members": 2, **ALL}
 
 
 @pytest.mark.parametrize("horizon", [0, 1, -3])
 @pytest.mark.parametrize("lookback", ["", "3,4,3"])
-@pytest.mark.parametrize("settings", [{}, ALL], ids=["paper", "all"])
+@pytest.mark.parametrize("settings", [{}, ALL, TWO], ids=["paper", "all", "members"])
 def test_a_room_goes_on_from_its_last_inputs_as_if_it_had_been_seen(settings, lookback, horizon):
-    settings = {} if horizon < 0 else settings
+    settings = {"members": settings.get("members", 1)} if horizon < 0 else settings
     config = make_config(horizon=horizon, decoder_lookback=lookback, rotary=True, **settings)
     _, rooms = make_rooms([30, 24, N, 5, 1], horizon=horizon)
     # Two of the first room's and many of the second's are missing.
     gone = {"room000": [17, 21], "room001": list(range(3, 16))}
     rooms = {
-        name: [s for s in room if s.index not in gone.get(name, [])] for name, room in rooms.items()
+        name: [late(s, room) for s in room if s.index not in gone.get(name, [])]
+        for name, room in rooms.items()
     }
     whole, other = make_scorer(config), make_scorer(config)
     for at in (1, N - 2, N, N + 4, 20):
@@ -57,6 +59,12 @@ def test_a_room_goes_on_from_its_last_inputs_as_if_it_had_been_seen(settings, lo
         for room in rooms.values():
             for segment in room[at : at + 3]:
                 near(only(other, segment).score, only(whole, segment).score)
+
+
+def late(segment, room):
+    """The segment with some counts of two earlier ones, of which it is the first to know."""
+    near = [k for k in (segment.index - 3, segment.index - 7) if k >= 0]
+    return dataclasses.replace(segment, earlier={k: {**room[k].counts, "likes": 9} for k in near})
 
 
 def near(found, wanted):
@@ -121,7 +129,9 @@ def test_damaged_bytes_are_refused():
         except InputError:
             refused += 1
     assert refused > 50
-    for values in ({"first": entry.segment.index + 1}, {"counted_AC": entry.counted_AC[1:]}):
+    wrong = [{"first": entry.segment.index + 1}, {"counted_AC": entry.counted_AC[1:]}]
+    wrong += [{"counted_AC": entry.counted_AC + [[0] * 11 + [x]]} for x in (-1e9, 2.0**48)]
+    for values in wrong:
         with pytest.raises(InputError):
             from_bytes(to_bytes(dataclasses.replace(entry, **values)))
 

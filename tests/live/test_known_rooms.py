@@ -9,6 +9,7 @@ from contentctr.live.known_rooms import (
     MemoryStore,
     NewScore,
     Shown,
+    with_earlier,
     with_score,
 )
 from contentctr.live.ranking import RankSettings
@@ -149,3 +150,32 @@ def test_partitions_are_settled_once(redis_url):
     assert [partition_of(f"room{k}", 8) for k in range(4)] == [3, 0, 7, 0]
     with pytest.raises(InputError, match="must be a Redis URL"):
         connect("http://x")
+
+
+def test_a_model_that_begins_a_room_keeps_the_points_of_the_one_before():
+    def scored(model, indices, run=""):
+        room = None
+        for index in indices:
+            new = NewScore(
+                room_id="x",
+                streamer_id="a",
+                index=index,
+                target_index=index,
+                score=index / 1000,
+                shares=None,
+                shown=Shown(ended_at=1.0),
+                run=run,
+                model=model,
+            )
+            room = with_score(room, new)
+        return room
+
+    begun = scored("new", [5])
+    room = with_earlier(begun, scored("old", range(7)))  # which is further by now
+    assert [index for index, _ in room.curve] == [*range(6)] and room.score == begun.score
+    assert room.models == ((0, "old"), (5, "new")) and room.model == "new"
+    assert [room.model_of(index) for index in (4, 5)] == ["old", "new"]
+    for other in (None, scored("old", [5, 6]), scored("old", range(5), run="another stream")):
+        assert with_earlier(begun, other) is begun
+    long = with_earlier(scored("new", [CURVE_KEPT + 9]), scored("old", range(CURVE_KEPT + 9)))
+    assert len(long.curve) == CURVE_KEPT and long.curve[-1][0] == CURVE_KEPT + 9

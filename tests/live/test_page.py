@@ -216,6 +216,30 @@ def test_highlights_are_those_of_the_whole_curve(browser):
 
 
 @needs_browser
+def test_another_model_is_marked_in_the_curve(browser):
+    with service() as (url, client, backend):
+        for index in range(4):
+            post(client, "x", index, 0.2)
+        backend.engine.model_id = "ba9876543210"
+        for index in range(4, 9):
+            post(client, "x", index, 0.3)
+        [room] = client.get("/v1/rooms")["rooms"]
+        assert room["models"] == [
+            {"first": 0, "model": "0123456789ab"},
+            {"first": 4, "model": "ba9876543210"},
+        ]
+        browser.open(url + "/")
+        browser.until("document.querySelectorAll('#curve .change').length === 1")
+        assert browser.run("document.querySelector('#curve .change title').textContent") == (
+            "model ba9876543210"
+        )
+        assert "Model ba9876543210 took over at 2:00." in browser.run(text("#curve-text"))
+        post(client, "x", 9, 0.3)  # an event, which does not say it again
+        browser.until("document.querySelector('#curve-text').innerText.startsWith('10 scores')")
+        assert browser.run("document.querySelectorAll('#curve .change').length") == 1
+
+
+@needs_browser
 def test_shares_of_further_parts_are_shown(browser, monkeypatch):
     more = Shares(visual=0.1, text=0.2, latent=0.25, statistics=0.3, sound=0.15)
     monkeypatch.setattr(sys.modules[__name__], "SHARES", SegmentShares(first=more, last=more))

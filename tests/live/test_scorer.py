@@ -35,7 +35,8 @@ from live_scorer import (
 @pytest.mark.parametrize("kind", CONTENT)
 def test_every_score_is_the_offline_windows(kind, rotary, lookback):
     scorer = make_scorer(make_config(kind, rotary=rotary, decoder_lookback=lookback))
-    assert isinstance(scorer._decoder, LookbackDecoder if lookback else WindowDecoder)
+    [(_, decoder)] = scorer._live.members
+    assert isinstance(decoder, LookbackDecoder if lookback else WindowDecoder)
     data, rooms = make_rooms([30, 1, 7, 8, 9, 2])
     found = np.concatenate(list(play(scorer, rooms, apart=2).values()))
     expected = offline(scorer, data)
@@ -113,13 +114,23 @@ def test_statistics_of_many_segments_in_one_call_with_gaps_and_a_restored_state(
     assert only(later, far).status == "scored"
 
 
+def test_a_linear_part_goes_without_numbers_where_all_of_a_round_are_missing():
+    config = make_config(statistics=True, wide=True)
+    _, rooms = make_rooms([9])
+    scorer = make_scorer(config)
+    scorer.score(rooms["room000"][:4])
+    far = changed(rooms["room000"][8], index=6)
+    assert only(scorer, far).status == "scored"
+
+
 def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     config = make_config(statistics=True)
     _, rooms = make_rooms([7, 7])
     segments = [s for room in rooms.values() for s in room]
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
-    step, calls = scorer._decoder.step, []
+    [(_, decoder)] = scorer._live.members
+    step, calls = decoder.step, []
 
     def breaks(*values):
         calls.append(1)
@@ -127,7 +138,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
             raise KeyboardInterrupt
         return step(*values)
 
-    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    monkeypatch.setattr(decoder, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     for before, after in zip(expected, scorer.score(segments), strict=True):
@@ -150,7 +161,112 @@ def test_wrong_counts_are_named(message):
     scorer = make_scorer(make_config(statistics=True))
     with pytest.raises(InputError, match=message):
         scorer.score([changed(rooms["room000"][0], counts=BAD_COUNTS[message])])
+    late = message.replace("counts", r"earlier\[0\]")
+    with pytest.raises(InputError, match=late):
+        scorer.score([changed(rooms["room000"][1], earlier={0: BAD_COUNTS[message]})])
     assert len(scorer) == 0
+
+
+@pytest.mark.parametrize("index", [3, 4, -1, True, "2", 1.0])
+def test_only_earlier_segments_are(index):
+    _, rooms = make_rooms([4])
+    scorer = make_scorer(make_config(statistics=True))
+    with pytest.raises(InputError, match="earlier must be numbers of segments before 3, not "):
+        scorer.score([changed(rooms["room000"][3], earlier={index: {"likes": 1}})])
+
+
+def delayed(room, delay, gone=()):
+    """The room without `gone`; half of each segment's counts come `delay` segments later."""
+    found = []
+    for segment in room:
+        names = sorted(segment.counts)
+        late = {n: segment.counts[n] for n in names[: len(names) // 2] if n != "gifts"}
+        here = {n: segment.counts[n] for n in names if n not in late}
+        found.append((changed(segment, counts=here), late))
+    kept = [k for k in range(len(room)) if k not in gone]
+    told = {k: min([n for n in kept if n >= k + delay], default=None) for k in kept}
+    return [
+        changed(found[k][0], earlier={m: found[m][1] for m in kept if told[m] == k}) for k in kept
+    ]
+
+
+EVERYTHING = {"statistics": True, "residual": True, "wide": True}
+
+
+@pytest.mark.parametrize("horizon", [0, 1])
+@pytest.mark.parametrize("together", [False, True])
+def test_counts_that_come_before_a_score_are_as_if_they_had_come_in_time(horizon, together):
+    config = make_config(horizon=horizon, **EVERYTHING)
+    _, rooms = make_rooms([25, 25], horizon=horizon)
+    gone = {"room000": [4, 5], "room001": [10]}
+    in_time = {n: [s for s in room if s.index not in gone[n]] for n, room in rooms.items()}
+    late = {n: delayed(room, 1, gone[n]) for n, room in rooms.items()}
+    scorer = make_scorer(config)
+    if together:
+        found = scorer.score([s for room in late.values() for s in room])
+    else:
+        found = [only(scorer, s) for room in late.values() for s in room]
+    assert not any(one.late_counts for one in found)
+    scores = {(one.room_id, one.index): one.score for one in found}
+    # With horizon 1 the score that comes with a segment reads that one's counts, in time or not.
+    if horizon == 0:
+        for room_id, points in play(make_scorer(config), in_time).items():
+            wanted = [s.index for s in in_time[room_id]]
+            gaps = [scores[room_id, k] - p for k, p in zip(wanted, points, strict=True)]
+            assert np.abs(gaps).max() <= 1e-6
+    last = {n: changed(room[-1], index=25, counts=None) for n, room in rooms.items()}
+    whole = make_scorer(config)
+    for room in in_time.values():
+        whole.score(room)
+    for name, segment in last.items():
+        told = changed(segment, earlier={24: rooms[name][24].counts})
+        slots = [s._rooms[name].slot for s in (whole, scorer)]
+        one, two = only(whole, segment), only(scorer, told)
+        assert abs(one.score - two.score) <= (1e-6 if horizon == 0 else 1)
+        states = [s._statistics.state(k) for s, k in zip((whole, scorer), slots, strict=True)]
+        np.testing.assert_allclose(*states, rtol=1e-12)
+
+
+def test_late_counts_move_no_score_before_they_come():
+    config = make_config(**EVERYTHING)
+    _, rooms = make_rooms([30])
+    room = rooms["room000"]
+    late = [*room]
+    late[9] = changed(room[9], counts={})
+    late[15] = changed(room[15], earlier={9: room[9].counts})
+    found = [play(make_scorer(config), {"room000": r})["room000"] for r in (room, late)]
+    moved = [k for k in range(30) if found[0][k] != found[1][k]]
+    assert moved[0] == 10 and abs(found[0][9] - found[1][9]) == 0
+    state = [make_scorer(config) for _ in range(2)]
+    for scorer, one in zip(state, (room, late), strict=True):
+        scorer.score(one)
+    states = [s._statistics.state(s._rooms["room000"].slot) for s in state]
+    np.testing.assert_allclose(*states, rtol=1e-12)
+
+
+def test_counts_that_are_known_or_too_old_change_nothing():
+    config = make_config(**EVERYTHING)
+    _, rooms = make_rooms([4])
+    room = rooms["room000"]
+    one, two = make_scorer(config), make_scorer(config)
+    for scorer in (one, two):
+        scorer.score(room[:3])
+    known = {k: {name: 9 for name in room[k].counts if name != "gifts"} for k in range(3)}
+    assert only(one, room[3]).score == only(two, changed(room[3], earlier=known)).score
+    far = changed(room[3], index=52)
+    told = changed(far, earlier={k: {"likes": 8, "viewers": 3} for k in (0, 1, 2, 3)})
+    assert only(one, far).late_counts == 0
+    assert only(two, told).late_counts == 4  # segment 4 would be the oldest that is remembered
+    states = [s._statistics.state(s._rooms["room000"].slot) for s in (one, two)]
+    assert np.array_equal(*states)
+
+
+def test_a_model_without_statistics_leaves_late_counts_alone():
+    _, rooms = make_rooms([4])
+    room = rooms["room000"]
+    late = [changed(s, earlier={k: {"likes": 8} for k in range(s.index)}) for s in room]
+    one, two = (play(make_scorer(), {"room000": r})["room000"] for r in (room, late))
+    assert one == two
 
 
 @pytest.mark.parametrize("lookback", ["", "7,7,8"])
@@ -453,7 +569,8 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
     scorer = make_scorer(batch_size=1)
-    step, calls = scorer._decoder.step, []
+    [(_, decoder)] = scorer._live.members
+    step, calls = decoder.step, []
 
     def breaks(*values):
         calls.append(1)
@@ -461,7 +578,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
             raise KeyboardInterrupt
         return step(*values)
 
-    monkeypatch.setattr(scorer._decoder, "step", breaks)
+    monkeypatch.setattr(decoder, "step", breaks)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     done = {room_id: last for room_id, last in scorer.rooms.items()}

@@ -283,9 +283,12 @@ def test_a_horizon_leaves_the_first_segment_without_a_score(world: World, tmp_pa
     assert not curve["highlight"][0]
 
 
-def test_statistics_of_a_recording_are_the_prepared_ones(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("members", [1, 2])
+def test_statistics_of_a_recording_are_the_prepared_ones(
+    world: World, tmp_path: Path, members: int
+) -> None:
     """From training to a recording; and without its events, only counts of comments are known."""
-    config = with_train(epochs=1)
+    config = with_train(epochs=1, members=members)
     model = dataclasses.replace(config.model, statistics=True, residual=True)
     config = dataclasses.replace(config, model=model)
     train_model(config, world.data, tmp_path / "run", show_progress=False)

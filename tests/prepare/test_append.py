@@ -121,6 +121,29 @@ def test_rooms_without_a_start_are_skipped_where_bad_ones_are(tmp_path: Path) ->
     assert kept.rooms().height == 4
 
 
+def test_bad_rooms_are_counted_once_and_then_told_as_known(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1, 2), tmp_path / "out"
+    bad = make(root, 3, comments_csv="t,user_id\n")
+    prepare(root, out, skip_bad_rooms=True)
+    new = days(tmp_path / "new", 4)
+    for place, known in ((root, True), (new, False), (root, True)):
+        manifest = prepare(place, out, skip_bad_rooms=True, append=True).manifest()
+        told = [words for words in manifest["warnings"] if "left out" in words]
+        assert [words.startswith(f"{bad}: left out as before: ") for words in told] == [
+            True
+        ] * known
+        assert manifest["counts"]["rooms_skipped"] == 1
+        assert manifest["appended"]["unchanged"] == (2 if known else 0)
+    with pytest.raises(InputError, match="no reader of chat"):  # without the option it still stops
+        prepare(root, out, append=True)
+    make(root, 5, comments_csv="t,user_id\n")
+    manifest = prepare(root, out, skip_bad_rooms=True, append=True).manifest()
+    assert manifest["counts"]["rooms_skipped"] == 2
+    (bad / "comments.csv").unlink()
+    manifest = prepare(root, out, skip_bad_rooms=True, append=True).manifest()
+    assert manifest["appended"]["new"] == 1 and manifest["counts"]["rooms"] == 4
+
+
 def test_rooms_that_are_too_short_are_counted_once(tmp_path: Path) -> None:
     root = days(tmp_path / "in", 1, 2)
     make(root, 3, head={"duration_s": 5})
@@ -273,7 +296,17 @@ def test_one_call_at_a_time_adds_rooms(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(rooms_module, "collect_rooms", collect)
     assert prepare(root, out, append=True).rooms().height == 3
-    assert held == [True]
+    out = tmp_path / "new"  # not there yet
+    assert prepare(root, out).rooms().height == 3
+    assert held == [True, True]
+
+
+def test_a_call_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1), tmp_path / "some" / "out"
+    (root / "room1" / "room.json").write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        prepare(root, out)
+    assert not out.parent.exists()
 
 
 def test_the_command_appends_and_splits_by_dates(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from contentctr.errors import InputError
+from contentctr.outputs import alone
 from contentctr.prepare.personal import Settings, prepare_phd, split_by_target
 from contentctr.prepare.phd import downloads as media
 from contentctr.prepare.phd.downloads import find_downloads
@@ -118,6 +119,17 @@ def test_videos_are_not_opened_twice(
     assert len(opened) == 1 and data.users().height == 3
     prepared(tmp_path, videos)
     assert len(opened) == 1
+
+
+def test_one_call_at_a_time_works_in_a_folder(tmp_path: Path, videos: Path) -> None:
+    for _ in range(2):  # first not there yet
+        with (
+            alone(tmp_path / "out"),
+            pytest.raises(InputError, match="at work on the videos here"),
+        ):
+            prepared(tmp_path, videos)
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        (tmp_path / "out").mkdir(exist_ok=True)
 
 
 def test_a_file_that_is_no_video_is_missing_not_guessed(tmp_path: Path, videos: Path) -> None:

@@ -78,14 +78,16 @@ def make_evaluation(folder, simulated=True, **changes):
     return folder
 
 
-def write_log(folder, steps=30):
-    with (folder / "training_log.jsonl").open("w") as handle:
+def write_log(folder, steps=30, of=None):
+    with (folder / "training_log.jsonl").open("a") as handle:
         for step in range(1, steps + 1):
             losses = {"point": 1 / step, "pair": 0.7, "align": 0.0, "total": 1.2 / step}
-            row = {"step": step, "epoch": step / 10, "split": "train", **losses}
+            member = {} if of is None else {"member": of}
+            row = {**member, "step": step, "epoch": step / 10, "split": "train", **losses}
             handle.write(json.dumps(row) + "\n")
             if step % 10 == 0:
-                row = {"step": step, "split": "val", "kendall_tau": step / 100, "point": 0.4}
+                val = {"kendall_tau": step / 100, "point": 0.4}
+                row = {**member, "step": step, "split": "val", **val}
                 handle.write(json.dumps(row) + "\n")
 
 
@@ -185,6 +187,20 @@ def test_real_rooms_without_a_log(tmp_path):
     assert "Trained on simulated rooms" in page.text
     assert "comment rate of one segment of a live room 1 segment ahead" in page.text
     assert "Training batches" not in page.text
+
+
+def test_each_member_of_an_ensemble_has_a_line(tmp_path):
+    folder = make_evaluation(tmp_path)
+    write_log(folder, 20, of=0)
+    write_log(folder, 30, of=1)
+    log = read_evaluation(folder).log
+    assert log.filter(split="train")["member"].to_list() == [0] * 20 + [1] * 30
+    page = Page(write_report(folder, max_rooms=1).read_text("utf-8"))
+    assert "Training batches, a line a member" in page.text
+    labels = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
+    # 1.2 / 20 and 1.2 / 30; 0.2 and 0.3.
+    assert any("at the end: train 0.0500" in label for label in labels)
+    assert any("at the end: validation 0.2500" in label for label in labels)
 
 
 def test_the_verdict_on_the_floors_comes_first(report, tmp_path):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from contentctr.cli import app
 from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
@@ -50,6 +52,20 @@ def test_runs_stand_beside_each_other_with_what_differs(folder):
     assert (two["evaluation"], two["epochs"]) == (None, 2)
     log = [json.loads(line) for line in (folder / "two/log.jsonl").read_text().splitlines()]
     assert two["best_validation"] == max(row["kendall_tau"] for row in log if row["split"] == "val")
+
+
+def test_an_ensemble_is_one_run_with_what_its_members_say_together(folder, tmp_path):
+    made = override(recipe("small"), [*WORDS, "members=2", "epochs=1"])
+    train_model(made, folder / "data", tmp_path / "both", show_progress=False)
+    evaluate_model(tmp_path / "both", folder / "data", tmp_path / "measured", show_progress=False)
+    [row] = compare_runs(tmp_path).to_dicts()
+    assert (row["run"], row["evaluation"], row["epochs"]) == ("both", "measured", 1)
+    log = [json.loads(line) for line in (tmp_path / "both/log.jsonl").read_text().splitlines()]
+    assert row["best_validation"] == log[-1]["kendall_tau"] and row["best_epoch"] is None
+    shown = CliRunner().invoke(app, ["runs", str(tmp_path)]).output
+    assert f"kendall_tau {row['best_validation']:.4f} (all members)" in shown
+    shutil.copytree(folder / "two", tmp_path / "members" / "two", symlinks=True)
+    assert {row["run"] for row in compare_runs(tmp_path).to_dicts()} == {"both", "members/two"}
 
 
 def test_an_evaluation_whose_run_is_gone_and_copies_of_a_run_are_shown(folder, tmp_path):

@@ -156,7 +156,7 @@ def test_endless_times_and_an_early_stop(tmp_path: Path) -> None:
 
 def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = record(tmp_path / "v.mp4", 60, gop=10_000)
-    monkeypatch.setattr(module, "_PENDING_BYTES", 2000)
+    monkeypatch.setattr(module, "PENDING_BYTES", 2000)
     held: list[int] = []
     kept = FrameReader.add
 

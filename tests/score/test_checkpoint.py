@@ -16,7 +16,7 @@ from contentctr.models.registry import build_model
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score import weights
 from contentctr.score.checkpoint import Checkpoint
-from contentctr.score.weights import load_optimizer, save_optimizer
+from contentctr.score.weights import load_optimizer, save_optimizer, without_memory
 from contentctr.train.loop import train_model
 from make import make_batch, write_data
 from training import TINY, same, with_train
@@ -275,11 +275,13 @@ def test_every_model_is_looked_at_before_it_is_built() -> None:
     for kind in MODELS:
         config = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, kind=kind))
         try:
-            build_model(config, SPEC, KNOWN)
+            wanted = weights.shapes_of(build_model(config, SPEC, KNOWN).state_dict())
         except InputError:
             continue  # of another task
-        with torch.device("meta"):
-            build_model(config, SPEC, KNOWN)
+        with without_memory():
+            model = build_model(config, SPEC, KNOWN)
+        assert all(each.is_meta for each in model.parameters())
+        assert weights.shapes_of(model.state_dict()) == wanted
 
 
 def test_an_id_is_of_what_is_in_it_and_not_of_where_it_lies(tmp_path: Path) -> None:

@@ -47,9 +47,11 @@ def session(folder):
     return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_that_scores_live_rooms_is_exported(tmp_path, kind):
-    sizes = {"decoder_lookback": "3,2", **MORE}
+@pytest.mark.parametrize(
+    ("kind", "members"), [*((kind, 1) for kind in KINDS), ("contentctr", 2), ("without_visual", 2)]
+)
+def test_every_kind_that_scores_live_rooms_is_exported(tmp_path, kind, members):
+    sizes = {"decoder_lookback": "3,2", "members": members, **MORE}
     assert onnx.export_onnx(saved(tmp_path, kind, **sizes), tmp_path / "out") <= onnx.TOLERANCE
     about = json.loads((tmp_path / "out" / "model.json").read_text())
     assert about["streamers"] == {"a": 1, "b": 2} and about["simulated"] is True
@@ -61,12 +63,13 @@ def test_every_kind_that_scores_live_rooms_is_exported(tmp_path, kind):
     ("sizes", "method"),
     [
         ({}, "none"),
+        ({"members": 2}, "platt"),
         ({"decoder_lookback": "3,2"}, "none"),
         ({}, "platt"),
         ({}, "beta"),
         ({}, "isotonic"),
     ],
-    ids=["whole", "lookback", "platt", "beta", "isotonic"],
+    ids=["whole", "members", "lookback", "platt", "beta", "isotonic"],
 )
 def test_a_growing_room_scores_as_it_does_live(tmp_path, sizes, method):
     checkpoint = saved(tmp_path, **sizes)

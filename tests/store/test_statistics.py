@@ -9,7 +9,9 @@ import pytest
 from contentctr.store.statistics import (
     COLUMNS,
     HALF_LIVES,
+    LATEST,
     WIDTH,
+    add_late,
     advance,
     counts_row,
     first_state,
@@ -201,3 +203,57 @@ def test_that_a_gift_will_come_is_not_known_before():
     last, missing, means, none = of_column(after.values_RX[4], COLUMNS.index("gifts"))
     assert (missing, none) == (0.0, 0.0) and last == pytest.approx(math.log1p(2))
     assert means == pytest.approx([math.log1p(2)] * len(HALF_LIVES))
+
+
+def states_of(rows):
+    """The state before each segment, and after the last."""
+    found = [first_state(1)]
+    for row in rows:
+        found.append(advance(found[-1], row[None]))
+    return found
+
+
+@pytest.mark.parametrize("ago", [0, 1, 7, LATEST - 1])
+def test_counts_that_come_late_are_as_if_they_had_come_in_time(ago):
+    rng = np.random.default_rng(ago)
+    rows_SA = rng.integers(1, 1000, (LATEST + 9, len(COLUMNS))).astype(float)
+    rows_SA[rng.random(rows_SA.shape) < 0.3] = np.nan
+    late = len(rows_SA) - 1 - ago
+    rows_SA[:late, COLUMNS.index("gifts")] = 0  # so that the late one may be the first gift
+    rows_SA[late:, COLUMNS.index("gifts")] = 2
+    in_time = states_of(rows_SA)[-1][0]
+    missing_SA = rows_SA.copy()
+    first = rng.random(len(COLUMNS)) < 0.5
+    missing_SA[late, ~first] = np.nan  # some came in time
+    before = states_of(missing_SA)[-1][0]
+    found = add_late(before, ago, rows_SA[late])
+    np.testing.assert_allclose(found, in_time, rtol=1e-12)
+    assert not np.allclose(before, in_time)
+    # What is known stays as it was, whatever comes.
+    other = np.where(np.isnan(rows_SA[late]), np.nan, 7777.0)
+    assert np.array_equal(add_late(found, ago, other), found)
+
+
+def test_only_the_last_segments_are_remembered_as_known():
+    rows_SA = np.ones((LATEST + 5, len(COLUMNS)))
+    state_AC = states_of(rows_SA)[-1][0]
+    assert (state_AC[:, -1] == 2**LATEST - 1).all()
+    gone = skip(state_AC[None], 3)[0]
+    assert (gone[:, -1] == 2**LATEST - 8).all()
+    assert (skip(state_AC[None], 2**31)[0][:, -1] == 0).all()
+    found = add_late(gone, 2, counts_row({"likes": 4}))
+    likes = COLUMNS.index("likes")
+    assert found[likes, -1] == 2**LATEST - 4 and (found[:likes] == gone[:likes]).all()
+    in_time = advance(state_AC[None], counts_row({"likes": 4})[None])
+    np.testing.assert_allclose(found[likes], skip(in_time, 2)[0][likes], rtol=1e-12)
+
+
+def test_a_gift_that_is_told_late_begins_there():
+    gifts = COLUMNS.index("gifts")
+    state_AC = states_of([counts_row({"gifts": g}) for g in (0, 0, 0)])[-1][0]
+    none = add_late(state_AC, 1, counts_row({"gifts": 0}))
+    assert np.array_equal(none, state_AC)
+    begun = add_late(state_AC, 1, counts_row({"gifts": 3}))
+    assert begun[gifts, -1] == 0b10
+    assert add_late(begun, 0, counts_row({"gifts": 0}))[gifts, -1] == 0b11
+    assert np.array_equal(add_late(begun, 2, counts_row({"gifts": 0})), begun)

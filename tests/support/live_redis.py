@@ -34,9 +34,9 @@ def make_worker(client, **options):
 OTHER = "ba9876543210"
 
 
-def make_other():
+def make_other(**sizes):
     """An engine of another model of the same features."""
-    model, config = make_model(**MORE)
+    model, config = make_model(**{**MORE, **sizes})
     noise = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -79,9 +79,16 @@ def drain(worker):
         pass
 
 
+def own_curve(room):
+    """The points of a curve that the room's last model has made; none of None."""
+    if room is None:
+        return []
+    return [(index, score) for index, score in room.curve if room.model_of(index) == room.model]
+
+
 def curves(client, rooms):
     found = RedisStore(client, KEYS, PARTITIONS).rooms(list(rooms))
-    return {room: [] if r is None else list(r.curve) for room, r in zip(rooms, found, strict=True)}
+    return {room: own_curve(r) for room, r in zip(rooms, found, strict=True)}
 
 
 def require_same(found, expected):

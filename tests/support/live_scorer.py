@@ -9,10 +9,11 @@ import polars as pl
 import torch
 
 from contentctr.batch import DataSpec, Vocabulary
-from contentctr.config import Config, DataConfig, ModelConfig
+from contentctr.config import Config, DataConfig, ModelConfig, TrainConfig
 from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.contentctr import ContentCTR
+from contentctr.models.ensemble import members_of
 from contentctr.models.registry import MODELS, build_model
 from contentctr.models.words import BUCKETS
 from contentctr.models.words import KNOWN as KNOWN_WORDS
@@ -35,9 +36,10 @@ CONTENT = [kind for kind in ROOMS if issubclass(MODELS[kind], ContentCTR)]
 OTHERS = [kind for kind in ROOMS if kind not in CONTENT]
 
 
-def make_config(kind="contentctr", horizon=0, **sizes):
+def make_config(kind="contentctr", horizon=0, members=1, **sizes):
     sizes = dataclasses.replace(SIZES, kind=kind, **sizes)
-    return Config(data=DataConfig(window_len=N, horizon=horizon), model=sizes)
+    data, train = DataConfig(window_len=N, horizon=horizon), TrainConfig(members=members)
+    return Config(data=data, model=sizes, train=train)
 
 
 def make_scorer(config=None, seed=0, **options):
@@ -47,10 +49,11 @@ def make_scorer(config=None, seed=0, **options):
     with torch.no_grad():  # far from the start, so that scores and attention differ
         for parameter in model.parameters():
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
-        if config.model.wide:  # which starts as nothing
-            model.wide.linear.weight.normal_(std=0.1)
-        if config.model.words:
-            teach(model.words)
+        for member in members_of(model):
+            if config.model.wide:  # which starts as nothing
+                member.wide.linear.weight.normal_(std=0.1)
+            if config.model.words:
+                teach(member.words)
     return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
 
 

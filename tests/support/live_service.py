@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from contentctr.batch import DataSpec, Vocabulary
-from contentctr.config import Config, DataConfig, ModelConfig
+from contentctr.config import Config, DataConfig, ModelConfig, TrainConfig
 from contentctr.live.engine import Engine
 from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
@@ -36,7 +36,7 @@ MORE = {"statistics": True, "residual": True, "sound": True, "words": True}
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 
-def make_config(kind="contentctr", horizon=0, window_len=N, **sizes):
+def make_config(kind="contentctr", horizon=0, window_len=N, members=1, **sizes):
     sizes = {
         "d_model": 16,
         "num_heads": 2,
@@ -48,6 +48,7 @@ def make_config(kind="contentctr", horizon=0, window_len=N, **sizes):
     return Config(
         data=DataConfig(window_len=window_len, horizon=horizon),
         model=ModelConfig(kind=kind, **sizes),
+        train=TrainConfig(members=members),
     )
 
 

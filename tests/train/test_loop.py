@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
 
 from contentctr.batch import Vocabulary
 from contentctr.config import TrainConfig
@@ -17,7 +18,7 @@ from contentctr.models.registry import build_model
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.weights import load_tensors
 from contentctr.store.streamer_table import write_streamer_table
-from contentctr.train.loop import NonFiniteLossError, train_model, train_step
+from contentctr.train.loop import NonFiniteLossError, accelerator_on, train_model, train_step
 from contentctr.train.models import ModelObjective, make_optimizer, schedule
 from contentctr.train.run_folder import read_log
 from launch import launch_two
@@ -52,6 +53,28 @@ def test_training_learns_and_keeps_the_best(data, tmp_path):
         ".contentctr.lock",
     }
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) <= 2
+
+
+@pytest.fixture
+def no_accelerator():
+    """As in a process that has made none yet."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_training_computes_where_it_is_told(no_accelerator, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(PartialState, "default_device", torch.device("meta"))
+    before = dict(os.environ)
+    assert accelerator_on("cpu").device == torch.device("cpu")
+    assert dict(os.environ) == before
+    with pytest.raises(InputError, match="device must be 'cpu' in this process.* not 'meta'"):
+        train_model(with_train(epochs=1), data, tmp_path / "run", device="meta")
+    with pytest.raises(InputError, match="'cuda:99': this machine has"):
+        train_model(with_train(epochs=1), data, tmp_path / "run", device="cuda:99")
+    assert not (tmp_path / "run").exists()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert accelerator_on("auto").device == torch.device("meta")
 
 
 def test_an_imported_table_of_streamers(data, tmp_path):

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from contentctr.config import override
 from contentctr.errors import InputError
+from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.metrics.average_precision import mean_over_users
 from contentctr.models.registry import build_model
 from contentctr.recipes import recipe
@@ -116,6 +118,28 @@ def test_a_run_stopped_and_resumed_is_equal_to_the_bit(data, tmp_path, monkeypat
     assert logs[0] == logs[1]
     if kind == "pr_net":  # its own contrastive loss is weighed as a pairwise one
         assert any(row["pair"] > 0 for row in logs[0] if row["split"] == "train")
+
+
+@pytest.mark.parametrize("kind", ["contentctr_hl", "pr_net"])
+def test_an_ensemble_of_highlights(data, tmp_path, kind):
+    config = override(TINY, [f"kind={kind}", "epochs=1", "members=2"])
+    best = train_model(config, data, tmp_path / "run", show_progress=False)
+    users = UserSamples(data, "val")
+    together, *each = (
+        np.concatenate(list(score_videos(model, users, range(len(users)), window_len=48)))
+        for model in (
+            checkpoints.load(folder).load_model()
+            for folder in (best, tmp_path / "run/members/0", tmp_path / "run/members/1")
+        )
+    )
+    odds = np.mean([np.log(s / (1 - s)) for s in each], axis=0)
+    # PR-Net's log-odds reach 20, of which float32's scores keep little.
+    assert np.allclose(together, 1 / (1 + np.exp(-odds)), atol=1e-2 if kind == "pr_net" else 1e-6)
+    last = read_log(tmp_path / "run/log.jsonl")[-1]
+    found = evaluate_model(best, data, tmp_path / "e", split="val", show_progress=False)
+    assert last["split"] == "ensemble"
+    assert last["map"] == pytest.approx(found["metrics"]["map"], abs=1e-3)
+    assert not (best / "calibration.json").exists()
 
 
 def test_models_and_data_must_be_of_one_task(data, tmp_path):

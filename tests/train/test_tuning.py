@@ -16,7 +16,7 @@ import torch
 
 from contentctr.config import override, to_dict
 from contentctr.errors import InputError
-from contentctr.outputs import LOCK, alone
+from contentctr.outputs import alone
 from contentctr.recipes import paper, recipe
 from contentctr.simulate.mechanism import SimulatorConfig
 from contentctr.simulate.rooms import write_features
@@ -127,6 +127,15 @@ def test_the_best_trial_is_kept_and_the_same_call_goes_on(data, tmp_path):
         tune_model(small(), data, out, search=SEARCH[:1], show_progress=False)
 
 
+def test_of_an_ensemble_one_member_is_tuned(data, tmp_path):
+    config = override(small(), ["members=3", "epochs=1"])
+    found = tune_model(config, data, tmp_path, search=SEARCH, trials=1, show_progress=False)
+    assert recipe(str(tmp_path / "best.json")).train.members == 3
+    assert recipe(str(tmp_path / found["run"] / "config.json")).train.members == 1
+    with pytest.raises(InputError, match="--search members=1,3: every trial trains one member"):
+        parse_search(["members=1,3"], paper())
+
+
 def test_a_trial_that_lags_behind_is_pruned(data, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "STARTUP_TRIALS", 1)
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
@@ -188,7 +197,7 @@ def test_two_processes_do_not_tune_in_one_folder(data, tmp_path):
     out = tmp_path / "out"
     with alone(out), pytest.raises(InputError, match="another process is at work tuning here"):
         tuned(data, out, trials=1)
-    assert [path.name for path in out.iterdir()] == [LOCK]  # nothing is claimed
+    assert not out.exists()  # nothing is claimed
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,17 @@ def daily(
         rows["log_loss, before and after"] = ", ".join(
             f"{found[name]['log_loss']:.4f}" for name in ("before", "after")
         )
+    for name, of in row.get("compared", {}).get("shown", {}).items():
+        rows[f"{name}, old and new"] = ", ".join(map(_number, (of["old"], of["new"])))
     print_table(f"Day {row['date']}", rows)
     if row["outcome"] != REGISTERED:
         raise typer.Exit(NOT_REGISTERED)
     if hint := rollout_hint(settings):
         say(hint, result=True)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _day(text: str | None) -> Date | None:

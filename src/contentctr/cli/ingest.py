@@ -56,6 +56,7 @@ def ingest(
     with stop_signals() as caught:
         found.run(lambda: caught)
     say(
-        f"{counted(found.counts.taken, 'record')} put into Redis, {found.counts.bad} passed over",
+        f"{counted(found.counts.taken, 'record')} put into Redis, {found.counts.bad} passed over, "
+        f"{found.counts.repeated} there already",
         result=True,
     )

@@ -157,8 +157,8 @@ def serve(
         backend.models.load = named
         backend.models.open_to_all = models is not None
         if candidate is not None:
-            shadow = load_for(candidate, "rooms")  # a wrong one is told at once
-            backend.models.first_candidate = lambda: load(shadow)
+            load_for(candidate, "rooms")  # a wrong one is told at once
+            backend.models.first_candidate = lambda: load(candidate)
         reload = backend.models.reload
     else:
         queue = queue_size or 10_000

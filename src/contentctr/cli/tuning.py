@@ -103,11 +103,15 @@ def _print_runs(table: pl.DataFrame, settings: list[str]) -> None:
         found.add_row(
             Text("\n".join(map(safe, lines))),
             "" if row["epochs"] is None else str(row["epochs"]),
-            "" if best is None else f"{row['metric']} {best:.4f} (epoch {row['best_epoch']})",
+            "" if best is None else f"{row['metric']} {best:.4f} ({_epoch(row)})",
             Text(safe(row["evaluation"] or "")),
             "" if row["split"] is None else _result(row, value),
         )
     Console(width=None if sys.stdout.isatty() else 140).print(found)
+
+
+def _epoch(row: dict[str, Any]) -> str:
+    return "all members" if row["best_epoch"] is None else f"epoch {row['best_epoch']}"
 
 
 def _result(row: dict[str, Any], value: float | None) -> str:

@@ -32,9 +32,11 @@ from contentctr.files import digest, read_json, write_json, write_text
 from contentctr.outputs import alone
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import recipe
-from contentctr.score.checkpoint import load, point_to
+from contentctr.score.checkpoint import Checkpoint, load, point_to
 from contentctr.score.evaluation import read_evaluation
+from contentctr.store.folder import MANIFEST
 from contentctr.store.rooms import PreparedRooms
+from contentctr.store.vectors import data_spec
 from contentctr.train.loop import train_model
 from contentctr.train.run_folder import read_log
 
@@ -100,6 +102,29 @@ def _note(runs: Path, row: Mapping[str, Any]) -> None:
     write_text(runs / HISTORY, text)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """What a day starts from."""
+
+    candidate: str | None
+    """The run that is the candidate before the day."""
+    about: dict[str, Any] | None
+    """What candidate.json says of it."""
+    base: Checkpoint | None
+    """The candidate's, or that of `init_from`; None: the day's model is the first."""
+    noted: Mapping[str, Any]
+    """What the day has noted before it was killed."""
+
+    def unlike(self, predicts: Mapping[str, Any]) -> str:
+        """In which fields the base predicts something else, in words; "" where in none."""
+        if self.base is None:
+            return ""
+        spec, horizon = self.base.trained_on, self.base.config.data.horizon
+        own = {"target": spec.target, "target_scale": spec.target_scale, "horizon": horizon}
+        wrong = [name for name, value in predicts.items() if value not in (None, own[name])]
+        return ", ".join(f"{name} {own[name]!r} and not {predicts[name]!r}" for name in wrong)
+
+
 @dataclass(frozen=True)
 class _Day:
     """The steps of a day, in their order."""
@@ -115,6 +140,8 @@ class _Day:
 
     def run(self) -> dict[str, Any]:
         row: dict[str, Any] = {"date": self.day.isoformat()}
+        start = self._start()
+        unlike = self._unlike(start)
         data = self._prepare()
         manifest = data.manifest()
         row |= {"rooms": manifest["counts"]["rooms_by_split"], "appended": manifest.get("appended")}
@@ -123,13 +150,16 @@ class _Day:
                 found = counted(row["rooms"][split], f"{split} room")
                 return {**row, "outcome": TOO_FEW, "why": f"{found}, and it needs {least}"}
         self._encode(data)
-        base = self._begin(data)
+        unlike = unlike or self._misfit(start, data)
+        base = self._begin(data, start)
         best = self._train(data, base)
         after = self._evaluate(best, data, self.folder / "evaluation")
         row |= {"test_rooms": row["rooms"]["test"], "model_id": after["model_id"]}
         row["calibration"] = {k: after["calibration"][k] for k in ("method", "before", "after")}
         if base is None:
             verdict, why = "first", "there was none before it"
+        elif unlike:
+            verdict, why = "first", f"not compared with {base}, from which it started: {unlike}"
         else:
             before = self._evaluate(base, data, self.folder / "before")
             compared = self._compare(data)
@@ -167,12 +197,8 @@ class _Day:
             **self.settings.encode,
         )
 
-    def _begin(self, data: PreparedRooms) -> Path | None:
-        """Note what the day starts from; what a kill left of other rooms or settings is removed.
-
-        Returns:
-            The checkpoint that it starts from; None for the first.
-        """
+    def _start(self) -> _Start:
+        """What the day starts from; of a day that was killed, what it started from then."""
         mark = self.folder / MARK
         noted = read_json(mark) if mark.is_file() else {}
         if noted and self._is_registered():
@@ -184,20 +210,71 @@ class _Day:
             about = noted["candidate_about"]  # the day may have written its own already
         base = None
         if candidate or self.settings.init_from:
-            base = str(load(candidate or self.settings.init_from).folder)
+            base = load(candidate or self.settings.init_from)
+        return _Start(candidate=candidate, about=about, base=base, noted=noted)
+
+    def _unlike(self, start: _Start) -> str:
+        """In what the model that the day starts from predicts something else; "" where in nothing.
+
+        Raises:
+            InputError: it is the candidate. No room was read yet, so no target is made anew, and
+                the setting can be taken back.
+        """
+        unlike = start.unlike(self._predicts())
+        if unlike and start.candidate is not None:
+            raise InputError(
+                f"{self.runs / CANDIDATE}: leads to a model of {unlike}, so the day's could not be "
+                "compared with it; take the setting back, or remove the link: then the next model "
+                "is the first again (init_from may name a run, to start from its weights)"
+            )
+        return unlike
+
+    def _predicts(self) -> dict[str, Any]:
+        """What the day's scores will be of; the scale is None where the rooms will decide it."""
+        given, before = self.settings.prepare, Path(self.settings.data) / MANIFEST
+        kept = read_json(before).get("target_scale") if before.is_file() else None
+        return {
+            "target": given.get("target", "ctr"),
+            "target_scale": given.get("target_scale", kept),
+            "horizon": self._config().data.horizon,
+        }
+
+    def _misfit(self, start: _Start, data: PreparedRooms) -> str:
+        """Why the model that the day starts from cannot score its rooms; "" where it can.
+
+        Raises:
+            InputError: it is the candidate, which the day's model must be compared with.
+        """
+        if start.base is None:
+            return ""
+        try:
+            start.base.require_fits(data_spec(data, inputs=start.base.finetuned), data.root)
+        except InputError as error:
+            if start.candidate is not None:
+                raise
+            return str(error)
+        return ""
+
+    def _begin(self, data: PreparedRooms, start: _Start) -> Path | None:
+        """Note what the day starts from; what a kill left of other rooms or settings is removed.
+
+        Returns:
+            The checkpoint that it starts from; None for the first.
+        """
+        base = None if start.base is None else str(start.base.folder)
         told = {
             "made_by": _MADE_BY,
             "base": base,
             "data_hash": data.content_hash(),
             "settings": digest(to_dict(self._config()), self.settings.encode),
-            "candidate": candidate,
-            "candidate_about": about,
+            "candidate": start.candidate,
+            "candidate_about": start.about,
         }
-        if noted and noted != told:
-            self._withdraw(candidate, about)
+        if start.noted and start.noted != told:
+            self._withdraw(start.candidate, start.about)
             for name in ("run", "evaluation", "before"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        write_json(mark, told)
+        write_json(self.folder / MARK, told)
         return None if base is None else Path(base)
 
     def _config(self) -> Config:
@@ -246,6 +323,7 @@ class _Day:
                 run,
                 resume=begun,
                 init_from=None if begun else base,
+                device=self.settings.device,
                 show_progress=self.show_progress,
             )
         except NonFiniteLossError:
@@ -261,10 +339,14 @@ class _Day:
 
     def _compare(self, data: PreparedRooms) -> dict[str, Any]:
         new, old = (
-            read_evaluation(self.folder / name, "rooms").predictions
-            for name in ("evaluation", "before")
+            read_evaluation(self.folder / name, "rooms") for name in ("evaluation", "before")
         )
-        return compare_models(new, old, is_label=data.has_label_target())
+        return compare_models(
+            new.predictions,
+            old.predictions,
+            metric=new.metrics["floors"]["metric"],
+            is_label=data.has_label_target(),
+        )
 
     def _register(self, row: Mapping[str, Any], why: str) -> None:
         """Point to the run, and say why; the link last, for it is what is rolled out."""

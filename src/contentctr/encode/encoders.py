@@ -26,7 +26,12 @@ from contentctr.encode import e5, hub
 from contentctr.encode.efficientnet import EfficientNetLite
 from contentctr.encode.engines.choose import run_by_engine
 from contentctr.encode.engines.runtime import TORCH, Runtime
-from contentctr.encode.pictures import ImageSettings, settings_from_json, settings_from_processor
+from contentctr.encode.pictures import (
+    ImageSettings,
+    Picture,
+    settings_from_json,
+    settings_from_processor,
+)
 from contentctr.encode.yolo import load_yolo
 from contentctr.errors import InputError
 from contentctr.extras import install_hint
@@ -69,7 +74,7 @@ class VisualEncoder(_Module, Protocol):
     size: tuple[int, int]
     """(H, W) that `preprocess` returns."""
 
-    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+    def preprocess(self, image: Picture) -> NDArray[np.uint8]:
         """An RGB picture of any size as uint8 [H, W, 3]: resized and cropped, no more."""
 
     def __call__(self, frames_FHWC: Tensor) -> Tensor:
@@ -135,7 +140,7 @@ class ImageEncoder(nn.Module):
         """Stable hash of weights and settings."""
         return self._revision or digest(hub.weights_hash(self.backbone), asdict(self.settings))
 
-    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+    def preprocess(self, image: Picture) -> NDArray[np.uint8]:
         """See VisualEncoder."""
         return self.settings(image)
 

@@ -20,6 +20,15 @@ _NO_CROP_SIZE = 384
 """ConvNeXt's image processors do not crop from this size on."""
 
 
+Picture = Image.Image | NDArray[np.uint8]
+"""RGB, of any size; as an array [H, W, 3]."""
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """The picture as Pillow has it."""
+    return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageSettings:
     """How a picture becomes an encoder's input."""
@@ -35,40 +44,41 @@ class ImageSettings:
     resample: int
     """Pillow's number of the filter."""
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+    def __call__(self, image: Picture) -> NDArray[np.uint8]:
         """Resize and crop."""
-        if image.mode != "RGB":
-            image = image.convert("RGB")
-        height, width = self._target(image)
+        if isinstance(image, Image.Image):
+            image = np.array(image.convert("RGB"))
+        height, width = self._target(*image.shape[:2])
         pixels_HWC = resized(image, (height, width), self.resample)
         top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
         return pixels_HWC[top : top + self.size[0], left : left + self.size[1]]
 
-    def _target(self, image: Image.Image) -> tuple[int, int]:
+    def _target(self, height: int, width: int) -> tuple[int, int]:
         if not isinstance(self.resize, int):
             return self.resize
-        short = min(image.height, image.width)
-        return self.resize * image.height // short, self.resize * image.width // short
+        short = min(height, width)
+        return self.resize * height // short, self.resize * width // short
 
 
-def resized(image: Image.Image, size: tuple[int, int], resample: int) -> NDArray[np.uint8]:
+def resized(
+    image_HWC: NDArray[np.uint8], size: tuple[int, int], resample: int
+) -> NDArray[np.uint8]:
     """An RGB picture in another size, uint8 [H, W, 3].
 
     torch resizes as Pillow does, to a step or two of 255 in few of the numbers, and pictures of
     1080p in a tenth of the time; in whole numbers, so with the same bits on every processor.
 
     Args:
-        image: RGB.
+        image_HWC: RGB.
         size: (H, W) wanted.
         resample: Pillow's number of the filter.
     """
-    if (image.height, image.width) == size:
-        return np.array(image)
+    if image_HWC.shape[:2] == size:
+        return image_HWC
     filter = Image.Resampling(resample)
     if filter not in _MODES:
-        return np.array(image.resize(size[::-1], filter))
-    # A copy: what Pillow lends must not be written to, and torch warns of that.
-    pixels_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        return np.array(Image.fromarray(image_HWC).resize(size[::-1], filter))
+    pixels_1CHW = torch.from_numpy(image_HWC).permute(2, 0, 1)[None]
     out_1CHW = F.interpolate(pixels_1CHW, size=size, mode=_MODES[filter], antialias=True)
     pixels_HWC: NDArray[np.uint8] = out_1CHW[0].permute(1, 2, 0).numpy()
     return pixels_HWC

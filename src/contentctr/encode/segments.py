@@ -17,7 +17,6 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from contentctr.ahead import made_ahead
 from contentctr.config import FrameChoice
@@ -29,7 +28,7 @@ from contentctr.encode.sound_rows import SoundRows
 from contentctr.encode.words import word_numbers
 from contentctr.progress import Progress
 from contentctr.rooms.listening import SoundListener
-from contentctr.rooms.media import frame_times, frames_at
+from contentctr.rooms.media import frame_times, pixels_at
 from contentctr.rooms.room import Media
 from contentctr.store.rooms import encoder_texts
 from contentctr.store.vectors import SegmentFeatures, to_half
@@ -298,8 +297,8 @@ def segment_frames(
     *,
     frames: FrameChoice = "exact",
     listener: SoundListener | None = None,
-) -> Iterator[Image.Image | None]:
-    """The frames of all segments, in order.
+) -> Iterator[NDArray[np.uint8] | None]:
+    """The frames of all segments, in order: RGB, upright, [H, W, 3].
 
     Args:
         media: the pictures; None if there are none.
@@ -313,7 +312,7 @@ def segment_frames(
     if media is None or not times:
         return iter([None] * len(times))
     share = max(b - a for a, b in spans) / frames_per_segment
-    return frames_at(
+    return pixels_at(
         media,
         times,
         frames=frames,

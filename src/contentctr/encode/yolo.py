@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from contentctr.encode.engines.runtime import Runtime
+from contentctr.encode.pictures import Picture, as_image
 from contentctr.errors import InputError
 from contentctr.extras import install_hint
 from contentctr.files import digest, file_sha256
@@ -75,9 +76,9 @@ class YoloEncoder(nn.Module):
         """Stable hash of the file and the settings."""
         return self._revision
 
-    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
+    def preprocess(self, image: Picture) -> NDArray[np.uint8]:
         """The picture in its own proportions, in the middle of grey, uint8 [H, W, 3]."""
-        image = image.convert("RGB")
+        image = as_image(image).convert("RGB")
         height, width = self.size
         scale = min(height / image.height, width / image.width)
         inner = max(round(image.width * scale), 1), max(round(image.height * scale), 1)

@@ -54,12 +54,13 @@ class Measured:
     def metrics(self) -> tuple[str, ...]:
         """Metrics that are compared; the verdict is of the first.
 
-        Ranks inside rooms have no order between rooms, so there only the order inside counts.
+        Ranks inside rooms have no order between rooms, so there only the order inside counts; odds
+        are alike in every room.
         """
         if self.is_label:
             return ("average_precision", "kendall_tau", "kendall_tau_in_rooms")
         inside = ("kendall_tau_in_rooms", "kendall_tau")
-        return inside if self.scale != "none" else inside[::-1]
+        return inside if self.scale in ("rank", "minmax") else inside[::-1]
 
 
 def floor_scores(

@@ -9,23 +9,32 @@ import polars as pl
 from contentctr.errors import InputError
 from contentctr.evaluate.comparison import measured, or_none
 from contentctr.evaluate.floors import KEYS
-from contentctr.metrics.ctr import Floats, log_losses
+from contentctr.metrics.ctr import Floats, log_losses, summary
 from contentctr.metrics.intervals import LEAST_ROOMS, RoomDraws, interval
+from contentctr.metrics.labels import label_summary
+from contentctr.score.evaluation import FORMS
+
+LABEL_METRICS = ("average_precision", "average_precision_in_rooms", "roc_auc")
+"""Of `label_summary`, beside the others where the target is a label."""
 
 
-def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> dict[str, Any]:
+def compare_models(
+    new: pl.DataFrame, old: pl.DataFrame, *, metric: str, is_label: bool
+) -> dict[str, Any]:
     """How a model does beside another on the samples that both scored (paired bootstrap).
 
     Args:
         new: predictions.parquet of the one.
         old: of the other, on the same data.
-        is_label: whether average precision, not tau, is what counts most.
+        metric: what counts most, the first of Measured.metrics.
+        is_label: whether the target says yes or no of a segment.
 
     Returns:
-        `rooms`, `samples`, `metric` (the one that counts most), by metric `new`, `old`,
-        `difference`, its `interval` (None where there are too few rooms), and `verdict`: better,
-        worse, not told apart or too few rooms. Worse is a model whose interval lies on the wrong
-        side in the metric or in log loss, whatever the other says.
+        `rooms`, `samples`, `metric`, by it and by log_loss `new`, `old`, `difference`, its
+        `interval` (None where there are too few rooms), `shown`: by metric of an evaluation `new`
+        and `old`, and `verdict`: better, worse, not told apart or too few rooms. Worse is a model
+        whose interval lies on the wrong side in the metric or in log loss, whatever the other
+        says.
 
     Raises:
         InputError: there is no sample that both scored.
@@ -37,7 +46,6 @@ def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> d
         raise InputError("the two models have no sample in common")
     targets, rooms = pairs["target"].to_numpy(), pairs["room_id"].to_numpy()
     draws = RoomDraws(rooms)
-    metric = "average_precision" if is_label else "kendall_tau"
     found = {}
     for name in (metric, "log_loss"):
         values = [
@@ -57,8 +65,22 @@ def compare_models(new: pl.DataFrame, old: pl.DataFrame, *, is_label: bool) -> d
         "samples": pairs.height,
         "metric": metric,
         **found,
+        "shown": _shown(pairs, is_label),
         "verdict": _verdict(found[metric]["interval"], found["log_loss"]["interval"]),
     }
+
+
+def _shown(pairs: pl.DataFrame, is_label: bool) -> dict[str, dict[str, float | None]]:
+    """Of both models, what an evaluation shows in numbers."""
+    new, old = (
+        {**summary(*of), **(label_summary(*of) if is_label else {})}
+        for of in (
+            [pairs[name].to_numpy() for name in (score, "target", "room_id")]
+            for score in ("score", "old_score")
+        )
+    )
+    names = [*FORMS["rooms"].metrics, *(LABEL_METRICS if is_label else ())]
+    return {name: {"new": new[name], "old": old[name]} for name in names}
 
 
 def _measured(

@@ -115,6 +115,7 @@ class LiveEncoder:
                 has_speech=bool(pairs[row][0]),
                 has_comments=bool(pairs[row][1]),
                 counts=raw.counts,
+                earlier=raw.earlier,
                 sound=raw.sound,
                 words=words_RX[row] if self._spec.words_dim and has_words_R[row] else None,
                 run=raw.run,

@@ -28,7 +28,6 @@ from contentctr.live.scorer_segments import (
     check_segments,
 )
 from contentctr.live.shares import SegmentShares, has_shares, segment_shares
-from contentctr.models.contentctr import ContentCTR
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.inputs import InputFacts, read_inputs
@@ -123,7 +122,6 @@ class Engine:
             device=device,
             calibration=calibration,
         )
-        assert isinstance(model, ContentCTR)
         self.config, self.spec = config, spec
         self.model_id = self.scorer.revision if model_id is None else model_id
         self.drift = None if inputs is None else InputDrift(inputs)

@@ -6,7 +6,8 @@ it would stand had it seen the room from its start (docs/decisions.md, "Models w
 
 - the window: whole, where n inputs are kept and the model's window is no longer than n. A model
   with a longer one sees the room begin with the oldest kept.
-- statistics look back to the room's start: what was counted before a segment comes with it.
+- statistics look back to the room's start: what was counted before a segment comes with it. What
+  became known only with the segment stands in it, so that every model adds it at the same place.
 - repeats: scores of the segments before the last are those of windows that begin with the oldest
   kept; only a segment that is posted again is answered with one of them.
 
@@ -30,12 +31,28 @@ from contentctr.batch import DataSpec
 from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.scorer import RoomScorer
-from contentctr.live.scorer_segments import MAX_INDEX, VALUES, LiveSegment, Runs, Scored
-from contentctr.store.statistics import STATE_SHAPE, advance, counts_row, first_state, skip
+from contentctr.live.scorer_segments import (
+    MAX_INDEX,
+    VALUES,
+    LiveSegment,
+    Runs,
+    Scored,
+    earlier_from,
+    earlier_json,
+)
+from contentctr.live.scorer_statistics import with_earlier
+from contentctr.store.statistics import (
+    LATEST,
+    STATE_SHAPE,
+    advance,
+    counts_row,
+    first_state,
+    skip,
+)
 
-FORMAT = "contentctr-input-1"
+FORMAT = "contentctr-input-2"
 _ABOUT = "contentctr"
-_COUNTED = "counted"
+_COUNTED, _SEEN = "counted", "seen"
 SPEC_FIELDS = (
     *("segment_seconds", "frames_per_segment", "frames", "comment_lag"),
     *("visual_revision", "visual_dim", "text_revision", "text_dim", "text_pooling"),
@@ -56,8 +73,8 @@ class RoomInput:
     runs: Runs
     """The room's, with this segment."""
     counted_AC: Floats | None = None
-    """State of the room's statistics before the segment (store/statistics.py); None: nothing was
-    counted."""
+    """State of the room's statistics before the segment (store/statistics.py), without what it
+    brings of earlier ones; None: nothing was counted."""
 
     @property
     def begins(self) -> bool:
@@ -84,12 +101,14 @@ def next_input(before: RoomInput | None, segment: LiveSegment) -> RoomInput:
 def _after(before: RoomInput, index: int) -> Floats | None:
     """The statistics just before segment `index`."""
     last = before.segment
-    if before.counted_AC is None and not last.counts:
+    if before.counted_AC is None and not last.counts and not last.earlier:
         return None
-    state_RAC = first_state(1) if before.counted_AC is None else before.counted_AC[None]
-    after_RAC = advance(state_RAC, counts_row(last.counts)[None])
-    state_AC: Floats = skip(after_RAC, index - int(last.index) - 1)[0]
-    return state_AC
+    state_AC = first_state(1)[0] if before.counted_AC is None else before.counted_AC
+    if last.earlier:
+        state_AC, _ = with_earlier(state_AC, int(last.index), last.earlier)
+    after_RAC = advance(state_AC[None], counts_row(last.counts)[None])
+    found: Floats = skip(after_RAC, index - int(last.index) - 1)[0]
+    return found
 
 
 def to_bytes(entry: RoomInput) -> bytes:
@@ -106,6 +125,7 @@ def to_bytes(entry: RoomInput) -> bytes:
         "counts": None
         if segment.counts is None
         else {k: int(v) for k, v in segment.counts.items()},
+        "earlier": earlier_json(segment.earlier or {}),
         "first": entry.first,
         "runs": [entry.runs.current, *entry.runs.replaced],
     }
@@ -116,7 +136,8 @@ def to_bytes(entry: RoomInput) -> bytes:
     }
     if entry.counted_AC is not None:
         # It comes with every input: float32 keeps it far below 1e-6 of a score, in half the bytes.
-        tensors[_COUNTED] = entry.counted_AC.astype(np.float32)
+        tensors[_COUNTED] = entry.counted_AC[:, :-1].astype(np.float32)
+        tensors[_SEEN] = entry.counted_AC[:, -1].astype(np.int64)  # bits, more than float32 holds
     data: bytes = save_bytes(tensors, {_ABOUT: json.dumps(about)})
     return data
 
@@ -150,10 +171,11 @@ def from_bytes(data: bytes) -> RoomInput:
             has_comments=about["has_comments"],
             run=about["run"],
             counts=about["counts"],
+            earlier=earlier_from(about["earlier"]) or None,
         ),
         first=about["first"],
         runs=Runs(about["runs"][0], tuple(about["runs"][1:])),
-        counted_AC=_counted(tensors.get(_COUNTED)),
+        counted_AC=_counted(tensors.get(_COUNTED), tensors.get(_SEEN)),
     )
 
 
@@ -161,24 +183,33 @@ def _require_about(about: Mapping[str, Any]) -> None:
     kinds = {"room_id": str, "streamer_id": str, "index": int, "first": int, "run": str}
     kinds |= {"has_speech": bool, "has_comments": bool, "runs": list}
     good = all(type(about.get(name)) is kind for name, kind in kinds.items())
-    good = good and isinstance(about.get("counts"), dict | None)
+    good = good and isinstance(about.get("counts", ""), dict | None)
     good = good and bool(about["runs"]) and all(isinstance(run, str) for run in about["runs"])
     good = good and 0 <= about["first"] <= about["index"] <= MAX_INDEX
     good = good and about["run"] in ("", about["runs"][0])
+    try:
+        earlier_from(about.get("earlier"))
+    except ValueError:
+        good = False
     if not good:
         raise InputError("input of a room: what it says of its segment is damaged")
 
 
-def _counted(values: NDArray[Any] | None) -> Floats | None:
+def _counted(values: NDArray[Any] | None, seen_A: NDArray[Any] | None) -> Floats | None:
     if values is None:
         return None
-    good = values.shape == STATE_SHAPE and values.dtype == np.float32
+    columns, numbers = STATE_SHAPE
+    good = values.shape == (columns, numbers - 1) and values.dtype == np.float32
+    good = good and seen_A is not None and seen_A.shape == (columns,) and seen_A.dtype == np.int64
     # The last of each column is the segment before's count, or -1; the others are sums.
     if not good or not np.isfinite(values).all() or not (values >= -1).all():
-        raise InputError(f"input of a room: {_COUNTED!r} must be {STATE_SHAPE} counts")
+        raise InputError(f"input of a room: {_COUNTED!r} must be counts of {columns} columns")
     if (values[:, :-1] < 0).any():
         raise InputError(f"input of a room: {_COUNTED!r} must be of sums of 0 or more")
-    return values.astype(np.float64)
+    assert seen_A is not None
+    if not ((seen_A >= 0) & (seen_A < 2**LATEST)).all():
+        raise InputError(f"input of a room: {_SEEN!r} must be {LATEST} bits of each column")
+    return np.concatenate((values, seen_A[:, None]), axis=1, dtype=np.float64)
 
 
 def take_over(scorer: RoomScorer, rooms: Sequence[Sequence[RoomInput]]) -> list[Scored]:

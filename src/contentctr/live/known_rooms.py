@@ -6,7 +6,7 @@ Rooms that workers and services share are kept by redis/store.py, by the same `w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -100,6 +100,25 @@ def with_model(
     if models and models[-1][1] == model:
         return models
     return (*models, (index, model))[-MODELS_KEPT:]
+
+
+def with_earlier(room: LiveRoom, before: LiveRoom | None) -> LiveRoom:
+    """A room that a model has just begun, with the points that another one made before it.
+
+    Args:
+        room: with the model's first score.
+        before: the room as the other model has scored it; None: it has not.
+    """
+    first = room.curve[0][0]
+    points = () if before is None else tuple(p for p in before.curve if p[0] < first)
+    if before is None or not points or before.run != room.run:
+        return room
+    earlier = (one for one in before.models if one[0] < first)
+    return replace(
+        room,
+        models=(*earlier, *room.models)[-MODELS_KEPT:],
+        curve=(*points, *room.curve)[-CURVE_KEPT:],
+    )
 
 
 def with_score(room: LiveRoom | None, new: NewScore) -> LiveRoom:

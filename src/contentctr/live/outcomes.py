@@ -19,6 +19,8 @@ import numpy as np
 
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.rolling import SPANS, Floats, Rolling
+from contentctr.live.scorer_segments import Counts
+from contentctr.store.statistics import LATEST
 
 BIN_EDGES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7)
 """Between the bins of predictions: closer where click-through rates are."""
@@ -46,6 +48,20 @@ class Outcome:
     """Viewers who were shown the room in it; 1 where only a value is known."""
     value: float
     """The target: of a CTR, the share of them who clicked; in [0, 1]."""
+    counts: Counts | None = None
+    """What was counted in the segment; None where only a value is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateCounts:
+    """What was counted in a segment of a live room; it waits for the room's next segment."""
+
+    room_id: str
+    run: str
+    """Of the room."""
+    number: int
+    """The segment's."""
+    counts: Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +126,28 @@ def join(rooms: Sequence[LiveRoom], outcome: Outcome, horizon: int) -> Joined | 
     if not scores:
         return None
     return Joined(outcome=outcome, scores=tuple(scores.items()), run=rooms[0].run)
+
+
+def late_counts(rooms: Sequence[LiveRoom], outcome: Outcome) -> LateCounts | None:
+    """What an outcome says for its room's statistics; None where it says nothing, or too late.
+
+    No score is needed: viewers of a room's first segments are known, whatever predicted them.
+
+    Args:
+        rooms: as of `join`.
+        outcome: of one of its segments.
+    """
+    if not outcome.counts or not rooms:
+        return None
+    # One may be counted before it is posted; so far ahead it is no segment of that room.
+    if abs(outcome.target_index - rooms[0].index) > LATEST:
+        return None
+    return LateCounts(
+        room_id=outcome.room_id,
+        run=rooms[0].run,
+        number=outcome.target_index,
+        counts=outcome.counts,
+    )
 
 
 def _score_of(room: LiveRoom, index: int) -> float | None:

@@ -10,14 +10,14 @@ keep (scorer_decoders.py). What becomes of segments that do not come one by one
   speech and comments. They have no score. More than MAX_GAP_S of them are refused.
 - repeated: a segment that was scored is not scored again; its score is given once more, whatever
   it holds now, as long as it is among the room's last n.
-- counts: a model with statistics reads what was counted in a room's earlier segments, which are
-  kept as they come with them (scorer_statistics.py).
+- counts: a model with statistics reads what was counted in a room's earlier segments, which comes
+  with them, or late with a segment that follows (scorer_statistics.py).
 - late: a segment whose place was taken as missing, or is older than the last n, is left out: what
   was scored since would only be corrected exactly by computing it anew.
 - anew: with a segment of another run the room begins anew; of a run that was replaced, all is late.
 - together: segments of one call are taken in the order of their numbers.
 
-Shape suffixes as in batch.py, and: R rows, one a new segment.
+Shape suffixes as in batch.py, and: R rows, one a new segment; M members of an ensemble.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from contentctr.batch import DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
-from contentctr.live.scorer_decoders import Ring, Step, live_decoder
+from contentctr.live.scorer_decoders import Ring, Step
+from contentctr.live.scorer_members import LiveModel, Perceived
 from contentctr.live.scorer_plan import Plan, Room, Task
 from contentctr.live.scorer_segments import (
     MAX_GAP_S,
@@ -45,9 +46,9 @@ from contentctr.live.scorer_segments import (
     check_segments,
 )
 from contentctr.live.scorer_state import RoomState, from_bytes, revision_of, to_bytes
-from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next
-from contentctr.live.scorer_words import LiveWords
+from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next, known_before
 from contentctr.models.contentctr import ContentCTR
+from contentctr.models.ensemble import members_of
 from contentctr.score.calibration import Calibration
 from contentctr.score.checkpoint import require_no_leak
 
@@ -61,7 +62,8 @@ class RoomScorer:
     Not for use by two threads at once. The model must not change while rooms are live.
 
     Args:
-        model: any ContentCTR or variant of it; put on the device, and into evaluation mode.
+        model: any ContentCTR or variant of it, or an ensemble of them; put on the device, and into
+            evaluation mode.
         config: the model's.
         spec: of the features it was trained on.
         vocabulary: its known streamers.
@@ -88,7 +90,7 @@ class RoomScorer:
         calibration: Calibration | None = None,
     ) -> None:
         require_no_leak(config)
-        if not isinstance(model, ContentCTR):
+        if not all(isinstance(member, ContentCTR) for member in members_of(model)):
             raise InputError(
                 "model.kind must be contentctr or an attention variant of it to score live "
                 f"rooms, not {config.model.kind!r}"
@@ -103,7 +105,7 @@ class RoomScorer:
         self._calibration = calibration or Calibration()
         self._spec, self._device = spec, torch.device(device)
         self._streamers = {name: row for row, name in enumerate(vocabulary.streamers, start=1)}
-        self._decoder = live_decoder(model, self.window_len, max_rooms, device)
+        self._live = LiveModel(self._model, self.window_len, max_rooms, device)
         self._scores = Ring(max_rooms, self.window_len, dtype=torch.float64)
         reads_counts = config.model.reads_counts
         self._statistics = (
@@ -112,7 +114,7 @@ class RoomScorer:
             else None
         )
         self._has_token, self._has_sound = config.model.statistics, config.model.sound
-        self._words = None if model.words is None else LiveWords(model.words, max_rooms, device)
+        self._has_words = config.model.words
         self._rooms: dict[str, Room] = {}
         self._free = list(range(max_rooms - 1, -1, -1))
 
@@ -199,11 +201,11 @@ class RoomScorer:
         plan = self._plan(segments)
         self._let_in(plan.new_rooms)
         self._follow(plan)
-        x_RD = self._perceive(plan)
+        perceived = self._perceive(plan)
         found: dict[int, float] = {}
         for tasks in plan.rounds:
             for part in _parts(tasks, self.batch_size):
-                found.update(self._take(part, x_RD, plan))
+                found.update(self._take(part, perceived, plan.followed))
         return [self._result(segment, k, plan, found) for k, segment in enumerate(segments)]
 
     def _plan(self, segments: Sequence[LiveSegment]) -> Plan:
@@ -220,8 +222,8 @@ class RoomScorer:
                 self._require_near(segment, last)
                 # No window reaches further back than n - 1 segments.
                 for missing in range(max(last + 1, index - self.window_len + 1), index):
-                    plan.add(room, missing, None, None)
-                plan.add(room, index, k, segment)
+                    plan.add(room, missing, None, None, known_before(segment, missing))
+                plan.add(room, index, k, segment, segment.earlier)
                 ahead[segment.room_id] = index, k
             elif index == last and twin >= 0:
                 plan.twins[k] = twin
@@ -280,9 +282,9 @@ class RoomScorer:
             room.slot = self._free.pop()
             self._rooms[room_id] = room
 
-    def _perceive(self, plan: Plan) -> Tensor:
-        """The Perceiver's output of each content, [R, D]."""
-        found, said = [], []
+    def _perceive(self, plan: Plan) -> Perceived:
+        """The Perceivers' outputs of each content."""
+        found = []
         for rows in _parts(range(len(plan.contents)), self.batch_size):
             part = slice(rows[0], rows[-1] + 1)
             read = [row.values_X for row in plan.followed[part]] if self._has_token else []
@@ -292,13 +294,10 @@ class RoomScorer:
                 self._spec,
                 read,
                 sound=self._has_sound,
-                words=self._words is not None,
-            ).to(self._device)
-            found.append(self._model.tokens(batch)[0][:, 0])
-            if self._words is not None:
-                said.append(self._words.of(batch))
-        plan.said_RK = torch.cat(said) if said else None
-        return torch.cat(found) if found else torch.empty(0)
+                words=self._has_words,
+            )
+            found.append(self._live.perceive(batch.to(self._device)))
+        return Perceived.joined(found)
 
     def _follow(self, plan: Plan) -> None:
         """What the earlier segments, those of this call among them, say of each content."""
@@ -314,15 +313,17 @@ class RoomScorer:
                     last, state_AC = ahead[slot]
                 elif last >= task.room.first or task.room.counted:
                     state_AC = self._statistics.state(slot)
-                rooms.append(Next(state_AC, last, task.index, plan.contents[task.row]))
+                content = plan.contents[task.row]
+                rooms.append(Next(state_AC, last, task.index, content, task.earlier))
             for task, row in zip(tasks, self._statistics.follow(rooms), strict=True):
                 found[task.row] = row
                 ahead[task.room.slot] = task.index, row.state_AC
         plan.followed = [found[row] for row in range(len(plan.contents))]
 
-    def _take(self, tasks: Sequence[Task], x_RD: Tensor, plan: Plan) -> dict[int, float]:
+    def _take(
+        self, tasks: Sequence[Task], perceived: Perceived, followed: Sequence[Followed]
+    ) -> dict[int, float]:
         """Take one segment each of some rooms; the scores by place."""
-        followed = plan.followed
         index_R, slot_R, first_R, row_R = torch.tensor(
             [(task.index, task.room.slot, task.room.first, task.row) for task in tasks]
         ).T
@@ -334,16 +335,8 @@ class RoomScorer:
             wanted_R=wanted_R.to(to),
             count_R=(index_R - first_R + 1).to(to),
         )
-        logits = self._decoder.step(step, x_RD[row_R.to(to)])
-        if self._model.residual is not None:
-            known = [followed[task.row].mean_logit for task in tasks if task.place is not None]
-            logits = self._model.residual(logits, torch.tensor(known, device=to))
-        if self._model.wide is not None:
-            rows = [followed[task.row].values_X for task in tasks if task.place is not None]
-            logits = logits + self._model.wide(self._numbers(rows).to(to))
-        if self._words is not None:
-            assert plan.said_RK is not None
-            logits = logits + self._words.step(step, plan.said_RK[row_R.to(to)])
+        known = [followed[task.row] for task in tasks if followed and task.place is not None]
+        logits = self._live.logits(step, perceived.of(row_R.to(to)), known)
         score_R = torch.full(wanted_R.shape, torch.nan, dtype=torch.float64)
         score_R[wanted_R] = torch.sigmoid(logits).cpu().double()
         assert torch.isfinite(score_R[wanted_R]).all(), "finite features gave no finite score"
@@ -356,23 +349,20 @@ class RoomScorer:
         pairs = zip(tasks, score_R.tolist(), strict=True)
         return {task.place: score for task, score in pairs if task.place is not None}
 
-    def _numbers(self, rows: Sequence[NDArray[np.float32] | None]) -> Tensor:
-        """The statistics of some rooms' segments, [R, X]; zeros where nothing is known."""
-        nothing_X = np.zeros(self._spec.statistics_dim, np.float32)
-        return torch.from_numpy(np.stack([nothing_X if x is None else x for x in rows]))
-
     def _result(self, segment: LiveSegment, k: int, plan: Plan, found: dict[int, float]) -> Scored:
         score: float | None
         status: Status
-        read = None
+        read, late = None, 0
         if k in plan.kept:
             score = plan.kept[k]
             status = "late" if score is None else "repeated"
         else:
             score = found[plan.twins.get(k, k)]
             status = "repeated" if k in plan.twins else "scored"
-            if self._has_token:
-                read = plan.followed[plan.rows[plan.twins.get(k, k)]].values_X
+            if self._statistics is not None:
+                followed = plan.followed[plan.rows[plan.twins.get(k, k)]]
+                read = followed.values_X if self._has_token else None
+                late = 0 if k in plan.twins else followed.late_counts
         index = int(segment.index)
         room = self._rooms[segment.room_id]
         if index + self.horizon < room.first <= index and not room.runs.are_over(segment.run):
@@ -384,13 +374,12 @@ class RoomScorer:
             score=self._calibration.one(score),
             status=status,
             statistics_X=read,
+            late_counts=late,
         )
 
     @property
     def _rings(self) -> dict[str, Ring]:
-        rings = {"score": self._scores, **self._decoder.rings}
-        if self._words is not None:
-            rings["words"] = self._words.ring
+        rings = {"score": self._scores, **self._live.rings}
         return rings if self._statistics is None else {**rings, "counts": self._statistics.ring}
 
     @property

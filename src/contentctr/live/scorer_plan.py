@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from contentctr.live.scorer_segments import LiveSegment, Runs
+from contentctr.live.scorer_segments import Earlier, LiveSegment, Runs
 from contentctr.live.scorer_statistics import Followed
 
 
@@ -36,6 +34,8 @@ class Task:
     """Of its content in the plan."""
     place: int | None
     """Among the segments of the call; None for a missing one."""
+    earlier: Earlier | None
+    """Counts of segments before it that have become known."""
 
 
 @dataclass(kw_only=True)
@@ -57,15 +57,20 @@ class Plan:
 
     followed: list[Followed] = field(default_factory=list)
     """What the statistics say of each content, where the model reads them."""
-    said_RK: Tensor | None = None
-    """What each content's words say of the segments after it, where the model reads them."""
 
     share_blanks: bool = True
     """Whether missing segments of a streamer are one content, computed once."""
     blanks: dict[int, int] = field(default_factory=dict)
     depths: dict[int, int] = field(default_factory=dict)
 
-    def add(self, room: Room, index: int, place: int | None, content: LiveSegment | None) -> None:
+    def add(
+        self,
+        room: Room,
+        index: int,
+        place: int | None,
+        content: LiveSegment | None,
+        earlier: Earlier | None,
+    ) -> None:
         """Take a segment of the room after those that were added before."""
         row = self.blanks.get(room.streamer) if content is None and self.share_blanks else None
         if row is None:
@@ -80,4 +85,5 @@ class Plan:
         self.depths[id(room)] = depth + 1
         if depth == len(self.rounds):
             self.rounds.append([])
-        self.rounds[depth].append(Task(room=room, index=index, row=row, place=place))
+        task = Task(room=room, index=index, row=row, place=place, earlier=earlier)
+        self.rounds[depth].append(task)

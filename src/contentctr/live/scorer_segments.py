@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.errors import InputError
 from contentctr.models.words import DIGITS
-from contentctr.store.statistics import COLUMNS, MAX_COUNT
+from contentctr.store.statistics import COLUMNS, LATEST, MAX_COUNT
 
+Counts = Mapping[str, int]
+"""Of a segment, by the columns of store/statistics.py; those not told are unknown."""
+Earlier = Mapping[int, Counts]
+"""Of segments that have passed, by their numbers."""
 Status = Literal["scored", "repeated", "late", "early"]
 MAX_INDEX = 2**31 - 1
 """Largest number of a segment in its room."""
@@ -80,9 +84,12 @@ class LiveSegment:
     run: str = ""
     """Names the run of a source that the segment is of; "": none is named. With a new one the room
     begins anew, and what still comes of an older one is late."""
-    counts: Mapping[str, int] | None = None
-    """What was counted in it, by the columns of store/statistics.py; those not told are unknown.
-    A model with statistics reads them from the next score on, never in the segment's own."""
+    counts: Counts | None = None
+    """What was counted in it. A model with statistics reads it from the next score on, never in the
+    segment's own."""
+    earlier: Earlier | None = None
+    """Counts of earlier segments that have become known since they passed. A model with statistics
+    reads them from this segment's score on. What was known of a segment before stays as it was."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,9 @@ class RawSegment:
     """Stripped; "" where nothing was said."""
     comments: str
     """The segment's own, a line each; "" where there are none."""
-    counts: Mapping[str, int] | None = None
+    counts: Counts | None = None
+    """As of LiveSegment."""
+    earlier: Earlier | None = None
     """As of LiveSegment."""
     run: str = ""
     """As of LiveSegment."""
@@ -123,6 +132,28 @@ class Scored:
     look-ahead has a score of a segment before the room's first, which is none."""
     statistics_X: NDArray[np.float32] | None = None
     """What the statistics' token was made of; None without one, or where nothing was known."""
+    late_counts: int = 0
+    """Earlier segments whose counts came too late for the statistics (LATEST)."""
+
+
+def earlier_json(earlier: Earlier) -> dict[str, dict[str, int]]:
+    """What `earlier_from` reads again, of numbers that JSON can hold."""
+    return {str(k): {name: int(n) for name, n in c.items()} for k, c in earlier.items()}
+
+
+def earlier_from(values: Any) -> dict[int, Counts]:
+    """Counts of earlier segments from JSON; what is in them is `check_segments`' to tell.
+
+    Raises:
+        ValueError: they are none, or too many.
+    """
+    if not isinstance(values, dict) or len(values) > 2 * LATEST:
+        raise ValueError
+    for key, counts in values.items():
+        whole = key.isascii() and key.isdigit() and len(key) <= 10
+        if not whole or not isinstance(counts, dict):
+            raise ValueError
+    return {int(key): counts for key, counts in values.items()}
 
 
 def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
@@ -133,7 +164,10 @@ def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
     """
     for segment in segments:
         _check_fields(segment)
-        _check_counts(segment)
+        _check_counts(segment, "counts", segment.counts or {})
+        for index, counts in (segment.earlier or {}).items():
+            _check_earlier(segment, index)
+            _check_counts(segment, f"earlier[{index}]", counts)
         _check_width(segment, "visual", spec.visual_dim)
         _check_width(segment, "text", spec.text_dim)
         for name, width in (("sound", spec.sound_dim), ("words", spec.words_dim)):
@@ -170,18 +204,24 @@ def _check_fields(segment: LiveSegment) -> None:
         raise _refuse(segment, "text", "there, as the segment has speech or comments", "missing")
 
 
-def _check_counts(segment: LiveSegment) -> None:
-    counts = segment.counts or {}
+def _check_earlier(segment: LiveSegment, index: Any) -> None:
+    whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
+    if not whole or not 0 <= index < segment.index:
+        rule = f"numbers of segments before {segment.index}"
+        raise _refuse(segment, "earlier", rule, repr(index)[:100])
+
+
+def _check_counts(segment: LiveSegment, field: str, counts: Counts) -> None:
     for name, value in counts.items():
         if name not in COLUMNS:
-            raise _refuse(segment, "counts", f"of {', '.join(COLUMNS)}", repr(name))
+            raise _refuse(segment, field, f"of {', '.join(COLUMNS)}", repr(name))
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not whole or not 0 <= value <= MAX_COUNT:
             rule = f"a whole number from 0 to {MAX_COUNT}"
-            raise _refuse(segment, f"counts.{name}", rule, repr(value))
+            raise _refuse(segment, f"{field}.{name}", rule, repr(value))
     if "viewers" in counts and counts.get("clickers", 0) > counts["viewers"]:
-        rule = f"at most counts.viewers ({counts['viewers']})"
-        raise _refuse(segment, "counts.clickers", rule, counts["clickers"])
+        rule = f"at most {field}.viewers ({counts['viewers']})"
+        raise _refuse(segment, f"{field}.clickers", rule, counts["clickers"])
 
 
 def _check_width(segment: LiveSegment, name: str, width: int) -> None:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contentctr.live.scorer_decoders import Ring
-from contentctr.live.scorer_segments import LiveSegment
+from contentctr.live.scorer_segments import Earlier, LiveSegment
 from contentctr.store.statistics import (
+    LATEST,
     STATE_SHAPE,
+    add_late,
     advance,
     counts_row,
     first_state,
@@ -37,6 +39,8 @@ class Followed:
     mean_logit: float
     """Log-odds of the target's exponential mean; NaN where it is not known."""
     state_AC: Floats
+    late_counts: int
+    """Earlier segments whose counts came too late."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,38 @@ class Next:
     index: int
     segment: LiveSegment | None
     """With its counts; None: it is missing."""
+    earlier: Earlier | None = None
+    """What has become known of segments before it."""
+
+
+def known_before(segment: LiveSegment, index: int) -> Earlier | None:
+    """Of the counts that a segment brings, those that a missing one before it may read too.
+
+    Args:
+        segment: that brings them.
+        index: number of the missing one.
+    """
+    if not segment.earlier:
+        return None
+    oldest = segment.index - LATEST
+    return {k: counts for k, counts in segment.earlier.items() if oldest <= k < index}
+
+
+def with_earlier(state_AC: Floats, index: int, earlier: Earlier) -> tuple[Floats, int]:
+    """A room's state with counts that came late.
+
+    Args:
+        state_AC: before segment `index`.
+        index: number of the segment that brings them.
+        earlier: by number, all below `index`.
+
+    Returns:
+        The state; and how many segments lie too far back for it.
+    """
+    near = sorted(number for number in earlier if number >= index - LATEST)
+    for number in near:  # in one order wherever it is done: sums depend on it in the last bits
+        state_AC = add_late(state_AC, index - 1 - number, counts_row(earlier[number]))
+    return state_AC, len(earlier) - len(near)
 
 
 class LiveStatistics:
@@ -73,12 +109,14 @@ class LiveStatistics:
 
     def follow(self, rooms: Sequence[Next]) -> list[Followed]:
         """What the next segments of some rooms read, and the rooms' states after them."""
-        before_RAC = first_state(len(rooms))
+        before_RAC, late = first_state(len(rooms)), [0] * len(rooms)
         for row, room in enumerate(rooms):
             if room.state_AC is not None:
                 before_RAC[row] = room.state_AC
                 if (gap := room.index - room.last - 1) > 0:
                     before_RAC[row] = skip(before_RAC[row], gap)
+            if room.earlier:
+                before_RAC[row], late[row] = with_earlier(before_RAC[row], room.index, room.earlier)
         counts_RA = np.stack(
             [counts_row(None if r.segment is None else r.segment.counts) for r in rooms]
         )
@@ -94,6 +132,7 @@ class LiveStatistics:
                 values_X=found.values_RX[row] if found.has_R[row] else None,
                 mean_logit=float(found.mean_logit_R[row]),
                 state_AC=after_RAC[row],
+                late_counts=late[row],
             )
             for row in range(len(rooms))
         ]

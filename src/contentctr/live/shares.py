@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from contentctr.batch import Batch
 from contentctr.models.contentctr import ContentCTR, PerceiverBlock, PerceiverLayer
+from contentctr.models.ensemble import members_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +47,18 @@ def shares_from(values: Mapping[str, Mapping[str, float]] | None) -> SegmentShar
 
 
 def has_shares(model: nn.Module) -> bool:
-    """Whether the model has a Perceiver over both modalities."""
-    return (
-        isinstance(model, ContentCTR)
-        and isinstance(model.block, PerceiverBlock)
-        and tuple(model.modalities) == ("visual", "text")
+    """Whether the model, or each member of it, has a Perceiver over both modalities."""
+    return all(
+        isinstance(member, ContentCTR)
+        and isinstance(member.block, PerceiverBlock)
+        and tuple(member.modalities) == ("visual", "text")
+        for member in members_of(model)
     )
 
 
 @torch.inference_mode()
-def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
-    """Shares of each segment.
+def segment_shares(model: nn.Module, batch: Batch) -> list[SegmentShares]:
+    """Shares of each segment; of an ensemble the mean over its members.
 
     Args:
         model: one that `has_shares`, in evaluation mode.
@@ -66,9 +68,22 @@ def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
         R shares, in the batch's order.
     """
     assert has_shares(model)
+    members = [member for member in members_of(model) if isinstance(member, ContentCTR)]
+    ends_R2M = torch.stack([_ends(member, batch) for member in members]).mean(0)
+    said = () if members[0].words is None else ("words",)
+    names = ("visual", "text", *members[0].extra.heads, *said, "latent")
+    return [
+        SegmentShares(
+            first=Shares(**dict(zip(names, first, strict=True))),
+            last=Shares(**dict(zip(names, last, strict=True))),
+        )
+        for first, last in ends_R2M.tolist()
+    ]
+
+
+def _ends(model: ContentCTR, batch: Batch) -> Tensor:
+    """Attention weights of a model's first and last layer, [R, 2, M]."""
     tokens_RMD, *_ = model.content(batch)
-    said = () if model.words is None else ("words",)
-    names = ("visual", "text", *model.extra.heads, *said, "latent")
     latent_R1D = model.streamer(batch.streamer_B)[:, None]
     found: list[Tensor] = []
     layers = model.block.layers
@@ -78,14 +93,7 @@ def segment_shares(model: ContentCTR, batch: Batch) -> list[SegmentShares]:
         if number in (0, len(layers) - 1):
             found.append(_weights(layer, latent_R1D, tokens_RMD))
         latent_R1D = layer(latent_R1D, tokens_RMD)
-    firsts, lasts = found[0].tolist(), found[-1].tolist()
-    return [
-        SegmentShares(
-            first=Shares(**dict(zip(names, first, strict=True))),
-            last=Shares(**dict(zip(names, last, strict=True))),
-        )
-        for first, last in zip(firsts, lasts, strict=True)
-    ]
+    return torch.stack((found[0], found[-1]), dim=1)
 
 
 def _weights(layer: PerceiverLayer, latent_R1D: Tensor, tokens_RMD: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from contentctr.models import (
     klm3_baselines,
     variants,
 )
+from contentctr.models.ensemble import Ensemble
 
 
 class ModelType(Protocol):
@@ -99,13 +101,18 @@ def require_task(name: str, task: str) -> None:
 
 
 def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Module:
-    """The model that `config.model.kind` names, with fresh weights.
+    """The model that `config.model.kind` names, or `train.members` of them; with fresh weights.
 
     Raises:
         InputError: no model of that name, it cannot take an extra token or the counts of the same
             segment that are asked for, or cannot leave out texts, or has no output bias for
             `model.prior` to set.
     """
+    if config.train.members > 1:
+        single = dataclasses.replace(config, train=dataclasses.replace(config.train, members=1))
+        return Ensemble(
+            [build_model(single, spec, vocabulary) for _ in range(config.train.members)]
+        )
     sizes = config.model
     kind = model_type(sizes.kind)
     for name in (*EXTRA_TOKENS, "residual"):

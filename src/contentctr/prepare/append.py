@@ -32,6 +32,8 @@ class Earlier:
     truth: pl.DataFrame | None = None
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """By folder, the room and the content that were read there."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """By folder of a bad room, its content."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -152,13 +154,15 @@ def read_earlier(out: Path, *, append: bool) -> Earlier:
             f"{out}: nothing can be appended to it: it does not say which room folders it was "
             "made of (sources.parquet); prepare all rooms again without --append"
         )
+    rows = list(sources.iter_rows())
     return Earlier(
         root=out,
         manifest=manifest,
         rooms=data.rooms(),
         segments=data.segments(),
         truth=data.truth(),
-        sources={folder: (room, content) for room, folder, content in sources.iter_rows()},
+        sources={folder: (room, content) for room, folder, content in rows if room},
+        skipped={folder: content for room, folder, content in rows if not room},
     )
 
 

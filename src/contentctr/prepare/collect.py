@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,8 @@ class Collected:
     simulated: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    """Folders of bad rooms, and why each is one; not counted or told of yet."""
 
     def add(self, chunk: Sequence[tuple[Path, Room]]) -> None:
         """Segment some rooms and keep what comes of it."""
@@ -78,11 +80,23 @@ class Collected:
 
     def merge(self, later: Collected) -> None:
         """Take over what later rooms have given."""
-        for name in ("places", "rooms", "segments", "long_views", "truth", "warnings"):
+        names = ("places", "rooms", "segments", "long_views", "truth", "warnings", "skipped")
+        for name in names:
             getattr(self, name).extend(getattr(later, name))
         self.speech.merge(later.speech)
         self.simulated += later.simulated
         self.counts.update(later.counts)
+
+    def tell_skipped(self, known: Container[str]) -> None:
+        """Count bad rooms, and say why each is left out.
+
+        Args:
+            known: folders of those that were counted before: they are said to be known.
+        """
+        for folder, reason in self.skipped:
+            again = str(folder.resolve()) in known
+            self.counts["rooms_skipped"] += not again
+            self.warnings.append(f"{folder}: left out{' as before' if again else ''}: {reason}")
 
     def _add_truth(self, folder: Path, room_id: str, num_segments: int) -> None:
         path = folder / "truth.parquet"
@@ -168,8 +182,7 @@ def _read_rooms(
         except InputError as error:
             if not reading.skip_bad_rooms:
                 raise
-            collected.counts["rooms_skipped"] += 1
-            collected.warnings.append(f"{folder}: left out: {error}")
+            collected.skipped.append((folder, str(error)))
             continue
         rooms.append((folder, room))
         events += 0 if room.events is None else room.events.height

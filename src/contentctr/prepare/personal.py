@@ -17,7 +17,7 @@ import polars as pl
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import digest, read_json
-from contentctr.outputs import output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.prepare.personal_truth import read_truth
 from contentctr.prepare.phd.annotations import (
     Annotations,
@@ -113,8 +113,8 @@ def prepare_phd(
         show_progress: show bars on a terminal.
 
     Raises:
-        InputError: a file or a setting is wrong, no user is left, or `out` holds files of somebody
-            else.
+        InputError: a file or a setting is wrong, no user is left, `out` holds files of somebody
+            else, or another process is at work there.
     """
     settings = settings or Settings()
     if test_csv is not None and settings.test is not None:
@@ -124,43 +124,47 @@ def prepare_phd(
     wanted = pl.concat([found.videos for found in files]).unique("video_id", maintain_order=True)
     downloads = _find_videos(Path(videos), wanted["video_id"], settings.language, csv)
     out = Path(out)
-    with output_folder(out, folder.KIND, folder.FILES, keep=True):
-        lengths, warnings = probe_all(
-            downloads.videos, out / "lengths.jsonl", show_progress=show_progress
+    check_output(out, folder.KIND, folder.FILES)
+    with alone(out, "on the videos here"):
+        with output_folder(out, folder.KIND, folder.FILES, keep=True):
+            lengths, warnings = probe_all(
+                downloads.videos, out / "lengths.jsonl", show_progress=show_progress
+            )
+        collected = _Collected(
+            warnings=[*(w for found in files for w in found.warnings), *warnings]
         )
-    collected = _Collected(warnings=[*(w for found in files for w in found.warnings), *warnings])
-    for found, fixed in zip(files, ("", "test"), strict=False):
-        _collect(found, lengths, settings, fixed, collected)
-    if not collected.users:
-        raise InputError(
-            f"{csv}: no user is left: {dict(collected.counts)}; {len(lengths)} of {wanted.height} "
-            "videos are there"
+        for found, fixed in zip(files, ("", "test"), strict=False):
+            _collect(found, lengths, settings, fixed, collected)
+        if not collected.users:
+            raise InputError(
+                f"{csv}: no user is left: {dict(collected.counts)}; {len(lengths)} of "
+                f"{wanted.height} videos are there"
+            )
+        _count_shared_targets(collected)
+        tables = _tables(collected, lengths, downloads, settings, test_file=test_csv is not None)
+        counts = _count_videos(wanted, downloads, lengths, collected)
+        labelled = _simulated(
+            *(found.path.parent for found in files), Path(videos), Path(videos).parent
         )
-    _count_shared_targets(collected)
-    tables = _tables(collected, lengths, downloads, settings, test_file=test_csv is not None)
-    counts = _count_videos(wanted, downloads, lengths, collected)
-    labelled = _simulated(
-        *(found.path.parent for found in files), Path(videos), Path(videos).parent
-    )
-    manifest = {
-        "source": "phd",
-        "source_path": str(Path(csv).resolve()),
-        "videos_path": str(Path(videos).resolve()),
-        "frame_rate": settings.frame_rate,
-        "max_history": settings.max_history,
-        "min_history": settings.min_history,
-        "captions_language": settings.language,
-        "simulated": bool(labelled),
-        "annotations": [
-            {"path": str(found.path), **describe(found, max_history=settings.max_history)}
-            for found in files
-        ],
-        "counts": {**counts, **collected.counts, **_count_kept(tables)},
-        "warnings": collected.warnings[:_MAX_WARNINGS],
-    }
-    truth = read_truth(labelled, tables["users"], tables["videos"], settings.frame_rate)
-    with output_folder(out, folder.KIND, folder.FILES, keep=True):
-        return folder.write(out, tables, manifest, truth)
+        manifest = {
+            "source": "phd",
+            "source_path": str(Path(csv).resolve()),
+            "videos_path": str(Path(videos).resolve()),
+            "frame_rate": settings.frame_rate,
+            "max_history": settings.max_history,
+            "min_history": settings.min_history,
+            "captions_language": settings.language,
+            "simulated": bool(labelled),
+            "annotations": [
+                {"path": str(found.path), **describe(found, max_history=settings.max_history)}
+                for found in files
+            ],
+            "counts": {**counts, **collected.counts, **_count_kept(tables)},
+            "warnings": collected.warnings[:_MAX_WARNINGS],
+        }
+        truth = read_truth(labelled, tables["users"], tables["videos"], settings.frame_rate)
+        with output_folder(out, folder.KIND, folder.FILES, keep=True):
+            return folder.write(out, tables, manifest, truth)
 
 
 def _find_videos(videos: Path, wanted: pl.Series, language: str, csv: Path | str) -> Downloads:

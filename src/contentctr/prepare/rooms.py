@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -145,7 +144,7 @@ def prepare_rooms(
     _require_separate(out, [*roots, *folders])
     check_output(out, prepared.KIND, prepared.FILES)
     # From reading to writing: rooms that another call adds meanwhile would be lost.
-    with alone(out, "on the rooms here") if append or out.is_dir() else nullcontext():
+    with alone(out, "on the rooms here"):
         earlier = read_earlier(out, append=append)
         # Targets are made anew for all rooms, so their scale may change.
         earlier.require_same({k: v for k, v in settings.items() if k != "target_scale"})
@@ -163,6 +162,7 @@ def prepare_rooms(
         collected = collect_rooms(
             earlier.left(contents), reading, ray=ray, show_progress=show_progress
         )
+        collected.tell_skipped(earlier.skipped)
         if keep_from is not None and (old := len(set(folders)) - len(contents)):
             collected.warnings.append(
                 f"left out {counted(old, 'room folder')} of before {keep_from.isoformat()}"
@@ -206,7 +206,7 @@ def _appended(
     return {
         "new": len(read) - len(changed),
         "changed": len(changed),
-        "unchanged": found - len(read) - collected.counts["rooms_skipped"],
+        "unchanged": found - len(read) - len(collected.skipped),
         "dropped": kept.dropped,
     }
 
@@ -345,7 +345,19 @@ class _Made:
             if room_id in ids or (room_id not in known and folder in here)
         ]
         rows += [(id_, str(folder.resolve()), contents[folder]) for id_, folder in places]
+        rows += self._bad(contents)
         return pl.DataFrame(sorted(rows), SOURCES_SCHEMA, orient="row")
+
+    def _bad(self, contents: Mapping[Path, str]) -> list[tuple[str, str, str]]:
+        """Rows of bad rooms, of this call and of those before: the next one counts only others."""
+        now = {str(f.resolve()): contents[f] for f, _ in self.collected.skipped}
+        looked_at = {str(folder.resolve()) for folder in contents}
+        before = {
+            folder: content
+            for folder, content in self.earlier.skipped.items()
+            if folder not in looked_at and Path(folder).is_dir()
+        }
+        return [("", folder, content) for folder, content in {**before, **now}.items()]
 
 
 def _read_labels(

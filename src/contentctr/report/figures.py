@@ -28,6 +28,8 @@ from contentctr.report.ticks import TICK_SECONDS
 from contentctr.score.highlights import Highlight, clock
 
 Floats = NDArray[np.float64]
+Series = tuple[Floats, Floats]
+"""Steps and values, each of any length."""
 
 PALETTE = {
     "paper": "#ffffff",
@@ -167,22 +169,25 @@ def draw_users(ax: Axes, values: Floats, by_chance: Floats) -> None:
     _label(ax, "User, by rank", "Average precision")
 
 
-def draw_training(ax: Axes, train: tuple[Floats, Floats], val: tuple[Floats, Floats]) -> None:
+def draw_training(ax: Axes, train: Sequence[Series], val: Sequence[Series]) -> None:
     """One number of the training log against the step: a line for train, dots for validation.
 
     Args:
         ax: where to draw.
-        train: steps and values, each of any length; over 200 of them are averaged in runs.
-        val: steps and values of the validation rounds.
+        train: steps and values of each member; over 200 of them are averaged in runs.
+        val: steps and values of each one's validation rounds.
     """
-    steps, values = train
-    parts = min(len(steps), 200)
-    if parts:
-        x = [part.mean() for part in np.array_split(steps, parts)]
-        y = [part.mean() for part in np.array_split(values, parts)]
-        marker = "o" if parts == 1 else ""
-        ax.plot(x, y, color=PALETTE["target"], linewidth=1.6, marker=marker, markersize=5)
-    ax.plot(*val, color=PALETTE["predicted"], linewidth=1.6, marker="o", markersize=5)
+    width = 1.6 if len(train) == 1 else 1.0
+    for steps, values in train:
+        parts = min(len(steps), 200)
+        if parts:
+            x = [part.mean() for part in np.array_split(steps, parts)]
+            y = [part.mean() for part in np.array_split(values, parts)]
+            marker = "o" if parts == 1 else ""
+            ax.plot(x, y, color=PALETTE["target"], linewidth=width, marker=marker, markersize=5)
+    for steps, values in val:
+        color = PALETTE["predicted"]
+        ax.plot(steps, values, color=color, linewidth=width, marker="o", markersize=5)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     _label(ax, "Step", "")
 

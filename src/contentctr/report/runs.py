@@ -22,6 +22,8 @@ DEPTH = 6
 """Runs are looked for in folders of folders, so many deep."""
 _INNER = {"checkpoints", "tensorboard", "features", "inputs", "best", "last"}
 """Of runs and prepared folders: no run lies inside."""
+_OF_RUN = {"members"}
+"""Of an ensemble's run: what lies inside is a part of it."""
 METRICS = ("average_precision", "map", "kendall_tau")
 """What decides which epoch is best, by what is predicted: labels, picks, or a share."""
 FACTS = {
@@ -93,7 +95,8 @@ def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
     """Folders that may be of a run or an evaluation, with the names of their files."""
     for place, folders, files in os.walk(root):
         deep = len(Path(place).relative_to(root).parts) >= DEPTH
-        folders[:] = [] if deep else sorted(name for name in folders if name not in _INNER)
+        inner = _INNER | _OF_RUN if "config.json" in files else _INNER
+        folders[:] = [] if deep else sorted(name for name in folders if name not in inner)
         yield Path(place), set(files)
 
 
@@ -107,11 +110,14 @@ def _read_run(place: Path, name: str) -> _Run | None:
     found = [metric for metric in METRICS if any(metric in row for row in validated)]
     facts: dict[str, Any] = {"epochs": int(rows[-1]["epoch"]) if rows else 0}
     if found:
-        best = max((row for row in validated if found[0] in row), key=lambda row: row[found[0]])
+        # What an ensemble says together, each member's best epoch, is what its run has made.
+        together = [row for row in rows if row["split"] == "ensemble" and found[0] in row]
+        measured = together or [row for row in validated if found[0] in row]
+        best = max(measured, key=lambda row: row[found[0]])
         facts |= {
             "metric": found[0],
             "best_validation": best[found[0]],
-            "best_epoch": round(best["epoch"]),
+            "best_epoch": None if together else round(best["epoch"]),
         }
     return _Run(name=name, settings=_settings(config), facts=facts)
 

@@ -9,8 +9,8 @@ from contentctr.report import figures
 from contentctr.report.blocks import Beside, Block, Card, Figure, Legend
 from contentctr.report.canvas import Canvas
 
-_Series = tuple[figures.Floats, figures.Floats]
-"""Steps and values."""
+_Lines = list[figures.Series]
+"""One for each member of an ensemble, or one."""
 
 _PANELS = {
     "total": "Total loss",
@@ -41,24 +41,28 @@ def training_blocks(log: pl.DataFrame | None, validated: str, canvas: Canvas) ->
         figures.draw_training(ax, train, val)
         figures.heading(ax, title, canvas.note)
     figures.save_png(figure, canvas.folder / "training.png")
-    lines = [("target", "Training batches"), ("predicted", f"Validation {validated}")]
+    each = ", a line a member" if log is not None and log["member"].n_unique() > 1 else ""
+    lines = [("target", f"Training batches{each}"), ("predicted", f"Validation {validated}")]
     return [Legend(items=lines), Beside(cards=cards)]
 
 
-def _panels(log: pl.DataFrame) -> dict[str, tuple[_Series, _Series]]:
+def _panels(log: pl.DataFrame) -> dict[str, tuple[_Lines, _Lines]]:
     """Training and validation of each panel, by its title."""
     panels = {}
     for name, title in _PANELS.items():
         known = log.filter(pl.col(name).is_not_null())
         if (known[name] != 0).any():  # a loss of weight 0 is logged as 0
-            panels[title] = _series(known, name, "train"), _series(known, name, "val")
+            panels[title] = _lines(known, name, "train"), _lines(known, name, "val")
     return panels
 
 
-def _card(number: int, canvas: Canvas, title: str, panel: tuple[_Series, _Series]) -> Card:
+def _card(number: int, canvas: Canvas, title: str, panel: tuple[_Lines, _Lines]) -> Card:
     train, val = panel
-    ends = {"train": train[1][-1:], "validation": val[1][-1:]}
-    last = ", ".join(f"{name} {values[0]:.4f}" for name, values in ends.items() if len(values))
+    last = ", ".join(
+        f"{name} {np.mean([values[-1] for _, values in lines]):.4f}"
+        for name, lines in (("train", train), ("validation", val))
+        if lines
+    )
     alt = canvas.describe(f"{title} by training step; at the end: {last}")
     drawings = figures.draw_svgs(
         lambda ax: figures.draw_training(ax, train, val), (("", 320, 210),), alt, f"log{number}"
@@ -66,6 +70,9 @@ def _card(number: int, canvas: Canvas, title: str, panel: tuple[_Series, _Series
     return Card(title=title, blocks=[Figure(drawings=drawings)])
 
 
-def _series(log: pl.DataFrame, name: str, split: str) -> _Series:
+def _lines(log: pl.DataFrame, name: str, split: str) -> _Lines:
     rows = log.filter(pl.col("split") == split)
-    return rows["step"].to_numpy().astype(np.float64), rows[name].to_numpy()
+    return [
+        (own["step"].to_numpy().astype(np.float64), own[name].to_numpy())
+        for own in rows.partition_by("member", maintain_order=True)
+    ]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from contentctr.errors import InputError
 from contentctr.models.dtw import dtw_path
+from contentctr.models.ensemble import members_of
 from contentctr.models.losses import cosine_matrix
 from contentctr.report.blocks import Beside, Block, Card, Legend, Paragraph
 from contentctr.report.canvas import Canvas, Lines
@@ -277,7 +278,8 @@ def similarities(checkpoint: checkpoints.Checkpoint, study: Study) -> Iterator[t
     chosen = choose_windows(data, windows)
     if not len(chosen):
         return
-    model = checkpoint.load_end_to_end() if finetuned else checkpoint.load_model()
+    # Each member of an ensemble has tokens of its own; the first is the study's first seed.
+    model = checkpoint.load_end_to_end() if finetuned else members_of(checkpoint.load_model())[0]
     batch = gather(data, windows, chosen, config.window_len)
     with torch.inference_mode():
         output = model(batch)

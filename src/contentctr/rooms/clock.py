@@ -99,6 +99,18 @@ class _Track:
 
 
 @dataclass(slots=True)
+class _Span:
+    """What came of a stream in a session."""
+
+    first_s: float
+    """When it begins to be shown."""
+    end_s: float = -math.inf
+    """When it ends."""
+    last_s: float = -math.inf
+    """The same, if what its packets claim to last is believed."""
+
+
+@dataclass(slots=True)
 class _Session:
     begin_s: float
     """Decoding time of its first packet."""
@@ -106,12 +118,8 @@ class _Session:
     """Its latest decoding time."""
     opener: int
     """The stream of its first packet."""
-    first_s: dict[int, float] = field(default_factory=dict)
-    """When each stream begins to be shown."""
-    end_s: dict[int, float] = field(default_factory=dict)
-    """When each stream ends."""
-    last_s: dict[int, float] = field(default_factory=dict)
-    """The same, if what its packets claim to last is believed."""
+    spans: dict[int, _Span] = field(default_factory=dict)
+    """Each stream's."""
     offset_s: float | None = None
     """The room's time less the file's; None while it is not known."""
     jump_s: float = 0.0
@@ -177,16 +185,18 @@ class Clock:
                 self._new.add(stream)
         else:
             number, step_s = track.session, decode_s - track.last_s
-            ahead_s = decode_s - self._sessions[number].now_s
+            session = self._sessions[number]
+            ahead_s = decode_s - session.now_s
             if step_s < -jitter_s or (ahead_s > SETTLE_S and self._jumps(number, decode_s)):
                 number = self._session_after(stream, track, decode_s)
             elif step_s > 0:
-                track.step_s = min(step_s, HOLE_S)
+                track.step_s = step_s if step_s < HOLE_S else HOLE_S
             track.session, track.last_s = number, decode_s
         session = self._sessions[number]
-        session.now_s = max(session.now_s, decode_s)
+        if decode_s > session.now_s:
+            session.now_s = decode_s
         if shown:
-            self._show(session, stream, show_s, length_s)
+            self._show(session, stream, track.step_s, show_s, length_s)
         newest = self._sessions[-1]
         if newest.offset_s is None and self._has_lasted(newest):
             self._settle(newest, whole=True)
@@ -200,13 +210,18 @@ class Clock:
         """What makes a session's stamps the room's; None: not known before more packets came."""
         return self._sessions[session].offset_s
 
+    @property
+    def only_offset_s(self) -> float | None:
+        """The offset of all packets that came; None where the clock did not run on."""
+        return self._sessions[0].offset_s if len(self._sessions) == 1 else None
+
     def close(self) -> None:
         """No more packets come: every session gets its place."""
         self._settle_newest()
         for stream, track in self._tracks.items():
             session = self._sessions[track.session]
-            if stream in session.last_s and session.offset_s is not None:
-                end_s = session.offset_s + session.last_s[stream]
+            if stream in session.spans and session.offset_s is not None:
+                end_s = session.offset_s + session.spans[stream].last_s
                 self._ends[stream] = max(end_s, self._ends[stream])
 
     @property
@@ -278,12 +293,12 @@ class Clock:
 
     def _leave_astray(self, session: _Session, stream: int) -> None:
         """Give the newest session, whose stamps were astray, its place in its stream's order."""
-        begin_s = session.first_s.get(stream, session.begin_s)
+        begin_s = session.spans[stream].first_s if stream in session.spans else session.begin_s
         before_s = self._sessions[session.before].offset_s
         assert before_s is not None
         at_s = self._ends.get(stream, before_s + session.from_s)
         session.offset_s, session.is_over = at_s - begin_s, True
-        for other in session.first_s:
+        for other in session.spans:
             self._place(session, other, session.offset_s)
         self.breaks.append(
             Break(at_s=at_s, jump_s=session.jump_s, kept=False, alone=None, back=True)
@@ -291,7 +306,7 @@ class Clock:
 
     def _sound_runs(self, number: int) -> bool:
         session = self._sessions[number]
-        ends = [end for stream, end in session.end_s.items() if stream != PICTURE]
+        ends = [span.end_s for stream, span in session.spans.items() if stream != PICTURE]
         return max(ends, default=-math.inf) >= session.now_s - HOLE_S
 
     def _open(self, stream: int, decode_s: float, *, before: int, is_pause: bool = False) -> int:
@@ -321,34 +336,45 @@ class Clock:
             return 0.0
         return track.last_s - session.left[stream]
 
-    def _show(self, session: _Session, stream: int, show_s: float, length_s: float) -> None:
+    def _show(
+        self, session: _Session, stream: int, step_s: float, show_s: float, length_s: float
+    ) -> None:
         """Count a packet in to where its stream begins and ends."""
-        track = self._tracks[stream]
-        end_s = show_s + min(length_s or track.step_s, PAUSE_S)
-        if end_s > session.last_s.get(stream, -math.inf):
-            session.last_s[stream] = end_s
+        # This runs for every packet of a recording: numbers are compared in place.
+        span = session.spans.get(stream)
+        if span is None:
+            span = session.spans[stream] = _Span(show_s)
+        elif show_s < span.first_s:
+            span.first_s = show_s
+        end_s = show_s + min(length_s or step_s, PAUSE_S)
+        if end_s > span.last_s:
+            span.last_s = end_s
         if length_s <= 0 or length_s > _LONG_S:
             # In MP4 the last packet before a jump claims to last until the next.
-            length_s = min(length_s or math.inf, track.step_s or _LONG_S)
-        session.first_s[stream] = min(session.first_s.get(stream, math.inf), show_s)
-        session.end_s[stream] = max(session.end_s.get(stream, -math.inf), show_s + length_s)
-        if session.offset_s is not None:
-            self._place(session, stream, session.offset_s)
+            length_s = min(length_s or math.inf, step_s or _LONG_S)
+        if show_s + length_s > span.end_s:
+            span.end_s = show_s + length_s
+            if session.offset_s is not None:
+                self._place(session, stream, session.offset_s)
 
     def _place(self, session: _Session, stream: int, offset_s: float) -> None:
-        self._begins.setdefault(stream, offset_s + session.first_s[stream])
-        end_s = offset_s + session.end_s[stream]
-        self._ends[stream] = max(end_s, self._ends.get(stream, -math.inf))
+        span = session.spans[stream]
+        if stream not in self._begins:
+            self._begins[stream] = offset_s + span.first_s
+        end_s = offset_s + span.end_s
+        if end_s > self._ends.get(stream, -math.inf):
+            self._ends[stream] = end_s
 
     def _settle(self, session: _Session, *, whole: bool) -> None:
         """Give the newest session its place; `whole` if it has lasted for SETTLE_S."""
-        begin_s = min(session.first_s.values(), default=session.begin_s)
+        firsts = {stream: span.first_s for stream, span in session.spans.items()}
+        begin_s = min(firsts.values(), default=session.begin_s)
         if len(self._sessions) == 1:
-            picture_s = session.first_s.get(PICTURE, math.inf)
+            picture_s = firsts.get(PICTURE, math.inf)
             session.offset_s = -(picture_s if picture_s - begin_s <= LEAD_S else begin_s)
         else:
             session.offset_s = self._continued(session, begin_s, whole)
-        for stream in session.first_s:
+        for stream in session.spans:
             self._place(session, stream, session.offset_s)
         if session.is_pause:
             self._merge(session)
@@ -357,9 +383,10 @@ class Clock:
         """Go on in the session before the newest, which a pause alone parts from it."""
         whole, session.is_over = self._sessions[session.before], True
         whole.now_s = max(whole.now_s, session.now_s)
-        for kept, new in ((whole.end_s, session.end_s), (whole.last_s, session.last_s)):
-            kept.update({s: max(end_s, kept.get(s, -math.inf)) for s, end_s in new.items()})
-        whole.first_s = {**session.first_s, **whole.first_s}
+        for stream, new in session.spans.items():
+            span = whole.spans.setdefault(stream, new)
+            span.end_s = max(span.end_s, new.end_s)
+            span.last_s = max(span.last_s, new.last_s)
         for track in self._tracks.values():
             if self._sessions[track.session] is session:
                 track.session = session.before
@@ -379,7 +406,8 @@ class Clock:
             self._kept_s += session.jump_s
             self.holes.append((max(ends.values()), offset_s + begin_s))
         elif session.opener in ends or (self._new is not None and ends):
-            offset_s = max(end - session.first_s.get(s, begin_s) for s, end in ends.items())
+            firsts = {stream: span.first_s for stream, span in session.spans.items()}
+            offset_s = max(end - firsts.get(s, begin_s) for s, end in ends.items())
         else:
             # A stream whose clock never was the others' begins where they are.
             offset_s += session.from_s - session.begin_s

@@ -231,7 +231,7 @@ def _read_pictures(paths: dict[str, Path]) -> Pictures:
     if "video" in paths:
         path = paths["video"].resolve()
         info = probe(path, sound_alone=True)
-        media = Media(path=path, kind="video") if info.width else None
+        media = Media(path=path, kind="video", steady=info.steady) if info.width else None
         return Pictures(
             media=media,
             sound=path if info.has_sound else None,

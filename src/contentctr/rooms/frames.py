@@ -16,18 +16,21 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
-from PIL import Image
 
 from contentctr.config import FrameChoice
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Video, grey_picture, picture
+from contentctr.rooms.video import GUESSED_FRAMES, TimedPacket, Turns, Video, picture
+
+P = TypeVar("P")
+"""A picture, as it is wanted."""
+Make = Callable[[VideoFrame, Turns], P]
 
 HOLD_S = 60.0
 """The longest that a picture stands in for others."""
@@ -37,10 +40,10 @@ KEYFRAME_S = 20.0
 """A keyframe this old at most stands in for the exact frame."""
 DAMAGED_S = 5.0
 """A picture stands this long at most for one that cannot be decoded."""
-_PENDING_BYTES = 64 << 20
+PENDING_BYTES = 64 << 20
 """Packets that wait undecoded take no more memory than this."""
 _FIELD_S = 0.1
-_EPS_S = 1e-6
+EPS_S = 1e-6
 """Times are floats, stamps were fractions."""
 
 
@@ -99,14 +102,14 @@ class Decoder:
         return frames
 
 
-class FrameReader:
+class FrameReader(Generic[P]):
     """Pictures at ascending times, from a recording's packets as they come.
 
     Args:
         video: the recording; `add` is to be given what its `packets` gives.
         times: seconds of the room, ascending.
         frames: which picture stands for a time.
-        grey: width and height of pictures that are wanted as brightness alone, as they lie.
+        make: a picture of a frame, as it is wanted.
         more: whether `extend` may give more times, so that no packet is too early.
     """
 
@@ -116,13 +119,15 @@ class FrameReader:
         times: Iterable[float],
         *,
         frames: FrameChoice = "exact",
-        grey: tuple[int, int] | None = None,
+        make: Make[P] = picture,  # type: ignore[assignment]
         more: bool = False,
     ) -> None:
         self.decoder = Decoder(in_a_row=frames == "exact")
         self.missing = 0
         """Times for which there was no picture."""
-        self._video, self._frames, self._grey = video, frames, grey
+        self.others_wanted = False
+        """Whether a keyframe could not stand for a time, so that others were decoded."""
+        self._video, self._frames, self._make = video, frames, make
         self._times = iter(times)
         self._target = next(self._times, -math.inf if more else None)
         self._more, self._waits = more, self._target == -math.inf
@@ -153,26 +158,26 @@ class FrameReader:
         self._key_s: float | None = None
         """The keyframe at the head of the pending packets, if it was decoded alone."""
         self._fed: Packet[Any] | None = None
-        self._image: tuple[VideoFrame, Image.Image] | None = None
-        self._turns: dict[int, Image.Transpose | None] = {}
+        self._image: tuple[VideoFrame, P] | None = None
+        self._turns: Turns = {}
 
     @property
     def done(self) -> bool:
         """Whether there is a picture, or none, for every time."""
         return self._target is None
 
-    def add(self, timed: TimedPacket) -> list[Image.Image | None]:
+    def add(self, timed: TimedPacket) -> list[P | None]:
         """The pictures, RGB and upright, of the times that can be told with one more packet."""
         if self._target is None or not timed.is_picture:
             return []
         self._queue(timed)
         # What is decoded later is shown later: all pictures up to here have come.
-        images = self._told(math.inf if self._video.guessed else timed.decode_s - _EPS_S)
-        while self._bytes > _PENDING_BYTES and not self._waits:
+        images = self._told(math.inf if self._video.guessed else timed.decode_s - EPS_S)
+        while self._bytes > PENDING_BYTES and not self._waits:
             self._decode_next()
         return images
 
-    def extend(self, times: Iterable[float]) -> list[Image.Image | None]:
+    def extend(self, times: Iterable[float]) -> list[P | None]:
         """Take more times, after those before; the pictures of all that can be told by now."""
         assert self._more
         self._times = chain(self._times, times)
@@ -180,7 +185,7 @@ class FrameReader:
             self._advance()
         return self._told(self._known_s)
 
-    def until(self, now_s: float) -> list[Image.Image | None]:
+    def until(self, now_s: float) -> list[P | None]:
         """The pictures of times that can be told because none came up to `now_s`."""
         if self._target is None or self._later or now_s - HOLD_S <= (self._current_s or 0.0):
             return []
@@ -189,12 +194,17 @@ class FrameReader:
         self._ended = False
         return images
 
-    def finish(self) -> list[Image.Image | None]:
+    def note(self, show_s: float) -> None:
+        """Know of a picture whose packet does not come."""
+        if self._target is not None:
+            self._count(show_s)
+
+    def finish(self) -> list[P | None]:
         """The pictures of all other times: no more packets come."""
         self._ended = True
         return self._told(math.inf)
 
-    def _told(self, known_s: float) -> list[Image.Image | None]:
+    def _told(self, known_s: float) -> list[P | None]:
         images = []
         self._known_s = max(self._known_s, known_s)
         while self._target is not None and not self._waits and self._target < known_s:
@@ -208,7 +218,7 @@ class FrameReader:
     def _queue(self, timed: TimedPacket) -> None:
         assert self._target is not None
         at_s, packet = timed.show_s, timed.packet
-        if packet.is_keyframe and (not self._begun or at_s <= self._target + _EPS_S):
+        if packet.is_keyframe and (not self._begun or at_s <= self._target + EPS_S):
             self._skip(len(self._pending))
             self._begun = True
         self._pending.append((at_s, packet))
@@ -218,7 +228,7 @@ class FrameReader:
 
     def _count(self, at_s: float) -> None:
         assert self._target is not None
-        if at_s > self._target + _EPS_S:
+        if at_s > self._target + EPS_S:
             heapq.heappush(self._later, at_s)
         elif self._current_s is None or at_s > self._current_s:
             self._current_s = at_s
@@ -247,7 +257,7 @@ class FrameReader:
         if self._target is None:
             self._pending.clear()
             return
-        now_s = self._target + _EPS_S
+        now_s = self._target + EPS_S
         while self._later and self._later[0] <= now_s:
             self._current_s = heapq.heappop(self._later)
         while self._ahead and self._ahead[0][0] <= now_s:
@@ -281,8 +291,10 @@ class FrameReader:
             self._begin()
         if self._is_missing(at_s):
             return True
-        if self._frames == "keyframe" and self._decode_keyframe(at_s):
-            return True
+        if self._frames == "keyframe":
+            if self._decode_keyframe(at_s):
+                return True
+            self.others_wanted = True
         while not self._has(self._current_s):
             if self._pending:
                 self._decode_next()
@@ -298,7 +310,7 @@ class FrameReader:
     def _has(self, want_s: float | None) -> bool:
         if want_s is None:  # the first picture is wanted, whichever it is
             return self._shown is not None or bool(self._ahead)
-        return self._decoded_s >= want_s - _EPS_S
+        return self._decoded_s >= want_s - EPS_S
 
     def _decode_keyframe(self, at_s: float) -> bool:
         """Decode the keyframe at the head of what is pending, if it can stand for the time."""
@@ -337,23 +349,21 @@ class FrameReader:
         base_s = float(packet.time_base)
         for frame in frames:
             at_s = None if frame.pts is None else frame.pts * base_s
-            if at_s is None or at_s < self._since_s - _EPS_S:
+            if at_s is None or at_s < self._since_s - EPS_S:
                 continue
             self._decoded_s = max(self._decoded_s, at_s)
-            if at_s <= self._target + _EPS_S:
+            if at_s <= self._target + EPS_S:
                 self._shown = at_s, frame
             else:
                 self._ahead.append((at_s, frame))
 
-    def _show(self, at_s: float) -> Image.Image | None:
+    def _show(self, at_s: float) -> P | None:
         found = self._found(at_s)
         if found is None or self._is_missing(at_s):
             self.missing += 1
             return None
         if self._image is None or self._image[0] is not found:
-            grey = self._grey
-            image = picture(found, self._turns) if grey is None else grey_picture(found, grey)
-            self._image = found, image
+            self._image = found, self._make(found, self._turns)
         return self._image[1]
 
     def _found(self, at_s: float) -> VideoFrame | None:
@@ -365,3 +375,17 @@ class FrameReader:
         if self._ahead and self._ahead[0][0] - at_s <= HOLD_S:
             return self._ahead[0][1]
         return None
+
+
+def reading_notes(video: Video, reader: FrameReader[Any]) -> list[str]:
+    """What the user should know once a recording's pictures were read."""
+    notes = []
+    if bad := video.bad + reader.decoder.bad:
+        notes.append(f"{video.path}: {bad} packets could not be read or decoded")
+    if reader.missing:
+        end_s = video.clock.end_s(PICTURE) or 0.0
+        notes.append(
+            f"{video.path}: {reader.missing} frames asked for are missing; its pictures end at "
+            f"{end_s:.1f} s"
+        )
+    return notes

@@ -9,18 +9,24 @@ import bisect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.config import FrameChoice
 from contentctr.errors import InputError
 from contentctr.rooms.clock import PICTURE
-from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader
+from contentctr.rooms.frames import HOLD_S, LAST_S, Decoder, FrameReader, Make, P, reading_notes
+from contentctr.rooms.keyframes import Astray, keyframes_at, keys_suffice
 from contentctr.rooms.listening import SoundListener
 from contentctr.rooms.room import Media
-from contentctr.rooms.video import TimedPacket, Video, picture
+from contentctr.rooms.steady import Steady, Survey
+from contentctr.rooms.video import TimedPacket, Turns, Video, grey_picture, picture, pixels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _NO_PICTURES = "has no video stream (sound only?)"
@@ -45,6 +51,8 @@ class VideoInfo:
     rotation: int = 0
     """Degrees by which players turn its pictures."""
     warnings: list[str] = field(default_factory=list)
+    steady: Steady | None = None
+    """What spares a second reading much, where there is no need to look at everything again."""
 
 
 def probe(path: Path, *, sound_alone: bool = False) -> VideoInfo:
@@ -77,14 +85,15 @@ def read_through(
     Raises:
         InputError: it has no pictures (nor sound), or none can be decoded.
     """
-    path = video.path
-    first = _first_picture(video, each)
+    path, survey = video.path, Survey()
+    first = _first_picture(video, each, survey)
     if not video.has_pictures and not sound_alone:
         raise InputError(f"{path}: {_NO_PICTURES}")
     if first is None and (video.sound_end_s() is None or not sound_alone):
         raise InputError(f"{path}: no frame of its video can be read")
     first_s, frame = first or (None, None)
     width, height = (0, 0) if frame is None else picture(frame).size
+    offset_s = video.only_offset_s
     return VideoInfo(
         duration_s=video.duration_s,
         width=width,
@@ -93,11 +102,12 @@ def read_through(
         first_s=first_s,
         rotation=0 if frame is None else frame.rotation % 360,
         warnings=_warnings(video, first_s),
+        steady=None if offset_s is None else survey.steady(Path(path), video.clock, offset_s),
     )
 
 
 def _first_picture(
-    video: Video, each: Callable[[TimedPacket], None] | None
+    video: Video, each: Callable[[TimedPacket], None] | None, survey: Survey
 ) -> tuple[float, VideoFrame] | None:
     """The first picture that can be decoded, and when it comes; reads all packets."""
     decoder, found = Decoder(), None
@@ -105,7 +115,11 @@ def _first_picture(
     for timed in video.packets():
         if each is not None:
             each(timed)
-        if timed.is_picture and found is None:
+        if not timed.is_picture:
+            continue
+        packet = timed.packet
+        survey.add(timed.show_s, packet.size, is_key=packet.is_keyframe)
+        if found is None:
             last = timed
             found = next(iter(decoder.decode(timed.packet)), None)
     if found is None and last is not None:
@@ -188,12 +202,29 @@ def frames_at(
     Raises:
         InputError: there is no such file, it has no video stream, or the folder has no images.
     """
-    assert all(a <= b for a, b in zip(times, times[1:], strict=False)), "times must ascend"
     notes = [] if warnings is None else warnings
     if media.kind == "frames":
         images = _images_at(media.path, times, tolerance_s, notes)
         return images if grey is None else (_as_grey(image, grey) for image in images)
-    return _video_at(media.path, times, frames, notes, listener, grey)
+    make = picture if grey is None else partial(_made_grey, grey)
+    return _video_at(media, times, frames, notes, listener, make)
+
+
+def pixels_at(
+    media: Media,
+    times: Sequence[float],
+    *,
+    frames: FrameChoice = "exact",
+    tolerance_s: float = 5.0,
+    warnings: list[str] | None = None,
+    listener: SoundListener | None = None,
+) -> Iterator[NDArray[np.uint8] | None]:
+    """The same as arrays [H, W, 3], for encoders."""
+    notes = [] if warnings is None else warnings
+    if media.kind == "frames":
+        images = _images_at(media.path, times, tolerance_s, notes)
+        return (None if image is None else np.array(image) for image in images)
+    return _video_at(media, times, frames, notes, listener, pixels)
 
 
 def list_images(folder: Path, warnings: list[str] | None = None) -> list[tuple[float, Path]]:
@@ -241,6 +272,10 @@ def _images_at(
         yield _read_image(images[near][1], warnings)
 
 
+def _made_grey(size: tuple[int, int], frame: VideoFrame, _: Turns) -> Image.Image:
+    return grey_picture(frame, size)
+
+
 def _as_grey(image: Image.Image | None, size: tuple[int, int]) -> Image.Image | None:
     return None if image is None else image.convert("L").resize(size, Image.Resampling.BOX)
 
@@ -256,15 +291,41 @@ def _read_image(path: Path, warnings: list[str]) -> Image.Image | None:
 
 
 def _video_at(
+    media: Media,
+    times: Sequence[float],
+    frames: FrameChoice,
+    warnings: list[str],
+    listener: SoundListener | None,
+    make: Make[P],
+) -> Iterator[P | None]:
+    assert all(a <= b for a, b in zip(times, times[1:], strict=False)), "times must ascend"
+    path, steady, given = media.path, media.steady, 0
+    if listener is not None or steady is None or not steady.is_of(path):
+        steady = None
+    if steady is not None and frames == "keyframe" and keys_suffice(steady, times):
+        try:
+            for image in keyframes_at(path, steady, times, make=make, warnings=warnings):
+                yield image
+                given += 1
+            return
+        except Astray:
+            pass
+    images = _all_read(path, times, frames, warnings, listener, make, steady)
+    yield from islice(images, given, None)
+
+
+def _all_read(
     path: Path,
     times: Sequence[float],
     frames: FrameChoice,
     warnings: list[str],
     listener: SoundListener | None,
-    grey: tuple[int, int] | None,
-) -> Iterator[Image.Image | None]:
-    with Video(path) as video:
-        reader = FrameReader(video, times, frames=frames, grey=grey)
+    make: Make[P],
+    steady: Steady | None,
+) -> Iterator[P | None]:
+    """The same, from all packets of its pictures."""
+    with Video(path, steady=steady) as video:
+        reader = FrameReader(video, times, frames=frames, make=make)
         if listener is not None:
             listener.begin(video)
         try:
@@ -281,11 +342,4 @@ def _video_at(
             if listener is not None:
                 listener.finish(path, warnings)
         finally:
-            if bad := video.bad + reader.decoder.bad:
-                warnings.append(f"{path}: {bad} packets could not be read or decoded")
-            if reader.missing:
-                end_s = video.clock.end_s(PICTURE) or 0.0
-                warnings.append(
-                    f"{path}: {reader.missing} frames asked for are missing; its pictures end at "
-                    f"{end_s:.1f} s"
-                )
+            warnings += reading_notes(video, reader)

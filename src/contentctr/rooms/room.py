@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from contentctr.rooms.steady import Steady
+
 EVENT_KINDS = ("exposure", "click", "like", "comment", "gift", "follow", "enter", "exit")
 
 EVENTS_SCHEMA: dict[str, Any] = {
@@ -30,6 +32,8 @@ class Media:
     path: Path
     """A video file, or a folder of images named by their second."""
     kind: Literal["video", "frames"]
+    steady: Steady | None = field(default=None, compare=False, repr=False)
+    """What the first reading of a video found, if that spares the next ones much."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 from PIL import Image
 
 from contentctr.errors import InputError
 from contentctr.rooms.clock import JITTER_S, KEPT_S, PICTURE, Clock
 from contentctr.rooms.containers import Containers, open_file
 from contentctr.rooms.interleaved import interleaved
+from contentctr.rooms.steady import Steady
 
 _LOOK_AHEAD = 100
 """Pictures of one stream after which another that had one alone counts as a still."""
@@ -38,6 +41,20 @@ GUESSED_FRAMES = 5
 """So many at most; no stream reorders more."""
 _NO_HEADER = ("mpegts", "mpeg", "hls")
 """Containers whose length FFmpeg makes up from stamps or a playlist."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """How packets of a stream are read."""
+
+    number: int
+    """To the clock."""
+    base_s: float
+    """Seconds of a stamp."""
+    jitter_s: float
+    """Of `Clock.add`."""
+    is_picture: bool
+    is_heard: bool
 
 
 @dataclass(slots=True)
@@ -63,12 +80,21 @@ class Video:
     Args:
         path: the recording, or what to call it where `containers` are given.
         containers: what is read in place of the file, such as a stream, or a file that grows.
+        steady: what the first reading of the file found: its pictures come without its sound.
+        keys_alone: with that, whether no pictures come but keyframes.
 
     Raises:
         InputError: the file is missing, cannot be opened, or has neither pictures nor sound.
     """
 
-    def __init__(self, path: Path | str, containers: Containers | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        containers: Containers | None = None,
+        *,
+        steady: Steady | None = None,
+        keys_alone: bool = False,
+    ) -> None:
         self.path = path
         self.bad = 0
         """Packets that could not be read or decoded."""
@@ -86,13 +112,19 @@ class Video:
             containers = open_file(Path(path), missing=self.missing)
         self._containers = containers
         self.container: InputContainer | None = None
-        self._tracks = 0
-        self._waiting: deque[tuple[int, Packet[Any], float, bool, bool]] = deque()
-        self.clock = Clock()
+        self._count = 0
+        """Streams that the clock knows by a number."""
+        self._waiting: deque[tuple[int, Packet[Any], _Track]] = deque()
+        self.clock = Clock() if steady is None else steady.clock
+        self._steady = steady
+        self._odd = False
+        """Whether packets came in a way that a second reading would have to look at again."""
         try:
             first = next(self._containers)
             assert first is not None
             self._open(first)
+            if steady is not None:
+                self._leave_out(keys_alone)
         except BaseException:
             self._close()
             raise
@@ -117,28 +149,69 @@ class Video:
 
     def sound_begin_s(self) -> float | None:
         """Where its sound begins, by the packets given out; None if there was none."""
-        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._tracks))
+        begins = (self.clock.begin_s(n) for n in range(PICTURE + 1, self._count))
         return min((begin for begin in begins if begin is not None), default=None)
 
     def sound_end_s(self) -> float | None:
         """Where its sound ends, by the packets given out; None if there was none."""
-        ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._tracks))
+        ends = (self.clock.end_s(n) for n in range(PICTURE + 1, self._count))
         return max((end for end in ends if end is not None), default=None)
 
     def packets(self) -> Iterator[TimedPacket]:
         """All packets of its pictures and sound, in the order of the file."""
+        if self._steady is not None:
+            yield from self._pictures_alone(self._steady.offset_s)
+            return
         for packet in self._demux_all():
-            self._take(packet)
-            while self._waiting:
-                offset_s = self.clock.offset(self._waiting[0][0])
-                if offset_s is None:
-                    break
-                yield self._give(offset_s)
+            track = self._tracks.get(packet.stream_index)
+            if track is None:
+                continue
+            session = self._tell_clock(packet, track)
+            offset_s = self.clock.offset(session)
+            if offset_s is not None and not self._waiting:
+                yield self._timed(packet, track, offset_s)
+                continue
+            self._waiting.append((session, packet, track))
+            while (offset_s := self._first_offset()) is not None:
+                yield self._timed(*self._waiting.popleft()[1:], offset_s)
         self.clock.close()
-        while self._waiting:
-            offset_s = self.clock.offset(self._waiting[0][0])
-            assert offset_s is not None
-            yield self._give(offset_s)
+        while (offset_s := self._first_offset()) is not None:
+            yield self._timed(*self._waiting.popleft()[1:], offset_s)
+        assert not self._waiting
+
+    @property
+    def only_offset_s(self) -> float | None:
+        """The one offset of all packets, once they are read, of an MP4 without faults or oddities.
+
+        None for all else.
+        """
+        assert self.container is not None
+        # Of other containers, what is left out may change how FFmpeg dates the rest.
+        is_plain = "mp4" in self.container.format.name and self.container.file is None
+        if self._odd or self.bad or self.missing or self.picture is None or not is_plain:
+            return None
+        return self.clock.only_offset_s
+
+    def _leave_out(self, keys_alone: bool) -> None:
+        """Have FFmpeg leave out all but the pictures."""
+        assert self.container is not None and self.picture is not None
+        for stream in self.container.streams:
+            if stream.index != self.picture.index:
+                stream.discard = Discard.all
+        if keys_alone:
+            self.picture.discard = Discard.nonkey
+
+    def _pictures_alone(self, offset_s: float) -> Iterator[TimedPacket]:
+        """Packets of the pictures, by what the first reading found."""
+        assert self.picture is not None
+        track = self._tracks[self.picture.index]
+        for packet in self._demux_all():
+            if packet.stream_index == self.picture.index:
+                yield self._timed(packet, track, offset_s)
+
+    def _first_offset(self) -> float | None:
+        """The offset of the packet that has waited longest; None if none waits or it is unknown."""
+        return self.clock.offset(self._waiting[0][0]) if self._waiting else None
 
     def _demux_all(self) -> Iterator[Packet[Any]]:
         """Packets of every file that the recording was joined from."""
@@ -159,6 +232,7 @@ class Video:
         joined, self.container = self.container is not None, container
         self.fault = ""  # of the file before: what was joined to it goes on
         if joined:
+            self._odd = True
             self.clock.next_file()
         self.claimed_s: float | None = None
         """The length that the header claims; None if there is none that does, or are several."""
@@ -176,25 +250,32 @@ class Video:
             default=None,
         )
         """The sound that is listened to; None if there is none."""
-        self._numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
-        self._jitter_s = JITTER_S
+        numbers = {s.index: number for number, s in enumerate(self.sounds, PICTURE + 1)}
+        jitter_s = JITTER_S
         self._dated: dict[int, int] = {}
         self._undated = 0
         if self.picture is not None:
             self.has_pictures = True
-            self._numbers[self.picture.index] = PICTURE
+            numbers[self.picture.index] = PICTURE
             self.guessed = container.format.name in _GUESSED
             if self.guessed and self.picture.average_rate:
                 guessed_s = GUESSED_FRAMES / float(self.picture.average_rate)
-                self._jitter_s = max(JITTER_S, guessed_s)
-        if not self._numbers:
+                jitter_s = max(JITTER_S, guessed_s)
+        if not numbers:
             raise InputError(f"{self.path}: has neither pictures nor sound that can be decoded")
-        self._tracks = max(self._tracks, *(number + 1 for number in self._numbers.values()))
-        self._bases = {
-            s.index: float(s.time_base) for s in container.streams if s.time_base is not None
+        self._count = max(self._count, *(number + 1 for number in numbers.values()))
+        self._tracks = {
+            index: _Track(
+                number=number,
+                base_s=float(container.streams[index].time_base or 1),
+                jitter_s=jitter_s if number == PICTURE else JITTER_S,
+                is_picture=number == PICTURE,
+                is_heard=self.heard is not None and index == self.heard.index,
+            )
+            for index, number in numbers.items()
         }
         for stream in container.streams:
-            if stream.index not in self._numbers:
+            if stream.index not in self._tracks:
                 stream.discard = Discard.all
 
     def _choose_picture(self, container: InputContainer) -> VideoStream | None:
@@ -213,7 +294,7 @@ class Video:
 
     def _moving(self, streams: list[VideoStream]) -> list[VideoStream]:
         """Those of which a second picture comes; all if there is none."""
-        seen = {s.index: 0 for s in streams}
+        seen, self._odd = {s.index: 0 for s in streams}, True
         for packet in self._read():
             self._ahead.append(packet)
             if packet.stream_index in seen:
@@ -229,7 +310,9 @@ class Video:
         assert container is not None
         is_stream = container.file is not None and not hasattr(container.file, "seek")
         if is_stream and "mp4" in container.format.name:
-            packets = interleaved(packets, {index: self._bases[index] for index in self._numbers})
+            packets = interleaved(
+                packets, {index: track.base_s for index, track in self._tracks.items()}
+            )
         yield from packets
 
     def _read(self) -> Iterator[Packet[Any]]:
@@ -247,55 +330,52 @@ class Video:
             if packet.pts is not None or packet.dts is not None:
                 yield packet
 
-    def _take(self, packet: Packet[Any]) -> None:
-        """Show a packet to the clock; it waits until that knows its time."""
-        number = self._numbers.get(packet.stream_index)
-        if number is None:
-            return
-        base_s, show = self._bases[packet.stream_index], packet.pts
-        decode = self._decode_stamp(packet, number)
-        if show is not None and abs(show - decode) * base_s > KEPT_S:
+    def _tell_clock(self, packet: Packet[Any], track: _Track) -> int:
+        """Show a packet to the clock; its session."""
+        base_s, show, decode = track.base_s, packet.pts, packet.dts
+        if decode is None:
+            decode = self._guessed_stamp(packet, track)
+        elif track.is_picture:
+            self._undated = 0
+        self._dated[track.number] = decode
+        if show is None:
+            show = decode
+        elif abs(show - decode) * base_s > KEPT_S:
             # No reordering lasts so long: believed, one broken stamp would make days of nothing.
             packet.pts = show = decode
-        session = self.clock.add(
-            number,
+            self._odd = True
+        return self.clock.add(
+            track.number,
             decode * base_s,
-            (decode if show is None else show) * base_s,
+            show * base_s,
             (packet.duration or 0) * base_s,
             shown=not packet.is_discard,
-            jitter_s=self._jitter_s if number == PICTURE else JITTER_S,
+            jitter_s=track.jitter_s,
         )
-        heard = self.heard is not None and packet.stream_index == self.heard.index
-        self._waiting.append((session, packet, base_s, number == PICTURE, heard))
 
-    def _decode_stamp(self, packet: Packet[Any], number: int) -> int:
-        """A packet's decoding time, or what is known of it where it has none."""
-        stamp, last = packet.dts, self._dated.get(number)
-        if stamp is None:
-            self._undated += 1
-            assert packet.pts is not None
-            # Only the time of showing is there, which may lie far ahead, by reordering.
-            many = self._undated > GUESSED_FRAMES
-            stamp = packet.pts if last is None or many or number != PICTURE else last
-        elif number == PICTURE:
-            self._undated = 0
-        self._dated[number] = stamp
-        return stamp
+    def _guessed_stamp(self, packet: Packet[Any], track: _Track) -> int:
+        """What is known of the decoding time of a packet that has none."""
+        last, self._odd = self._dated.get(track.number), True
+        self._undated += 1
+        assert packet.pts is not None
+        # Only the time of showing is there, which may lie far ahead, by reordering.
+        many = self._undated > GUESSED_FRAMES
+        return packet.pts if last is None or many or not track.is_picture else last
 
-    def _give(self, offset_s: float) -> TimedPacket:
-        """The packet that has waited longest, with stamps on the room's clock."""
-        _, packet, base_s, is_picture, is_heard = self._waiting.popleft()
-        shift = round(offset_s / base_s)
+    def _timed(self, packet: Packet[Any], track: _Track, offset_s: float) -> TimedPacket:
+        """A packet whose time is known, with stamps on the room's clock."""
+        shift = round(offset_s / track.base_s)
         show, decode = packet.pts, packet.dts
         if decode is not None:
             packet.dts = decode = decode + shift
         # Without a time of showing, the order of decoding has to do.
         packet.pts = show = show + shift if show is not None else decode
         assert show is not None
-        show_s = show * base_s
-        decode_s = decode * base_s if decode is not None else show_s
-        self.now_s = max(self.now_s, decode_s)
-        return TimedPacket(packet, show_s, decode_s, is_picture, is_heard)
+        show_s = show * track.base_s
+        decode_s = decode * track.base_s if decode is not None else show_s
+        if decode_s > self.now_s:
+            self.now_s = decode_s
+        return TimedPacket(packet, show_s, decode_s, track.is_picture, track.is_heard)
 
 
 _UPRIGHT = {
@@ -311,9 +391,11 @@ _UPRIGHT = {
 """What a display matrix of x' = ax + cy, y' = bx + dy (y down) does, by the signs of a, b, c, d."""
 
 
-def picture(
-    frame: VideoFrame, turns: dict[int, Image.Transpose | None] | None = None
-) -> Image.Image:
+Turns = dict[int, Image.Transpose | None]
+"""How frames of a stream are turned, by their rotation."""
+
+
+def picture(frame: VideoFrame, turns: Turns | None = None) -> Image.Image:
     """A decoded frame in RGB, upright: turned and flipped as its display matrix tells players.
 
     Args:
@@ -321,15 +403,26 @@ def picture(
         turns: kept from frame to frame of one stream, so that few matrices are read: PyAV holds
             each frame whose is until Python's collector finds it, and frames are large.
     """
-    turns = {} if turns is None else turns
+    turn = _turn(frame, {} if turns is None else turns)
+    # As to_image makes it, which copies row by row and takes up to ten times as long.
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    return image if turn is None else image.transpose(turn)
+
+
+def pixels(frame: VideoFrame, turns: Turns) -> NDArray[np.uint8]:
+    """The same as an array [H, W, 3], in a third of the time: Pillow keeps four bytes a pixel."""
+    if _turn(frame, turns) is not None:
+        return np.array(picture(frame, turns))
+    found: Any = frame.to_ndarray(format="rgb24")
+    return np.asarray(found, np.uint8)
+
+
+def _turn(frame: VideoFrame, turns: Turns) -> Image.Transpose | None:
     if frame.rotation not in turns:
         data: Iterator[Any] = iter(frame.side_data)
         matrix = next((d for d in data if d.type.name == "DISPLAYMATRIX"), None)
         turns[frame.rotation] = None if matrix is None else _UPRIGHT.get(_signs(bytes(matrix)))
-    turn = turns[frame.rotation]
-    # As to_image makes it, which copies row by row and takes up to ten times as long.
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    return image if turn is None else image.transpose(turn)
+    return turns[frame.rotation]
 
 
 def grey_picture(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:

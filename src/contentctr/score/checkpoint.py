@@ -43,11 +43,12 @@ from contentctr.score.weights import (
     save_weights,
     shapes_of,
     stored_shapes,
+    without_memory,
 )
 from contentctr.transcribe.source import difference
 
 FORMAT = 2
-_STEP = re.compile(r"step-\d+-epoch-\d+")
+_STEP = re.compile(r"step-\d+-epoch-\d+|ensemble-[0-9a-f]{12}")
 """Names of the folders that a run makes for its checkpoints."""
 
 
@@ -155,7 +156,7 @@ class Checkpoint:
             InputError: the weights are damaged or do not fit the settings; names the file.
         """
         path = self.folder / "model.safetensors"
-        with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+        with without_memory():
             shapes = shapes_of(build_model(self.config, self.spec, self.vocabulary).state_dict())
         require_shapes(path, shapes, stored_shapes(path))
         model = build_model(self.config, self.spec, self.vocabulary)
@@ -287,7 +288,9 @@ def load(path: Path | str) -> Checkpoint:
             folder = folder / name
     folder = folder.resolve()
     if not (folder / "checkpoint.json").is_file():
-        raise InputError(f"{path}: not a checkpoint (it has no checkpoint.json)")
+        half = (folder / "members").is_dir()  # of an ensemble, of which none stands for all
+        why = "its members are not all trained" if half else "it has no checkpoint.json"
+        raise InputError(f"{path}: not a checkpoint ({why})")
     values = read_json(folder / "checkpoint.json")
     if values.get("format") != FORMAT:
         raise InputError(

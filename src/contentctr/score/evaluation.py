@@ -51,13 +51,15 @@ _FIELDS: Schema = {
 }
 """Fields that every metrics.json has, beside `task`."""
 LOG_SCHEMA: Schema = {
+    "member": pl.Int64,
     "step": pl.Int64,
     "split": pl.String,
     **dict.fromkeys(
         ("total", "point", "pair", "align", "kendall_tau", "average_precision", "map"), pl.Float64
     ),
 }
-"""What is read of training_log.jsonl; which of the last three a line has depends on the task."""
+"""What is read of training_log.jsonl; which of the last three a line has depends on the task, and
+only an ensemble has members."""
 
 
 FLOORS = {
@@ -300,5 +302,6 @@ def _read_log(path: Path) -> pl.DataFrame | None:
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: not a readable log of a run ({error})") from None
     # A run that was resumed has done the steps after its last save twice: the later line counts.
-    table = table.unique(["split", "step"], keep="last", maintain_order=True).sort("step")
+    key = ["member", "split", "step"]
+    table = table.unique(key, keep="last", maintain_order=True).sort("member", "step")
     return table if table.height else None

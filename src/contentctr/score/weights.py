@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from contentctr.errors import InputError
 from contentctr.files import atomic, read_json, write_json
@@ -33,6 +35,29 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if not torch.isfinite(tensors[name]).all():
             raise InputError(f"{path}: weight {name!r} must be finite, and is not")
     model.load_state_dict(tensors)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Modules made in here have shapes and no numbers, whatever sizes the settings claim."""
+    with torch.device("meta"), _ShapesAlone():
+        yield
+
+
+class _ShapesAlone(TorchFunctionMode):
+    """Draws and scales nothing: on tensors without numbers torch loads its compiler for that."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        scales = func is Tensor.mul and not isinstance(args[1], Tensor)
+        if scales or func in _DRAWING or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **given)
+
+
+_DRAWING: tuple[Callable[..., Any], ...] = (Tensor.normal_, Tensor.uniform_)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -94,6 +94,8 @@ def _inputs(checkpoint: Checkpoint) -> str:
     ]
     if spec.speech_source:
         rows.append(("speech from", spec.speech_source))
+    if config.train.members > 1:
+        rows.append(("members", f"{config.train.members}, whose mean log-odds are the score"))
     if config.model.reads_counts:
         rows.append(("counts", "of a room's earlier segments"))
     if facts is not None:

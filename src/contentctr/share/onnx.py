@@ -32,6 +32,7 @@ from contentctr.errors import InputError
 from contentctr.extras import require_installed
 from contentctr.files import atomic, write_json
 from contentctr.models.contentctr import ContentCTR
+from contentctr.models.ensemble import members_of
 from contentctr.models.words import DIGITS
 from contentctr.outputs import output_folder
 from contentctr.score.calibration import LEAST_SLOPE, Calibration
@@ -54,7 +55,7 @@ Feed = dict[str, Tensor]
 class _Scores(nn.Module):
     """A model of tensors alone, in the order of `_inputs`."""
 
-    def __init__(self, model: ContentCTR, names: Sequence[str], calibration: Calibration) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str], calibration: Calibration) -> None:
         super().__init__()
         self.model, self.names, self.calibration = model, names, calibration
 
@@ -109,7 +110,7 @@ def export_onnx(
     checkpoint = load_for(checkpoint, "rooms")
     require_no_leak(checkpoint.config)
     model = checkpoint.load_model()
-    if not isinstance(model, ContentCTR):
+    if not all(isinstance(member, ContentCTR) for member in members_of(model)):
         raise InputError(
             "model.kind must be contentctr or an attention variant of it to be exported, not "
             f"{checkpoint.config.model.kind!r}"
@@ -172,7 +173,7 @@ def _feed(batch: Batch, config: Config) -> Feed:
     return feed
 
 
-def _random(config: Config, spec: DataSpec, model: ContentCTR, count: int) -> Feed:
+def _random(config: Config, spec: DataSpec, model: nn.Module, count: int) -> Feed:
     """Windows of random segments, some parts missing."""
     generator = torch.Generator().manual_seed(count)
     shape = (count, config.data.window_len)
@@ -202,10 +203,11 @@ def _random(config: Config, spec: DataSpec, model: ContentCTR, count: int) -> Fe
     return feed
 
 
-def _streamer_rows(model: ContentCTR) -> int:
-    """Rows of the table of streamers; 1 where the model has none."""
-    table = getattr(model.streamer, "table", None)
-    imported = getattr(model.streamer, "table_UE", None)
+def _streamer_rows(model: nn.Module) -> int:
+    """Rows of the table of streamers, which members have alike; 1 where the model has none."""
+    streamer = members_of(model)[0].streamer
+    table = getattr(streamer, "table", None)
+    imported = getattr(streamer, "table_UE", None)
     if isinstance(table, nn.Embedding):
         return table.num_embeddings
     return 1 if imported is None else len(imported)
@@ -221,7 +223,7 @@ def _real(checkpoint: Checkpoint, data: PreparedRooms) -> list[Feed]:
     return [_feed(gather(segments, windows, which, config.data.window_len), config)]
 
 
-def _write(model: ContentCTR, calibration: Calibration, feed: Feed, path: Path) -> None:
+def _write(model: nn.Module, calibration: Calibration, feed: Feed, path: Path) -> None:
     names = list(feed)
     with warnings.catch_warnings(), torch.no_grad():
         # Of sizes that are the model's own, and of the older exporter: the newer one needs a
@@ -241,7 +243,7 @@ def _write(model: ContentCTR, calibration: Calibration, feed: Feed, path: Path) 
 
 
 def _compare(
-    model: ContentCTR, calibration: Calibration, path: Path, feeds: Sequence[Feed]
+    model: nn.Module, calibration: Calibration, path: Path, feeds: Sequence[Feed]
 ) -> tuple[float, dict[str, list[str | int]]]:
     """The largest difference, and the graph's inputs by name: type, then sizes.
 

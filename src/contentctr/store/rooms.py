@@ -71,7 +71,7 @@ SOURCES_SCHEMA: dict[str, Any] = {
     "folder": pl.String,
     "content": pl.String,
 }
-"""One row a room folder that was read: which room, where, and a hash of its files."""
+"""One row a room folder that was read: which room ("": a bad one), where, a hash of its files."""
 LABEL = "label"
 """The target that a table of labels gives, and before a colon those of single classes."""
 _NO_LABELS = ("ctr", "long_view_rate")

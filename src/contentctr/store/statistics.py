@@ -35,8 +35,13 @@ _DECAY_K = np.array([*(2.0 ** (-1 / h) for h in HALF_LIVES), 1.0])
 """Of a segment's weight with every later one; the last, 1, makes the mean of all."""
 _K = len(_DECAY_K)
 _MEANS = len(HALF_LIVES)
-STATE_SHAPE = (_A, 2 * _K + 1)
-"""Of a room's state: of each column K sums, K weights, and the segment before's (-1: unknown)."""
+_LAST, _SEEN = 2 * _K, 2 * _K + 1
+STATE_SHAPE = (_A, 2 * _K + 2)
+"""Of a room's state: of each column K sums, K weights, the segment before's (-1: unknown), and
+which of the last LATEST segments are known, a whole number: bit 0 is of the segment before."""
+LATEST = 48
+"""Segments after which the counts of one may still come: bits that a state's number can hold."""
+_SEGMENTS = 2.0**LATEST
 WIDTH = (_A + 1) * (_MEANS + 3) + 1
 """Numbers of a token: of each column, and of the CTR, the segment before's and its means, and
 whether each of the two is missing; and the number of the segment."""
@@ -64,7 +69,7 @@ class Statistics:
 def first_state(rooms: int) -> Floats:
     """The state of rooms that have just begun, [R, A, C]."""
     state_RAC = np.zeros((rooms, *STATE_SHAPE))
-    state_RAC[..., -1] = -1
+    state_RAC[..., _LAST] = -1
     return state_RAC
 
 
@@ -77,13 +82,14 @@ def advance(state_RAC: Floats, counts_RA: Floats) -> Floats:
     """
     known_RA = ~np.isnan(counts_RA)
     # A chat tells of gifts only where it has some: that there will be one must not be known before.
-    begun_R = state_RAC[:, _GIFTS, 2 * _K - 1] > 0
+    begun_R = state_RAC[:, _GIFTS, _LAST - 1] > 0
     known_RA[:, _GIFTS] &= begun_R | (counts_RA[:, _GIFTS] > 0)
     count_RA = np.where(known_RA, counts_RA, 0.0)
     after_RAC = np.empty_like(state_RAC)
     after_RAC[..., :_K] = state_RAC[..., :_K] * _DECAY_K + count_RA[..., None]
-    after_RAC[..., _K:-1] = state_RAC[..., _K:-1] * _DECAY_K + known_RA[..., None]
-    after_RAC[..., -1] = np.where(known_RA, count_RA, -1.0)
+    after_RAC[..., _K:_LAST] = state_RAC[..., _K:_LAST] * _DECAY_K + known_RA[..., None]
+    after_RAC[..., _LAST] = np.where(known_RA, count_RA, -1.0)
+    after_RAC[..., _SEEN] = np.fmod(2 * state_RAC[..., _SEEN], _SEGMENTS) + known_RA
     return after_RAC
 
 
@@ -91,9 +97,41 @@ def skip(state_RAC: Floats, segments: int) -> Floats:
     """The state after `segments` more of which nothing is known."""
     after_RAC = state_RAC.copy()
     if segments:
-        after_RAC[..., :-1] *= np.tile(_DECAY_K**segments, 2)
-        after_RAC[..., -1] = -1
+        after_RAC[..., :_LAST] *= np.tile(_DECAY_K**segments, 2)
+        after_RAC[..., _LAST] = -1
+        after_RAC[..., _SEEN] = np.fmod(
+            after_RAC[..., _SEEN] * 2.0 ** min(segments, LATEST), _SEGMENTS
+        )
     return after_RAC
+
+
+def add_late(state_AC: Floats, ago: int, counts_A: Floats) -> Floats:
+    """The state of a room once counts of a segment are known that passed without them.
+
+    It is what it would be had they come in time, to rounding. A count that was known before stays
+    as it was. Where gifts become known late, zeros told since the first one stay unknown.
+
+    Args:
+        state_AC: of one room; left as it is.
+        ago: how many segments lie between that one and the one that follows the state, below
+            LATEST; 0: it is the last.
+        counts_A: its counts; NaN where they are not known.
+    """
+    assert 0 <= ago < LATEST
+    known_A = ~np.isnan(counts_A) & (np.floor(state_AC[:, _SEEN] / 2.0**ago) % 2 == 0)
+    # As in `advance`: whether there was a gift in the segments before that one.
+    since = (int(state_AC[_GIFTS, _SEEN]) & ((1 << ago) - 1)).bit_count()
+    begun = state_AC[_GIFTS, _LAST - 1] > since
+    known_A[_GIFTS] &= begun or counts_A[_GIFTS] > 0
+    count_A = np.where(known_A, counts_A, 0.0)
+    after_AC = state_AC.copy()
+    decay_K = _DECAY_K**ago
+    after_AC[:, :_K] += count_A[:, None] * decay_K
+    after_AC[:, _K:_LAST] += known_A[:, None] * decay_K
+    if ago == 0:
+        after_AC[known_A, _LAST] = counts_A[known_A]
+    after_AC[known_A, _SEEN] += 2.0**ago
+    return after_AC
 
 
 def statistics(
@@ -107,7 +145,7 @@ def statistics(
         target: what is predicted (DataSpec.target).
         scale: how that is brought to [0, 1] (DataSpec.target_scale).
     """
-    last_RA1 = state_RAC[..., -1:]
+    last_RA1 = state_RAC[..., _LAST:_SEEN]
     sum_RAK, weight_RAK = state_RAC[..., :_MEANS], state_RAC[..., _K : _K + _MEANS]
     viewers_R1, clickers_R1 = last_RA1[:, _VIEWERS], last_RA1[:, _CLICKERS]
     viewers_RK, clickers_RK = sum_RAK[:, _VIEWERS], sum_RAK[:, _CLICKERS]
@@ -120,7 +158,7 @@ def statistics(
     )
     values_RX = np.concatenate([x.reshape(len(number_R), -1) for x in parts], axis=1)
     assert values_RX.shape[1] == WIDTH
-    counted_R = np.any(state_RAC[..., 2 * _K - 1] > 0, axis=1)
+    counted_R = np.any(state_RAC[..., _LAST - 1] > 0, axis=1)
     # Where nothing is counted the number still tells how far on a room is.
     has_R: NDArray[np.bool_] = counted_R | (number_R > 0)
     return Statistics(
@@ -219,8 +257,8 @@ def _mean_logit(state_RAC: Floats, target: str, scale: str) -> Floats:
     else:
         name = "comment_count" if target == "comment_rate" else target
         column_RC = state_RAC[:, _PLACE[name]]
-        means_RK = _ratio(column_RC[:, :_K], column_RC[:, _K:-1]) + _HALF
-        seen_R = column_RC[:, 2 * _K - 1]
+        means_RK = _ratio(column_RC[:, :_K], column_RC[:, _K:_LAST]) + _HALF
+        seen_R = column_RC[:, _LAST - 1]
         if scale == "odds":
             return np.where(seen_R > 0, np.log(means_RK[:, _RESIDUAL_K]), nothing_R)
     logit_R: Floats = np.log(means_RK[:, _RESIDUAL_K] / means_RK[:, -1])

@@ -20,6 +20,7 @@ from contentctr.config import Config
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
+from contentctr.models.ensemble import member_prefix
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.weights import load_tensors
 
@@ -53,6 +54,20 @@ class InitFrom:
     checkpoint: Checkpoint
     new_head: bool | None = None
     """Whether the output layer starts anew; None: where the target is another."""
+    member: int = 0
+    """Which member's weights are taken over, where it is an ensemble."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the member."""
+        tensors = load_tensors(self.checkpoint.folder / "model.safetensors")
+        if self.checkpoint.config.train.members == 1:
+            return tensors
+        prefix = member_prefix(self.member)
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
 
     def described(self) -> dict[str, Any]:
         """Which weights they are: what a resumed run must agree on."""
@@ -64,13 +79,33 @@ class InitFrom:
         }
 
 
-def open_init(run: Path | str, task: str, *, new_head: bool | None = None) -> InitFrom:
+def open_init(
+    run: Checkpoint | Path | str,
+    task: str,
+    *,
+    new_head: bool | None = None,
+    member: int = 0,
+    members: int = 1,
+) -> InitFrom:
     """The best checkpoint of a run, or a checkpoint, to start from.
 
+    Args:
+        run: the run or checkpoint.
+        task: of the new run's model.
+        new_head: as InitFrom has it.
+        member: which of the new run's members starts.
+        members: how many it has; each starts from its own of an ensemble, or all from one model.
+
     Raises:
-        InputError: it is none, or of a model for another task.
+        InputError: it is none, or of a model for another task, or of other members.
     """
-    return InitFrom(checkpoint=load_for(run, task), new_head=new_head)
+    checkpoint = load_for(run, task)
+    theirs = checkpoint.config.train.members
+    if theirs not in (1, members):
+        raise InputError(
+            f"{checkpoint.folder}: train.members must be {theirs} to start from it, not {members}"
+        )
+    return InitFrom(checkpoint=checkpoint, new_head=new_head, member=member)
 
 
 def take_over(
@@ -96,7 +131,7 @@ def take_over(
     """
     checkpoint = init.checkpoint
     _require_same(checkpoint, config, spec)
-    before, theirs = checkpoint.vocabulary, load_tensors(checkpoint.folder / "model.safetensors")
+    before, theirs = checkpoint.vocabulary, init.weights()
     mine = model.state_dict()
     another = _level(config, spec) != _level(checkpoint.config, checkpoint.spec)
     new_head = another if init.new_head is None else init.new_head

@@ -7,6 +7,7 @@ the loop never asks which.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,21 +17,26 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import patch_environment
 from torch import nn
 
+from contentctr.batch import DataSpec
 from contentctr.config import Config, to_dict
-from contentctr.errors import NonFiniteLossError
+from contentctr.devices import find_device
+from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import read_json
 from contentctr.models.registry import require_task
 from contentctr.printing import say
 from contentctr.progress import Progress, progress_bar, stop_signals
+from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.weights import load_optimizer
 from contentctr.store.opened import Data
 from contentctr.train.init_from import InitFrom, open_init, told
+from contentctr.train.members import join_members, run_members, write_joined_log
 from contentctr.train.models import MAY_CHANGE, ModelTraining
 from contentctr.train.opened import open_task
 from contentctr.train.run_folder import RunFolder, begin_run, check_run, read_position
-from contentctr.train.task import Process
+from contentctr.train.task import Process, Task
 from contentctr.train.track import (
     Tracker,
     beside_tensorboard,
@@ -53,9 +59,13 @@ def train_model(
     new_head: bool | None = None,
     track: Sequence[Tracker] = (),
     after_epoch: AfterEpoch | None = None,
+    device: str = "auto",
     show_progress: bool = True,
 ) -> Path:
     """Train a model and return the folder of its best checkpoint (Section 4.3.2).
+
+    With `train.members` above 1 it is an ensemble, whose members are trained one after the other
+    (members.py).
 
     Args:
         config: all settings.
@@ -69,65 +79,174 @@ def train_model(
         new_head: with `init_from`, start with a new output layer; None: where the target is
             another.
         track: where else the numbers of the run go, of `start_trackers`.
-        after_epoch: called with the number of finished epochs and the validation's metrics, once
-            the epoch is saved; what it raises ends the run.
+        after_epoch: called with the number of finished epochs (of a member) and the validation's
+            metrics, once the epoch is saved; what it raises ends the run.
+        device: where to train, of `find_device`; auto: where accelerate finds best.
         show_progress: show bars.
 
     Raises:
-        InputError: the data, the folder or the settings do not fit.
+        InputError: the data, the folder or the settings do not fit, or there is no such device.
         NonFiniteLossError: a loss is not finite.
         KeyboardInterrupt: the user or the system asked to stop; `last` holds the state.
     """
     require_trackers(track)
     task, out = open_task(data), Path(out)
     require_task(config.model.kind, task.name)
+    way = _Way(
+        resume=resume,
+        init_from=init_from,
+        new_head=new_head,
+        track=track,
+        after_epoch=after_epoch,
+        device=device,
+        show_progress=show_progress,
+    )
+    if config.train.members == 1:
+        _train_one(config, task, out, way)
+    else:
+        _train_members(config, task, out, way)
+    return (out / "best").resolve()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How a training comes about, as `train_model` has it."""
+
+    resume: bool
+    init_from: Checkpoint | Path | str | None
+    new_head: bool | None
+    track: Sequence[Tracker]
+    after_epoch: AfterEpoch | None
+    device: str
+    show_progress: bool
+    member: int = 0
+    """Number of the member, and of how many."""
+    members: int = 1
+
+
+def _train_one(config: Config, task: Task, out: Path, way: _Way) -> ModelTraining:
+    """Train one model in a run's folder."""
     spec = task.spec(config)
-    init, remembered = _init(init_from, new_head, out if resume else None, task.name)
+    init, described = _described(config, task, spec, out, way)
+    last = check_run(out, described, resume=way.resume, may_change=MAY_CHANGE)
+    # A piece without any frame, or without any text, leaves an encoder unused.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=config.train.finetune_encoders)
+    accelerator = accelerator_on(
+        way.device,
+        mixed_precision=config.train.precision,
+        kwargs_handlers=[ddp],
+        log_with=beside_tensorboard(way.track) or None,
+        project_dir=out,
+    )
+    process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
+    training = ModelTraining(config, task, spec, last, process, init)
+    name, told_to = out.resolve().name, way.show_progress and process.rank == 0
+    if way.members > 1:
+        name = f"{out.resolve().parents[1].name}-member-{way.member}"
+        training.what = f"train {way.member + 1}/{way.members}"
+    if training.started_from and last is None and told_to:
+        say(told(training.started_from))
+    with begin_run(out, described, accelerator, last):
+        start_trackers(accelerator, name, config)
+        run_training(
+            training,
+            out,
+            last=last,
+            accelerator=accelerator,
+            after_epoch=way.after_epoch,
+            show_progress=way.show_progress,
+        )
+        if config.train.calibrate:
+            _calibrate(training, out, accelerator, show=told_to)
+    return training
+
+
+def _train_members(config: Config, task: Task, out: Path, way: _Way) -> None:
+    """Train a run's members, each in a folder of its own; then join them.
+
+    Members that were trained are not trained again, and one that was stopped goes on.
+    """
+    way = dataclasses.replace(way, members=config.train.members)
+    init, described = _described(config, task, task.spec(config), out, way)
+    last = check_run(out, described, resume=way.resume, may_change=MAY_CHANGE)
+    accelerator = accelerator_on(way.device, mixed_precision=config.train.precision)
+    members = run_members(config, out)
+    with begin_run(out, described, accelerator, last):
+        for member in members:
+            own = dataclasses.replace(
+                way,
+                resume=member.begun,
+                init_from=None if member.begun or init is None else init.checkpoint,
+                member=member.number,
+            )
+            training = _train_one(member.config, task, member.folder, own)
+            if accelerator.is_main_process:
+                write_joined_log(out, members[: member.number + 1])
+        if accelerator.is_main_process:
+            best = join_members(config, out, members)
+            write_joined_log(out, members, training.measure(best, accelerator.device))
+            if config.train.calibrate:
+                _calibrate(training, out, accelerator, show=way.show_progress)
+    accelerator.wait_for_everyone()
+
+
+def _calibrate(training: ModelTraining, out: Path, accelerator: Accelerator, *, show: bool) -> None:
+    """Calibrate the run's best checkpoint, and say what came of it."""
+    if not accelerator.is_main_process:
+        return
+    told_of = training.calibrate((out / "best").resolve(), accelerator.device)
+    if told_of and show:
+        say(told_of)
+
+
+def _described(
+    config: Config, task: Task, spec: DataSpec, out: Path, way: _Way
+) -> tuple[InitFrom | None, dict[str, Any]]:
+    """The run to start from, and all that decides what a run computes."""
+    init, remembered = _init(way, out if way.resume else None, task.name)
     described = {
         **to_dict(config),
         "data_spec": to_dict(spec),
         "data_hash": task.data_hash(),
         **({"init_from": remembered} if remembered else {}),
     }
-    last = check_run(out, described, resume=resume, may_change=MAY_CHANGE)
-    # A piece without any frame, or without any text, leaves an encoder unused.
-    ddp = DistributedDataParallelKwargs(find_unused_parameters=config.train.finetune_encoders)
-    accelerator = Accelerator(
-        mixed_precision=config.train.precision,
-        kwargs_handlers=[ddp],
-        log_with=beside_tensorboard(track) or None,
-        project_dir=out,
-    )
-    process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
-    training = ModelTraining(config, task, spec, last, process, init)
-    if training.started_from and last is None and show_progress and process.rank == 0:
-        say(told(training.started_from))
-    with begin_run(out, described, accelerator, last):
-        start_trackers(accelerator, out, config)
-        run_training(
-            training,
-            out,
-            last=last,
-            accelerator=accelerator,
-            after_epoch=after_epoch,
-            show_progress=show_progress,
+    return init, described
+
+
+def accelerator_on(device: str, **options: Any) -> Accelerator:
+    """An accelerator that computes where it is told to.
+
+    Args:
+        device: of `find_device`; auto: accelerate's own choice, which knows of many processes.
+        options: of Accelerator.
+
+    Raises:
+        InputError: there is no such device, or this process has begun on another one, which
+            accelerate keeps.
+    """
+    if device == "auto":
+        return Accelerator(**options)
+    wanted = find_device(device)
+    # Accelerate has no argument for a device of a kind, but reads this variable at its first use.
+    with patch_environment(accelerate_torch_device=str(wanted)):
+        accelerator = Accelerator(**options)
+    if accelerator.device != wanted:
+        raise InputError(
+            f"device must be {str(accelerator.device)!r} in this process, which has trained there "
+            f"before or was started there, not {device!r}"
         )
-        best = (out / "best").resolve()
-        if process.rank == 0:
-            told_of = training.calibrate(best, accelerator.device)
-            if told_of and show_progress:
-                say(told_of)
-    return best
+    return accelerator
 
 
 def _init(
-    init_from: Path | str | None, new_head: bool | None, resumed: Path | None, task: str
+    way: _Way, resumed: Path | None, task: str
 ) -> tuple[InitFrom | None, dict[str, Any] | None]:
     """The run to start from, and how a run's config.json has it.
 
     Of a resumed run it is the one that the config.json names; the weights themselves may be gone
     once the run has a checkpoint of its own.
     """
+    init_from, new_head = way.init_from, way.new_head
     if init_from is None and resumed is not None and (resumed / "config.json").is_file():
         remembered = read_json(resumed / "config.json").get("init_from")
         if remembered is None or (resumed / "last").exists():
@@ -135,7 +254,7 @@ def _init(
         init_from, new_head = remembered["checkpoint"], remembered["new_head"]
     if init_from is None:
         return None, None
-    init = open_init(init_from, task, new_head=new_head)
+    init = open_init(init_from, task, new_head=new_head, member=way.member, members=way.members)
     return init, init.described()
 
 

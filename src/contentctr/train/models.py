@@ -176,6 +176,10 @@ class ModelTraining(ModelObjective):
     def export(self, folder: Path) -> None:
         """Nothing: the checkpoint itself is used."""
 
+    def measure(self, best: Path, device: torch.device) -> dict[str, float]:
+        """As `validate`, of a checkpoint's model."""
+        return self._validation(_loaded(best, device), device)
+
     def calibrate(self, best: Path, device: torch.device) -> str:
         """Fit and store the calibration of a run that has ended.
 
@@ -186,16 +190,18 @@ class ModelTraining(ModelObjective):
         Returns:
             What became of it, in words; "" where the model's scores are not calibrated.
         """
-        if not self.config.train.calibrate:
-            return ""
-        saved = checkpoints.load(best)
-        model = saved.load_end_to_end(device) if saved.finetuned else saved.load_model(device)
-        found = self._validation.calibration(model, device)
+        found = self._validation.calibration(_loaded(best, device), device)
         if found is None:
             return ""
         write_calibration(best, found)
         why = found.why_none
         return f"calibration: none ({why})" if why else f"calibration: {found.method}"
+
+
+def _loaded(folder: Path, device: torch.device) -> nn.Module:
+    """A checkpoint's model, with its encoders where they were trained too."""
+    saved = checkpoints.load(folder)
+    return saved.load_end_to_end(device) if saved.finetuned else saved.load_model(device)
 
 
 def standardise(model: nn.Module, data: SegmentData, taken: Collection[str] = ()) -> None:

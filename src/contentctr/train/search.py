@@ -54,6 +54,8 @@ def parse_search(words: Sequence[str], config: Config) -> Space:
         if not equals or not text:
             raise InputError(f"--search must be of the form KEY=LOW:HIGH or KEY=A,B, not {word!r}")
         name = find_setting(key)
+        if name == "train.members":
+            raise InputError(f"--search {word}: every trial trains one member")
         if name in space:
             raise InputError(f"--search {word}: {name} is searched twice")
         space[name] = _distribution(word, _number_type(name), text)

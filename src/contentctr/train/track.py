@@ -7,7 +7,6 @@ name is given. RUN/log.jsonl and RUN/tensorboard are always written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from accelerate import Accelerator
@@ -55,17 +54,16 @@ def beside_tensorboard(track: Sequence[Tracker]) -> list[Tracker]:
     return [tracker for tracker in dict.fromkeys(track) if tracker != TENSORBOARD]
 
 
-def start_trackers(accelerator: Accelerator, out: Path, config: Config) -> None:
-    """Begin the run in every tracker, under its folder's name and with its settings.
+def start_trackers(accelerator: Accelerator, name: str, config: Config) -> None:
+    """Begin the run in every tracker, with its settings.
 
     Args:
         accelerator: made with the trackers as `log_with`.
-        out: the run's folder.
+        name: of the run.
         config: of the run.
     """
     if not accelerator.log_with:
         return
-    name = out.resolve().name
     accelerator.init_trackers(
         PROJECT,
         config={

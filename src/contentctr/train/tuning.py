@@ -6,7 +6,8 @@ OUT/trials/*      a run's folder each; checkpoints of the best alone
 OUT/best.json     the best settings so far, which `train` takes in place of a recipe
 
 A trial whose validation lies below the median of the others after as many epochs is pruned. The
-same call goes on where an earlier one was stopped or killed, within a trial too.
+same call goes on where an earlier one was stopped or killed, within a trial too. Of an ensemble a
+trial trains one member.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class _NoMetricError(InputError):
 
 def _train(tuning: Tuning, trial: Trial, words: Sequence[str]) -> float:
     """The best validation score of a run; its folder is gone on with where it was begun."""
-    config = override(tuning.config, words)
+    config = override(tuning.config, [*words, "train.members=1"])
     folder = tuning.folder(trial.number)
     told = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
 

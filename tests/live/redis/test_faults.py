@@ -3,9 +3,10 @@
 import time
 
 import pytest
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import InvalidResponse, OutOfMemoryError, ResponseError
 
 from contentctr.errors import InputError
+from contentctr.live.redis.leases import Leases
 from contentctr.live.redis.messages import (
     PARTITIONS,
     connect,
@@ -268,6 +269,23 @@ def test_who_lives_is_told_by_change_alone(client):
     assert living({"a": 3, "b": 2}) == {"a", "b"}
     junk = (b"{", b"[]", b"[" * 100_000, b'{"lease_s": 1e9, "partitions": []}', b'{"lease_s": "x"}')
     assert watch.note({b"\xff%d" % k: row for k, row in enumerate(junk)}) == []
+
+
+def test_a_worker_follows_partitions_that_move_again_and_again(client, monkeypatch):
+    worker, counts = make_worker(client), [OURS + 1, OURS + 2, OURS + 3]
+    beat = Leases._say_alive
+
+    def moving(leases):
+        if counts:
+            client.set(KEYS.partitions, counts.pop(0))
+        return beat(leases)
+
+    monkeypatch.setattr(Leases, "_say_alive", moving)
+    worker._beat()
+    assert worker._leases.owned == [*range(OURS + 3)]
+    counts += [20 + k for k in range(20)]
+    with pytest.raises(InvalidResponse, match="changed 10 times"):  # which `run` waits for
+        worker._beat()
 
 
 def test_a_worker_tells_its_health(server, client):

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from redis.exceptions import InvalidResponse
 
 from contentctr.errors import InputError
 from contentctr.live.redis.kafka import Ingest, make_consumer, read_record
@@ -44,6 +45,13 @@ def value(room, index, **fields):
         "ended_at": 1000.0,
     }
     return json.dumps({**post, **fields}).encode()
+
+
+def test_a_record_brings_counts_of_earlier_segments():
+    room_id, fields = read_record(value("r", 4, earlier=[{"index": 2, "viewers": 9}]), 5.0)
+    assert (room_id, json.loads(fields["earlier"])) == ("r", {"2": {"viewers": 9}})
+    with pytest.raises(InputError, match="before 4, not 4"):
+        read_record(value("r", 4, earlier=[{"index": 4}]), 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +133,80 @@ def test_a_room_ends_by_a_record(client, broker):
     assert [kind for kind in kinds if kind != b"model"] == [b"score", b"end", b"score"]
 
 
+class Again:
+    """A consumer that gives records one after another, as after a death between Redis and Kafka."""
+
+    def __init__(self, *records):
+        self._records, self.stored = list(records), []
+        self.close = lambda: None
+
+    def is_read(self):
+        return len(self.stored) == len(self._records)
+
+    def poll(self, seconds):
+        return self._records[len(self.stored)]
+
+    def store_offsets(self, record):
+        self.stored.append(record.offset())
+
+
+def told_of(client, *records):
+    """What an ingest says of records, and its counts."""
+    store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
+    consumer, lines = Again(*records), []
+    ingest = Ingest(consumer, store, report=lines.append, clock=lambda: 5.0)
+    ingest.run(consumer.is_read)
+    return lines, ingest.counts
+
+
+def test_an_end_that_is_read_again_does_not_end_the_room_begun_since(client):
+    records = [Record(0, "x", k) for k in range(5)]
+    records[2].value = lambda: b'{"room_id": "x", "end": true}'
+    records[3].value, records[4].value = lambda: value("x", 0), lambda: value("x", 1)
+    lines, counts = told_of(client, *records)
+    assert (lines, counts.taken) == ([], 5)
+    drain(make_worker(client))
+    lines, counts = told_of(client, *records[1:])
+    assert (counts.taken, counts.repeated) == (0, 4)
+    assert lines == [
+        "t, partition 0, offset 1: passed over: it, or a later one, is in Redis already (1 so far)"
+    ]
+    drain(make_worker(client))
+    kinds = [fields[b"kind"] for _, fields in client.xrange(KEYS.events)]
+    assert [kind for kind in kinds if kind != b"model"] == [*[b"score"] * 2, b"end"] + [
+        b"score"
+    ] * 2
+    require_same(curves(client, ["x"]), offline({"x": range(2)}))
+    # Another partition, and a topic that was made anew, have offsets of their own.
+    anew = [Record(0, "y", k) for k in (0, 1)]
+    for k, record in enumerate(anew):
+        record.timestamp = lambda k=k: (1, 9000 - k)
+    _, counts = told_of(client, Record(1, "z", 0), *anew)
+    assert (counts.taken, counts.repeated) == (2 + 1, 0)
+    _, counts = told_of(client, *anew)
+    assert (counts.taken, counts.repeated) == (0, 2)
+
+
+def test_partitions_that_move_twice_within_one_record_are_followed(client, monkeypatch):
+    counts = [PARTITIONS + 1, PARTITIONS + 2]
+    store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
+    adding = store._adding
+
+    def moving(**words):
+        if counts:
+            client.set(KEYS.partitions, counts.pop(0))
+        return adding(**words)
+
+    monkeypatch.setattr(store, "_adding", moving)
+    consumer = Again(Record(0, "x"))
+    Ingest(consumer, store, report=print).run(consumer.is_read)
+    assert consumer.stored == [0] and store.partitions == PARTITIONS + 2
+    # And one that moves for ever is an error of Redis, for which everybody waits.
+    monkeypatch.setattr(store, "_adding", lambda **_: (b"moved", b"%d" % (store.partitions + 1)))
+    with pytest.raises(InvalidResponse, match="changed 10 times"):
+        store.end("x")
+
+
 def test_a_stream_without_room_is_waited_for(client, broker):
     send(broker, "full", "x", *(value("x", index) for index in range(6)))
     running = Running(client, broker[1], "full", max_count=2)
@@ -148,6 +230,7 @@ class Record:
     def __init__(self, partition, room, offset=0):
         self.partition, self.offset, self.topic = lambda: partition, lambda: offset, lambda: "t"
         self.value, self.error = lambda: value(room, offset), lambda: None
+        self.timestamp = lambda: (1, 1000 + offset)
 
 
 class Dealt:

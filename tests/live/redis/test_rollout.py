@@ -34,6 +34,7 @@ from live_redis import (
     make_other,
     make_worker,
     offline,
+    own_curve,
     require_same,
     segment,
     wait_for,
@@ -56,7 +57,7 @@ def put(client, rooms, indices):
 
 def of(store, rooms, model):
     found = store.rooms(list(rooms), model)
-    return {room: list(r.curve) if r else [] for room, r in zip(rooms, found, strict=True)}
+    return {room: own_curve(r) for room, r in zip(rooms, found, strict=True)}
 
 
 def from_place(expected, found):
@@ -64,12 +65,13 @@ def from_place(expected, found):
     return {room: expected[room][found[room][0][0] :] for room in expected}
 
 
-def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store):
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client, store, members):
     rooms, said = [f"r{k}" for k in range(5)], []
     first = make_worker(client)
     put(client, rooms, range(2 * N))
     drain(first)
-    second = make_worker(client, engine=make_other(), report=said.append)
+    second = make_worker(client, engine=make_other(members=members), report=said.append)
     put(client, rooms[:3], range(2 * N, 2 * N + 2))  # of some the next ones wait already
     second._beat()
     assert any(f"model {OTHER} is the candidate beside {MODEL}" in line for line in said)
@@ -78,7 +80,7 @@ def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client
     assert look(client, KEYS, store).behind == 6
     drain(second)
     mine = offline({room: range(2 * N + 6) for room in rooms})
-    theirs = offline({room: range(2 * N + 6) for room in rooms}, make_other())
+    theirs = offline({room: range(2 * N + 6) for room in rooms}, make_other(members=members))
     # Of every room there is a score, and all are those of a model that saw it from its start.
     found = of(store, rooms, OTHER)
     for room in rooms:
@@ -103,6 +105,11 @@ def test_a_candidate_scores_in_the_shadow_and_takes_the_place_in_one_step(client
     promote(client, KEYS, store)
     assert store.scores().model == OTHER and store.scores().keys() == set(rooms)
     assert {room.model for room in store.rooms(rooms)} == {OTHER}
+    # The points of the model before stay, and say whose they are.
+    for room in store.rooms(rooms):
+        begun = own_curve(room)[0][0]
+        require_same({"": list(room.curve[:begun])}, {"": mine[room.room_id][:begun]})
+        assert room.models == ((0, MODEL), (begun, OTHER)) and len(room.curve) == 2 * N + 4
     put(client, rooms, range(2 * N + 4, 2 * N + 6))
     for worker in (first, second):
         worker._beat()
@@ -365,6 +372,43 @@ def test_what_is_refused_beside_a_promotion_is_told_and_put_aside_once(client, s
     go_back(client, KEYS, store, force=True)
     drain(first)  # now this one is, and comes to it
     assert client.xlen(KEYS.rejected) == 2
+
+
+def test_what_the_candidate_refuses_before_a_promotion_and_the_other_after_it_is_put_aside(
+    client, store
+):
+    first, second = make_worker(client), make_worker(client, engine=make_other())
+    put(client, ["x"], [0])
+    for worker in (first, second):
+        drain(worker)
+    partition = partition_of("x", PARTITIONS)
+    client.xadd(KEYS.stream(partition), segment_fields(segment("x", 1), SHOWN) | {"index": "-1"})
+    drain(second)  # the candidate
+    assert client.xlen(KEYS.rejected) == 0
+    promote(client, KEYS, store, force=True)
+    drain(first)
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    assert not client.exists(KEYS.of(OTHER).refused(partition))
+    go_back(client, KEYS, store, force=True)
+    # What the candidate alone refuses was taken, and is not put aside.
+    take = second._engine.take
+    second._engine.take = lambda found: [(k, InputError("so")) for k in range(len(found))]
+    put(client, ["x"], [1, 2])
+    drain(second)
+    assert client.scard(KEYS.of(OTHER).refused(partition)) == 2
+    drain(first)
+    put(client, ["x"], [3])
+    drain(first)
+    drain(second)
+    second._engine.take = take
+    assert client.xlen(KEYS.rejected) == 1 and not any(left(client))
+    assert not list(client.scan_iter("*:refused:*"))
+    # A candidate that is dropped leaves nothing.
+    second._engine.take = lambda found: [(k, InputError("so")) for k in range(len(found))]
+    put(client, ["x"], [4])
+    drain(second)
+    Models(client, KEYS).drop(OTHER)
+    assert not list(client.scan_iter("*:refused:*"))
 
 
 def test_a_look_that_is_older_than_the_switch_changes_nothing(server, client):

@@ -20,7 +20,17 @@ from contentctr.live.scorer_segments import LiveSegment
 from contentctr.live.service.app import create_app
 from contentctr.live.service.server import make_server, serving
 from contentctr.live.service.settings import ServiceSettings
-from live_redis import KEYS, MODEL, OTHER, PARTITIONS, make_other, make_worker, wait_for, working
+from live_redis import (
+    KEYS,
+    MODEL,
+    OTHER,
+    PARTITIONS,
+    make_other,
+    make_worker,
+    own_curve,
+    wait_for,
+    working,
+)
 from live_service import MORE, make_engine, make_post
 
 
@@ -164,8 +174,8 @@ def require_whole(load, store):
     mine = expected(make_engine(sizes=MORE, max_rooms=64), load.rooms, load.length)
     theirs = expected(make_other(), load.rooms, load.length)
     for one, two in zip(before, after, strict=True):
-        first, second = dict(one.curve), dict(two.curve)
-        assert len(first) == len(one.curve) and len(second) == len(two.curve)  # none twice
+        first, second = dict(own_curve(one)), dict(own_curve(two))
+        assert [index for index, _ in two.curve] == [*range(load.length)]  # with the other's before
         assert first.keys() | second.keys() == set(range(load.length))  # none lost
         assert sorted(second) == [*range(min(second), load.length)]
         for curve, whole in ((first, mine), (second, theirs)):

@@ -20,6 +20,7 @@ from contentctr.live.redis.messages import (
     partition_of,
     read_message,
     segment_fields,
+    settle_partitions,
 )
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import MAX_DELIVERIES
@@ -54,6 +55,7 @@ def test_a_message_is_the_segment():
             sound=one.sound.astype(values),
             has_speech=False,
             has_comments=False,
+            earlier={3: {"viewers": 4, "clickers": np.int64(1)}, 0: {}},
         )
         shown = Shown(ended_at=1.5, title="t", comments=("a", "\u4f60"), thumbnail=make_picture())
         fields = {
@@ -178,6 +180,16 @@ def test_two_workers_share_the_partitions(client):
     assert first._leases.owned == [0, 1, 2, 3]
 
 
+def test_leases_of_before_redis_failed_are_given_up_beyond_a_fair_share(client):
+    settle_partitions(client, KEYS, PARTITIONS)
+    first, second = (Leases(client, KEYS, PARTITIONS, name, 5.0) for name in ("first", "second"))
+    assert first.balance()[0] == [0, 1, 2, 3]
+    first._tokens.clear()  # Redis was away when they were to be given up, and has them again
+    assert second.balance() == ([], [])
+    assert first.balance() == ([0, 1], [])
+    assert second.balance() == ([2, 3], [])
+
+
 def test_a_worker_without_its_lease_can_do_nothing(client):
     make_worker(client)
     first = Leases(client, KEYS, PARTITIONS, "first", 5.0)
@@ -223,6 +235,12 @@ def test_bad_messages_are_put_aside(client):
         {"counts": "{"},
         {"counts": "[]"},
         {"counts": '{"likes": -1}'},
+        {"earlier": "[]"},
+        {"earlier": '{"0": 1}'},
+        {"earlier": '{"-1": {}}'},
+        {"earlier": '{"1": {"likes": 1}}'},
+        {"earlier": '{"0": {"coins": 1}}'},
+        {"outcomes": json.dumps({k: {} for k in range(97)})},
         {"shown": "{"},
         {"shown": "[]"},
         {"visual": nan, "visual_type": "f4"},
@@ -246,7 +264,7 @@ def test_bad_messages_are_put_aside(client):
     add(client, "x", 1)
     drain(worker)
     require_same(curves(client, ["x"]), offline({"x": [0, 1]}))
-    assert client.xlen(KEYS.rejected) == 23 and left(client) == [0] * PARTITIONS
+    assert client.xlen(KEYS.rejected) == 29 and left(client) == [0] * PARTITIONS
     reasons = [fields[b"reason"].decode() for _, fields in client.xrange(KEYS.rejected)]
     assert "'index'" in reasons[0] and all(reasons)
 

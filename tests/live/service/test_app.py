@@ -97,12 +97,20 @@ def test_posted_counts_sound_and_words_are_read():
             sound = None if heard is None else half(heard) if index else heard.tolist()
             words = np.array([0, 0, 0, 3, index, 0], np.float32) if index else None
             said = None if words is None else half(words)
-            body = make_post("c", index, counts=counts, sound=sound, words=said)
+            late = {"viewers": 30, "clickers": 2} if index == 3 else None
+            earlier = [{"index": 2, **late}] if late else None
+            body = make_post("c", index, counts=counts, sound=sound, words=said, earlier=earlier)
             found = client.post("/v1/segments", json=body).json()
-            one = dataclasses.replace(live("c", index), counts=counts, sound=heard, words=words)
+            earlier = {2: late} if late else None
+            changes = {"counts": counts, "sound": heard, "words": words, "earlier": earlier}
+            one = dataclasses.replace(live("c", index), **changes)
             [expected] = scorer.score([one])
             assert abs(found["score"] - expected.score) <= 1e-6
             assert abs(sum(found["shares"]["last"].values()) - 1) < 1e-6
+        without = make_engine(sizes=MORE).scorer
+        for index in range(4):
+            [other] = without.score([live("c", index)])
+        assert abs(found["score"] - other.score) > 1e-4
 
 
 def test_repeated_and_late_segments(service):
@@ -269,6 +277,14 @@ BAD = {
     "sound's width": (make_post(sound=[0.5] * 4), "5 numbers"),
     "sound's base64": (make_post(sound="ab!c"), "sound"),
     "more clickers": (make_post(counts={"clickers": 2, "viewers": 1}), "counts.clickers"),
+    "no earlier one": (make_post(index=3, earlier=[{"index": 3}]), "segments before 3, not 3"),
+    "one twice": (make_post(index=3, earlier=[{"index": 2}, {"index": 2}]), "each segment once"),
+    "too many": (make_post(index=99, earlier=[{"index": k} for k in range(49)]), "at most 48"),
+    "earlier count": (make_post(index=3, earlier=[{"index": 1, "likes": -1}]), "earlier.0.likes"),
+    "earlier clickers": (
+        make_post(index=3, earlier=[{"index": 1, "clickers": 2, "viewers": 1}]),
+        r"earlier\[1\].clickers",
+    ),
 }
 
 

@@ -23,6 +23,8 @@ JSON = {"content-type": "application/json"}
     [
         (SegmentIn, MANY),
         (SegmentIn, make_post(counts=MANY)),
+        (SegmentIn, make_post(index=9, earlier=[{"index": 1, **MANY}] * 40)),
+        (SegmentIn, make_post(index=9, earlier=[{"index": k} for k in range(10_000)])),
         (SegmentIn, make_post(visual=["x"] * 16_000, text=["x"] * 16_000)),
         (RankIn, MANY),
         (RankIn, {"candidates": [MANY]}),

@@ -1,5 +1,6 @@
 """Another model in place of the one that serves, while rooms are live."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -14,6 +15,7 @@ import torch
 from contentctr.cli.live import model_path
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
+from contentctr.live.outcomes import LateCounts
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.models import load_served
@@ -106,7 +108,9 @@ def iter_events(client, cursor="0-0"):
             event[name] = value
 
 
-@pytest.mark.parametrize("sizes", [OTHER, {"decoder_lookback": "3,4"}, {"streamer_dim": 8}])
+@pytest.mark.parametrize(
+    "sizes", [OTHER, {"decoder_lookback": "3,4"}, {"streamer_dim": 8}, {"members": 2}]
+)
 def test_what_a_model_is_led_to_is_where_it_would_stand(sizes):
     scoring, whole = Scoring(make_engine()), Scoring(make_engine(sizes=sizes))
     warm = Warm(make_engine(sizes=sizes))
@@ -423,7 +427,14 @@ def test_counts_go_over_to_a_model_that_reads_them():
     for index in range(3 * N):
         for one in (scoring, whole):
             [done] = one.work([Item(segment("x", index), Shown(ended_at=1.0))])
+            came = LateCounts(room_id="x", run="", number=index, counts={"exits": 5})
+            one.wait_for_next([came])
+    assert [len(i.segment.earlier or ()) for i in scoring.rooms["x"].inputs] == [1] * N
     scoring.switch(Warm(make_engine(sizes=MORE)), reason="")
+    assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
+    for one in (scoring, whole):  # what waited still does
+        assert one.rooms["x"].waiting == {3 * N - 1: {"exits": 5}}
+        [done] = one.work([Item(segment("x", 3 * N), Shown(ended_at=1.0))])
     assert scoring.rooms["x"].room.score == pytest.approx(done.taken.scored.score, abs=1e-6)
 
 
@@ -476,6 +487,32 @@ def test_a_candidate_scores_in_the_shadow_until_it_serves(monkeypatch):
             assert room["score"] == pytest.approx(theirs[room["room_id"]], abs=1e-6)
 
 
+def test_a_candidate_reads_what_came_back_as_if_it_had_served(monkeypatch):
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    old, new = make_engine(model_id="old"), make_engine(sizes=MORE, model_id="new")
+    whole, backend = Scoring(make_engine(sizes=MORE)), LocalBackend(old)
+    switchable(backend, {})
+    backend.models.first_candidate = lambda: new
+    with running(old, backend=backend) as (client, _):
+        for index in range(2 * N):
+            post(client, "x", index)
+            item = Item(to_live(make_post("x", index)), Shown(ended_at=1.0))
+            [done] = whole.work([item])
+            counts = {"viewers": 40, "clickers": index}
+            came = [{"room_id": "x", "target_index": index, **counts}]
+            answer = client.post("/v1/outcomes", json={"outcomes": came}).json()
+            assert answer["for_statistics"] == 1
+            whole.wait_for_next([LateCounts(room_id="x", run="", number=index, counts=counts)])
+        wait_for(lambda: client.get("/v1/models").json()["agreement"])
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == "new"
+        score = client.get("/v1/rooms/x").json()["score"]
+        assert score == pytest.approx(done.taken.scored.score, abs=1e-6)
+        [found] = whole.work([Item(to_live(make_post("x", 2 * N)), Shown(ended_at=1.0))])
+        score = post(client, "x", 2 * N)["score"]
+        assert score == pytest.approx(found.taken.scored.score, abs=1e-6)
+
+
 def test_a_candidate_that_fails_is_told_and_disturbs_nobody(monkeypatch):
     monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
     said = []
@@ -501,3 +538,46 @@ def test_a_candidate_that_cannot_serve_is_named_as_the_candidate(monkeypatch):
         assert client.post("/v1/models", json={"candidate": True}).status_code == 422
         assert said[-1].startswith("the candidate does not serve: ZeroDivisionError")
         assert client.get("/v1/models").json()["candidate"] is None
+
+
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_a_candidate_that_failed_is_tried_again(monkeypatch, by_signal):
+    """By SIGHUP in the shadow; by a post it serves at once."""
+    monkeypatch.setattr("contentctr.live.service.shadow.LOOK_S", 0.02)
+    old, said, loaded = make_engine(), [], []
+    backend = LocalBackend(old, report=said.append)
+    switchable(backend, {"": lambda: old})
+
+    def load():
+        loaded.append(True)
+        return broken_engine() if len(loaded) == 1 else other_engine()
+
+    backend.models.first_candidate = load
+    with running(old, backend=backend) as (client, _):
+        for index in range(5):
+            post(client, "x", index)
+        wait_for(lambda: "none any more" in client.get("/v1/models").json()["last"])
+        if by_signal:
+            loop = backend._candidate._task.get_loop()
+            asyncio.run_coroutine_threadsafe(backend.models.reload(), loop).result(10)
+            told = wait_for(lambda: (t := client.get("/v1/models").json())["agreement"] and t)
+            assert told["candidate"]["id"] == other_engine().model_id
+            assert told["current"]["id"] == old.model_id
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == other_engine().model_id and len(loaded) == 2
+        assert client.post("/v1/models", json={"candidate": True}).status_code == 409
+
+
+def test_a_candidate_that_did_not_take_over_is_loaded_anew(monkeypatch):
+    said, loaded = [], []
+    backend = LocalBackend(make_engine(), report=said.append)
+    switchable(backend, {})
+    backend.models.first_candidate = lambda: loaded.append(True) or other_engine()
+    with running(backend.engine, backend=backend) as (client, _):
+        post(client, "x", 0)
+        wait_for(lambda: client.get("/v1/models").json()["candidate"])
+        with monkeypatch.context() as patch:
+            patch.setattr(backend._scoring, "switch", lambda *_, **__: 1 / 0)
+            assert client.post("/v1/models", json={"candidate": True}).status_code == 422
+        told = client.post("/v1/models", json={"candidate": True}).json()
+        assert told["current"]["id"] == other_engine().model_id and len(loaded) == 2

@@ -1,14 +1,17 @@
 """Outcomes over HTTP: what is taken, refused, told again, and to Prometheus."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from contentctr.live.engine import Engine
+from contentctr.live.service.decode import to_segment
+from contentctr.live.service.schemas import SegmentIn
 from contentctr.live.service.settings import ServiceSettings
 from contentctr.score.inputs import InputFacts, measure_features
-from live_service import KNOWN, SPEC, T, V, make_engine, make_model, make_post, running
+from live_service import KNOWN, MORE, SPEC, T, V, make_engine, make_model, make_post, running
 
 
 def send(client, *outcomes, **options):
@@ -21,6 +24,10 @@ def outcome(room="r1", **fields):
     if "value" not in fields:
         fields = {"viewers": 10, "clickers": 2, **fields}
     return {"room_id": room, **fields}
+
+
+def live(room, index):
+    return to_segment(SegmentIn.model_validate(make_post(room, index)))
 
 
 def fresh(client, backend):
@@ -47,7 +54,8 @@ def test_they_stand_beside_the_scores_that_predicted_them():
             outcome("other"),
         )
         assert answer.status_code == 200
-        assert answer.json() == {"taken": 2, "repeated": 1, "unknown": 3, "empty": 1}
+        counts = {"taken": 2, "repeated": 1, "unknown": 3, "empty": 1, "for_statistics": 4}
+        assert answer.json() == counts
         assert send(client, outcome(index=0)).json()["repeated"] == 1
         [found] = fresh(client, backend)
         assert found["model_id"] == "abc" and found["hour"] == found["day"]
@@ -58,6 +66,47 @@ def test_they_stand_beside_the_scores_that_predicted_them():
         value = re.search(r'contentctr_outcome_observed\{model="abc",span="hour"\} (\S+)', text)
         assert float(value[1]) == pytest.approx(10.5 / 101)
         assert 'contentctr_outcomes_total{status="unknown"} 3.0' in text
+
+
+@pytest.mark.parametrize("horizon", [0, 1])
+def test_the_next_score_reads_them(horizon):
+    sizes = {**MORE, "horizon": horizon}
+    alone = make_engine(sizes=sizes).scorer
+    with running(make_engine(sizes=sizes)) as (client, backend):
+        first = client.post("/v1/segments", json=make_post("r1", 100)).json()
+        alone.score([live("r1", 100)])
+        came = [outcome(target_index=k) for k in (100, 99, 102, 51, 149)]
+        answer = send(client, *came, outcome(target_index=98, value=0.5)).json()
+        assert (answer["taken"], answer["unknown"]) == (1 - horizon, 5 + horizon)
+        assert answer["for_statistics"] == 3  # the others are too far away, or no counts
+        counts = {"viewers": 10, "clickers": 2}
+        brings = {101: {99: counts, 100: counts}, 102: {}, 103: {102: counts}}
+        for index, earlier in brings.items():
+            found = client.post("/v1/segments", json=make_post("r1", index)).json()
+            [expected] = alone.score([replace(live("r1", index), earlier=earlier)])
+            assert found["score"] == pytest.approx(expected.score, abs=1e-6)
+        without = make_engine(sizes=sizes).scorer
+        scores = [without.score([live("r1", index)])[0].score for index in range(100, 104)]
+        assert abs(scores[-1] - expected.score) > 1e-4
+        again = client.post("/v1/segments", json=make_post("r1", 100)).json()
+        assert (again["status"], again["score"]) == ("repeated", first["score"])
+        assert backend._scoring.rooms["r1"].waiting == {}
+        assert "contentctr_late_counts_total 0.0" in client.get("/metrics").text
+
+
+def test_other_counts_are_read_too_and_a_value_is_none():
+    with running(make_engine(sizes=MORE)) as (client, backend):
+        client.post("/v1/segments", json=make_post("r1", 3))
+        came = [
+            outcome(target_index=3, value=0.5, counts={"likes": 4, "exits": None}),
+            outcome(target_index=2, counts={"likes": 1}),
+            outcome(target_index=1, value=0.5, counts={}),
+        ]
+        assert send(client, *came).json()["for_statistics"] == 2
+        assert backend._scoring.rooms["r1"].waiting == {
+            3: {"likes": 4},
+            2: {"likes": 1, "viewers": 10, "clickers": 2},
+        }
 
 
 def test_a_room_that_has_ended_is_another_when_it_comes_again():
@@ -81,6 +130,8 @@ def test_a_room_that_has_ended_is_another_when_it_comes_again():
         ({"room_id": "a b"}, "pattern"),
         ({"target_index": -1}, "greater than or equal to 0"),
         ({"likes": 3}, "Extra inputs"),
+        ({"counts": {"viewers": 3}}, "which have their own place"),
+        ({"counts": {"likes": -1}}, "greater than or equal to 0"),
     ],
 )
 def test_what_is_none_is_refused_with_its_place(fields, words):
@@ -93,7 +144,7 @@ def test_what_is_none_is_refused_with_its_place(fields, words):
 def test_there_is_a_limit_of_each_request():
     with running() as (client, _):
         assert send(client, *[outcome(target_index=k) for k in range(1001)]).status_code == 422
-        answer = client.post("/v1/outcomes", content=b'{"outcomes":[' + b'"",' * 20_000 + b'""]}')
+        answer = client.post("/v1/outcomes", content=b'{"outcomes":[' + b'"",' * 40_000 + b'""]}')
         assert answer.status_code == 422 and "1000 outcomes" in answer.json()["detail"]
 
 

@@ -5,6 +5,7 @@ import random
 import sqlite3
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,17 +13,19 @@ import pytest
 
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
+from contentctr.live.outcomes import LateCounts
 from contentctr.live.scorer_segments import RawSegment
 from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
-from contentctr.live.service.state_file import FILE_NAME, StateFile
+from contentctr.live.service.state_file import FILE_NAME, StateError, StateFile
 from live_server import serving_process
-from live_service import MORE, N, X, make_engine, make_picture, make_post, running
+from live_service import MORE, N, V, X, make_engine, make_picture, make_post, running
 from live_state import Kept, close_all, segment
 
 LOOKBACK = {"decoder_lookback": "3,4"}
+TWO = {"members": 2, **MORE}
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +34,11 @@ def _close():
     close_all()
 
 
-@pytest.mark.parametrize("sizes", [{}, LOOKBACK, MORE], ids=["window", "lookback", "counts"])
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, LOOKBACK, MORE, TWO, {**TWO, **LOOKBACK}],
+    ids=["window", "lookback", "counts", "members", "members lookback"],
+)
 def test_a_killed_service_goes_on_with_the_same_bits(tmp_path, sizes):
     whole, kept = Scoring(make_engine(sizes=sizes)), Kept(tmp_path / "0", make_engine(sizes=sizes))
     steps = [("x", k) for k in range(5)] + [("y", 0), ("x", 5), ("y", 3), ("x", 30), ("y", 4)]
@@ -50,6 +57,69 @@ def test_a_killed_service_goes_on_with_the_same_bits(tmp_path, sizes):
         found, expected = kept.scoring.rooms[room], whole.rooms[room]
         assert found.room == replace(expected.room, models=found.room.models)
         assert found.owner == "k" and found.inputs[-1].runs == expected.inputs[-1].runs
+
+
+def late(room, number, run="", **counts):
+    return LateCounts(room_id=room, run=run, number=number, counts=counts)
+
+
+def test_counts_that_wait_are_kept_and_read_once(tmp_path):
+    whole, kept = Scoring(make_engine(sizes=MORE)), Kept(tmp_path / "0", make_engine(sizes=MORE))
+    steps = [[segment("x", 0), segment("y", 0)], [late("x", 0, follows=4), late("gone", 0)]]
+    steps += [[segment("x", 1)], [late("x", 0, follows=9), late("x", 2, enters=7)]]
+    steps += [[segment("x", 2), segment("y", 1)], [late("y", 0, exits=1), late("x", 1, exits=2)]]
+    steps += [[segment("x", 4)], [segment("x", 4), segment("x", 3), segment("x", 5)]]
+    for count, step in enumerate(steps):
+        if isinstance(step[0], LateCounts):
+            for scoring in (whole, kept.scoring):
+                scoring.wait_for_next(step)
+        else:
+            items = [Item(one, Shown(ended_at=1.0)) for one in step]
+            expected = [done.taken.scored.score for done in whole.work(items)]
+            assert kept.post(*step) == expected
+        assert {n: k.waiting for n, k in kept.scoring.rooms.items()} == {
+            n: k.waiting for n, k in whole.rooms.items()
+        }
+        kept = kept.killed(tmp_path / str(count + 1), make_engine(sizes=MORE))
+    assert whole.rooms["x"].waiting == {} and whole.rooms["y"].waiting == {0: {"exits": 1}}
+    given = {one.segment.index: one.segment.earlier for one in whole.rooms["x"].inputs}
+    assert given[1] == {0: {"follows": 4}} and given[2] == {0: {"follows": 9}}
+    assert given[4] == {2: {"enters": 7}, 1: {"exits": 2}} and given[5] is None
+    alone = make_engine(sizes=MORE).scorer
+    for index in (0, 1, 2, 4, 5):
+        told = {k: v for k, v in (given[index] or {}).items() if index != 2}
+        [found] = alone.score([segment("x", index, earlier=told)])
+    # What was known stayed so.
+    assert found.score == pytest.approx(whole.rooms["x"].room.score, abs=1e-6)
+
+
+def test_what_waits_is_bounded_and_of_one_run(tmp_path):
+    kept = Kept(tmp_path / "a", make_engine(sizes=MORE))
+    kept.post(segment("x", 60, run="one"))
+    kept.scoring.wait_for_next([late("x", k, "one", likes=k) for k in range(1, 60)])
+    assert kept.scoring.rooms["x"].waiting.keys() == set(range(12, 60))
+    kept.scoring.wait_for_next([late("x", 60, "two", likes=1)])
+    assert 60 not in kept.scoring.rooms["x"].waiting
+    wrong = segment("x", 61, run="one", visual=np.zeros(V + 1, np.float32))
+    [refused] = kept.scoring.work([Item(wrong, Shown(ended_at=1.0))])
+    assert isinstance(refused, InputError) and len(kept.scoring.rooms["x"].waiting) == 48
+    kept.post(segment("x", 5, run="two"))
+    assert kept.scoring.rooms["x"].waiting == {}
+    kept.scoring.wait_for_next([late("x", 2, "two", likes=1)])
+    again = kept.killed(tmp_path / "b", make_engine(sizes=MORE))
+    assert again.scoring.rooms["x"].waiting == {2: {"likes": 1}}
+    again.scoring.forget("x")
+    again.post(segment("x", 6, run="two"))
+    last = again.killed(tmp_path / "c", make_engine(sizes=MORE))
+    assert last.scoring.rooms["x"].waiting == {}
+
+
+def test_a_segment_too_late_for_counts_is_told(tmp_path):
+    scoring = Scoring(make_engine(sizes=MORE))
+    scoring.work([Item(segment("x", 0), Shown(ended_at=1.0))])
+    scoring.wait_for_next([late("x", 0, exits=4)])
+    [done] = scoring.work([Item(segment("x", 49), Shown(ended_at=1.0))])
+    assert done.taken.scored.late_counts == 1 and scoring.rooms["x"].waiting == {}
 
 
 def test_what_is_shown_is_kept_too(tmp_path):
@@ -80,9 +150,9 @@ def test_a_room_that_begins_anew_leaves_nothing_of_its_run_before(tmp_path):
     assert again.post(segment("x", 4, run="two")) == [done.taken.scored.score]
 
 
-def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path):
+@pytest.mark.parametrize("other", [{"decoder_layers": 3}, {"members": 2}])
+def test_with_another_model_rooms_are_made_of_what_they_sent(tmp_path, other):
     kept = Kept(tmp_path / "a")
-    other = {"decoder_layers": 3}
     whole = Scoring(make_engine(sizes=other))
     for index in range(N + 3):
         kept.post(segment("x", index))
@@ -103,9 +173,9 @@ def test_many_rooms_are_written_in_transactions_of_some(tmp_path, monkeypatch):
     kept.post(*(segment(f"r{k}", 0) for k in range(8)))
     counts, write = [], StateFile.write
 
-    def counted(file, rooms, ended, facts):
+    def counted(file, rooms, ended, facts, waiting):
         counts.append(len(rooms))
-        write(file, rooms, ended, facts)
+        write(file, rooms, ended, facts, waiting)
 
     monkeypatch.setattr(StateFile, "write", counted)
     other = {"decoder_layers": 3}
@@ -277,17 +347,91 @@ def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
     assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
 
 
-def test_facts_that_cannot_be_read_are_told(tmp_path):
+def change(folder, command, *values):
+    base = sqlite3.connect(folder / FILE_NAME)
+    assert base.execute(command, values).rowcount > 0
+    base.commit()
+    base.close()
+
+
+@pytest.mark.parametrize("value", [b"[" * 100_000, b"1234{}"])
+def test_damaged_facts_set_the_file_aside(tmp_path, value):
     kept = Kept(tmp_path)
     kept.post(segment("x", 0))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE facts SET value = ?", ("[" * 100_000,))
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE facts SET value = ? WHERE name = 'model'", value)
     again = Kept(tmp_path)
-    assert not again.rooms and again.keeper.state == "failing" and again.keeper.served() is None
-    assert "cannot be read (nested too deeply)" in again.said[0]
+    [aside] = tmp_path.glob("rooms.aside-*.sqlite")
+    assert not again.rooms and again.keeper.state == "kept"
+    assert "is damaged (its checksum is another)" in again.said[0] and aside.name in again.said[0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "UPDATE rooms SET owner = 'thief' WHERE id = 1",
+        "UPDATE rooms SET owner = NULL WHERE id = 1",
+        "UPDATE rooms SET seen = seen + 1 WHERE id = 1",
+        "UPDATE rooms SET about = (SELECT about FROM rooms WHERE id = 2) WHERE id = 1",
+        "UPDATE segments SET comments = x'0102030405' WHERE id = (1 << 31) + 2",
+        "UPDATE thumbnails SET data = zeroblob(length(data)) WHERE id = 1",
+        "UPDATE thumbnails SET data = 'text' WHERE id = 1",
+    ],
+)
+def test_whatever_is_damaged_of_a_room_is_noticed(tmp_path, command):
+    spec = replace(make_engine().spec, comment_lag=1)
+    kept = Kept(tmp_path, make_engine(spec=spec))
+    kept.scoring._encoder = Ears()
+    for index in range(3):
+        rooms = [RawSegment(room, "a", index, (), "", "line") for room in ("x", "y")]
+        kept.post(*rooms, thumbnail=make_picture("PNG", (64, 64)))
+    kept.scoring.stop()
+    change(tmp_path, command)
+    again = Kept(tmp_path, make_engine(spec=spec))
+    assert again.rooms.keys() == {"y"}
+    assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
+
+
+def test_a_file_that_cannot_be_set_aside_is_tried_again_later(tmp_path, monkeypatch):
+    now = [1000.0]
+    kept = Kept(tmp_path)
+    kept.post(segment("old", 0))
+    kept.scoring.stop()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    spec = replace(make_engine().spec, visual_revision="another")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: os.rename(tmp_path / "none", tmp_path))
+        again = Kept(tmp_path, make_engine(spec=spec), clock=lambda: now[0])
+        assert again.post(segment("x", 0))[0] is not None and again.keeper.state == "failing"
+        now[0] += keeping.AGAIN_S
+        assert again.post(segment("x", 1))[0] is not None and again.keeper.state == "failing"
+    [said] = again.said
+    assert "cannot be renamed" in said and "serving goes on, and rooms are not kept" in said
+    assert (tmp_path / FILE_NAME).read_bytes() == before  # nothing of another model is in it
+    now[0] += keeping.AGAIN_S
+    again.post(segment("x", 2))
+    [aside] = tmp_path.glob("rooms.aside-*.sqlite")
+    assert again.said[-1] == "rooms are kept again" and aside.name in again.said[-2]
+    third = again.killed(tmp_path / "b", make_engine(spec=spec), clock=lambda: now[0])
+    assert third.rooms.keys() == {"x"}
+
+
+def test_a_file_keeps_its_log_where_it_cannot_be_renamed(tmp_path, monkeypatch):
+    file = StateFile(tmp_path)
+    log, rename = Path(f"{file.path}-wal"), Path.rename
+
+    def fails(path, target):
+        if path == file.path:
+            raise OSError("busy")
+        return rename(path, target)
+
+    file._base.close()
+    log.write_bytes(b"the last of it")
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StateError, match="cannot be renamed"):
+        file.put_aside("is of another model")
+    assert log.read_bytes() == b"the last of it" and not list(tmp_path.glob("rooms.aside*"))
+    file.close()
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path):
@@ -391,13 +535,20 @@ def test_rooms_of_keys_stay_theirs(tmp_path):
 
 
 def posts(rooms, segments):
-    """Segments of several rooms, in one order."""
+    """Segments of several rooms, and what came of them some later, in one order: path and body."""
     rng = np.random.default_rng(1)
     for index in range(segments):
         for room in range(rooms):
             sound = rng.normal(size=X).astype(np.float16).astype(float).tolist()
-            counts = {"viewers": 40, "clickers": int(rng.integers(40))}
-            yield make_post(f"r{room}", index, sound=sound, counts=counts, ended_at=1.0)
+            body = make_post(f"r{room}", index, sound=sound, counts={"likes": room}, ended_at=1.0)
+            yield "/v1/segments", body
+        came = [
+            {"room_id": f"r{room}", "target_index": index - back, "viewers": 40, "clickers": back}
+            for room in range(rooms)
+            for back in range(4)
+            if back <= index and rng.random() < 0.4
+        ]
+        yield "/v1/outcomes", {"outcomes": came}
 
 
 def run_with_kills(folder, kills, rooms, segments, seed):
@@ -415,9 +566,10 @@ def run_with_kills(folder, kills, rooms, segments, seed):
             with httpx.Client(base_url=url) as client:
                 try:
                     while todo:
-                        answer = client.post("/v1/segments", json=todo[0])
+                        answer = client.post(todo[0][0], json=todo[0][1])
                         assert answer.status_code == 200, answer.text
-                        answers.append(answer.json())
+                        if "score" in answer.json():
+                            answers.append(answer.json())
                         todo.pop(0)
                 except httpx.TransportError:
                     killed += 1
@@ -431,7 +583,9 @@ def run_with_kills(folder, kills, rooms, segments, seed):
 def test_killed_at_random_moments_it_goes_on_to_the_bit(tmp_path, kills, segments):
     found, killed = run_with_kills(tmp_path, kills, 6, segments, seed=kills)
     with running(make_engine(sizes=MORE, max_rooms=4096, batch_size=64)) as (client, _):
-        whole = [client.post("/v1/segments", json=post).json() for post in posts(6, segments)]
+        whole = [client.post(path, json=body).json() for path, body in posts(6, segments)]
+    assert any(answer.get("for_statistics") for answer in whole)
+    whole = [answer for answer in whole if "score" in answer]
     assert [a["score"] for a in found] == [b["score"] for b in whole]
     assert [a["curve"] for a in found] == [b["curve"] for b in whole]
     assert {a["status"] for a in found} <= {"scored", "repeated"} and killed >= min(kills, 2) - 1

@@ -18,7 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from contentctr.errors import InputError
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER, alone
 from contentctr.prepare.klm3 import buckets, settings
 from contentctr.prepare.klm3.prepare import benchmark_splits, prepare_klm3
 from contentctr.prepare.klm3.segments import OWN_SCHEMA
@@ -155,6 +155,7 @@ def test_the_folder_is_a_prepared_one(source, data):
     assert counts["segments_with_target"] == segments["target"].count()
     assert sorted(p.name for p in data.root.iterdir()) == [
         MARKER,
+        LOCK,
         "manifest.json",
         "rooms.parquet",
         "segments.parquet",
@@ -466,6 +467,13 @@ def test_out_is_a_folder_of_its_own(source, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="must be a folder, or not there yet"):
         prepare(source, tmp_path / "file")
+
+
+def test_one_call_at_a_time_works_in_a_folder(source, tmp_path):
+    for out in (tmp_path / "new", tmp_path):
+        with alone(out), pytest.raises(InputError, match="at work on the rooms here"):
+            prepare(source, out)
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_manifest_is_json_without_a_surprise(data):

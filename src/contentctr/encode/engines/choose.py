@@ -141,6 +141,13 @@ class _Trial:
 
     def attempt(self, runtime: Runtime) -> _Result:
         """Convert the encoder and compare."""
+        result = self._compared(runtime)
+        converted = self._converted.get(runtime.engine)
+        if result.problem and isinstance(converted, OpenVino):
+            converted.forget()
+        return result
+
+    def _compared(self, runtime: Runtime) -> _Result:
         try:
             run = self._runner(runtime)
             found_RD = self._features(run)

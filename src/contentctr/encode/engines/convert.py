@@ -22,7 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contentctr import __version__
+from contentctr.encode.engines import kept
 from contentctr.encode.engines.runtime import openvino
+from contentctr.files import digest
 
 Row = Sequence[NDArray[Any]]
 """Arrays of a row, each [1, ...]."""
@@ -40,14 +43,20 @@ class OpenVino:
     """
 
     def __init__(self, encoder: Any, example: Sequence[Tensor]) -> None:
-        with _quiet():
-            # Traced here, not by OpenVINO, which takes four times as long over it.
-            self._model = openvino().convert_model(
-                _trace(encoder, example), example_input=tuple(example)
-            )
+        self._name = _kept_name(encoder, example)
+        self._model = self._name and kept.read_kept(openvino(), self._name)
+        if not self._model:
+            self._model = _converted(encoder, example)
+            if self._name:
+                self._model = kept.keep(openvino(), self._name, self._model)
         self._places = _places(encoder, [port.get_names() for port in self._model.inputs])
         shapes = [_shape(example[place]) for place in self._places]
         self._model.reshape(dict(zip(self._model.inputs, shapes, strict=True)))
+
+    def forget(self) -> None:
+        """It does not compute what it should: keep it for no other process."""
+        if self._name:
+            kept.forget(self._name)
 
     def compile(self, precision: str) -> RunRow:
         """What runs a row; may be called by as many threads as torch has."""
@@ -115,6 +124,24 @@ class Onnx:
 
 
 CONVERTERS: dict[str, type[OpenVino] | type[Onnx]] = {"openvino": OpenVino, "onnx": Onnx}
+
+
+def _converted(encoder: Any, example: Sequence[Tensor]) -> Any:
+    with _quiet():
+        # Traced here, not by OpenVINO, which takes four times as long over it.
+        return openvino().convert_model(_trace(encoder, example), example_input=tuple(example))
+
+
+def _kept_name(encoder: Any, example: Sequence[Tensor]) -> str:
+    """A hash of all that the program depends on; "" of an encoder whose program is not kept."""
+    if sum(each.numel() * each.element_size() for each in encoder.parameters()) > kept.MOST_BYTES:
+        return ""
+    return digest(
+        *(__version__, torch.__version__, openvino().__version__, type(encoder).__qualname__),
+        encoder.revision,
+        [str(x.dtype) for x in example],
+        [_shape(x) for x in example],
+    )
 
 
 def _trace(encoder: Any, example: Sequence[Tensor]) -> Any:

@@ -20,10 +20,16 @@ function node(name, attributes, text) {
   return made;
 }
 
+/** The models that did not make the first of the points. */
+export function changes(points, models) {
+  return models.filter(({ first }) => first > points[0].index && first <= points.at(-1).index);
+}
+
 export class Curve {
   #svg;
   #readout;
   #points = [];
+  #models = [];
   #info = { segment_seconds: 30, horizon: 0, target: "ctr" };
   #seconds = 30;
   #shift = 0;
@@ -38,9 +44,12 @@ export class Curve {
     svg.addEventListener("pointerleave", () => this.#point(null));
   }
 
-  /** `points` by rising index; with a horizon the score of a segment stands at the next one. */
-  draw(points, info) {
-    [this.#points, this.#info] = [points, info];
+  /**
+   * `points` by rising index; with a horizon the score of a segment stands at the next one.
+   * `models`: the first segment of each model that made them.
+   */
+  draw(points, models, info) {
+    [this.#points, this.#models, this.#info] = [points, models, info];
     [this.#seconds, this.#shift] = [info.segment_seconds, info.horizon];
     const width = Math.max(240, this.#svg.clientWidth);
     this.#svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
@@ -53,6 +62,7 @@ export class Curve {
       ...this.#bands(scale),
       ...this.#axes(scale, width),
       ...this.#line(scale),
+      ...this.#changes(scale),
       ...this.#pointer(scale),
     );
   }
@@ -138,6 +148,16 @@ export class Curve {
     ];
   }
 
+  /** Where another model took over. */
+  #changes({ x, y }) {
+    return changes(this.#points, this.#models).map(({ first, model }) => {
+      const at = x(first + this.#shift);
+      const line = node("line", { x1: at, x2: at, y1: MARGIN.top, y2: y(0), class: "change" });
+      line.append(node("title", {}, `model ${model}`));
+      return line;
+    });
+  }
+
   #pointer({ x, y }) {
     const point = this.#points.find(({ index }) => index === this.#pointed);
     if (point === undefined) {
@@ -145,7 +165,9 @@ export class Curve {
       return [];
     }
     const start = (point.index + this.#shift) * this.#seconds;
-    const mark = point.highlight ? ", highlight" : "";
+    const several = changes(this.#points, this.#models).length > 0;
+    const by = this.#models.findLast(({ first }) => first <= point.index)?.model;
+    const mark = (point.highlight ? ", highlight" : "") + (several ? `, model ${by ?? "unknown"}` : "");
     this.#readout.textContent = `${clock(start)} - ${clock(start + this.#seconds)}: ${showScore(point.score, this.#info)}${mark}`;
     const at = x(this.#middle(point));
     return [
@@ -163,7 +185,7 @@ export class Curve {
       const far = (point) => Math.abs(this.#middle(point) - wanted);
       this.#pointed = this.#points.reduce((a, b) => (far(b) < far(a) ? b : a)).index;
     }
-    this.draw(this.#points, this.#info);
+    this.draw(this.#points, this.#models, this.#info);
   }
 }
 

@@ -1,6 +1,6 @@
 // The chosen room: its numbers, curve, shares and comments.
 
-import { Curve } from "./curve.js";
+import { changes, Curve } from "./curve.js";
 import { Picture } from "./list.js";
 import { clock, percent, setText, showScore, span } from "./words.js";
 
@@ -13,6 +13,7 @@ export class Detail {
   #drawn = null;
   #id = null;
   #points = null;
+  #models = [];
   #info = null;
 
   constructor() {
@@ -45,7 +46,7 @@ export class Detail {
     $("room-ended").hidden = !room.ended;
     this.#picture.show(room.thumbnail);
     if (this.#points !== room.curve) {
-      [this.#points, this.#info] = [room.curve, info];
+      [this.#points, this.#models, this.#info] = [room.curve, room.models ?? [], info];
       this.#redraw();
       this.#table();
     }
@@ -58,16 +59,19 @@ export class Detail {
 
   #redraw() {
     if (this.#points === null) return;
-    this.#curve.draw(this.#points, this.#info);
+    this.#curve.draw(this.#points, this.#models, this.#info);
     const last = this.#points.at(-1);
     const best = this.#points.reduce((a, b) => (b.score > a.score ? b : a));
     const start = (point) => clock((point.index + this.#info.horizon) * this.#info.segment_seconds);
+    const others = changes(this.#points, this.#models)
+      .map(({ first, model }) => ` Model ${model} took over at ${start({ index: first })}.`)
+      .join("");
     const marked = this.#points.filter((point) => point.highlight).length;
     setText(
       $("curve-text"),
       `${this.#points.length} ${this.#points.length === 1 ? "score" : "scores"}; the last is ` +
         `${showScore(last.score, this.#info)} at ${start(last)}, the highest ` +
-        `${showScore(best.score, this.#info)} at ${start(best)}; ${marked} in highlights.`,
+        `${showScore(best.score, this.#info)} at ${start(best)}; ${marked} in highlights.${others}`,
     );
   }
 

@@ -59,7 +59,8 @@ export class Rooms {
       return;
     }
     const rank = old?.rank ?? null;
-    this.#rooms.set(event.room_id, { ...shown(event), curve, rank, rankBefore: rank, ended: false });
+    const models = old?.models ?? []; // a change of model comes with a list of all rooms
+    this.#rooms.set(event.room_id, { ...shown(event), curve, models, rank, rankBefore: rank, ended: false });
   }
 
   /** The whole curve of one room, with highlights as of now. */

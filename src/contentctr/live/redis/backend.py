@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 from contentctr.errors import InputError
 from contentctr.live.engine import RoomsFullError
 from contentctr.live.known_rooms import LiveRoom, Shown
-from contentctr.live.outcomes import Joined, Outcome
+from contentctr.live.outcomes import Outcome
 from contentctr.live.ranking import RankSettings, Scores
 from contentctr.live.redis.beats import WorkerWatch
 from contentctr.live.redis.clock import RedisClock
@@ -26,6 +27,7 @@ from contentctr.live.redis.owners import RedisOwners
 from contentctr.live.redis.rollout import ROLLOUT_S, Rollout, gauges
 from contentctr.live.redis.rollout import look as look_at_rollout
 from contentctr.live.redis.store import QueueFacts, RedisStore
+from contentctr.live.redis.waiting import WaitingCounts
 from contentctr.live.scorer_segments import LiveSegment, RawSegment
 from contentctr.live.service.backend import Answer
 from contentctr.live.service.background import Background, Lag
@@ -33,7 +35,7 @@ from contentctr.live.service.batching import BusyError
 from contentctr.live.service.events import EventLog
 from contentctr.live.service.keys import ANYONE, Caller
 from contentctr.live.service.metrics import Metrics
-from contentctr.live.service.observed import Observed
+from contentctr.live.service.observed import Observed, Sorted
 from contentctr.live.shares import shares_from
 from contentctr.live.standing import Standing
 
@@ -89,6 +91,7 @@ class RedisBackend:
         self._store = RedisStore(client, self._keys, count)
         self.observed = Observed(self.metrics, horizon)
         self._came_back = OutcomeStream(client, self._keys, self.observed.log)
+        self._late = WaitingCounts(client, self._keys, math.ceil(2 * forget_after_s))
         self._follower = Background("the reader of outcomes", self._follow)
         self.clock = RedisClock(client, self._keys)
         """The ages of scores are by it, in all services."""
@@ -223,20 +226,23 @@ class RedisBackend:
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """See Backend: all services are told."""
 
-        def find() -> tuple[list[Joined], dict[str, int]]:
+        def find() -> Sorted:
             self._read_outcomes()  # of a room that has ended the outcomes are another's
             names = list(dict.fromkeys(one.room_id for one in outcomes))
             models = [None, *filter(None, [self._rollout.candidate])]
             # A candidate's scores are held to outcomes too, before anybody is shown them.
             each = zip(names, *(self._store.rooms(names, model) for model in models), strict=True)
-            rooms = {name: [room for room in found if room] for name, *found in each}
-            return self.observed.sort(outcomes, rooms)
+            rooms = {name: [room for room in both if room] for name, *both in each}
+            found = self.observed.sort(outcomes, rooms)
+            if found.late:  # first: what is known to have come is not taken again
+                self._late.put(found.late)
+            return found
 
-        new, counts = await self._redis(find)
-        if new:
-            await self._redis(self._came_back.append, new)
+        found = await self._redis(find)
+        if found.new:
+            await self._redis(self._came_back.append, found.new)
             await self._redis(self._read_outcomes)
-        return counts
+        return found.counts
 
     def _read_outcomes(self) -> None:
         self.metrics.bad_events.inc(self._came_back.read())

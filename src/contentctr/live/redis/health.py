@@ -38,6 +38,11 @@ class WorkerHealth:
             ["status"],
             registry=self.registry,
         )
+        self.late_counts = Counter(
+            "contentctr_worker_late_counts",
+            "Segments whose counts came too late for their room's statistics.",
+            registry=self.registry,
+        )
         self._partitions = self._gauge("partitions", "Partitions that this worker has.")
         self._rooms = self._gauge("rooms", "Rooms in its memory.")
         self._model = Gauge(

@@ -2,8 +2,9 @@
 
 A record's value is the JSON of a post to `/v1/segments` (features, no pictures), or
 `{"room_id": ..., "end": true}`; its key is the room's id, so that a room's records are in one
-partition and stay in order. A record counts as read once its segment is in Redis: one that was put
-there twice, because this process died in between, is scored once all the same.
+partition and stay in order. A record counts as read once its segment is in Redis. One that Kafka
+gives again, because this process died in between, is not put there again: an end would end the room
+that has begun since under its name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from redis.exceptions import RedisError
 from contentctr.errors import InputError
 from contentctr.extras import require_installed
 from contentctr.files import JsonError, parse_json
-from contentctr.live.redis.messages import Fields, StreamFullError, end_fields, segment_fields
+from contentctr.live.redis.messages import (
+    Fields,
+    LogRecord,
+    StreamFullError,
+    end_fields,
+    segment_fields,
+)
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.service.decode import to_segment, to_shown
 from contentctr.live.service.schemas import SegmentIn
@@ -38,6 +45,8 @@ class Counts:
     taken: int = 0
     bad: int = 0
     """None of ours: told, and passed over."""
+    repeated: int = 0
+    """Put into Redis before: told, and passed over."""
 
 
 def make_consumer(brokers: str, topic: str, group: str, report: Callable[[str], None]) -> Any:
@@ -138,6 +147,8 @@ class Ingest:
         self._consumer, self._store, self._report = consumer, store, report
         self._limits, self._clock = limits or {}, clock
         self.counts = Counts()
+        self._told = -_TOLD_EVERY_S
+        """When a record that was read before was told of."""
 
     def run(self, stopped: Callable[[], object]) -> None:
         """Take records until `stopped()`; what is in hand is finished, and told to Kafka."""
@@ -170,11 +181,13 @@ class Ingest:
             self.counts.bad += 1
             self._report(f"{place}: passed over: {error}")
             return True
-        told = -_TOLD_EVERY_S
+        told, origin = -_TOLD_EVERY_S, _origin(record)
         while not stopped():
             try:
-                self._store.add(room_id, fields, **self._limits)
-                self.counts.taken += 1
+                if self._store.add(room_id, fields, origin, **self._limits):
+                    self.counts.taken += 1
+                else:
+                    self._pass_over(place)
                 return True
             except (RedisError, StreamFullError) as error:
                 if time.monotonic() >= told + _TOLD_EVERY_S:
@@ -183,6 +196,15 @@ class Ingest:
                 if not self._wait(record):
                     return False
         return False
+
+    def _pass_over(self, place: str) -> None:
+        self.counts.repeated += 1
+        if time.monotonic() >= self._told + _TOLD_EVERY_S:
+            self._told = time.monotonic()
+            self._report(
+                f"{place}: passed over: it, or a later one, is in Redis already "
+                f"({self.counts.repeated} so far)"
+            )
 
     def _wait(self, record: Any) -> bool:
         """Give way for a moment, and stay in the group; whether the record is still ours to take.
@@ -199,6 +221,15 @@ class Ingest:
                 place.offset = early.offset()
                 self._consumer.seek(place)
         return any(_is_of(record, place) for place in self._consumer.assignment())
+
+
+def _origin(record: Any) -> LogRecord:
+    _, moment = record.timestamp()
+    return LogRecord(
+        log=f"{record.topic()}/{record.partition()}",
+        offset=record.offset(),
+        moment=max(-1, int(moment)),
+    )
 
 
 def _is_of(record: Any, place: Any) -> bool:

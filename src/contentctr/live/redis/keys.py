@@ -7,11 +7,14 @@ prefix; those that all models share:
 - `segments:P` (stream) and `bytes:P`: messages of partition P, and their bytes together.
 - `inputs:ID` (list): the last segments of a room as models take them (live/inputs.py), each after
   the id of its message: of these any model makes its own state.
+- `waiting:ID` (hash): counts of a room's segments that wait for its next one (redis/waiting.py).
 - `thumbnail:ID`: of a room.
 - `clock` (hash): the clock of `seen`; it takes no part in a jump of Redis' own (redis/leases.py).
 - `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
   `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
   seem silent to the next one); where services ask for keys.
+- `ingested` (hash): of each partition of Kafka, "OFFSET TIME" of the last record that was put into
+  a stream: what is read again is not put there again.
 - `clock_step`: seconds by which Redis' own clock was set while services ran (redis/clock.py).
 - `events` (stream): what the workers tell; `rejected` (stream): messages that were put aside.
 - `outcomes` (stream): what came of segments, with the scores that predicted it, and rooms' ends.
@@ -25,10 +28,12 @@ Those of one model, each after `model:MODEL`:
 - `workers` (hash): a row of JSON a worker, which changes with every heartbeat: `beat`, `lease_s`,
   `partitions`. A worker lives while its row changes (redis/beats.py), whatever any clock says.
 - `lease:P`: "WORKER/TOKEN" of the model's worker that has the partition.
-- `room:ID`, `curve:ID`, `state:ID`: a room; `ranking`, `ended`, `seen` (sorted sets): its score,
-  the end of its last segment (Unix seconds), when it last had one (`clock`).
+- `room:ID`, `curve:ID` (list), `state:ID`: a room, whose first points may be another model's;
+  `ranking`, `ended`, `seen` (sorted sets): its score, the end of its last segment (Unix seconds),
+  when it last had one (`clock`).
 - `done:P` (sorted set) and `done_bytes:P`: messages, "ID SIZE", that it is done with and another
-  model is not; `missed`: how many the candidate did not get, as it was too far behind.
+  model is not; `refused:P` (set): ids of those that it refused while it was not current; `missed`:
+  how many the candidate did not get, as it was too far behind.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ PREFIX = "contentctr"
 SHARED = (
     *("partitions", "clock", "events", "rejected", "owners", "owned_until", "owners_clock"),
     *("current", "candidate", "candidate_since", "previous", "dropped", "models", "clock_step"),
-    *("outcomes", "to_delete"),
+    *("outcomes", "to_delete", "ingested"),
 )
 """Keys of which there is one."""
 OF_MODEL = ("workers", "ranking", "ended", "seen", "missed")
@@ -84,6 +89,10 @@ class Keys:
         """The room's last segments as models take them, oldest first."""
         return f"{self.prefix}:inputs:{room_id}"
 
+    def waiting(self, room_id: str) -> str:
+        """Counts of the room's segments that wait for its next one."""
+        return f"{self.prefix}:waiting:{room_id}"
+
     def thumbnail(self, room_id: str) -> str:
         """The room's latest thumbnail."""
         return f"{self.prefix}:thumbnail:{room_id}"
@@ -99,6 +108,10 @@ class Keys:
     def done_bytes(self, partition: int) -> str:
         """Bytes of these."""
         return f"{self.own}:done_bytes:{partition}"
+
+    def refused(self, partition: int) -> str:
+        """Those of them that it did not take while it was not current."""
+        return f"{self.own}:refused:{partition}"
 
     def room(self, room_id: str) -> str:
         """What is known of a room, JSON."""

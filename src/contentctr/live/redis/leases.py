@@ -23,16 +23,19 @@ from contentctr.live.redis.beats import LiveWorker, WorkerWatch, row_of
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import PartitionsMovedError, partition_count, size_of
 from contentctr.live.redis.store import Command
+from contentctr.live.redis.waiting import WAIT
 
 MAX_BEHIND, BYTES_BEHIND = 2_000, 16 * 2**20
 """Messages of a partition, and their bytes, that wait for a candidate alone: it misses the rest,
 and makes its rooms' states from their inputs."""
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
-# KEYS: lease, stream, bytes, current, candidate, the model's done and done_bytes.
+# KEYS: lease, stream, bytes, current, candidate, the model's done, done_bytes and refused.
 # ARGV: token, model, prefix, partition, most that the candidate may be behind: messages and bytes;
 # then the number of messages that are finished, id and size of each, and the commands.
-_COMMIT = """
+_COMMIT = (
+    WAIT
+    + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local model, base, partition = ARGV[2], ARGV[3] .. ':model:', ARGV[4]
 local current, candidate = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
@@ -40,6 +43,8 @@ if model ~= current and model ~= candidate then return 0 end
 local other = candidate and (model == current and candidate or current)
 local theirs = other and base .. other .. ':done:' .. partition
 local their_bytes = other and base .. other .. ':done_bytes:' .. partition
+local their_refused = other and base .. other .. ':refused:' .. partition
+local waits, refused = {}, {}
 
 local function less(key, size)
   if size > 0 and redis.call('DECRBY', key, size) <= 0 then redis.call('DEL', key) end
@@ -53,10 +58,12 @@ local function finish(id, size)
   local member = id .. ' ' .. size
   if redis.call('ZREM', theirs, member) == 1 then
     less(their_bytes, size)
+    refused[id] = redis.call('SREM', their_refused, id) == 1
     forget(id, size)
   elseif #redis.call('XRANGE', KEYS[2], id, id) == 1 then
     redis.call('ZADD', KEYS[6], string.match(id, '^%d+'), member)
     redis.call('INCRBY', KEYS[7], size)
+    waits[id] = true
   end
 end
 local function bound()
@@ -67,6 +74,7 @@ local function bound()
     if not oldest then redis.call('DEL', KEYS[7]) break end
     local id, size = string.match(oldest, '^(%S+) (%d+)$')
     less(KEYS[7], tonumber(size))
+    redis.call('SREM', KEYS[8], id)
     forget(id, tonumber(size))
     missed = missed + 1
   end
@@ -88,9 +96,13 @@ local function keep_input(id, key, begins, count, seconds, data)
   redis.call('LTRIM', key, -count, -1)
   redis.call('EXPIRE', key, seconds)
 end
--- The current model's word counts, whoever's place was whose when the worker last looked.
+-- The current model's word counts, whoever's place was whose when the worker last looked. The other
+-- one's is remembered: where it takes the place in between, both have refused the message.
 local function put_aside(id, ...)
-  if model ~= current then return end
+  if model ~= current and not refused[id] then
+    if waits[id] then redis.call('SADD', KEYS[8], id) end
+    return
+  end
   local command = {...}
   for _, entry in ipairs(redis.call('XREVRANGE', command[2], '+', '-', 'COUNT', 100)) do
     for k = 1, #entry[2], 2 do
@@ -105,14 +117,15 @@ for i = 8, 6 + 2 * done, 2 do finish(ARGV[i], tonumber(ARGV[i + 1])) end
 if done > 0 then
   if other and model == current then bound() end
   if redis.call('XLEN', KEYS[2]) == 0 then
-    redis.call('DEL', KEYS[3], KEYS[6], KEYS[7])
-    if other then redis.call('DEL', theirs, their_bytes) end
+    redis.call('DEL', KEYS[3], KEYS[6], KEYS[7], KEYS[8])
+    if other then redis.call('DEL', theirs, their_bytes, their_refused) end
   end
 end
 local i = 8 + 2 * done
 while i <= #ARGV do
   local n, name = tonumber(ARGV[i]), ARGV[i + 1]
   if name == 'KEEP_INPUT' then keep_input(unpack(ARGV, i + 2, i + n))
+  elseif name == 'WAIT' then wait(unpack(ARGV, i + 2, i + n))
   elseif name == 'PUT_ASIDE' then put_aside(unpack(ARGV, i + 2, i + n))
   elseif name == 'END_INPUTS' then
     if newer(ARGV[i + 2], ARGV[i + 3]) then redis.call('DEL', ARGV[i + 3]) end
@@ -121,6 +134,7 @@ while i <= #ARGV do
 end
 return 1
 """
+)
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 _READ = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
@@ -259,13 +273,15 @@ class Leases:
             self.release(partition)
         got: list[int] = []
         for partition, holder in enumerate(holders):
-            if len(self._tokens) >= share:
-                break
             if partition in self._tokens or partition in extra:
                 continue
-            # One in our own name is from before Redis failed: it could not be given up then.
-            if _name_of(holder) not in others and self._acquire(partition, holder):
-                got.append(partition)
+            if len(self._tokens) < share:
+                if _name_of(holder) not in others and self._acquire(partition, holder):
+                    got.append(partition)
+            # One in our own name is from before Redis failed: it could not be given up then, and
+            # nobody takes it from a worker that lives.
+            elif holder is not None and _name_of(holder) == self._name:
+                self._release(keys=[self._keys.lease(partition)], args=[holder])
         return got, gone + extra
 
     def commit(self, partition: int, commands: Iterable[Command], done: Done | None = None) -> None:
@@ -286,7 +302,7 @@ class Leases:
         for command in commands:
             args += [len(command), *command]
         names = [*self._names(partition), keys.bytes(partition), keys.current, keys.candidate]
-        names += [keys.done(partition), keys.done_bytes(partition)]
+        names += [keys.done(partition), keys.done_bytes(partition), keys.refused(partition)]
         if not self._commit(keys=names, args=args):
             self._lost(partition)
 

@@ -28,7 +28,13 @@ from contentctr.errors import InputError
 from contentctr.files import parse_json
 from contentctr.live.known_rooms import Shown
 from contentctr.live.redis.keys import Keys
-from contentctr.live.scorer_segments import VALUES, LiveSegment
+from contentctr.live.scorer_segments import (
+    VALUES,
+    Earlier,
+    LiveSegment,
+    earlier_from,
+    earlier_json,
+)
 from contentctr.live.service.decode import require_thumbnail
 from contentctr.live.service.schemas import (
     MAX_COMMENTS,
@@ -45,14 +51,31 @@ MAX_BYTES = 64 * 2**20
 """Of a partition's messages that wait: with 16 partitions they take a gigabyte at most."""
 _MAX_MOMENT = 1e11
 """Unix seconds: what is no number, or far away, would end whoever writes or ranks by it."""
+MOVES = 10
+"""Numbers of partitions that are tried at once: Redis loses its data once, not for ever."""
 MAX_PARTITIONS = 4096
 """A worker looks at each: a number that is damaged must not make it look at millions."""
 Fields = dict[str, bytes | str | int | float]
 Script = Callable[..., Any]
 
+# KEYS: stream, bytes, partitions, candidate, current, ingested, the room's waiting counts.
+# ARGV: partitions, most messages, most bytes, prefix, partition; of a record of a log its partition
+# ("": it is none), offset and time; number of the segment ("": none is taken along; "end": the room
+# ends), its run; then the message. An offset that was had is another record's if the log was made
+# anew.
 _ADD = """
 local found = redis.call('GET', KEYS[3])
 if found and found ~= ARGV[1] then return {'moved', found} end
+local offset, moment = tonumber(ARGV[7]), tonumber(ARGV[8])
+if ARGV[6] ~= '' then
+  local had = redis.call('HGET', KEYS[6], ARGV[6])
+  local before, latest = string.match(had or '', '^(%d+) (-?%d+)$')
+  if before and offset <= tonumber(before) then
+    if moment <= tonumber(latest) then return {'known', 0} end
+  elseif before then
+    moment = math.max(moment, tonumber(latest))
+  end
+end
 local count, held, size = redis.call('XLEN', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or 0), 0
 if redis.call('EXISTS', KEYS[4]) == 1 then
   local done = ARGV[4] .. ':model:' .. (redis.call('GET', KEYS[5]) or '') .. ':done'
@@ -60,10 +83,29 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   held = held - tonumber(redis.call('GET', done .. '_bytes:' .. ARGV[5]) or 0)
 end
 if count >= tonumber(ARGV[2]) then return {'count', count} end
-for i = 6, #ARGV do size = size + #ARGV[i] end
+local message, index, taken, run = {unpack(ARGV, 11)}, tonumber(ARGV[9]), {}, nil
+local all, counts = index and redis.pcall('HGETALL', KEYS[7]) or {}, {}
+for i = 1, #all, 2 do if all[i] == 'run' then run = all[i + 1] end end
+for i = 1, run and (ARGV[10] == '' or ARGV[10] == run) and #all or 0, 2 do
+  if all[i] ~= 'run' and (tonumber(all[i]) or index) < index then
+    taken[#taken + 1] = all[i]
+    counts[#counts + 1] = '"' .. all[i] .. '":' .. all[i + 1]
+  end
+end
+if #taken > 0 then
+  message[#message + 1] = 'outcomes'
+  message[#message + 1] = '{' .. table.concat(counts, ',') .. '}'
+end
+for i = 1, #message do size = size + #message[i] end
 if count > 0 and held + size > tonumber(ARGV[3]) then return {'bytes', held} end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 6))
+-- Added before anything is removed: a Redis whose memory is full then refuses all of it.
+redis.call('XADD', KEYS[1], '*', unpack(message))
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[6], ARGV[6], string.format('%.0f %.0f', offset, moment))
+end
 redis.call('INCRBY', KEYS[2], size)
+if #taken > 0 then redis.call('HDEL', KEYS[7], unpack(taken)) end
+if ARGV[9] == 'end' then redis.call('DEL', KEYS[7]) end
 if not found then redis.call('SET', KEYS[3], ARGV[1]) end
 return {'added', size}
 """
@@ -77,8 +119,24 @@ class PartitionsMovedError(Exception):
         self.count = count
 
 
+def always_moving() -> InvalidResponse:
+    """What to raise after MOVES of them in a row: an error of Redis, so that callers wait."""
+    return InvalidResponse(f"the number of partitions has changed {MOVES} times in a moment")
+
+
 class StreamFullError(Exception):
     """A partition's stream holds as much as it may."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRecord:
+    """Where a message comes from: a log that may be read again from an earlier record on."""
+
+    log: str
+    """One in which offsets rise."""
+    offset: int
+    moment: int
+    """When it was written, by whatever clock; -1: nobody knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +256,8 @@ def segment_fields(segment: LiveSegment, shown: Shown, *, request_id: str = "") 
             fields[f"{name}_type"] = "f2" if half else "f4"
     if segment.counts is not None:
         fields["counts"] = json.dumps({k: int(v) for k, v in segment.counts.items()})
+    if segment.earlier:
+        fields["earlier"] = json.dumps(earlier_json(segment.earlier))
     if shown.thumbnail is not None:
         fields["thumbnail"] = shown.thumbnail
     return fields
@@ -229,8 +289,9 @@ def add_fields(
     max_count: int = MAX_MESSAGES,
     max_bytes: int = MAX_BYTES,
     adding: Script | None = None,
-) -> None:
-    """Put a message into its room's stream, if that has room for it.
+    record: LogRecord | None = None,
+) -> bool:
+    """Put a message into its room's stream, if that has room for it, with the counts that wait.
 
     Args:
         client: of `connect`.
@@ -241,6 +302,10 @@ def add_fields(
         max_count: messages of a partition that wait at most.
         max_bytes: bytes of them; one message is always taken.
         adding: of `adding_script`, which who adds many makes once.
+        record: where the message comes from, if it may come from there again.
+
+    Returns:
+        Whether it was put there; False: its record, or a later one of the log, was before.
 
     Raises:
         PartitionsMovedError: there is another number of partitions; nothing was done.
@@ -248,10 +313,14 @@ def add_fields(
     """
     partition = partition_of(room_id, partitions)
     names = [keys.stream(partition), keys.bytes(partition), keys.partitions]
+    # One that was put aside may have its own already, and is put back with them.
+    number = "" if "outcomes" in fields else fields.get("index", "")
     found, value = (adding or adding_script(client))(
-        keys=[*names, keys.candidate, keys.current],
+        keys=[*names, keys.candidate, keys.current, keys.ingested, keys.waiting(room_id)],
         args=[
             *(partitions, max_count, max_bytes, keys.prefix, partition),
+            *(("", 0, 0) if record is None else (record.log, record.offset, record.moment)),
+            *("end" if "end" in fields else number, fields.get("run", "")),
             *chain.from_iterable(fields.items()),
         ],
     )
@@ -260,6 +329,7 @@ def add_fields(
     if found in (b"count", b"bytes"):
         what = "segments" if found == b"count" else "bytes"
         raise StreamFullError(f"{value} {what} of the room's partition wait already")
+    return bool(found == b"added")
 
 
 def add_segment(
@@ -304,6 +374,7 @@ def read_message(id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         has_speech=bool(_whole(fields, "has_speech")),
         has_comments=bool(_whole(fields, "has_comments")),
         counts=_counts(fields),
+        earlier=_earlier(fields),
         run=_text(fields, "run") if b"run" in fields else "",
     )
     request_id = _text(fields, "request_id") if b"request_id" in fields else ""
@@ -340,13 +411,43 @@ def _values(fields: Mapping[bytes, bytes], name: str) -> NDArray[np.floating] | 
 def _counts(fields: Mapping[bytes, bytes]) -> dict[str, int] | None:
     if b"counts" not in fields:
         return None
+    return _object(fields, "counts")  # RoomScorer checks what is in it
+
+
+def counts_of_outcomes(fields: Mapping[bytes, bytes]) -> Earlier:
+    """Counts of earlier segments that waited for a message.
+
+    Raises:
+        InputError: they are none.
+    """
+    return _by_number(fields, "outcomes")
+
+
+def _earlier(fields: Mapping[bytes, bytes]) -> Earlier | None:
+    """Counts of earlier segments: those of outcomes, and where these tell none, the post's own."""
+    outcomes, own = counts_of_outcomes(fields), _by_number(fields, "earlier")
+    numbers = {*outcomes, *own}
+    return {k: {**own.get(k, {}), **outcomes.get(k, {})} for k in numbers} or None
+
+
+def _by_number(fields: Mapping[bytes, bytes], name: str) -> Earlier:
+    if name.encode() not in fields:
+        return {}
     try:
-        counts = parse_json(_text(fields, "counts"))
+        return earlier_from(_object(fields, name))
     except ValueError:
-        counts = None
-    if not isinstance(counts, dict):
-        raise InputError("message: field 'counts' must be a JSON object")
-    return counts  # RoomScorer checks what is in it
+        rule = "counts of some segments, by number"
+        raise InputError(f"message: field {name!r} must be {rule}") from None
+
+
+def _object(fields: Mapping[bytes, bytes], name: str) -> dict[str, Any]:
+    try:
+        value = parse_json(_text(fields, name))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"message: field {name!r} must be a JSON object")
+    return value
 
 
 def _shown(fields: Mapping[bytes, bytes]) -> Shown:

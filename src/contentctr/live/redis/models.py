@@ -88,7 +88,8 @@ for partition = 0, tonumber(ARGV[3]) - 1 do
   end
   if redis.call('XLEN', stream) == 0 then redis.call('DEL', bytes) end
   redis.call('DEL', own .. ':done:' .. partition, own .. ':done_bytes:' .. partition,
-    theirs .. ':done:' .. partition, theirs .. ':done_bytes:' .. partition,
+    own .. ':refused:' .. partition, theirs .. ':done:' .. partition,
+    theirs .. ':done_bytes:' .. partition, theirs .. ':refused:' .. partition,
     theirs .. ':lease:' .. partition)
   redis.pcall('XGROUP', 'DESTROY', stream, candidate)
 end

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from contentctr.live.engine import Engine
-from contentctr.live.known_rooms import LiveRoom
+from contentctr.live.known_rooms import LiveRoom, with_earlier
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import partition_of
 from contentctr.live.redis.store import Command, RedisStore, score_commands
@@ -69,8 +69,9 @@ class Priming:
             return []
         oldest = self._client.xrange(self._keys.stream(partition), "-", "+", 1)
         before = oldest[0][0] if oldest else None
-        theirs = dict(zip(names, self._store.rooms(names, self._current), strict=True))
         inputs = self._rooms.inputs(dict.fromkeys(names, before))
+        # Behind the inputs: so their curves reach as far at least.
+        theirs = dict(zip(names, self._store.rooms(names, self._current), strict=True))
         there = {room_id: inputs[room_id] for room_id in names if inputs[room_id]}
         self._rooms.make_place(len(there))
         scores = self._rooms.take_over(partition, there)
@@ -89,7 +90,7 @@ class Priming:
         assert kept.last is not None
         index = int(kept.last.segment.index)
         seconds = self._engine.spec.segment_seconds
-        kept.room = room = replace(
+        room = replace(
             shown,
             index=index,
             target_index=index + self._engine.scorer.horizon,
@@ -99,8 +100,10 @@ class Priming:
             shares=None,
             curve=((index, score),),
         )
+        run = kept.last.segment.run
+        kept.room = room = with_earlier(room, shown if run in ("", shown.run) else None)
         state = self._engine.scorer.save([room_id])
         return [
-            *score_commands(self._keys, room, now, room_event(room), shared=False),
+            *score_commands(self._keys, room, now, room_event(room), whole=True, shared=False),
             *state_commands(self._keys, room_id, state, None),
         ]

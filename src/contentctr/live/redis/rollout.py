@@ -207,7 +207,7 @@ def _unready(found: Rollout) -> str:
 
 
 def _points(curve: Sequence[bytes]) -> dict[int, float]:
-    """Scores by segment; damaged ones are left out."""
+    """Scores by segment; those of another model, and damaged ones, are left out."""
     found: dict[int, float] = {}
     for point in curve:
         try:

@@ -16,10 +16,13 @@ from contentctr.live.known_rooms import CURVE_KEPT, LiveRoom
 from contentctr.live.ranking import RoomScore, Scores
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import (
+    MOVES,
     Fields,
+    LogRecord,
     PartitionsMovedError,
     add_fields,
     adding_script,
+    always_moving,
     end_fields,
     message_id,
 )
@@ -201,18 +204,34 @@ class RedisStore:
             rejected=rejected,
         )
 
-    def add(self, room_id: str, fields: Fields, **limits: int) -> None:
+    def add(
+        self, room_id: str, fields: Fields, record: LogRecord | None = None, **limits: int
+    ) -> bool:
         """Put a message into its room's stream, whatever number of partitions there is by now.
+
+        Returns:
+            Of `add_fields`.
 
         Raises:
             StreamFullError: too much waits.
+            InvalidResponse: their number changes again and again; an error of Redis, so that
+                callers wait for its end.
         """
-        client, keys, adding = self._client, self._keys, self._adding
-        try:
-            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
-        except PartitionsMovedError as moved:
-            self.partitions = moved.count
-            add_fields(client, keys, self.partitions, room_id, fields, adding=adding, **limits)
+        for _ in range(MOVES):
+            try:
+                return add_fields(
+                    self._client,
+                    self._keys,
+                    self.partitions,
+                    room_id,
+                    fields,
+                    adding=self._adding,
+                    record=record,
+                    **limits,
+                )
+            except PartitionsMovedError as moved:
+                self.partitions = moved.count
+        raise always_moving()
 
     def thumbnail(self, room_id: str) -> bytes | None:
         """The room's latest thumbnail."""
@@ -240,7 +259,8 @@ class RedisStore:
         """
         keys = self._keys
         names = [keys.seen, keys.ranking, keys.ended, keys.events, keys.outcomes]
-        kinds = [*keys.of_room(""), *([keys.inputs(""), keys.thumbnail("")] if shared else [])]
+        common = [keys.inputs(""), keys.thumbnail(""), keys.waiting("")] if shared else []
+        kinds = [*keys.of_room(""), *common]
         args = [before, EVENTS_KEPT, keys.model, OUTCOMES_KEPT if shared else "", *kinds]
         count: int = self._sweep(keys=names, args=args)
         return count
@@ -266,6 +286,7 @@ def score_commands(
     event: dict[str, Any],
     *,
     begins: bool = False,
+    whole: bool = False,
     thumbnail: bytes | None = None,
     shared: bool = True,
 ) -> list[Command]:
@@ -277,10 +298,11 @@ def score_commands(
         now: of Leases.now.
         event: what is told of it.
         begins: whether the room begins anew with it: what is known of it is another's.
+        whole: whether the model has just begun it, with points of another one.
         thumbnail: came with the segment.
         shared: whether what all models share of it (its thumbnail) is this worker's to keep.
     """
-    room_id, (index, score) = room.room_id, room.curve[-1]
+    room_id, anew = room.room_id, whole or len(room.curve) == 1
     about = {field.name: getattr(room, field.name) for field in fields(LiveRoom)}
     about |= {"curve": (), "shares": shares_out(room.shares)}
     commands: list[Command] = []
@@ -289,10 +311,11 @@ def score_commands(
             commands += [("DEL", keys.thumbnail(room_id)), _end_of_outcomes(keys, room_id)]
         commands.append(event_command(keys, "end", room_id, {"room_id": room_id, "reason": "anew"}))
     commands.append(("SET", keys.room(room_id), json.dumps(about)))
-    if len(room.curve) == 1:
+    if anew:
         commands.append(("DEL", keys.curve(room_id)))
+    points = room.curve if anew else room.curve[-1:]
     commands += [
-        ("RPUSH", keys.curve(room_id), f"{index} {score!r}"),
+        ("RPUSH", keys.curve(room_id), *(_point(room, *point) for point in points)),
         ("LTRIM", keys.curve(room_id), -CURVE_KEPT, -1),
         ("ZADD", keys.ranking, repr(room.score), room_id),
         ("ZADD", keys.ended, repr(room.ended_at), room_id),
@@ -302,6 +325,11 @@ def score_commands(
     if thumbnail is not None and shared:
         commands.append(("SET", keys.thumbnail(room_id), thumbnail))
     return commands
+
+
+def _point(room: LiveRoom, index: int, score: float) -> str:
+    """A point of a curve; one of another model is marked, for models are compared by their own."""
+    return f"{index} {score!r}" + ("" if room.model_of(index) == room.model else " *")
 
 
 def end_commands(
@@ -315,8 +343,9 @@ def end_commands(
         id: of the message that says so: newer inputs are of another room of that name.
         shared: what all models share of it too.
     """
+    common = [keys.thumbnail(room_id), keys.waiting(room_id)] if shared else []
     return [
-        ("DEL", *keys.of_room(room_id), *([keys.thumbnail(room_id)] if shared else [])),
+        ("DEL", *keys.of_room(room_id), *common),
         *([("END_INPUTS", id, keys.inputs(room_id))] if id else []),
         *([_end_of_outcomes(keys, room_id)] if shared else []),
         *(("ZREM", key, room_id) for key in (keys.ranking, keys.ended, keys.seen)),
@@ -371,7 +400,7 @@ def _room(about: bytes | None, curve: Sequence[bytes]) -> LiveRoom | None:
         return None
     try:
         values = parse_json(about)
-        pairs = [point.split() for point in curve]
+        pairs = [point.removesuffix(b" *").split() for point in curve]
         room = LiveRoom(
             **{
                 **values,

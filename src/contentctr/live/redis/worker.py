@@ -32,13 +32,21 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
 from contentctr.live.inputs import to_bytes
-from contentctr.live.known_rooms import NewScore, begins_anew, with_score
+from contentctr.live.known_rooms import (
+    LiveRoom,
+    NewScore,
+    begins_anew,
+    with_earlier,
+    with_score,
+)
 from contentctr.live.redis.health import WorkerHealth
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.leases import Done, Entries, Leases, LostLeaseError
 from contentctr.live.redis.messages import (
+    MOVES,
     Message,
     PartitionsMovedError,
+    always_moving,
     read_message,
     settle_partitions,
 )
@@ -54,6 +62,7 @@ from contentctr.live.redis.store import (
     event_command,
     score_commands,
 )
+from contentctr.live.redis.waiting import put_back_command
 from contentctr.live.redis.working_rooms import WorkingRooms, state_commands
 from contentctr.live.service.schemas import room_event, shares_out
 from contentctr.printing import say
@@ -200,13 +209,16 @@ class Worker:
 
     def _share(self) -> None:
         """Have a fair share of the partitions."""
-        try:
-            got, gone = self._leases.balance()
-        except PartitionsMovedError as moved:
-            self._report(f"there are {moved.count} partitions now, as Redis says")
-            self._begin_again()
-            self._settle(moved.count)
-            got, gone = self._leases.balance()
+        for _ in range(MOVES):
+            try:
+                got, gone = self._leases.balance()
+                break
+            except PartitionsMovedError as moved:
+                self._report(f"there are {moved.count} partitions now, as Redis says")
+                self._begin_again()
+                self._settle(moved.count)
+        else:
+            raise always_moving()
         for partition in gone:
             self._drop(partition)
         for partition in got:
@@ -265,21 +277,25 @@ class Worker:
         self._rooms.load(partition, messages)
         segments = [message.segment for message in messages if message.segment is not None]
         outcomes = self._engine.take(segments)
+        earlier = self._earlier(messages)
         now = self._leases.now()
         commands: list[Command] = []
         touched: set[str] = set()
         for place, taken in outcomes:
             message = messages[place]
+            if not isinstance(taken, Taken) or taken.scored.status in ("repeated", "late"):
+                commands += self._put_back(message)
             if not isinstance(taken, Taken):
                 commands += self._rejection(partition, message.id, message.fields, str(taken))
                 self.health.segments.labels("refused").inc()
                 continue
             self.health.segments.labels(taken.scored.status).inc()
+            self.health.late_counts.inc(taken.scored.late_counts)
             if taken.scored.status in ("scored", "early"):
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
                 commands += self._input(message)
             if taken.scored.status == "scored":
-                commands += self._new_score(message, taken, now)
+                commands += self._new_score(message, taken, now, earlier.get(message.room_id))
             if message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
@@ -303,7 +319,27 @@ class Worker:
         begins = int(last.begins)
         return [("KEEP_INPUT", message.id, key, begins, count, seconds, to_bytes(last))]
 
-    def _new_score(self, message: Message, taken: Taken, now: float) -> list[Command]:
+    def _earlier(self, messages: Sequence[Message]) -> dict[str, LiveRoom | None]:
+        """Rooms that this model has no score of so far, as the other one has scored them."""
+        places = self._place.places
+        other = places.candidate if self._place.role == "current" else places.current
+        names = {m.room_id for m in messages if self._rooms[m.room_id].room is None}
+        if not other or not names:
+            return {}
+        return dict(zip(names, self._store.rooms(list(names), other), strict=True))
+
+    def _put_back(self, message: Message) -> list[Command]:
+        """What has counts wait on that came with a segment which takes none."""
+        room = self._rooms[message.room_id].room
+        if room is None or self._place.role != "current":
+            return []
+        seconds = math.ceil(2 * self._forget_after_s)
+        command = put_back_command(self._keys, message, room.run, seconds)
+        return [] if command is None else [command]
+
+    def _new_score(
+        self, message: Message, taken: Taken, now: float, earlier: LiveRoom | None
+    ) -> list[Command]:
         assert message.segment is not None and message.shown is not None
         assert taken.scored.score is not None
         new = NewScore(
@@ -319,13 +355,15 @@ class Worker:
         )
         kept = self._rooms[message.room_id]
         begins = begins_anew(kept.room, new)
-        kept.room = room = with_score(kept.room, new)
+        whole, room = kept.room is None, with_score(kept.room, new)
+        kept.room = room = with_earlier(room, earlier) if whole else room
         return score_commands(
             self._keys,
             room,
             now,
             room_event(room),
             begins=begins,
+            whole=whole,
             thumbnail=message.shown.thumbnail,
             shared=self._place.role == "current",
         )

@@ -294,11 +294,13 @@ class LocalBackend:
 
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """See Backend."""
-        found = {one.room_id: self.store.room(one.room_id) for one in outcomes}
-        rooms = {room_id: [room] for room_id, room in found.items() if room is not None}
-        new, counts = self.observed.sort(outcomes, rooms)
-        self.observed.log.add(new, time.time())
-        return counts
+        known = {one.room_id: self.store.room(one.room_id) for one in outcomes}
+        rooms = {room_id: [room] for room_id, room in known.items() if room is not None}
+        found = self.observed.sort(outcomes, rooms)
+        if found.late:
+            await self._batcher.run(lambda: self._scoring.wait_for_next(found.late))
+        self.observed.log.add(found.new, time.time())
+        return found.counts
 
     def _deliver(self, items: list[Item], outcomes: Sequence[Done | Exception]) -> None:
         """In the loop's thread: keep new scores in the order of their numbers, and tell of them."""
@@ -313,6 +315,7 @@ class LocalBackend:
                 continue
             scored = done.taken.scored
             self.metrics.segments.labels(scored.status).inc()
+            self.metrics.late_counts.inc(scored.late_counts)
             if scored.status == "early":
                 self.store.touch(scored.room_id, now)  # no score is told of it; it is there, though
             if scored.status != "scored":

@@ -16,7 +16,7 @@ from PIL import Image
 
 from contentctr.errors import InputError
 from contentctr.live.known_rooms import Shown
-from contentctr.live.scorer_segments import LiveSegment, RawSegment
+from contentctr.live.scorer_segments import Earlier, LiveSegment, RawSegment
 from contentctr.live.service.schemas import THUMBNAIL_BYTES, SegmentIn
 
 MAX_PIXELS = 4096 * 2304
@@ -66,6 +66,7 @@ def to_segment(post: SegmentIn) -> LiveSegment:
         has_speech=post.has_speech,
         has_comments=post.has_comments,
         counts=_counts(post),
+        earlier=_earlier(post),
     )
 
 
@@ -126,6 +127,7 @@ def to_raw(
         comments="\n".join(comment for comment in comments if comment),
         sound=_features(post.sound, "sound"),
         counts=_counts(post),
+        earlier=_earlier(post),
     )
 
 
@@ -171,6 +173,12 @@ def picture_type(data: bytes) -> Literal["image/jpeg", "image/png"] | None:
 
 def _counts(post: SegmentIn) -> dict[str, int] | None:
     return None if post.counts is None else post.counts.model_dump(exclude_none=True)
+
+
+def _earlier(post: SegmentIn) -> Earlier | None:
+    if not post.earlier:
+        return None
+    return {one.index: one.model_dump(exclude_none=True, exclude={"index"}) for one in post.earlier}
 
 
 def _features(value: list[float] | str | None, name: str) -> NDArray[np.float32] | None:

@@ -11,8 +11,21 @@ from typing import TYPE_CHECKING, Literal
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.live.inputs import input_spec, require_same_inputs
-from contentctr.live.service.kept_rooms import Known, packed, read_known, read_state, to_row
-from contentctr.live.service.state_file import DamagedRoom, RoomRow, StateError, StateFile
+from contentctr.live.service.kept_rooms import (
+    Known,
+    packed,
+    read_known,
+    read_state,
+    to_row,
+    waiting_bytes,
+)
+from contentctr.live.service.state_file import (
+    DamagedError,
+    DamagedRoom,
+    RoomRow,
+    StateError,
+    StateFile,
+)
 from contentctr.live.service.warm import Warm
 
 if TYPE_CHECKING:
@@ -60,6 +73,8 @@ class Keeper:
         self._changed: dict[str, bool] = {}
         """Rooms to write, and whether all of each."""
         self._pictures: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        """Rooms whose waiting counts are others than in the file."""
         self._ended: dict[str, None] = {}
         self._all: dict[str, None] = {}
         """Rooms to write when there is time."""
@@ -92,12 +107,17 @@ class Keeper:
         if thumbnail:
             self._pictures.add(room_id)
 
+    def waits(self, room_id: str) -> None:
+        """The counts of a room that wait have changed."""
+        self._waiting[room_id] = None
+
     def ended(self, room_id: str) -> None:
         """A room is no more."""
         self._changed.pop(room_id, None)
         self._all.pop(room_id, None)
         self._last.pop(room_id, None)
         self._pictures.discard(room_id)
+        self._waiting.pop(room_id, None)
         if self._file is not None:  # one that is opened later is begun without rooms
             self._ended[room_id] = None
 
@@ -128,10 +148,13 @@ class Keeper:
             file = self._file or self._open_late(self._folder, rooms)
             others = islice(self._all, None if everything else _OTHERS)
             wanted = list(dict.fromkeys((*self._changed, *others)))
-            if not wanted and not self._ended and not self._switched:
+            alone = [room_id for room_id in self._waiting if room_id not in wanted]
+            if not wanted and not self._ended and not self._switched and not alone:
                 return
+            waiting = {room_id: waiting_bytes(rooms[room_id]) for room_id in alone}
             for start in range(0, max(len(wanted), 1), _TOGETHER):
-                self._write(file, wanted[start : start + _TOGETHER], rooms, engine)
+                self._write(file, wanted[start : start + _TOGETHER], rooms, engine, waiting)
+                waiting = {}
         except StateError as error:
             self._fail(error)
             return
@@ -143,9 +166,14 @@ class Keeper:
         self._problem = None
 
     def _write(
-        self, file: StateFile, room_ids: Sequence[str], rooms: Mapping[str, Known], engine: Engine
+        self,
+        file: StateFile,
+        room_ids: Sequence[str],
+        rooms: Mapping[str, Known],
+        engine: Engine,
+        waiting: Mapping[str, bytes],
     ) -> None:
-        """Write some rooms, and which have ended, in one transaction."""
+        """Write some rooms, which have ended, and what waits of others, in one transaction."""
         wanted = {
             room_id: self._changed.get(room_id, False)
             or room_id in self._all
@@ -154,13 +182,16 @@ class Keeper:
         }
         model = {"name": self.name, "id": engine.model_id}
         facts = {"inputs": input_spec(engine.spec), "model": model}
-        file.write(self._rows(wanted, rooms, engine), list(self._ended), facts)
+        file.write(self._rows(wanted, rooms, engine), list(self._ended), facts, waiting)
         self._ended.clear()
         self._switched = False
+        for room_id in waiting:
+            del self._waiting[room_id]
         for room_id in room_ids:
             self._changed.pop(room_id, None)
             self._all.pop(room_id, None)
             self._pictures.discard(room_id)
+            self._waiting.pop(room_id, None)
             self._last[room_id] = int(rooms[room_id].inputs[-1].segment.index)
 
     def _open_late(self, folder: Path, rooms: Mapping[str, Known]) -> StateFile:
@@ -211,6 +242,7 @@ class Keeper:
                         seen=now,
                         whole=wanted[room_id],
                         thumbnail=wanted[room_id] or room_id in self._pictures,
+                        waiting=wanted[room_id] or room_id in self._waiting,
                     )
                 )
         return found
@@ -228,11 +260,11 @@ class Keeper:
             if facts:
                 require_same_inputs(engine.spec, facts.get("inputs", {}), "the model")
             rooms = self._read(engine)
-        except InputError as error:
+        except (InputError, DamagedError) as error:
             self._begin_anew(str(error))
             return {}
         except StateError as error:
-            self._fail(error)
+            self._give_up(error)
             return {}
         self.flush(rooms, engine, everything=True)
         if rooms:
@@ -244,7 +276,14 @@ class Keeper:
         try:
             self._report(self._file.put_aside(reason))
         except StateError as error:
-            self._fail(error)
+            self._give_up(error)
+
+    def _give_up(self, error: StateError) -> None:
+        """Leave a file whose rooms are not those that there are; it is opened late, if ever."""
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+        self._fail(error)
 
     def _read(self, engine: Engine) -> dict[str, Known]:
         assert self._file is not None
@@ -269,7 +308,7 @@ class Keeper:
     ) -> None:
         """Go on with a room; or have its state made of its inputs."""
         try:
-            known = read_known(row, engine.scorer.window_len)
+            known, facts = read_known(row, engine.scorer.window_len)
         except DamagedRoom as error:
             self._report(f"{error}; it begins anew")
             self._ended[row.room_id] = None
@@ -278,7 +317,7 @@ class Keeper:
         same = known.room is None or known.room.model == engine.model_id
         if same and row.revision == engine.scorer.revision:
             try:
-                engine.scorer.go_on(read_state(row, engine.scorer))
+                engine.scorer.go_on(read_state(row, facts, engine.scorer))
                 rooms[row.room_id] = known
                 self._last[row.room_id] = row.last
                 return

@@ -22,6 +22,7 @@ from contentctr.files import parse_json
 from contentctr.live.inputs import RoomInput, from_bytes, to_bytes
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.scorer import RoomScorer
+from contentctr.live.scorer_segments import Counts, earlier_from, earlier_json
 from contentctr.live.scorer_state import RoomState
 from contentctr.live.service.state_file import DamagedRoom, RoomRow, SegmentRow
 from contentctr.live.shares import shares_from
@@ -42,6 +43,8 @@ class Known:
     thumbnail: bytes | None = None
     comments: dict[int, str] = field(default_factory=dict)
     """Of the last segments that were encoded here, where later ones read them."""
+    waiting: dict[int, Counts] = field(default_factory=dict)
+    """Counts of its segments that wait for its next one, by number."""
 
 
 def packed(state: RoomState, count: int) -> NDArray[np.uint8]:
@@ -64,6 +67,7 @@ def to_row(
     seen: float,
     whole: bool,
     thumbnail: bool,
+    waiting: bool,
 ) -> RoomRow:
     """What is written of a room.
 
@@ -76,6 +80,7 @@ def to_row(
         seen: Unix seconds.
         whole: whether nothing of what is in the file stays.
         thumbnail: whether that is new.
+        waiting: whether the counts that wait are others.
     """
     last, count = state.last_R[row], len(entries_KB)
     given = {int(one.segment.index): one for one in known.inputs}
@@ -93,6 +98,7 @@ def to_row(
         seen=seen,
         about=_about(about, known.room),
         thumbnail=known.thumbnail if thumbnail else None,
+        waiting=waiting_bytes(known) if waiting else None,
         segments=[
             SegmentRow(
                 number=number,
@@ -110,6 +116,13 @@ def to_row(
     )
 
 
+def waiting_bytes(known: Known) -> bytes:
+    """The counts of a room that wait, as its row has them; empty where none do."""
+    if not known.waiting:
+        return b""
+    return json.dumps(earlier_json(known.waiting), separators=(",", ":")).encode()
+
+
 def _about(facts: Mapping[str, Any], room: LiveRoom | None) -> bytes:
     """Facts and the room as a line of JSON, and then the curve's points, which JSON makes slow."""
     shown = None if room is None else {name: getattr(room, name) for name in _SHOWN}
@@ -120,8 +133,8 @@ def _about(facts: Mapping[str, Any], room: LiveRoom | None) -> bytes:
     return head + b"\n" + points
 
 
-def read_known(row: RoomRow, window_len: int) -> Known:
-    """The room of a row.
+def read_known(row: RoomRow, window_len: int) -> tuple[Known, dict[str, Any]]:
+    """The room of a row, and the facts that its state needs.
 
     Raises:
         DamagedRoom: it is none.
@@ -130,19 +143,22 @@ def read_known(row: RoomRow, window_len: int) -> Known:
     try:
         inputs.extend(from_bytes(one.input) for one in row.segments if one.input is not None)
         facts, room = _read_about(row.about)
+        waiting = earlier_from(parse_json(row.waiting)) if row.waiting else {}
         good = bool(inputs) and int(inputs[-1].segment.index) == row.last
         good = good and all(one.segment.room_id == row.room_id for one in inputs)
         if not good or (room is not None and room.room_id != row.room_id):
             raise DamagedRoom(row.room_id, "its segments do not belong together")
     except (InputError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedRoom(row.room_id, f"cannot be read ({error})") from None
-    return Known(
+    known = Known(
         inputs=inputs,
         room=room,
         owner=row.owner,
         thumbnail=row.thumbnail,
         comments={one.number: one.comments for one in row.segments if one.comments is not None},
+        waiting=waiting,
     )
+    return known, facts
 
 
 def _read_about(data: bytes) -> tuple[dict[str, Any], LiveRoom | None]:
@@ -161,13 +177,17 @@ def _read_about(data: bytes) -> tuple[dict[str, Any], LiveRoom | None]:
     return facts, LiveRoom(**{**values, **read})
 
 
-def read_state(row: RoomRow, scorer: RoomScorer) -> RoomState:
+def read_state(row: RoomRow, facts: Mapping[str, Any], scorer: RoomScorer) -> RoomState:
     """The scorer's state of a row's room, which its own model wrote.
+
+    Args:
+        row: the row.
+        facts: of `read_known`.
+        scorer: the scorer.
 
     Raises:
         DamagedRoom: it is none.
     """
-    facts, _ = _read_about(row.about)
     first, found = facts["first"], {one.number: one.entry for one in row.segments}
     tensors: dict[str, Tensor] = {}
     begin = 0

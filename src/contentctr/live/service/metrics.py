@@ -39,6 +39,11 @@ class Metrics:
         self.segments = Counter(
             "contentctr_segments", "Segments taken.", ["status"], registry=self.registry
         )
+        self.late_counts = Counter(
+            "contentctr_late_counts",
+            "Segments whose counts came too late for their room's statistics.",
+            registry=self.registry,
+        )
         self.batches = Histogram(
             "contentctr_batch_size",
             "Segments scored at once.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,10 @@ class Models:
         """Loads the model of a name, "": the one given at the start; None: no other may be had."""
         self.first_candidate: Callable[[], Engine] | None = None
         """Loads the model that scores in the shadow from the start; None: none does."""
+        self._failed, self._retry = False, asyncio.Event()
+        """Whether the candidate that was given is none any more, as it has failed."""
+        self._is_candidates = False
+        """Whether the model that serves was the candidate."""
         self._shadow: Shadow | None = None
         self._shadow_told: Told | None = None
         self.open_to_all = False
@@ -75,19 +80,29 @@ class Models:
         """What came of the last switch, a sentence."""
 
     async def reload(self) -> None:
-        """What was given at the start, as it is now; what comes of it is only reported."""
+        """What was given at the start, as it is now; what comes of it is only reported.
+
+        A candidate that has failed scores in the shadow again.
+        """
         try:
             await self.switch()
         except SwitchError as error:
             self._report(str(error))
         except InputError:
             pass  # it has been reported
+        if self._failed and self.stage == "serving":
+            self._retry.set()
 
     async def follow(self) -> None:
-        """Have the candidate that was given score in the shadow, until it serves or fails."""
-        given, loop = self.first_candidate, asyncio.get_running_loop()
-        if given is None:
-            return
+        """Have the candidate that was given score in the shadow; again, once it is retried."""
+        while self.first_candidate is not None:
+            await self._follow(self.first_candidate)
+            await self._retry.wait()
+            self._retry.clear()
+
+    async def _follow(self, given: Callable[[], Engine]) -> None:
+        """Until it serves or fails."""
+        self._failed, loop = False, asyncio.get_running_loop()
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="models") as thread:
                 engine = await loop.run_in_executor(thread, given)
@@ -98,12 +113,13 @@ class Models:
             await self._shadow.follow()
         except Exception as error:
             self._shadow = self._shadow_told = None
+            self._failed = True
             reason = str(error) if isinstance(error, InputError) else repr(error)[:500]
             self.last = f"the candidate is none any more: {reason}"
             self._report(self.last)
 
     async def switch(self, name: str = "", *, candidate: bool = False) -> None:
-        """Let the model of a name serve, or the candidate.
+        """Let the model of a name serve, or the candidate; one that has failed is loaded anew.
 
         Raises:
             SwitchError: no other model may be had, or one is on its way already.
@@ -112,11 +128,14 @@ class Models:
         """
         if self.load is None:
             raise SwitchError("this service has no other model to load")
-        if candidate and self._shadow is None:
+        if candidate and self._shadow is None and not self._failed:
             raise SwitchError("this service has no candidate")
         if self.stage != "serving":
             raise SwitchError(f"another model is {self.stage}; wait for it")
-        load, self.stage = self.load, "loading"
+        load: Callable[[], Engine] = functools.partial(self.load, name)
+        if candidate and self.first_candidate is not None:
+            load = self.first_candidate
+        self.stage = "loading"
         self.candidate = Told(id="", name=name, since=time.time())
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="models") as thread:
@@ -125,14 +144,17 @@ class Models:
                     self._shadow = self._shadow_told = None
                 else:
                     loop = asyncio.get_running_loop()
-                    warm = Warm(await loop.run_in_executor(thread, load, name))
+                    warm = Warm(await loop.run_in_executor(thread, load))
                 await self._switch(name, warm, thread)
         except Exception as error:
             reason = str(error) if isinstance(error, InputError) else repr(error)[:500]
             wanted = "the candidate" if candidate else f"model {name or 'given at the start'!r}"
             self.last = f"{wanted} does not serve: {reason}"
             self._report(f"{self.last}; model {self.current.id} serves on")
+            self._failed = self._failed or candidate
             raise InputError(reason) from error
+        else:
+            self._is_candidates, self._failed = candidate, self._failed and not candidate
         finally:
             self.stage, self.candidate = "serving", None
 
@@ -157,6 +179,7 @@ class Models:
         """Another model serves, or the one before again."""
         now = time.time()
         if found.back:
+            self._failed = self._failed or self._is_candidates
             failed, before = self.current, self.previous
             assert before is not None
             self.current, self.previous = Told(id=before.id, name=before.name, since=now), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 
 from prometheus_client import Counter
@@ -11,14 +12,36 @@ from prometheus_client import Counter
 from contentctr.live.engine import Engine
 from contentctr.live.exposition import DriftCollector, OutcomeCollector
 from contentctr.live.known_rooms import LiveRoom
-from contentctr.live.outcomes import Joined, ModelOutcomes, Outcome, OutcomeLog, join
+from contentctr.live.outcomes import (
+    Joined,
+    LateCounts,
+    ModelOutcomes,
+    Outcome,
+    OutcomeLog,
+    join,
+    late_counts,
+)
 from contentctr.live.service.metrics import Metrics
 
 _SUMMARY_S = 10.0
 """Seconds for which a summary is told to all who ask: tau of thousands of outcomes takes long."""
 STATUSES = ("taken", "repeated", "unknown", "empty")
 """What becomes of a posted outcome (Observed.sort)."""
+FOR_STATISTICS = "for_statistics"
+"""Beside these: how many have counts that wait for their room's next segment."""
 Summary = dict[str, dict[str, ModelOutcomes]]
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """What becomes of posted outcomes."""
+
+    new: list[Joined]
+    """Those that are new, with their predictions."""
+    late: list[LateCounts]
+    """What the statistics of their rooms get."""
+    counts: dict[str, int]
+    """How many became what."""
 
 
 class Observed:
@@ -52,10 +75,8 @@ class Observed:
         """Tell of the segments that an engine scores, too; of whichever it is then."""
         self._metrics.registry.register(DriftCollector(engine))
 
-    def sort(
-        self, outcomes: Sequence[Outcome], rooms: Mapping[str, Sequence[LiveRoom]]
-    ) -> tuple[list[Joined], dict[str, int]]:
-        """Those that are new, with their predictions, and what became of all.
+    def sort(self, outcomes: Sequence[Outcome], rooms: Mapping[str, Sequence[LiveRoom]]) -> Sorted:
+        """Find what is new, and what became of all.
 
         Args:
             outcomes: as they were posted.
@@ -63,13 +84,16 @@ class Observed:
                 others have.
 
         Returns:
-            The new ones; and counts by status: "taken"; "repeated", known before; "unknown", where
-            there is no score of the segment; "empty", without a viewer.
+            What is new; and counts by status: "taken"; "repeated", known before; "unknown", where
+            there is no score of the segment; "empty", without a viewer. Beside these, under
+            FOR_STATISTICS, how many have counts for their room: also of the last two.
         """
         counts = dict.fromkeys(STATUSES, 0)
         new: dict[tuple[str, int], Joined] = {}
+        late: dict[tuple[str, int], LateCounts] = {}
         for outcome in outcomes:
-            joined = join(rooms.get(outcome.room_id, ()), outcome, self._horizon)
+            its_rooms = rooms.get(outcome.room_id, ())
+            joined = join(its_rooms, outcome, self._horizon)
             key = (outcome.room_id, outcome.target_index)
             if not outcome.weight:
                 status = "empty"
@@ -80,9 +104,12 @@ class Observed:
             else:
                 status, new[key] = "taken", joined
             counts[status] += 1
+            if status != "repeated" and (told := late_counts(its_rooms, outcome)) is not None:
+                late.setdefault(key, told)
         for status, count in counts.items():
             self._counts.labels(status).inc(count)
-        return list(new.values()), counts
+        counts[FOR_STATISTICS] = len(late)
+        return Sorted(list(new.values()), list(late.values()), counts)
 
     def summary(self) -> Summary:
         """What is known, by model and span, of some seconds ago at most."""

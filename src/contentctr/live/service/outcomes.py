@@ -14,18 +14,18 @@ from contentctr.live.outcomes import Outcome
 from contentctr.live.scorer_segments import MAX_INDEX
 from contentctr.live.service.refusals import Json
 from contentctr.live.service.routes import Sparing, TheService, errors
-from contentctr.live.service.schemas import RoomId, _Request
-from contentctr.store.statistics import MAX_COUNT
+from contentctr.live.service.schemas import CountsIn, RoomId, _Request
+from contentctr.store.statistics import LATEST, MAX_COUNT
 
 MAX_OUTCOMES = 1000
-_MOST_QUOTES = 20 * MAX_OUTCOMES
+_MOST_QUOTES = 40 * MAX_OUTCOMES
 """In a body: more than that many outcomes have."""
 Whole = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Index = Annotated[int, Field(ge=0, le=MAX_INDEX)]
 
 
 class OutcomeIn(_Request):
-    """What became of one segment: viewers and clickers, or the target's value."""
+    """What became of one segment: viewers and clickers, or the target's value; and other counts."""
 
     room_id: RoomId
     index: Index | None = Field(None, description="The segment whose score it is the outcome of.")
@@ -36,6 +36,9 @@ class OutcomeIn(_Request):
     clickers: Whole | None = Field(None, description="Distinct users who clicked.")
     value: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="Or the model's target, where that is no CTR."
+    )
+    counts: CountsIn | None = Field(
+        None, description="What else was counted, for the statistics of the room alone."
     )
 
     @model_validator(mode="after")
@@ -49,6 +52,8 @@ class OutcomeIn(_Request):
                 raise ValueError(f"clickers must be at most viewers ({self.viewers})")
         elif self.viewers is not None or self.clickers is not None:
             raise ValueError("must have viewers and clickers, or value, not both")
+        if self.counts is not None and {"viewers", "clickers"} & self.counts.model_fields_set:
+            raise ValueError("counts must not have viewers or clickers, which have their own place")
         return self
 
     def outcome(self, horizon: int) -> Outcome:
@@ -57,14 +62,23 @@ class OutcomeIn(_Request):
         if target is None:
             assert self.index is not None
             target = self.index + horizon
+        counts = {} if self.counts is None else self.counts.model_dump(exclude_none=True)
         if self.value is not None:
-            return Outcome(room_id=self.room_id, target_index=target, weight=1.0, value=self.value)
+            return Outcome(
+                room_id=self.room_id,
+                target_index=target,
+                weight=1.0,
+                value=self.value,
+                counts=counts or None,
+            )
         viewers, clickers = self.viewers or 0, self.clickers or 0
+        counts |= {"viewers": viewers, "clickers": clickers}
         return Outcome(
             room_id=self.room_id,
             target_index=target,
             weight=float(viewers),
             value=clickers / max(viewers, 1),
+            counts=counts,
         )
 
 
@@ -88,6 +102,11 @@ class OutcomesTaken(BaseModel):
         "or too early, or the room has ended."
     )
     empty: int = Field(description="Without a viewer.")
+    for_statistics: int = Field(
+        description="Beside these: how many wait with their counts for their room's next segment, "
+        "for a model with statistics. Of a live room, no more than "
+        f"{LATEST} segments from its last; also without a score, or a viewer."
+    )
 
 
 class BinOut(BaseModel):
@@ -148,7 +167,11 @@ router = APIRouter(route_class=_Sparing)
     responses=errors(400, 401, 403, 408, 413, 422, 429, 503),
 )
 async def post_outcomes(service: TheService, post: OutcomesIn) -> Response:
-    """Tell what viewers did in segments that were scored."""
+    """Tell what viewers did in segments: held beside the scores, and read by the rooms' next ones.
+
+    A model with statistics reads viewers, clickers and other counts of a segment from its room's
+    next segment on, whichever comes first; a value alone is no count.
+    """
     horizon = service.engine.config.data.horizon
     found = await service.backend.observe([one.outcome(horizon) for one in post.outcomes])
     return Json(found)

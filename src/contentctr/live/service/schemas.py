@@ -11,7 +11,7 @@ from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.ranking import Ranked
 from contentctr.live.scorer_segments import MAX_FEATURE, MAX_INDEX, MAX_RUN
 from contentctr.live.shares import SegmentShares
-from contentctr.store.statistics import MAX_COUNT
+from contentctr.store.statistics import LATEST, MAX_COUNT
 
 MAX_CANDIDATES = 5000
 MAX_TERMS = 50
@@ -78,6 +78,12 @@ class CountsIn(_Request):
     comments_last_two_thirds: Count = Field(None, description="Comments in its last two thirds.")
 
 
+class EarlierIn(CountsIn):
+    """What has become known of an earlier segment of the room."""
+
+    index: int = Field(ge=0, le=MAX_INDEX, description="Its number, below the posted segment's.")
+
+
 class SegmentIn(_Request):
     """One segment of a live room: features, or frames and texts to be encoded on the server."""
 
@@ -102,7 +108,8 @@ class SegmentIn(_Request):
                     "frames": ["/9j/4AAQSkZJRgABAQ=="],
                     "speech": "welcome everyone",
                     "comments": ["hello", "nice song"],
-                    "counts": {"comment_count": 2, "commenters": 2, "viewers": 40, "clickers": 3},
+                    "counts": {"comment_count": 2, "commenters": 2},
+                    "earlier": [{"index": 17, "viewers": 40, "clickers": 3}],
                 },
             ]
         },
@@ -146,6 +153,13 @@ class SegmentIn(_Request):
         description="What was counted in the segment, for a model with statistics: it reads them "
         "in later scores.",
     )
+    earlier: Annotated[list[EarlierIn], Field(max_length=LATEST, fail_fast=True)] | None = Field(
+        None,
+        description="Counts of earlier segments that have become known since, each segment once: "
+        "read from this score on. What is known already stays as it is, and what is more than "
+        f"{LATEST} segments back comes too late. With a segment that is repeated or late, nothing "
+        "of it is taken.",
+    )
     title: str = Field("", max_length=MAX_TITLE, description="Only shown.")
     thumbnail: str | None = Field(
         None,
@@ -160,6 +174,15 @@ class SegmentIn(_Request):
     def to_encode(self) -> bool:
         """Whether frames or speech were given."""
         return self.frames is not None or self.speech is not None
+
+    @model_validator(mode="after")
+    def _has_each_earlier_once(self) -> SegmentIn:
+        numbers = [one.index for one in self.earlier or ()]
+        if any(number >= self.index for number in numbers):
+            raise ValueError(f"earlier must be of segments before {self.index}, not {max(numbers)}")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("earlier must have each segment once")
+        return self
 
 
 class CandidateIn(_Request):
@@ -288,7 +311,10 @@ class ModelIn(_Request):
         description="Of a run or checkpoint in the folder of --models; without it, what was given "
         "at the start, as it is now.",
     )
-    candidate: bool = Field(False, description="Let the candidate serve; without a name.")
+    candidate: bool = Field(
+        False,
+        description="Let the candidate serve, without a name; one that has failed is loaded anew.",
+    )
 
     @model_validator(mode="after")
     def _names_one(self) -> ModelIn:
@@ -312,6 +338,13 @@ class ScoreOut(BaseModel):
     curve: list[PointOut]
 
 
+class MadeByOut(BaseModel):
+    """From which segment on a model made the points of a curve."""
+
+    first: int
+    model: str = MODEL
+
+
 class RoomOut(BaseModel):
     """A room and its place."""
 
@@ -331,6 +364,7 @@ class RoomOut(BaseModel):
     thumbnail: str | None
     comments: list[str]
     curve: list[PointOut]
+    models: list[MadeByOut] = Field(description="Which made the curve, the last one last.")
 
 
 class RoomsOut(BaseModel):
@@ -449,6 +483,7 @@ def room_out(room: LiveRoom, place: Ranked, count: int | None = None) -> dict[st
         "age_s": place.age_s,
         "fade": place.fade,
         "curve": points(room, count),
+        "models": [{"first": first, "model": model} for first, model in room.models],
     }
 
 

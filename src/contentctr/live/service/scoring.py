@@ -16,10 +16,12 @@ from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Refused, Taken, parts_by_run
 from contentctr.live.inputs import RoomInput, next_input
 from contentctr.live.known_rooms import LiveRoom, NewScore, Shown, begins_anew, with_score
-from contentctr.live.scorer_segments import VALUES, LiveSegment, RawSegment
+from contentctr.live.outcomes import LateCounts
+from contentctr.live.scorer_segments import VALUES, Counts, LiveSegment, RawSegment
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.kept_rooms import Known
 from contentctr.live.service.warm import Warm
+from contentctr.store.statistics import LATEST
 
 if TYPE_CHECKING:
     from contentctr.live.encoding import LiveEncoder  # brings what opens recordings
@@ -116,6 +118,7 @@ class Scoring:
             item.segment if isinstance(item.segment, LiveSegment) else next(encoded)
             for item in items
         ]
+        segments = self._with_waiting(segments)
         outcomes = self._score(segments)
         done: dict[int, Done | Exception] = {}
         for place in (place for part in parts_by_run(segments) for place in part):
@@ -128,6 +131,42 @@ class Scoring:
         if self._keeper is not None:
             self._keeper.flush(self.rooms, self.engine)
         return [done[place] for place in range(len(items))]
+
+    def wait_for_next(self, late: Sequence[LateCounts]) -> None:
+        """Keep what has become known of rooms' segments, until they have their next ones."""
+        for one in late:
+            known = self.rooms.get(one.room_id)
+            if known is None or known.inputs[-1].runs.current != one.run:
+                continue  # the room has ended, or begun anew, meanwhile
+            known.waiting.setdefault(one.number, one.counts)
+            if len(known.waiting) > LATEST:
+                del known.waiting[min(known.waiting)]
+            if self._keeper is not None:
+                self._keeper.waits(one.room_id)
+        if self._keeper is not None:
+            self._keeper.flush(self.rooms, self.engine)
+
+    def _with_waiting(self, segments: Sequence[LiveSegment]) -> list[LiveSegment]:
+        """Segments that their rooms have not had yet, with the counts that wait for them."""
+        found, left = list(segments), dict[str, dict[int, Counts]]()
+        for place in (place for part in parts_by_run(segments) for place in part):
+            segment = segments[place]
+            known = self.rooms.get(segment.room_id)
+            if known is None or not known.waiting:
+                continue
+            last = known.inputs[-1]
+            same = segment.run in ("", last.runs.current)
+            if not same or segment.index <= last.segment.index:
+                continue
+            waiting = left.setdefault(segment.room_id, dict(known.waiting))
+            # Of one that is counted before it comes, the next one tells.
+            numbers = [number for number in waiting if number < segment.index]
+            if numbers:
+                earlier = dict(segment.earlier or {})
+                for number in numbers:
+                    earlier[number] = {**earlier.get(number, {}), **waiting.pop(number)}
+                found[place] = replace(segment, earlier=earlier)
+        return found
 
     def _score(self, segments: Sequence[LiveSegment]) -> Sequence[Taken | Refused]:
         try:
@@ -153,7 +192,12 @@ class Scoring:
         elif given.begins:
             known.inputs.clear()
             known.comments.clear()
+            known.waiting.clear()
         known.inputs.append(given)
+        for number in known.waiting.keys() & (segment.earlier or {}).keys():
+            del known.waiting[number]
+            if self._keeper is not None:
+                self._keeper.waits(room_id)
         if isinstance(item.segment, RawSegment) and self.engine.spec.comment_lag:
             known.comments[segment.index] = item.segment.comments
             oldest = segment.index - self.engine.scorer.window_len

@@ -27,17 +27,18 @@ from contentctr.files import parse_json
 
 APPLICATION = 0x43435452
 """SQLite's application_id of ours."""
-SCHEMA = 1
+SCHEMA = 2
 LOCK_NAME, FILE_NAME = "contentctr.lock", "rooms.sqlite"
 _LOCK_TEXT = "contentctr: the state of a service\n"
 _TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE rooms (
     id INTEGER PRIMARY KEY, room_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL,
     revision TEXT NOT NULL, owner TEXT, seen REAL NOT NULL, about BLOB NOT NULL
 );
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments TEXT);
+CREATE TABLE waiting (id INTEGER PRIMARY KEY, counts BLOB NOT NULL);
+CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments BLOB);
 """
 _NUMBERS = 31
 """Bits of a segment's number; before them, in its id, stands its room's."""
@@ -87,6 +88,8 @@ class RoomRow:
     about: bytes
     thumbnail: bytes | None = None
     """None: as it was."""
+    waiting: bytes | None = None
+    """Counts that wait for the room's next segment; empty: none do. None: as it was."""
     segments: Sequence[SegmentRow] = ()
     """New ones; of a room that is `whole`, all."""
     oldest: int = 0
@@ -133,7 +136,7 @@ class StateFile:
         """Begin anew with an empty file; what there was has another name, which the answer tells.
 
         Raises:
-            StateError: that cannot be done.
+            StateError: that cannot be done; the file is as it was, and closed.
         """
         self._base.close()
         told = self._rename(reason)
@@ -144,12 +147,17 @@ class StateFile:
         """Give what cannot be used another name; nothing is deleted."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         place = self._folder / f"rooms.aside-{stamp}-{time.monotonic_ns() % 10**6:06d}.sqlite"
+        moved: list[Path] = []
         try:
             for end in ("-wal", "-shm", ""):
                 old = Path(f"{self.path}{end}")
                 if old.exists():
                     old.rename(f"{place}{end}")
+                    moved.append(old)
         except OSError as error:
+            # Without its log beside it the file would lack what was written last.
+            for old in moved:
+                Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
             raise StateError(f"{self.path}: {reason}, and cannot be renamed ({error})") from None
         return f"{self.path}: {reason}; it is {place.name} now, and rooms begin anew"
 
@@ -164,12 +172,15 @@ class StateFile:
         """What was kept beside the rooms.
 
         Raises:
+            DamagedError: it is not what was written.
             StateError: it cannot be read.
         """
         try:
             rows = self._base.execute("SELECT name, value FROM facts").fetchall()
-            return {name: parse_json(value) for name, value in rows}
-        except (sqlite3.Error, ValueError) as error:
+            return {name: parse_json(_same(value, name)) for name, value in rows}
+        except (_Changed, ValueError) as error:
+            raise DamagedError(f"is damaged ({error})") from None
+        except sqlite3.Error as error:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
     @property
@@ -185,9 +196,19 @@ class StateFile:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
     def write(
-        self, rooms: Iterable[RoomRow], ended: Iterable[str], facts: Mapping[str, Any] | None = None
+        self,
+        rooms: Iterable[RoomRow],
+        ended: Iterable[str],
+        facts: Mapping[str, Any] | None = None,
+        waiting: Mapping[str, bytes] | None = None,
     ) -> None:
         """All of it or nothing, in one transaction.
+
+        Args:
+            rooms: what is new of some.
+            ended: those of which nothing stays.
+            facts: what is kept beside the rooms.
+            waiting: of rooms that stay as they are otherwise, the counts that wait.
 
         Raises:
             StateError: it could not be written.
@@ -197,12 +218,18 @@ class StateFile:
                 self._base.execute("BEGIN IMMEDIATE")
                 self._base.executemany(
                     "REPLACE INTO facts VALUES (?, ?)",
-                    [(name, json.dumps(value)) for name, value in (facts or {}).items()],
+                    [
+                        (name, _checked(json.dumps(value).encode(), name))
+                        for name, value in (facts or {}).items()
+                    ],
                 )
                 for room_id in ended:
                     self._remove(room_id)
                 for room in rooms:
                     self._put(room)
+                for room_id, counts in (waiting or {}).items():
+                    if (number := self._number(room_id)) is not None:
+                        self._put_waiting(number, counts)
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self._base.rollback()
@@ -216,7 +243,8 @@ class StateFile:
         number = self._number(room.room_id)
         if number is not None and room.whole:
             self._forget_segments(number, 1 << _NUMBERS)
-        row = (room.last, room.revision, room.owner, room.seen, _checked(room.about))
+        head = (room.last, room.revision, room.owner, float(room.seen))
+        row = (*head, _checked(room.about, room.room_id, *head))
         if number is None:
             number = self._base.execute(
                 "INSERT INTO rooms (last, revision, owner, seen, about, room_id) "
@@ -238,15 +266,25 @@ class StateFile:
                     number << _NUMBERS | one.number,
                     _checked(one.entry),
                     _checked(one.input),
-                    one.comments,
+                    _checked(None if one.comments is None else one.comments.encode()),
                 )
                 for one in room.segments
             ],
         )
         if room.thumbnail is not None:
-            self._base.execute("REPLACE INTO thumbnails VALUES (?, ?)", (number, room.thumbnail))
+            picture = (number, _checked(room.thumbnail))
+            self._base.execute("REPLACE INTO thumbnails VALUES (?, ?)", picture)
         elif room.whole:
             self._base.execute("DELETE FROM thumbnails WHERE id = ?", (number,))
+        if room.waiting is not None or room.whole:
+            self._put_waiting(number, room.waiting or b"")
+
+    def _put_waiting(self, number: int, counts: bytes) -> None:
+        if counts:
+            row = (number, _checked(counts))
+            self._base.execute("REPLACE INTO waiting VALUES (?, ?)", row)
+        else:
+            self._base.execute("DELETE FROM waiting WHERE id = ?", (number,))
 
     def _forget_segments(self, number: int, before: int) -> None:
         begin = number << _NUMBERS
@@ -258,8 +296,8 @@ class StateFile:
         number = self._number(room_id)
         if number is not None:
             self._forget_segments(number, 1 << _NUMBERS)
-            self._base.execute("DELETE FROM thumbnails WHERE id = ?", (number,))
-            self._base.execute("DELETE FROM rooms WHERE id = ?", (number,))
+            for table in ("thumbnails", "waiting", "rooms"):
+                self._base.execute(f"DELETE FROM {table} WHERE id = ?", (number,))
 
     def rooms(self) -> Iterator[RoomRow | DamagedRoom]:
         """All rooms, the one heard of last first; in the place of one that is damaged, its error.
@@ -275,8 +313,8 @@ class StateFile:
             for row in rows:
                 try:
                     yield self._read(*row)
-                except DamagedRoom as error:
-                    yield error
+                except _Changed:
+                    yield DamagedRoom(row[1], "is damaged")
         except sqlite3.Error as error:
             raise StateError(f"{self.path}: cannot be read ({error})") from None
 
@@ -298,20 +336,22 @@ class StateFile:
         picture = self._base.execute(
             "SELECT data FROM thumbnails WHERE id = ?", (number,)
         ).fetchone()
+        counts = self._base.execute("SELECT counts FROM waiting WHERE id = ?", (number,)).fetchone()
         return RoomRow(
             room_id=room_id,
             last=last,
             revision=revision,
             owner=owner,
             seen=seen,
-            about=_same(about, room_id) or b"",
-            thumbnail=None if picture is None else picture[0],
+            about=_same(about, room_id, last, revision, owner, seen),
+            thumbnail=None if picture is None else _same(picture[0]),
+            waiting=None if counts is None else _same(counts[0]),
             segments=[
                 SegmentRow(
                     number=key - begin,
-                    entry=_same(entry, room_id),
-                    input=_same(given, room_id),
-                    comments=comments,
+                    entry=None if entry is None else _same(entry),
+                    input=None if given is None else _same(given),
+                    comments=None if comments is None else _same(comments).decode(),
                 )
                 for key, entry, given, comments in rows
             ],
@@ -380,15 +420,23 @@ def _connect(path: Path) -> sqlite3.Connection:
 _MARKS = ("application_id", "user_version")
 
 
-def _checked(data: bytes | None) -> bytes | None:
-    """With a checksum: SQLite has none of its own."""
-    return None if data is None else zlib.crc32(data).to_bytes(4, "little") + data
+class _Changed(Exception):
+    """A value is not what was written."""
 
 
-def _same(data: Any, room_id: str) -> bytes | None:
-    """What `_checked` was given."""
+def _checked(data: bytes | None, *beside: object) -> bytes | None:
+    """With a checksum, of what stands beside it in its row too: SQLite has none of its own."""
     if data is None:
         return None
-    if not isinstance(data, bytes) or int.from_bytes(data[:4], "little") != zlib.crc32(data[4:]):
-        raise DamagedRoom(room_id, "is damaged")
+    return zlib.crc32(data, zlib.crc32(repr(beside).encode())).to_bytes(4, "little") + data
+
+
+def _same(data: Any, *beside: object) -> bytes:
+    """What `_checked` was given.
+
+    Raises:
+        _Changed: it is something else.
+    """
+    if not isinstance(data, bytes) or _checked(data[4:], *beside) != data:
+        raise _Changed("its checksum is another")
     return data[4:]

@@ -109,7 +109,9 @@ class WatchedVideo:
         opened = open_source(self._source, self._waiting, self._patience)
         with Video(self._source, opened) as video:
             self._video = video
-            reader = FrameReader(video, (), frames=self._frames, more=True)
+            reader: FrameReader[Image.Image] = FrameReader(
+                video, (), frames=self._frames, more=True
+            )
             self._sound = SoundReader(video) if self._listen else None
             held, quiet_s, before_s = 0, 0.0, 0.0
             for timed in self._packets(video):
@@ -153,14 +155,14 @@ class WatchedVideo:
             self._waiting.report(f"{self._source}: {each}")
         self._told = len(video.clock.breaks)
 
-    def _ask(self, reader: FrameReader, end_s: float) -> None:
+    def _ask(self, reader: FrameReader[Image.Image], end_s: float) -> None:
         """Ask for the pictures of the next segment."""
         start_s = self._grid.start_s(self._count)
         self._asked.append((self._count, start_s, end_s))
         self._count += 1
         self._images += reader.extend(frame_times(start_s, end_s, self._per_segment))
 
-    def _ask_rest(self, reader: FrameReader) -> None:
+    def _ask_rest(self, reader: FrameReader[Image.Image]) -> None:
         """Ask for the last segment, now that the room's end is known."""
         count = self._grid.count(self.duration_s)
         for _ in range(self._count, count):
@@ -193,7 +195,7 @@ class WatchedVideo:
         self._sound.drop_before(end_s - CONTEXT_S)
         return samples
 
-    def _finish(self, video: Video, reader: FrameReader) -> None:
+    def _finish(self, video: Video, reader: FrameReader[Image.Image]) -> None:
         bad = video.bad + reader.decoder.bad
         if bad:
             self._waiting.report(f"{self._source}: {bad} packets could not be read or decoded")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest, read_json, remove_leftovers, write_json
-from contentctr.outputs import output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.prepare.klm3.buckets import (
     counts_of,
     num_buckets,
@@ -116,8 +116,9 @@ def prepare_klm3(
         show_progress: show a bar.
 
     Raises:
-        InputError: a setting or a file is wrong, the target's tables are missing, or no session
-            shares a moment with a segment, which is what wrong units or zones look like.
+        InputError: a setting or a file is wrong, the target's tables are missing, no session
+            shares a moment with a segment, which is what wrong units or zones look like, or another
+            process is at work in `out`.
     """
     source, out = Path(source), Path(out)
     shares = BENCHMARK_SHARES if rooms == "benchmark" else (0.1, 0.1)
@@ -159,7 +160,11 @@ class _Job:
 
     def run(self) -> PreparedRooms:
         """All steps; those that are done are passed over."""
-        with output_folder(self.out, prepared.KIND, prepared.FILES, keep=True):
+        check_output(self.out, prepared.KIND, prepared.FILES)
+        with (
+            alone(self.out, "on the rooms here"),
+            output_folder(self.out, prepared.KIND, prepared.FILES, keep=True),
+        ):
             return self._run()
 
     def _run(self) -> PreparedRooms:

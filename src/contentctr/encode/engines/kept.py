@@ -1,0 +1,103 @@
+"""Encoders that OpenVINO converted before, kept in the user's cache folder: tracing takes longer.
+
+The folder is CONTENTCTR_CACHE, else `contentctr` in the user's own for caches; with "none", nothing
+is kept. What is read from it is held against torch, as what was just converted is. Both come from
+the same file, so that features have the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from contentctr.files import atomic, file_sha256
+
+VARIABLE = "CONTENTCTR_CACHE"
+NOTHING = "none"
+MOST_BYTES = 128 << 20
+"""Weights of a larger encoder are not kept."""
+MOST = 4
+"""So many programs are, those used last."""
+_FILES = ("encoder.xml", "encoder.bin")
+_HASHES = "sha256.txt"
+"""Hashes of both: a damaged number could be too small a change to be noticed otherwise."""
+
+
+def kept_folder() -> Path | None:
+    """Where programs are kept; None: nowhere."""
+    given = os.environ.get(VARIABLE, "")
+    if given == NOTHING:
+        return None
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    # Without a home, as in some containers, the tilde stays.
+    root = Path(given or f"{caches}/contentctr").expanduser()
+    return root / "openvino" if root.is_absolute() else None
+
+
+def read_kept(openvino: Any, name: str) -> Any:
+    """The program of that name; None where there is none that can be read.
+
+    Args:
+        openvino: the package.
+        name: a hash of all that it depends on.
+    """
+    folder = kept_folder()
+    if folder is None:
+        return None
+    place = folder / name
+    try:
+        if (place / _HASHES).read_text() != _hashes(place):
+            return None
+        os.utime(place)
+        return openvino.Core().read_model(place / _FILES[0])
+    except (OSError, ValueError, RuntimeError):  # OpenVINO's errors are RuntimeErrors
+        return None
+
+
+def keep(openvino: Any, name: str, model: Any) -> Any:
+    """Write a program and read it again; returns that, or the program where it cannot be written.
+
+    Of many that are kept, those that were used longest ago are removed.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="contentctr-", ignore_cleanup_errors=True) as made:
+            openvino.save_model(model, Path(made) / _FILES[0], compress_to_fp16=False)
+            _copy(Path(made), name)
+            return openvino.Core().read_model(Path(made) / _FILES[0])
+    except (OSError, RuntimeError):
+        return model
+
+
+def _copy(made: Path, name: str) -> None:
+    """Put what was written into the folder, if there is one that can be written to."""
+    folder = kept_folder()
+    if folder is None:
+        return
+    with contextlib.suppress(OSError):
+        (made / _HASHES).write_text(_hashes(made))
+        forget(name)
+        with atomic(folder / name) as temporary:
+            shutil.copytree(made, temporary)
+        _remove_old(folder)
+
+
+def forget(name: str) -> None:
+    """Remove a program, if it is there."""
+    folder = kept_folder()
+    if folder is not None:
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _remove_old(folder: Path) -> None:
+    programs = [each for each in folder.iterdir() if (each / _HASHES).is_file()]
+    programs.sort(key=lambda each: each.stat().st_mtime, reverse=True)
+    for old in programs[MOST:]:
+        forget(old.name)
+
+
+def _hashes(place: Path) -> str:
+    return "".join(f"{file_sha256(place / name)}\n" for name in _FILES)
