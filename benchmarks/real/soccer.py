@@ -55,6 +55,7 @@ ABLATIONS = (
     Row("a decoder of two layers", ("decoder_layers=2", "decoder_lookback=12,12")),
     Row("look-back of 1 minute before the look-ahead", ("decoder_lookback=12",)),
     Row("features under a layer norm", ("standardise=false",)),
+    Row("without words", ("words=false",)),
     Row("without how far on the half is", ("statistics=false",)),
     Row("weighted positives", ("positive_weight=0",)),
     Row("pairwise loss", ("pair=L1",)),

@@ -1,10 +1,18 @@
+import json
 import zlib
 
 import numpy as np
 import pytest
 
-from contentctr.encode.words import DIM, MOST, word_numbers
+from contentctr.encode import items
+from contentctr.encode.comments import encoder_pair
+from contentctr.encode.rooms import encode_rooms
+from contentctr.encode.words import DIM, MOST, REVISION, word_numbers
 from contentctr.models.words import DIGITS
+from contentctr.prepare.rooms import prepare_rooms
+from contentctr.store.rooms import encoder_texts
+from contentctr.store.vectors import FeatureStore, data_spec
+from tiny_models import make_tiny_bert, make_tiny_swin
 
 
 def hashes(*pairs):
@@ -69,3 +77,34 @@ def test_of_many_words_those_of_the_smallest_hashes_are_kept():
 def test_spellings_of_one_character_are_one():
     assert hashes(("café", ""))[0] == hashes(("cafe\u0301", ""))[0]
     assert hashes(("ＧＯＡＬ", ""))[0] == hashes(("goal", ""))[0]
+
+
+def test_words_are_stored_beside_features_and_made_anew_alone(tmp_path, monkeypatch):
+    folder = tmp_path / "rooms" / "one"
+    folder.mkdir(parents=True)
+    head = {"room_id": "one", "started_at": "2026-01-01T00:00:00Z", "duration_s": 60}
+    (folder / "room.json").write_text(json.dumps(head))
+    lines = [{"t": 5.0, "user_id": "u", "text": "what a goal"}, {"t": 40.0, "text": "lol"}]
+    (folder / "comments.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    data = prepare_rooms(
+        tmp_path / "rooms", tmp_path / "data", target="comment_rate", val=0, test=0
+    )
+    models = {
+        "visual": str(make_tiny_swin(tmp_path / "swin")),
+        "text": str(make_tiny_bert(tmp_path / "bert")),
+    }
+    encode_rooms(data, **models, show_progress=False)
+    spec = data_spec(data)
+    assert (spec.words_dim, spec.words_revision) == (DIM, REVISION)
+    segments = data.segments()
+    texts = encoder_texts(segments, spec.comment_lag).iter_rows()
+    wanted_SX, has_S = word_numbers([encoder_pair(*pair) for pair in texts])
+    found = FeatureStore(data.features_dir).load({"one": segments.height})
+    assert has_S.any() and np.array_equal(found.words, wanted_SX)
+    assert np.array_equal(found.has_words, has_S)
+    monkeypatch.setattr(items, "encode_frames", None)
+    monkeypatch.setattr(items, "encode_texts", None)
+    monkeypatch.setattr("contentctr.encode.words.REVISION", "another")
+    assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 1
+    assert data_spec(data).words_revision == "another"
+    assert encode_rooms(data, **models, show_progress=False)["rooms_encoded"] == 0

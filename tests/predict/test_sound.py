@@ -13,6 +13,7 @@ from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.predict.rooms import predict_recording
 from contentctr.prepare.rooms import prepare_rooms
+from contentctr.score.checkpoint import load
 from contentctr.store.rooms import PreparedRooms
 from contentctr.train.loop import train_model
 from recordings import record
@@ -32,7 +33,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head = {"room_id": name, "streamer_id": "s", "started_at": f"2026-01-0{day}T00:00:00Z"}
         (folder / "room.json").write_text(json.dumps(head))
         times = np.sort(rng.uniform(0, 24, 30)).tolist()
-        lines = [json.dumps({"t": t, "user_id": f"u{t:.0f}", "text": "wow"}) for t in times]
+        texts = [("wow", "what a goal", "lol")[n % 3] for n in range(len(times))]
+        lines = [
+            json.dumps({"t": t, "user_id": f"u{t:.0f}", "text": text})
+            for t, text in zip(times, texts, strict=True)
+        ]
         (folder / "comments.jsonl").write_text("\n".join(lines) + "\n")
     make_tiny_swin(root / "swin")
     make_tiny_bert(root / "bert")
@@ -60,10 +65,15 @@ def config(**model):
     return dataclasses.replace(base, model=dataclasses.replace(base.model, **model))
 
 
-def test_a_recording_scores_as_its_stored_features_do(root: Path, tmp_path: Path) -> None:
+def test_a_recording_scores_as_its_stored_features_do(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contentctr.train.words.LEAST_SEGMENTS", 2)
     data = encoded(root, tmp_path / "data", sound=True)
     run = tmp_path / "run"
-    train_model(config(sound=True, statistics=True, residual=True), data, run, show_progress=False)
+    more = config(sound=True, statistics=True, residual=True, words=True)
+    train_model(more, data, run, show_progress=False)
+    assert load(run).load_model().words.by_word_VK.any()
     evaluate_model(run, data, tmp_path / "e", split="all", show_progress=False)
     known = pl.read_parquet(tmp_path / "e" / "predictions.parquet")
     found = predict_recording(

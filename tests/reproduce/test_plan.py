@@ -207,7 +207,7 @@ def test_rows_that_leak_say_so_and_no_other_row_does():
 
 def test_tables_share_their_runs_and_begin_with_the_first_seed():
     jobs = study().jobs()
-    assert [job.config.train.seed for job in jobs] == [0] * 27 + [1] * 27
+    assert [job.config.train.seed for job in jobs] == [0] * 28 + [1] * 28
     ours = [job for job in jobs if "/contentctr-" in str(job.folder)]
     assert len(ours) == 2 and ours[0].folder.parent == ours[1].folder.parent
     assert len(study(items=plan.choose("fig5", plan.ROOMS)).jobs()) == 4
@@ -279,8 +279,8 @@ def test_rows_that_the_data_cannot_have_are_left_out(tmp_path):
     found = open_study("beyond", data.root, tmp_path / "out", **wishes)
     every = [row.label for row in plan.BEYOND.rows]
     assert labels(found) == every[:4] and every[4] == "with sound"
-    assert fitting(plan.BEYOND, DataSpec(sound_dim=4)) == plan.BEYOND
-    less = fitting(plan.BEYOND, DataSpec(sound_dim=4, target="mine"))
+    assert fitting(plan.BEYOND, DataSpec(sound_dim=4, words_dim=4)) == plan.BEYOND
+    less = fitting(plan.BEYOND, DataSpec(sound_dim=4, words_dim=4, target="mine"))
     assert [row.label for row in less.rows] == [every[0], every[1], *every[3:]]
     assert fitting(plan.TABLE_3, DataSpec()) is plan.TABLE_3
     # Whatever the user wants of the others, ID baselines cannot take it.

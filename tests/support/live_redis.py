@@ -16,7 +16,7 @@ from contentctr.live.redis.messages import add_segment
 from contentctr.live.redis.store import RedisStore
 from contentctr.live.redis.worker import Worker
 from contentctr.live.scorer_segments import LiveSegment
-from live_service import KNOWN, MORE, SPEC, T, V, X, make_engine, make_model
+from live_service import KNOWN, MORE, SPEC, T, V, W, X, make_engine, make_model
 
 MODEL = "0123456789ab"
 KEYS, PARTITIONS = Keys(model=MODEL), 4
@@ -56,6 +56,7 @@ def segment(room, index, streamer="a"):
         has_speech=True,
         has_comments=index % 2 == 0,
         sound=rng.normal(size=X).astype(np.float16) if index % 3 else None,
+        words=rng.integers(0, 9, W).astype(np.float16) if index % 4 else None,
         counts={"viewers": 20, "clickers": index % 5, "likes": len(room) + index},
     )
 

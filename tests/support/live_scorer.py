@@ -14,7 +14,8 @@ from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import LiveSegment
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.registry import MODELS, build_model
-from contentctr.models.words import buckets
+from contentctr.models.words import BUCKETS
+from contentctr.models.words import KNOWN as KNOWN_WORDS
 from contentctr.score.rooms import score_segments
 from contentctr.store.statistics import COLUMNS, WIDTH
 from contentctr.windows.segment_data import ExtraRows, from_arrays, with_extra
@@ -25,7 +26,6 @@ W = 6
 SPEC = DataSpec(visual_dim=V, text_dim=T, statistics_dim=WIDTH, sound_dim=X, words_dim=W)
 KNOWN = Vocabulary(streamers=["a", "b"])
 STREAMERS = ("a", "b", "new")
-_LOW_WORDS = [[0.0, low] for low in (1.0, 2.0, 3.0, 4.0)]
 MORE = ModelConfig(statistics=True, residual=True, sound=True, words=True)
 SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
@@ -49,22 +49,23 @@ def make_scorer(config=None, seed=0, **options):
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
         if config.model.wide:  # which starts as nothing
             model.wide.linear.weight.normal_(std=0.1)
-        if config.model.words:  # which says nothing before it was fitted
+        if config.model.words:
             teach(model.words)
     return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
 
 
 def teach(words):
-    """Random weights for the words that `make_words` makes."""
-    bucket_V = buckets(torch.tensor(_LOW_WORDS)).flatten()
-    words.know(bucket_V, torch.rand(len(bucket_V)), torch.randn(len(bucket_V), words.lags))
+    """Random weights for whatever is said, which says nothing before it was fitted."""
+    words.row_U.copy_(torch.arange(BUCKETS) % KNOWN_WORDS)
+    words.idf_V[1:].uniform_()
+    words.by_word_VK[1:].normal_()
     words.by_feature_TK.normal_()
 
 
 def make_words(rng, count):
     """Words of some segments, up to three each, float16 [count, W]."""
     high_SX = np.zeros((count, W // 2))
-    low_SX = rng.integers(0, 1 + len(_LOW_WORDS), (count, W // 2))
+    low_SX = rng.integers(0, 5, (count, W // 2))
     return np.concatenate((high_SX, low_SX), axis=1).astype(np.float16)
 
 

@@ -19,8 +19,9 @@ from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
 from contentctr.models.registry import build_model
 from contentctr.store.statistics import WIDTH
+from live_scorer import teach
 
-V, T, X, N = 6, 4, 5, 8
+V, T, X, W, N = 6, 4, 5, 6, 8
 SPEC = DataSpec(
     visual_dim=V,
     text_dim=T,
@@ -28,9 +29,10 @@ SPEC = DataSpec(
     simulated=True,
     statistics_dim=WIDTH,
     sound_dim=X,
+    words_dim=W,
 )
-MORE = {"statistics": True, "residual": True, "sound": True}
-"""Settings of a model that reads counts and sound."""
+MORE = {"statistics": True, "residual": True, "sound": True, "words": True}
+"""Settings of a model that reads counts, sound and words."""
 KNOWN = Vocabulary(streamers=["a", "b"])
 
 
@@ -56,6 +58,8 @@ def make_model(kind="contentctr", spec=SPEC, **sizes):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
+        if config.model.words:
+            teach(model.words)
     return model, config
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from contentctr.batch import DataSpec
+from contentctr.encode import words
 from contentctr.encode.segments import segment_spans
 from contentctr.encode.sound import DIM, SoundEncoder
 from contentctr.live.watch.waiting import Waiting
@@ -28,6 +29,8 @@ SPEC = DataSpec(
     statistics_dim=WIDTH,
     sound_dim=DIM,
     sound_revision=SoundEncoder().revision,
+    words_dim=words.DIM,
+    words_revision=words.REVISION,
 )
 
 

@@ -59,7 +59,8 @@ def word_numbers(
         high, low = np.divmod(np.array(words, np.int64), DIGITS)
         found_SX[row, : len(words)] = high
         found_SX[row, MOST : MOST + len(words)] = low
-    return found_SX, found_SX.any(axis=1)
+    has_S: NDArray[np.bool_] = np.any(found_SX, axis=1)
+    return found_SX, has_S
 
 
 def _hashes(speech: str, comments: str) -> set[int]:

@@ -63,7 +63,10 @@ class Words(nn.Module):
     def __init__(self, spec: DataSpec, config: Config) -> None:
         super().__init__()
         if not spec.words_dim:
-            raise InputError("model.words must be false with this data, which has no words stored")
+            raise InputError(
+                "model.words must be false with this data, which has no words stored (`encode` "
+                "stores those of texts)"
+            )
         self.lags = lags_of(config)
         self.register_buffer("row_U", torch.zeros(BUCKETS, dtype=torch.int16))
         self.register_buffer("idf_V", torch.zeros(KNOWN))
@@ -118,7 +121,9 @@ class Words(nn.Module):
     def terms(self, batch: Batch) -> Tensor:
         """What each segment adds to the log-odds of those so long after it, [B, N, K]."""
         scores_BNC = self.scores(batch)
-        return (scores_BNC.unflatten(-1, (PARTS, self.lags)) * self.share_PK).sum(-2)
+        shape_BN = scores_BNC.shape[:-1]
+        terms_BNPK = scores_BNC.view(*shape_BN, PARTS, self.lags) * self.share_PK
+        return terms_BNPK.sum(-2)
 
     def forward(self, batch: Batch) -> Tensor:
         """What is added to the log-odds, [B, N]: the sum of what segments up to each say of it."""

@@ -41,7 +41,10 @@ ID_SETTINGS = (
     "loss.pair_weight=0",
     "loss.align_weight=0",
     "train.learning_rate=0.001",
-    *(f"model.{name}=false" for name in (*EXTRA_TOKENS, "residual", "wide", "standardise")),
+    *(
+        f"model.{name}=false"
+        for name in (*EXTRA_TOKENS, "residual", "wide", "words", "standardise")
+    ),
     "model.content=true",
 )
 """Of every ID baseline: they regress the CTR (Section 4.3.2), so the pointwise loss alone; the
@@ -158,7 +161,8 @@ BEYOND = Table(
     metrics=(TAU, TAU_IN_ROOMS),
     about="What the paper's model gains by content that the paper's does not have. Statistics are "
     "counts of earlier segments; the residual form starts from their exponential mean; sound is "
-    "loudness, log-mel bands and shares of speech, singing and music, where the data has it.",
+    "loudness, log-mel bands and shares of speech, singing and music, where the data has it; words "
+    "are those of the texts, where they are stored.",
     rows=(
         Row(label="ContentCTR", run=OURS),
         Row(
@@ -177,13 +181,18 @@ BEYOND = Table(
             label="statistics alone, no content",
             run=Run(
                 name="statistics_alone",
-                settings=("model.statistics=true", "model.content=false"),
+                settings=("model.statistics=true", "model.content=false", "model.words=false"),
             ),
         ),
         Row(
             label="with sound",
             run=Run(name="with_sound", settings=("model.sound=true",)),
             needs="sound",
+        ),
+        Row(
+            label="with words",
+            run=Run(name="with_words", settings=("model.words=true",)),
+            needs="words",
         ),
     ),
 )

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Need = Literal["", "sound", "known target"]
-"""Stored features of sound; a target that is known when its segment has ended."""
+Need = Literal["", "sound", "words", "known target"]
+"""Stored features of sound; stored words; a target that is known when its segment has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

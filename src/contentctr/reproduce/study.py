@@ -182,7 +182,12 @@ def fitting(item: Table | Picture, spec: DataSpec) -> Table | Picture:
     """The item without rows that need what the data has not."""
     if isinstance(item, Picture) or not any(row.needs for row in item.trained):
         return item
-    has = {"": True, "sound": spec.sound_dim > 0, "known target": known_target(spec.target)}
+    has = {
+        "": True,
+        "sound": spec.sound_dim > 0,
+        "words": spec.words_dim > 0,
+        "known target": known_target(spec.target),
+    }
     rows = [row for row in item.rows if isinstance(row, Reference) or has[row.needs]]
     return dataclasses.replace(item, rows=tuple(rows))
 

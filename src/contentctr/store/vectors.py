@@ -274,7 +274,9 @@ def shard_index(path: Path) -> dict[str, Entry]:
                     path,
                     r["start"],
                     r["stop"],
-                    *(r[f"{part}_fingerprint"] for part in ("visual", "text", "sound")),
+                    r["visual_fingerprint"],
+                    r["text_fingerprint"],
+                    r["sound_fingerprint"],
                     # Files of before words were stored are good but for them.
                     r.get("words_fingerprint", ""),
                 )

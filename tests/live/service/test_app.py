@@ -30,6 +30,7 @@ from live_service import (
     MORE,
     SPEC,
     N,
+    W,
     X,
     b64,
     half,
@@ -85,18 +86,20 @@ def test_scores_are_the_scorers_and_base64_says_the_same(service):
     assert marks[int(np.argmax(scores))] and sum(marks) == 3  # ceil(11 / 5)
 
 
-def test_posted_counts_and_sound_are_read():
+def test_posted_counts_sound_and_words_are_read():
     scorer = make_engine(sizes=MORE).scorer
     with running(make_engine(sizes=MORE)) as (client, _):
         info = client.get("/v1/info").json()
-        assert (info["reads_counts"], info["sound_dim"]) == (True, X)
+        assert (info["reads_counts"], info["sound_dim"], info["words_dim"]) == (True, X, W)
         for index in range(4):
             counts = {"viewers": 10, "clickers": index, "likes": 5} if index % 2 else None
             heard = np.full(X, index / 4, np.float32) if index != 2 else None
             sound = None if heard is None else half(heard) if index else heard.tolist()
-            body = make_post("c", index, counts=counts, sound=sound)
+            words = np.array([0, 0, 0, 3, index, 0], np.float32) if index else None
+            said = None if words is None else half(words)
+            body = make_post("c", index, counts=counts, sound=sound, words=said)
             found = client.post("/v1/segments", json=body).json()
-            one = dataclasses.replace(live("c", index), counts=counts, sound=heard)
+            one = dataclasses.replace(live("c", index), counts=counts, sound=heard, words=words)
             [expected] = scorer.score([one])
             assert abs(found["score"] - expected.score) <= 1e-6
             assert abs(sum(found["shares"]["last"].values()) - 1) < 1e-6
