@@ -1,7 +1,6 @@
 """Every setting, with the paper's values as defaults (recipes.py has the recipes).
 
-A Config is built of frozen dataclasses, checked when made, and saved with every checkpoint and
-metrics file. `override` applies `key=value` words from the command line.
+A Config is made of frozen dataclasses that check themselves; checkpoints and metrics have theirs.
 """
 
 from __future__ import annotations

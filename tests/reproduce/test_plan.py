@@ -207,7 +207,7 @@ def test_rows_that_leak_say_so_and_no_other_row_does():
 
 def test_tables_share_their_runs_and_begin_with_the_first_seed():
     jobs = study().jobs()
-    assert [job.config.train.seed for job in jobs] == [0] * 27 + [1] * 27
+    assert [job.config.train.seed for job in jobs] == [0] * 28 + [1] * 28
     ours = [job for job in jobs if "/contentctr-" in str(job.folder)]
     assert len(ours) == 2 and ours[0].folder.parent == ours[1].folder.parent
     assert len(study(items=plan.choose("fig5", plan.ROOMS)).jobs()) == 4

@@ -365,7 +365,9 @@ def test_the_service_over_redis(client, server):
             for index in range(3):
                 one = segment("x", index)
                 heard = None if one.sound is None else one.sound.astype(float).tolist()
-                body = make_post("x", index, title="X", counts=one.counts, sound=heard)
+                said = None if one.words is None else one.words.astype(float).tolist()
+                more = {"counts": one.counts, "sound": heard, "words": said}
+                body = make_post("x", index, title="X", **more)
                 answer = http.post(f"{url}/v1/segments", json=body).json()
                 values = {k: np.array(body[k], np.float32) for k in ("visual", "text")}
                 [taken] = plain.score([dataclasses.replace(one, **values, has_comments=False)])

@@ -72,6 +72,7 @@ def offline_scores(models, path, spec=SPEC, **logs):
             has_speech=bool(found.has_speech[k]),
             has_comments=bool(found.has_comments[k]),
             sound=found.sound[k].astype(np.float32) if found.has_sound[k] else None,
+            words=found.words[k] if found.has_words[k] else None,
             counts={n: v for n in COLUMNS if (v := table[n][k]) is not None},
         )
         scores.append(engine.score([segment])[0].scored.score)
