@@ -9,6 +9,7 @@ import pytest
 
 from contentctr.encode import items
 from contentctr.encode.rooms import encode_rooms
+from contentctr.encode.segments import segment_frames
 from contentctr.encode.sound import BANDS, DIM, SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.extras import install_hint
@@ -192,11 +193,11 @@ def test_only_what_is_missing_is_read(data, rooms, monkeypatch):
 
 def test_one_pass_reads_pictures_and_sound(data, rooms, monkeypatch):
     opened = []
-    video = items.encode_frames.__globals__["frames_at"].__globals__["Video"]
+    video = segment_frames.__globals__["pixels_at"].__globals__["Video"]
 
-    def counting(path, *arguments):
+    def counting(path, *arguments, **options):
         opened.append(Path(path).parent.name)
-        return video(path, *arguments)
+        return video(path, *arguments, **options)
 
     monkeypatch.setattr("contentctr.rooms.media.Video", counting)
     monkeypatch.setattr("contentctr.rooms.listening.Video", counting)
