@@ -35,7 +35,7 @@ from live_scorer import (
 @pytest.mark.parametrize("kind", CONTENT)
 def test_every_score_is_the_offline_windows(kind, rotary, lookback):
     scorer = make_scorer(make_config(kind, rotary=rotary, decoder_lookback=lookback))
-    [(_, decoder)] = scorer._live.members
+    [decoder] = [one.decoder for one in scorer._live.members]
     assert isinstance(decoder, LookbackDecoder if lookback else WindowDecoder)
     data, rooms = make_rooms([30, 1, 7, 8, 9, 2])
     found = np.concatenate(list(play(scorer, rooms, apart=2).values()))
@@ -129,7 +129,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
-    [(_, decoder)] = scorer._live.members
+    [decoder] = [one.decoder for one in scorer._live.members]
     step, calls = decoder.step, []
 
     def breaks(*values):
@@ -569,7 +569,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
     scorer = make_scorer(batch_size=1)
-    [(_, decoder)] = scorer._live.members
+    [decoder] = [one.decoder for one in scorer._live.members]
     step, calls = decoder.step, []
 
     def breaks(*values):

@@ -96,7 +96,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     segments = [s for room in rooms.values() for s in room]
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
-    _, (_, decoder) = scorer._live.members
+    _, decoder = [one.decoder for one in scorer._live.members]
     step, calls = decoder.step, []
 
     def breaks(*values):
