@@ -24,10 +24,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import faulthandler
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -53,6 +55,7 @@ TIMEOUT_S = 30.0
 
 
 def serve(port: int, small: bool, state: Path | None) -> None:
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     spec = DataSpec(visual_dim=WIDTH, text_dim=WIDTH)
@@ -92,6 +95,12 @@ class Connection:
                 length = int(line.split(b":")[1])
         await self.reader.readexactly(length)
         return status
+
+    def leave(self) -> None:
+        """Begin with a new connection: what comes on this one answers a request given up."""
+        if self.writer is not None:
+            self.writer.transport.abort()
+        self.writer = None
 
     async def next(self) -> int:
         """Post the next segment; or end the room, and begin another."""
@@ -137,6 +146,7 @@ async def client(one: Connection, until: float, interval: float, tally: Tally) -
                 status: int | str = await one.next()
         except TimeoutError:
             status = "hang"
+            one.leave()
         took = time.perf_counter() - start
         tally.codes[status] += 1
         tally.worst = max(tally.worst, took)
@@ -158,6 +168,11 @@ async def load(port: int, count: int, seconds: float, interval: float, first: in
 def resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def stopped(pid: int) -> bool:
+    """Whether somebody has stopped the server (SIGSTOP): then it is not its fault that it hangs."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def processor_s(pid: int) -> float:
@@ -213,15 +228,20 @@ async def hold(port: int, pid: int, seconds: float) -> float:
 async def remember(port: int, pid: int, many: int, rate: float, minutes: float) -> None:
     """The server's memory over time, on `many` connections that send `rate` segments a second."""
     samples: list[float] = []
+    looks: Counter[bool] = Counter()
 
     async def watch() -> None:
         while True:
             samples.append(resident_mb(pid))
+            looks[stopped(pid)] += 1
             await asyncio.sleep(5)
 
     watching = asyncio.create_task(watch())
     tally = await load(port, many, 60 * minutes, many / rate, 40_000)
     watching.cancel()
+    if tally.codes["hang"]:
+        print(f"the server was stopped (state T) at {looks[True]} of {looks.total()} looks")
+        os.kill(pid, signal.SIGUSR1)  # it writes where its threads are
     show(f"{minutes:g} minutes at {rate:.0f} a second", tally, 60 * minutes)
     half = len(samples) // 2
     print(f"memory of the server, MB, every minute: {[round(s) for s in samples[::12]]}")
@@ -252,7 +272,8 @@ def main() -> None:
         asyncio.run(run(port, server.pid, options.seconds, options.minutes, options.rate))
     finally:
         server.terminate()
-        server.join()
+        server.join(60)
+        server.kill()  # one that is stopped, or hangs, never ends
         if state is not None:
             print(f"the state: {sum(p.stat().st_size for p in state.iterdir()) / 2**20:.0f} MB")
             shutil.rmtree(state.parent)

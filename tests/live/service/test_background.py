@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import connect
 from contentctr.live.service.background import Background, Lag
-from contentctr.live.service.batching import Batcher
+from contentctr.live.service.batching import Batcher, BusyError
 from live_redis import wait_for
 from live_service import make_post, running
 from redis_server import RedisServer
@@ -64,6 +65,36 @@ def test_those_who_wait_are_told_when_the_batches_die(caplog):
         await batcher.stop()
 
     asyncio.run(main())
+
+
+def test_while_a_batch_hangs_nobody_waits_for_it(caplog):
+    free = threading.Event()
+
+    def work(items):
+        assert "hangs" not in items or free.wait(30)
+        return items
+
+    async def main():
+        batcher = Batcher(work, wait_s=0, batch_size=1, stuck_s=0.05)
+        batcher.start()
+        try:
+            async with asyncio.timeout(10):
+                hung = map(batcher.submit, ("hangs", "waits"))
+                found = await asyncio.gather(*hung, return_exceptions=True)
+            assert [type(one) for one in found] == [BusyError, BusyError]
+            assert not batcher.running and not len(batcher)
+            with pytest.raises(BusyError):
+                await batcher.submit("comes")
+        finally:
+            free.set()
+        async with asyncio.timeout(10):
+            while not batcher.running:
+                await asyncio.sleep(0.01)
+            assert await batcher.submit("next") == "next"
+            await batcher.stop()
+
+    asyncio.run(main())
+    assert "scoring takes longer than 0.05 s" in caplog.text
 
 
 def test_a_dead_sweep_ends_readiness_until_it_sweeps_again(monkeypatch, caplog):

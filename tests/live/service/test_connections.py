@@ -83,6 +83,29 @@ def test_a_head_that_does_not_come_in_time_ends_its_connection(first):
         assert client.get("/healthz").status_code == 200
 
 
+def is_answered(one):
+    """Whether it says, to the end, that the service is well."""
+    found = b""
+    while not found.endswith(b"}") and (piece := one.recv(65536)):
+        found += piece
+    return found.startswith(b"HTTP/1.1 200")
+
+
+def test_what_came_while_the_service_stood_still_is_answered():
+    request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    with running(server={"limits": ConnectionLimits(request_s=0.9)}) as (client, backend):
+        loop = backend._batcher._batches._task.get_loop()
+        with sockets(client.base_url, 1, first=request) as (one,):
+            assert is_answered(one)
+
+            def stand_still():  # as a stopped process: all times are up, and nothing was read
+                time.sleep(1.2)
+                loop.call_soon(one.sendall, request)
+
+            loop.call_soon_threadsafe(stand_still)
+            assert is_answered(one)
+
+
 def metrics(client):
     return client.get("/metrics").text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from contentctr.live.service.background import Background
 In = TypeVar("In")
 Out = TypeVar("Out")
 T = TypeVar("T")
+_LOG = logging.getLogger("contentctr.service")
 
 
 class BusyError(Exception):
@@ -41,6 +43,8 @@ class Batcher(Generic[In, Out]):
         queue_size: items that wait at most; one more is refused.
         max_wait_s: an item that has waited longer is refused instead of computed: its client is
             told in bounded time, and may have given up.
+        stuck_s: once a batch takes longer, all who wait are refused, and more is accepted only
+            when it is done: a thread that hangs must hold no client, nor seem ready.
         deliver: told of every batch's items and outcomes, in the loop's thread, before those who
             wait are; also of items whose client has gone.
     """
@@ -54,6 +58,7 @@ class Batcher(Generic[In, Out]):
         wait_s: float = 0.002,
         queue_size: int = 512,
         max_wait_s: float = 10.0,
+        stuck_s: float = 60.0,
         deliver: Callable[[list[In], Sequence[Out | Exception]], None] | None = None,
     ) -> None:
         self._work, self._deliver = work, deliver
@@ -62,7 +67,7 @@ class Batcher(Generic[In, Out]):
         self._queue_size, self._max_wait_s = queue_size, max_wait_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         self._batches = Background("scoring", self._run)
-        self._open = False
+        self._open, self._stuck_s, self._stuck = False, stuck_s, False
 
     def __len__(self) -> int:
         """Items that wait."""
@@ -76,7 +81,7 @@ class Batcher(Generic[In, Out]):
     @property
     def running(self) -> bool:
         """Whether items are accepted and computed."""
-        return self._open and self._batches.healthy
+        return self._open and self._batches.healthy and not self._stuck
 
     def start(self) -> None:
         """Accept items; needs a running event loop."""
@@ -127,13 +132,17 @@ class Batcher(Generic[In, Out]):
     async def _compute(self, batch: list[_Waiting[In, Out]]) -> None:
         items = [waiting.item for waiting in batch]
         outcomes: Sequence[Out | Exception]
+        loop = asyncio.get_running_loop()
+        alarm = loop.call_later(self._stuck_s, self._refuse_all, batch)
         try:
-            loop = asyncio.get_running_loop()
             outcomes = await loop.run_in_executor(self._thread, self._work, items)
             if self._deliver is not None:
                 self._deliver(items, outcomes)
         except Exception as error:  # a fault of ours: the next batch may do better
             outcomes = [error] * len(batch)
+        finally:
+            alarm.cancel()
+            self._stuck = False
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.future.done():  # its client has gone
                 continue
@@ -141,6 +150,21 @@ class Batcher(Generic[In, Out]):
                 waiting.future.set_exception(outcome)
             else:
                 waiting.future.set_result(outcome)
+
+    def _refuse_all(self, batch: list[_Waiting[In, Out]]) -> None:
+        """The batch is not done in time: its items may have an outcome yet, but nobody waits."""
+        if not self._open:  # what was accepted is finished, however long it takes
+            return
+        self._stuck = True
+        late = list(batch)
+        while not self._queue.empty():
+            if (waiting := self._queue.get_nowait()) is not None:
+                late.append(waiting)
+        reason = f"scoring takes longer than {self._stuck_s:g} s"
+        _LOG.error("%s: segments are refused until it goes on", reason)
+        for waiting in late:
+            if not waiting.future.done():
+                waiting.future.set_exception(BusyError(reason))
 
     def _in_time(self, batch: list[_Waiting[In, Out]]) -> list[_Waiting[In, Out]]:
         """The batch without what has waited too long, which is refused; not once it all ends."""

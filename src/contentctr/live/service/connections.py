@@ -257,7 +257,8 @@ class BoundedProtocol(H11Protocol):
         if self._unread is not None:  # it still takes the last answer, in a time of its own
             self._timer = self.loop.call_later(self._limits.request_s, self._drop_idle)
         else:
-            self.drop("idle")
+            # After a pause of the machine the time is up before what came meanwhile is read.
+            self._timer = self.loop.call_later(0, self.drop, "idle")
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._unread):

@@ -154,7 +154,7 @@ def make_server(
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=list(trusted_proxies),
         timeout_graceful_shutdown=FINISH_S,
-        timeout_keep_alive=int(limits.request_s) + 1,  # ours comes first
+        timeout_keep_alive=86_400,  # ours comes first, also after a pause of the machine
         server_header=False,
     )
     return _Server(config, backend, report, reload)
