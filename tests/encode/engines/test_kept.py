@@ -1,6 +1,7 @@
 """Converted encoders that are kept for the next process."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,32 @@ def test_few_and_small_ones_are_kept(
     monkeypatch.setattr(kept, "MOST_BYTES", 100)
     features(models["vit"])
     assert len(traced) == 5
+
+
+def test_what_is_not_ours_is_left_alone(
+    models: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST", 0)
+    name = "0123456789abcdef01234567"
+    users = ["letters", ".letters", name, f".{name}.tmp", f".x.{name[:8]}.tmp"]
+    for user in users:
+        (folder / user).mkdir(parents=True)
+        (folder / user / "sha256.txt").write_text("a user's")
+        os.utime(folder / user, (0, 0))
+    (folder / name / "notes.txt").write_text("a user's")
+    features(models["vit"])
+    assert sorted(each.name for each in folder.iterdir()) == sorted(users)
+
+
+def test_what_killed_processes_left_is_removed(models: dict[str, Path], folder: Path) -> None:
+    name = "0123456789abcdef01234567"
+    for stamp in ("0000000a", "0000000b"):
+        (folder / f".{name}.{stamp}.tmp").mkdir(parents=True)
+        (folder / f".{name}.{stamp}.tmp" / "encoder.bin").write_bytes(b"half")
+    os.utime(folder / f".{name}.0000000a.tmp", (0, 0))
+    features(models["vit"])
+    [left] = [each.name for each in folder.iterdir() if each.name.startswith(".")]
+    assert left == f".{name}.0000000b.tmp"  # another process may be writing it
 
 
 def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(
