@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,18 @@ def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert kept.kept_folder() == tmp_path / "caches/contentctr/openvino"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_a_home_nothing_is_kept(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, traced: list[str]
+) -> None:
+    def nobody(_: int) -> Any:
+        raise KeyError("no such user")
+
+    for name in ("HOME", "XDG_CACHE_HOME", kept.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert kept.kept_folder() is None
+    assert len(features(models["vit"])) == 3 and len(traced) == 1
+    monkeypatch.setenv(kept.VARIABLE, "~no-such-user/cache")
+    assert kept.kept_folder() is None

@@ -41,8 +41,8 @@ def kept_folder() -> Path | None:
     if given == NOTHING:
         return None
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    # Without a home, as in some containers, the tilde stays.
-    root = Path(given or f"{caches}/contentctr").expanduser()
+    # Without a home, as in some containers, the tilde stays; Path's own raises an error there.
+    root = Path(os.path.expanduser(given or f"{caches}/contentctr"))
     return root / "openvino" if root.is_absolute() else None
 
 
