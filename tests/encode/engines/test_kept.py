@@ -161,3 +161,17 @@ def test_without_a_home_nothing_is_kept(
     assert len(features(models["vit"])) == 3 and len(traced) == 1
     monkeypatch.setenv(kept.VARIABLE, "~no-such-user/cache")
     assert kept.kept_folder() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell")
+def test_no_process_hangs_on_the_kept_file(
+    models: dict[str, Path], folder: Path, traced: list[str]
+) -> None:
+    for count in (1, 0):  # just converted, then read
+        encoder: Any = load_visual(str(models["swin"]))
+        found = for_inference(encoder, engine="openvino", like=TORCH, notes=[])
+        assert len(traced) == count
+        # A file that another host changes or removes would end a process that has it mapped.
+        assert "encoder.bin" not in Path("/proc/self/maps").read_text()
+        traced.clear()
+        del found

@@ -61,7 +61,7 @@ def read_kept(openvino: Any, name: str) -> Any:
         if (place / _HASHES).read_text() != _hashes(place):
             return None
         os.utime(place)
-        return openvino.Core().read_model(place / _FILES[0])
+        return _read(openvino, place)
     except (OSError, ValueError, RuntimeError):  # OpenVINO's errors are RuntimeErrors
         return None
 
@@ -75,9 +75,16 @@ def keep(openvino: Any, name: str, model: Any) -> Any:
         with tempfile.TemporaryDirectory(prefix="contentctr-", ignore_cleanup_errors=True) as made:
             openvino.save_model(model, Path(made) / _FILES[0], compress_to_fp16=False)
             _copy(Path(made), name)
-            return openvino.Core().read_model(Path(made) / _FILES[0])
+            return _read(openvino, Path(made))
     except (OSError, RuntimeError):
         return model
+
+
+def _read(openvino: Any, place: Path) -> Any:
+    core = openvino.Core()
+    # A mapped file that another host removes, as on NFS, would end the process by a signal.
+    core.set_property({"ENABLE_MMAP": False})
+    return core.read_model(place / _FILES[0])
 
 
 def _copy(made: Path, name: str) -> None:
