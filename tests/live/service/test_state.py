@@ -476,6 +476,25 @@ def test_a_file_keeps_its_log_where_it_cannot_be_renamed(tmp_path, monkeypatch):
     file.close()
 
 
+def test_a_log_that_cannot_get_its_name_back_is_told(tmp_path, monkeypatch):
+    file = StateFile(tmp_path)
+    log, rename = Path(f"{file.path}-wal"), Path.rename
+
+    def fails(path, target):
+        if path != log:
+            raise OSError("busy")
+        return rename(path, target)
+
+    file._base.close()
+    log.write_bytes(b"the last of it")
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StateError, match="cannot be renamed"):  # what a start goes on after
+        file.put_aside("is of another model")
+    [aside] = tmp_path.glob("rooms.aside*")
+    assert aside.read_bytes() == b"the last of it"
+    file.close()
+
+
 def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / "holiday.txt").write_text("mine")
     kept = Kept(tmp_path)

@@ -161,7 +161,8 @@ class StateFile:
         except OSError as error:
             # Without its log beside it the file would lack what was written last.
             for old in moved:
-                Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
+                with suppress(OSError):  # what was wrong before is told
+                    Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
             raise StateError(f"{self.path}: {reason}, and cannot be renamed ({error})") from None
         return f"{self.path}: {reason}; it is {place.name} now, and rooms begin anew"
 
