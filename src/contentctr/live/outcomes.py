@@ -129,7 +129,7 @@ def join(rooms: Sequence[LiveRoom], outcome: Outcome, horizon: int) -> Joined | 
 
 
 def late_counts(rooms: Sequence[LiveRoom], outcome: Outcome) -> LateCounts | None:
-    """What an outcome says for its room's statistics; None where it says nothing, or too late.
+    """What an outcome says for its room's statistics; None: nothing, or it is too far off.
 
     No score is needed: viewers of a room's first segments are known, whatever predicted them.
 
@@ -139,8 +139,9 @@ def late_counts(rooms: Sequence[LiveRoom], outcome: Outcome) -> LateCounts | Non
     """
     if not outcome.counts or not rooms:
         return None
-    # One may be counted before it is posted; so far ahead it is no segment of that room.
-    if abs(outcome.target_index - rooms[0].index) > LATEST:
+    # The next segment reads LATEST before it. One may be counted before it is posted, too; so far
+    # ahead it is no segment of that room.
+    if not -LATEST <= rooms[0].index - outcome.target_index < LATEST:
         return None
     return LateCounts(
         room_id=outcome.room_id,

@@ -1,6 +1,8 @@
 """Converted encoders that are kept for the next process."""
 
 import importlib.util
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,32 @@ def test_few_and_small_ones_are_kept(
     assert len(traced) == 5
 
 
+def test_what_is_not_ours_is_left_alone(
+    models: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST", 0)
+    name = "0123456789abcdef01234567"
+    users = ["letters", ".letters", name, f".{name}.tmp", f".x.{name[:8]}.tmp"]
+    for user in users:
+        (folder / user).mkdir(parents=True)
+        (folder / user / "sha256.txt").write_text("a user's")
+        os.utime(folder / user, (0, 0))
+    (folder / name / "notes.txt").write_text("a user's")
+    features(models["vit"])
+    assert sorted(each.name for each in folder.iterdir()) == sorted(users)
+
+
+def test_what_killed_processes_left_is_removed(models: dict[str, Path], folder: Path) -> None:
+    name = "0123456789abcdef01234567"
+    for stamp in ("0000000a", "0000000b"):
+        (folder / f".{name}.{stamp}.tmp").mkdir(parents=True)
+        (folder / f".{name}.{stamp}.tmp" / "encoder.bin").write_bytes(b"half")
+    os.utime(folder / f".{name}.0000000a.tmp", (0, 0))
+    features(models["vit"])
+    [left] = [each.name for each in folder.iterdir() if each.name.startswith(".")]
+    assert left == f".{name}.0000000b.tmp"  # another process may be writing it
+
+
 def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(
     models: dict[str, Path], tmp_path: Path, traced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,3 +146,32 @@ def test_nothing_is_kept_where_that_is_not_wanted_or_cannot_be(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     assert kept.kept_folder() == tmp_path / "caches/contentctr/openvino"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_a_home_nothing_is_kept(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, traced: list[str]
+) -> None:
+    def nobody(_: int) -> Any:
+        raise KeyError("no such user")
+
+    for name in ("HOME", "XDG_CACHE_HOME", kept.VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert kept.kept_folder() is None
+    assert len(features(models["vit"])) == 3 and len(traced) == 1
+    monkeypatch.setenv(kept.VARIABLE, "~no-such-user/cache")
+    assert kept.kept_folder() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not tell")
+def test_no_process_hangs_on_the_kept_file(
+    models: dict[str, Path], folder: Path, traced: list[str]
+) -> None:
+    for count in (1, 0):  # just converted, then read
+        encoder: Any = load_visual(str(models["swin"]))
+        found = for_inference(encoder, engine="openvino", like=TORCH, notes=[])
+        assert len(traced) == count
+        # A file that another host changes or removes would end a process that has it mapped.
+        assert "encoder.bin" not in Path("/proc/self/maps").read_text()
+        traced.clear()
+        del found

@@ -116,6 +116,30 @@ def test_a_post_that_is_made_again_neither_loses_nor_doubles_them(client, store,
     require_same(curves(client, ["x"]), offline({**told, 3: {2: {"exits": 1}}}))
 
 
+def test_a_message_that_cannot_be_read_leaves_them_to_the_next(client, store, waiting):
+    worker = make_worker(client)
+    put(store, 0, run="one")
+    drain(worker)
+    for run, wait_on in (("two", False), ("one", True), ("", True)):
+        waiting.put([late(0, run="one", exits=3)])
+        fields = segment_fields(replace(segment("x", 1), run=run), SHOWN)
+        store.add("x", {**fields, "outcomes": '{"0":{"exits":3}}', "has_speech": "damaged"})
+        client.delete(KEYS.waiting("x"))
+        drain(worker)
+        assert kept(client) == ({"run": "one", "0": '{"exits":3}'} if wait_on else {})
+    put(store, 1, run="one")
+    drain(worker)
+    assert client.xlen(KEYS.rejected) == 3
+    require_same(curves(client, ["x"]), offline({0: None, 1: {0: {"exits": 3}}}))
+    # Of a room that is not there, and counts that are damaged too, nothing waits.
+    for room, outcomes in (("y", '{"0":{"exits":3}}'), ("x", "{")):
+        fields = segment_fields(segment(room, 2), SHOWN)
+        store.add(room, {**fields, "outcomes": outcomes, "has_speech": "damaged"})
+    drain(worker)
+    assert client.xlen(KEYS.rejected) == 5
+    assert not kept(client, "y") and kept(client) in ({}, {"run": "one"})
+
+
 def test_a_stream_without_room_leaves_them_waiting(client, store, waiting):
     waiting.put([late(0, exits=3)])
     store.add("x", segment_fields(segment("x", 1), SHOWN))

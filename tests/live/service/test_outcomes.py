@@ -75,7 +75,7 @@ def test_the_next_score_reads_them(horizon):
     with running(make_engine(sizes=sizes)) as (client, backend):
         first = client.post("/v1/segments", json=make_post("r1", 100)).json()
         alone.score([live("r1", 100)])
-        came = [outcome(target_index=k) for k in (100, 99, 102, 51, 149)]
+        came = [outcome(target_index=k) for k in (100, 99, 102, 52, 149)]
         answer = send(client, *came, outcome(target_index=98, value=0.5)).json()
         assert (answer["taken"], answer["unknown"]) == (1 - horizon, 5 + horizon)
         assert answer["for_statistics"] == 3  # the others are too far away, or no counts
@@ -91,7 +91,18 @@ def test_the_next_score_reads_them(horizon):
         again = client.post("/v1/segments", json=make_post("r1", 100)).json()
         assert (again["status"], again["score"]) == ("repeated", first["score"])
         assert backend._scoring.rooms["r1"].waiting == {}
-        assert "contentctr_late_counts_total 0.0" in client.get("/metrics").text
+        # 52 and 149: told at once, and not when a segment comes that cannot read them.
+        assert "contentctr_late_counts_total 2.0" in client.get("/metrics").text
+
+
+def test_what_is_said_to_wait_is_read():
+    with running(make_engine(sizes=MORE)) as (client, backend):
+        client.post("/v1/segments", json=make_post("r1", 100))
+        assert send(client, outcome(target_index=53)).json()["for_statistics"] == 1
+        assert send(client, outcome(target_index=52)).json()["for_statistics"] == 0
+        client.post("/v1/segments", json=make_post("r1", 101))
+        assert backend._scoring.rooms["r1"].waiting == {}
+        assert "contentctr_late_counts_total 1.0" in client.get("/metrics").text
 
 
 def test_other_counts_are_read_too_and_a_value_is_none():

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sqlite3
 import threading
 from dataclasses import replace
@@ -19,7 +20,7 @@ from contentctr.live.service import keeping
 from contentctr.live.service.keeping import Keeper
 from contentctr.live.service.scoring import Item, Scoring
 from contentctr.live.service.settings import ServiceSettings
-from contentctr.live.service.state_file import FILE_NAME, StateError, StateFile
+from contentctr.live.service.state_file import FILE_NAME, LOCK_NAME, StateError, StateFile
 from live_server import serving_process
 from live_service import MORE, N, V, X, make_engine, make_picture, make_post, running
 from live_state import Kept, close_all, segment
@@ -371,6 +372,8 @@ def test_damaged_facts_set_the_file_aside(tmp_path, value):
     [
         "UPDATE rooms SET owner = 'thief' WHERE id = 1",
         "UPDATE rooms SET owner = NULL WHERE id = 1",
+        "UPDATE rooms SET owner = CAST(x'ff' AS TEXT) WHERE id = 1",
+        "UPDATE rooms SET revision = CAST(x'ff' AS TEXT) WHERE id = 1",
         "UPDATE rooms SET seen = seen + 1 WHERE id = 1",
         "UPDATE rooms SET about = (SELECT about FROM rooms WHERE id = 2) WHERE id = 1",
         "UPDATE segments SET comments = x'0102030405' WHERE id = (1 << 31) + 2",
@@ -390,6 +393,45 @@ def test_whatever_is_damaged_of_a_room_is_noticed(tmp_path, command):
     again = Kept(tmp_path, make_engine(spec=spec))
     assert again.rooms.keys() == {"y"}
     assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
+
+
+def places_of(data, word):
+    found = [data.find(word)]
+    while found[-1] >= 0:
+        found.append(data.find(word, found[-1] + 1))
+    return found[:-1]
+
+
+@pytest.mark.parametrize("last", [b"\xff", b"q", b"y"], ids=["no text", "another", "the other's"])
+def test_a_room_whose_name_or_index_is_damaged_heals(tmp_path, last):
+    kept = Kept(tmp_path / "whole")
+    for index in range(2):
+        kept.post(segment("named-x", index), segment("named-y", index))
+    kept.scoring.stop()
+    expected = kept.post(segment("named-y", 2))
+    data = (tmp_path / "whole" / FILE_NAME).read_bytes()
+    places = places_of(data, b"named-x")
+    assert len(places) > 1  # in the table, and in its index
+    for place in places:
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        shutil.copy(tmp_path / "whole" / LOCK_NAME, folder)
+        (folder / FILE_NAME).write_bytes(data[: place + 6] + last + data[place + 7 :])
+        again = Kept(folder)
+        assert "named-y" in again.rooms and not list(folder.glob("rooms.aside*"))
+        has = "named-x" in again.rooms
+        assert has != any("is damaged; it" in said for said in again.said)
+        assert again.post(segment("named-y", 2)) == expected
+        again.post(segment("named-x", 2))
+        again.scoring.stop()
+        base = sqlite3.connect(folder / FILE_NAME)
+        assert base.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        strays = "SELECT count(*) FROM segments WHERE id >> 31 NOT IN (SELECT id FROM rooms)"
+        assert base.execute(strays).fetchone() == (0,)
+        base.close()
+        third = Kept(folder)
+        assert third.said == ["2 rooms of the service before go on"]
+        assert third.rooms.keys() == {"named-x", "named-y"}
 
 
 def test_a_file_that_cannot_be_set_aside_is_tried_again_later(tmp_path, monkeypatch):
@@ -431,6 +473,25 @@ def test_a_file_keeps_its_log_where_it_cannot_be_renamed(tmp_path, monkeypatch):
     with pytest.raises(StateError, match="cannot be renamed"):
         file.put_aside("is of another model")
     assert log.read_bytes() == b"the last of it" and not list(tmp_path.glob("rooms.aside*"))
+    file.close()
+
+
+def test_a_log_that_cannot_get_its_name_back_is_told(tmp_path, monkeypatch):
+    file = StateFile(tmp_path)
+    log, rename = Path(f"{file.path}-wal"), Path.rename
+
+    def fails(path, target):
+        if path != log:
+            raise OSError("busy")
+        return rename(path, target)
+
+    file._base.close()
+    log.write_bytes(b"the last of it")
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(StateError, match="cannot be renamed"):  # what a start goes on after
+        file.put_aside("is of another model")
+    [aside] = tmp_path.glob("rooms.aside*")
+    assert aside.read_bytes() == b"the last of it"
     file.close()
 
 

@@ -226,6 +226,7 @@ class Ingest:
 def _origin(record: Any) -> LogRecord:
     _, moment = record.timestamp()
     return LogRecord(
+        # Without the cluster's id, which no record tells: a Redis takes one cluster (docs/live.md).
         log=f"{record.topic()}/{record.partition()}",
         offset=record.offset(),
         moment=max(-1, int(moment)),

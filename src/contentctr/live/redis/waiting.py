@@ -3,20 +3,21 @@
 A hash a room: `run`, and by the number of a segment its counts as JSON. Whoever puts the room's
 next segment into its stream takes them along in the same step (redis/messages.py), so that every
 model reads them with that segment. A worker that finds such a segment to be none (it was posted
-twice, is late, or is refused) puts them back in the step that finishes it. Twice in the stream they
-do no harm: of a segment that is known already nothing is added (store/statistics.py).
+twice, is late, refused, or cannot be read) puts them back in the step that finishes it. Twice in
+the stream they do no harm: of a segment that is known already nothing is added
+(store/statistics.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from contentctr.errors import InputError
 from contentctr.live.outcomes import LateCounts
 from contentctr.live.redis.keys import Keys
-from contentctr.live.redis.messages import Message, counts_of_outcomes
+from contentctr.live.redis.messages import counts_of_outcomes
 from contentctr.live.redis.store import Command
 from contentctr.live.scorer_segments import Earlier, earlier_json
 from contentctr.store.statistics import LATEST
@@ -65,24 +66,25 @@ class WaitingCounts:
         pipe.execute()
 
 
-def put_back_command(keys: Keys, message: Message, run: str, seconds: int) -> Command | None:
+def put_back_command(
+    keys: Keys, fields: Mapping[bytes, bytes], run: str, seconds: int
+) -> Command | None:
     """What has counts wait again that a segment brought in vain; None where it brought none.
 
     Args:
         keys: names of the keys.
-        message: the segment's, which is repeated, late or refused.
+        fields: of the segment's message, which is repeated, late, refused, or cannot be read.
         run: of its room now; those of another have nobody to wait for.
         seconds: as of WaitingCounts.
     """
-    if b"outcomes" not in message.fields or message.segment is None:
-        return None
-    if message.segment.run not in ("", run):
+    room_id, own = (fields.get(name, b"").decode(errors="replace") for name in (b"room", b"run"))
+    if b"outcomes" not in fields or own not in ("", run):
         return None
     try:
-        earlier = counts_of_outcomes(message.fields)
+        earlier = counts_of_outcomes(fields)
     except InputError:
         return None  # the message is put aside with them
-    return ("WAIT", keys.waiting(message.room_id), run, seconds, *_flat(earlier))
+    return ("WAIT", keys.waiting(room_id), run, seconds, *_flat(earlier))
 
 
 def _flat(earlier: Earlier) -> list[str]:

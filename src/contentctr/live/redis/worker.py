@@ -259,7 +259,7 @@ class Worker:
             try:
                 message = read_message(id, fields)
             except InputError as error:
-                self._reject(partition, id, fields, str(error))
+                self._reject(partition, id, fields, str(error), self._put_back_unread(fields))
                 continue
             if message.segment is None:  # what comes after a room's end is another room
                 self._score(partition, messages)
@@ -284,7 +284,7 @@ class Worker:
         for place, taken in outcomes:
             message = messages[place]
             if not isinstance(taken, Taken) or taken.scored.status in ("repeated", "late"):
-                commands += self._put_back(message)
+                commands += self._put_back(self._rooms[message.room_id].room, message.fields)
             if not isinstance(taken, Taken):
                 commands += self._rejection(partition, message.id, message.fields, str(taken))
                 self.health.segments.labels("refused").inc()
@@ -328,14 +328,20 @@ class Worker:
             return {}
         return dict(zip(names, self._store.rooms(list(names), other), strict=True))
 
-    def _put_back(self, message: Message) -> list[Command]:
-        """What has counts wait on that came with a segment which takes none."""
-        room = self._rooms[message.room_id].room
+    def _put_back(self, room: LiveRoom | None, fields: Mapping[bytes, bytes]) -> list[Command]:
+        """What has counts wait on that came with a segment of a room which takes none."""
         if room is None or self._place.role != "current":
             return []
         seconds = math.ceil(2 * self._forget_after_s)
-        command = put_back_command(self._keys, message, room.run, seconds)
+        command = put_back_command(self._keys, fields, room.run, seconds)
         return [] if command is None else [command]
+
+    def _put_back_unread(self, fields: Mapping[bytes, bytes]) -> list[Command]:
+        """The same of a message that cannot be read; its counts may be whole."""
+        if b"outcomes" not in fields:
+            return []
+        [room] = self._store.rooms([fields.get(b"room", b"").decode(errors="replace")])
+        return self._put_back(room, fields)
 
     def _new_score(
         self, message: Message, taken: Taken, now: float, earlier: LiveRoom | None
@@ -378,10 +384,15 @@ class Worker:
         return event_command(self._keys, "outcome", message.room_id, data, message.request_id)
 
     def _reject(
-        self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str
+        self,
+        partition: int,
+        id: bytes,
+        fields: Mapping[bytes, bytes],
+        reason: str,
+        beside: Sequence[Command] = (),
     ) -> None:
-        """Put a message aside by a commit of its own."""
-        commands = self._rejection(partition, id, fields, reason)
+        """Put a message aside by a commit of its own, with other commands in it."""
+        commands = [*beside, *self._rejection(partition, id, fields, reason)]
         self.health.segments.labels("refused").inc()
         self._leases.commit(partition, commands, Done.of((id, fields)))
 

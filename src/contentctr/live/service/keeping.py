@@ -85,8 +85,8 @@ class Keeper:
         except StateError as error:
             self._fail(error)
             return
-        if self._file.set_aside is not None:
-            report(self._file.set_aside)
+        for line in self._file.told:
+            report(line)
 
     @property
     def state(self) -> State:
@@ -204,15 +204,15 @@ class Keeper:
             file = StateFile(folder)
         except InputError as error:
             raise StateError(str(error)) from None
-        told = file.set_aside
+        told = file.told
         try:
             if file.has_rooms:
-                told = file.put_aside("holds rooms of a service before, and was opened too late")
+                told = [file.put_aside("holds rooms of a service before, and was opened too late")]
         except BaseException:
             file.close()
             raise
-        if told is not None:
-            self._report(told)
+        for line in told:
+            self._report(line)
         self._file, self._all = file, dict.fromkeys(rooms)
         return file
 

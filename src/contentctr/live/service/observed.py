@@ -86,7 +86,8 @@ class Observed:
         Returns:
             What is new; and counts by status: "taken"; "repeated", known before; "unknown", where
             there is no score of the segment; "empty", without a viewer. Beside these, under
-            FOR_STATISTICS, how many have counts for their room: also of the last two.
+            FOR_STATISTICS, how many have counts for their room: also of the last two. Those too far
+            from its last segment for that are counted by the metrics.
         """
         counts = dict.fromkeys(STATUSES, 0)
         new: dict[tuple[str, int], Joined] = {}
@@ -104,8 +105,11 @@ class Observed:
             else:
                 status, new[key] = "taken", joined
             counts[status] += 1
-            if status != "repeated" and (told := late_counts(its_rooms, outcome)) is not None:
-                late.setdefault(key, told)
+            if status != "repeated" and outcome.counts and its_rooms:
+                if (told := late_counts(its_rooms, outcome)) is None:
+                    self._metrics.late_counts.inc()
+                else:
+                    late.setdefault(key, told)
         for status, count in counts.items():
             self._counts.labels(status).inc(count)
         counts[FOR_STATISTICS] = len(late)

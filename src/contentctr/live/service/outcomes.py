@@ -104,8 +104,8 @@ class OutcomesTaken(BaseModel):
     empty: int = Field(description="Without a viewer.")
     for_statistics: int = Field(
         description="Beside these: how many wait with their counts for their room's next segment, "
-        "for a model with statistics. Of a live room, no more than "
-        f"{LATEST} segments from its last; also without a score, or a viewer."
+        "for a model with statistics. Of a live room's last "
+        f"{LATEST} segments, or as many ahead; also without a score, or a viewer."
     )
 
 

@@ -30,18 +30,22 @@ APPLICATION = 0x43435452
 SCHEMA = 2
 LOCK_NAME, FILE_NAME = "contentctr.lock", "rooms.sqlite"
 _LOCK_TEXT = "contentctr: the state of a service\n"
-_TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE rooms (
+_ROOMS = """CREATE TABLE rooms (
     id INTEGER PRIMARY KEY, room_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL,
     revision TEXT NOT NULL, owner TEXT, seen REAL NOT NULL, about BLOB NOT NULL
-);
+)"""
+_COLUMNS = "room_id, last, revision, owner, seen, about"
+"""Of a room; the last is checked together with those before it."""
+_TABLES = f"""
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+{_ROOMS};
 CREATE TABLE thumbnails (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE waiting (id INTEGER PRIMARY KEY, counts BLOB NOT NULL);
 CREATE TABLE segments (id INTEGER PRIMARY KEY, entry BLOB, input BLOB, comments BLOB);
 """
 _NUMBERS = 31
 """Bits of a segment's number; before them, in its id, stands its room's."""
+_ROOM_OF = f"id >> {_NUMBERS}"
 _CACHE_KB = 8 * 1024
 
 
@@ -111,8 +115,8 @@ class StateFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self.path = folder, folder / FILE_NAME
-        self.set_aside: str | None = None
-        """What was damaged and is set aside; told by whoever opens this."""
+        self.told: list[str] = []
+        """What was damaged, and what became of it; told by whoever opens this."""
         self._lock = _lock(folder)
         try:
             self._base = self._open()
@@ -122,13 +126,13 @@ class StateFile:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return _connect(self.path)
+            return _connect(self.path, self.told)
         except (DamagedError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.OperationalError):  # no word on what is in the file
                 raise StateError(f"{self.path}: cannot be opened ({error})") from None
-            self.set_aside = self._rename(f"is damaged ({error})")
+            self.told.append(self._rename(f"is damaged ({error})"))
         try:
-            return _connect(self.path)
+            return _connect(self.path, self.told)
         except sqlite3.Error as error:
             raise StateError(f"{self.path}: cannot be opened ({error})") from None
 
@@ -157,7 +161,8 @@ class StateFile:
         except OSError as error:
             # Without its log beside it the file would lack what was written last.
             for old in moved:
-                Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
+                with suppress(OSError):  # what was wrong before is told
+                    Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
             raise StateError(f"{self.path}: {reason}, and cannot be renamed ({error})") from None
         return f"{self.path}: {reason}; it is {place.name} now, and rooms begin anew"
 
@@ -236,7 +241,11 @@ class StateFile:
             raise StateError(f"{self.path}: cannot be written ({error})") from None
 
     def _number(self, room_id: str) -> int | None:
-        found = self._base.execute("SELECT id FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+        found = self._base.execute(
+            # As bytes: what is damaged may be no UTF-8, which no text is bound as.
+            "SELECT id FROM rooms WHERE room_id = CAST(? AS TEXT)",
+            (room_id.encode(errors="surrogateescape"),),
+        ).fetchone()
         return None if found is None else int(found[0])
 
     def _put(self, room: RoomRow) -> None:
@@ -307,8 +316,7 @@ class StateFile:
         """
         try:
             rows = self._base.execute(
-                "SELECT id, room_id, last, revision, owner, seen, about FROM rooms "
-                "ORDER BY seen DESC"
+                f"SELECT id, {_COLUMNS} FROM rooms ORDER BY seen DESC"
             ).fetchall()
             for row in rows:
                 try:
@@ -384,8 +392,12 @@ def _lock(folder: Path) -> IO[str]:
     return handle
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, told: list[str]) -> sqlite3.Connection:
     """The database, made where there is none.
+
+    Args:
+        path: the file.
+        told: gets a line of each room that is damaged and was removed.
 
     Raises:
         DamagedError: it is damaged, or of another schema.
@@ -393,6 +405,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     """
     # The scorer's thread is the only writer; the one that opens and closes it is another.
     base = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+    # What is no UTF-8 is for the row's checksum to find: an error here would cost every room.
+    base.text_factory = lambda data: data.decode(errors="surrogateescape")
     try:
         found = [base.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS]
         tables = base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -404,17 +418,41 @@ def _connect(path: Path) -> sqlite3.Connection:
             base.executescript(f"BEGIN; {_TABLES} {marks} COMMIT;")
         elif found != [APPLICATION, SCHEMA]:
             raise DamagedError(f"marks of another program or version, {found}")
-        elif (told := base.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise DamagedError(str(told)[:200].replace("\n", " "))
+        elif (fault := base.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise DamagedError(str(fault)[:200].replace("\n", " "))
         base.execute("PRAGMA journal_mode = WAL")
         # In WAL mode this loses nothing to a killed process, and waits for no disk at each batch.
         base.execute("PRAGMA synchronous = NORMAL")
         base.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         base.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+        # The check before leaves out whether an index says what its table does.
+        if base.execute("PRAGMA integrity_check(rooms)").fetchone()[0] != "ok":
+            told += _make_rooms_anew(base)
     except BaseException:
         base.close()
         raise
     return base
+
+
+def _make_rooms_anew(base: sqlite3.Connection) -> list[str]:
+    """Write the table of rooms and its index again, without what is damaged; a line of each."""
+    told = []
+    with base:
+        base.execute("BEGIN IMMEDIATE")
+        rows = base.execute(f"SELECT id, {_COLUMNS} FROM rooms ORDER BY seen DESC").fetchall()
+        # A single row cannot be deleted, nor the index made again: neither fits the other.
+        base.execute("DROP TABLE rooms")
+        base.execute(_ROOMS)
+        for row in rows:
+            try:
+                _same(row[-1], *row[1:-1])
+                # A room whose index was lost may have begun again: of two rows the newest stays.
+                base.execute("INSERT INTO rooms VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            except (_Changed, sqlite3.IntegrityError):
+                told.append(f"{DamagedRoom(row[1], 'is damaged')}; it is removed")
+        for table, room in (("thumbnails", "id"), ("waiting", "id"), ("segments", _ROOM_OF)):
+            base.execute(f"DELETE FROM {table} WHERE {room} NOT IN (SELECT id FROM rooms)")
+    return told
 
 
 _MARKS = ("application_id", "user_version")
