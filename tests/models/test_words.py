@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from contentctr.batch import DataSpec, ExtraInput, Vocabulary
 from contentctr.config import Config, DataConfig, InputError, ModelConfig
@@ -105,6 +106,16 @@ def test_off_the_other_weights_are_the_same():
     plain, more = make_model(words=False).state_dict(), make_model().state_dict()
     assert all(torch.equal(plain[name], more[name]) for name in plain)
     assert {n for n in more if n not in plain} == {n for n in more if n.startswith("words.")}
+
+
+def test_processes_can_share_what_is_fitted(tmp_path):
+    words = make_model().words
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        for buffer in words.buffers():
+            dist.broadcast(buffer, 0)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_lags_are_as_far_as_the_model_looks_back():
