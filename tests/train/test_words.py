@@ -103,11 +103,47 @@ def test_rare_words_have_no_weight_and_most_rooms_are_fitted_on(data, monkeypatc
     assert not said(words, OWN).any() and said(words, SAID).any()
     monkeypatch.setattr(fitting, "MOST_SEGMENTS", 100)
     model, loader = loader_of(data)
-    kept_S = fitting._rooms_to_fit(loader.data)
+    kept_S = fitting._Said(loader.data, words.lags).fitted_S
     assert 60 <= kept_S.sum() <= 100
     rooms = loader.data.room_S
     assert all(kept_S[rooms == room].all() or not kept_S[rooms == room].any() for room in rooms)
     assert fit_words(model, loader).data.extra[SCORES].values_SX.isfinite().all()
+
+
+@pytest.mark.parametrize("most_rooms", [10, 5])
+def test_rooms_that_are_fitted_on_are_evenly_among_the_parts(data, monkeypatch, most_rooms):
+    model, loader = loader_of(data)
+    rooms = int(loader.data.room_S.max()) + 1
+    monkeypatch.setattr(fitting, "MOST_SEGMENTS", -(-len(loader.data) * most_rooms // rooms))
+    part_S = fitting._parts(loader.data)
+    assert rooms == 20
+    fitted_S = fitting._Said(loader.data, model.words.lags).fitted_S
+    own = [set(loader.data.room_S[fitted_S & (part_S == part)]) for part in range(4)]
+    assert min(map(len, own)) >= 1 and sum(map(len, own)) == most_rooms
+
+
+@pytest.mark.parametrize("spoken_in", [(), (0, 1), (0, 8)])
+def test_texts_in_one_part_of_the_rooms_are_refused(data, spoken_in):
+    model, loader = loader_of(data)
+    silent_S = torch.from_numpy(~np.isin(loader.data.room_S, spoken_in))
+    for has_S in (loader.data.has_speech_S, loader.data.has_comments_S):
+        has_S[silent_S] = False
+    with pytest.raises(InputError, match=r"texts with model\.words in at least 2 of the 4 parts"):
+        fit_words(model, loader)
+
+
+def test_rooms_without_text_say_nothing_and_leave_the_others_parts(data, monkeypatch):
+    monkeypatch.setattr(fitting, "LEAST_SEGMENTS", 2)
+    model, loader = loader_of(data)
+    before_S = fitting._parts(loader.data)
+    silent_S = torch.from_numpy(loader.data.room_S % 5 == 0)
+    for has_S in (loader.data.has_speech_S, loader.data.has_comments_S):
+        has_S[silent_S] = False
+    loader.data.extra["words"].has_S[silent_S] = False
+    scores_SC = fit_words(model, loader).data.extra[SCORES].values_SX
+    assert np.array_equal(fitting._parts(loader.data), before_S)
+    assert scores_SC.isfinite().all() and not scores_SC[silent_S].any()
+    assert all(buffer.isfinite().all() for buffer in model.words.buffers())
 
 
 def test_a_run_finds_what_is_told_by_a_word_alone(data, tmp_path):
