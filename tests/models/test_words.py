@@ -131,6 +131,12 @@ def test_models_that_cannot_take_words_say_so(kind):
     assert not hasattr(MODELS[kind], "words")
 
 
+def test_a_model_without_text_reads_no_words():
+    with pytest.raises(InputError, match=r"model\.words must be false .* model\.kind=without_text"):
+        make_model(kind="without_text")
+    assert make_model(kind="without_visual").words is not None
+
+
 def test_data_without_words_and_settings_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"model\.words must be false with this data"):
         make_model(dataclasses.replace(SPEC, words_dim=0))
