@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -172,6 +173,26 @@ def test_a_stopped_run_remembers_where_its_members_start(run, data, tmp_path, mo
             train_model(TWO, data, out, resume=not first, init_from=start, show_progress=False)
     monkeypatch.setattr(loop, "train_step", train_step)
     train_model(TWO, data, out, resume=True, show_progress=False)
+    assert same(weights(out), weights(whole))
+
+
+def test_begun_members_do_without_the_run_they_started_from(run, data, tmp_path, monkeypatch):
+    start, out, whole = tmp_path / "start", tmp_path / "run", tmp_path / "whole"
+    shutil.copytree(run, start, symlinks=True)
+    config = with_train(TWO, save_every=1)
+    train_model(config, data, whole, init_from=start, show_progress=False)
+
+    def step(*args, **kwargs):
+        if (out / "members" / "1" / "last").exists():
+            raise _Stop
+        return train_step(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(_Stop):
+        train_model(config, data, out, init_from=start, show_progress=False)
+    monkeypatch.setattr(loop, "train_step", train_step)
+    shutil.rmtree(start)
+    train_model(config, data, out, resume=True, show_progress=False)
     assert same(weights(out), weights(whole))
 
 
