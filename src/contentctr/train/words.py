@@ -136,7 +136,8 @@ class _Said:
 def _bag(data: SegmentData, rows: Ints) -> csr_array:
     """Which buckets stand in each of some segments: ones, [R, U]."""
     columns, lengths = [], []
-    for some in torch.from_numpy(rows).split(_AT_ONCE):
+    for start in range(0, len(rows), _AT_ONCE):
+        some = torch.from_numpy(rows[start : start + _AT_ONCE])
         bucket_RW = buckets(data.extra["words"].values_SX[some].float()).numpy()
         there_RW = bucket_RW != NO_WORD
         columns.append(bucket_RW[there_RW].astype(np.int32))
