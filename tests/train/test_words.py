@@ -1,5 +1,7 @@
 """model.words: what is fitted, on which rooms, and that a run with it is as any other."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from contentctr.score.checkpoint import load
 from contentctr.score.rooms import score_segments, segments_for
 from contentctr.store.vectors import data_spec
 from contentctr.train import words as fitting
+from contentctr.train.init_from import open_init, take_over
 from contentctr.train.loop import train_model
 from contentctr.train.words import fit_words
 from contentctr.windows.rooms import WindowLoader, sample_windows
@@ -172,7 +175,21 @@ def test_a_run_from_another_fits_its_own_words(data, tmp_path):
     before, after = (load(tmp_path / name).load_model().state_dict() for name in ("run", "next"))
     assert not torch.equal(before["words.by_word_VK"], after["words.by_word_VK"])
     told = load(tmp_path / "next").info["init_from"]
-    assert "words.by_word_VK" in told["new"] and "head.weight" in told["taken"]
+    fitted = {f"words.{name}" for name, _ in load(run).load_model().words.named_buffers()}
+    assert set(told["new"]) == fitted and len(fitted) == 8
+    assert {"words.head.0.weight", "words.missing", "words.share_PK"} <= set(told["taken"])
+
+
+def test_what_was_learned_of_words_starts_anew_with_other_lags_or_another_target(data, tmp_path):
+    run = train_model(override(CONFIG, ["epochs=1"]), data, tmp_path / "run", show_progress=False)
+    config, known = override(CONFIG, ["window_len=3"]), known_ids(data.segments())
+    spec = data_spec(data)
+    init = open_init(run, "rooms")
+    told = take_over(build_model(config, spec, known), init, config, spec, known)
+    assert told["new"] == [name for name in sorted(told["left"]) if name.startswith("words.")]
+    init = dataclasses.replace(init, new_head=True)
+    told = take_over(build_model(CONFIG, spec, known), init, CONFIG, spec, known)
+    assert "words.share_PK" in told["new"] and "words.missing" in told["taken"]
 
 
 def test_one_room_teaches_no_words(data):
