@@ -114,6 +114,17 @@ def test_rare_words_have_no_weight_and_most_rooms_are_fitted_on(data, monkeypatc
 
 
 @pytest.mark.parametrize("most_rooms", [10, 5])
+def test_each_of_several_parts_keeps_what_it_learned(data):
+    both = torch.nn.ModuleList(loader_of(data)[0] for _ in range(2))
+    before = [{k: v.clone() for k, v in one.named_parameters()} for one in both]
+    fit_words(both, loader_of(data)[1])
+    for one, old in zip(both, before, strict=True):
+        assert all(torch.equal(weight, old[name]) for name, weight in one.named_parameters())
+    one, other = (dict(model.words.named_buffers()) for model in both)
+    assert one["by_feature_TK"].any() and all(torch.equal(one[n], other[n]) for n in one)
+    assert not torch.equal(*(model.words.missing for model in both))
+
+
 def test_rooms_that_are_fitted_on_are_evenly_among_the_parts(data, monkeypatch, most_rooms):
     model, loader = loader_of(data)
     rooms = int(loader.data.room_S.max()) + 1
