@@ -7,7 +7,7 @@ import pytest
 from contentctr.encode import items
 from contentctr.encode.comments import encoder_pair
 from contentctr.encode.rooms import encode_rooms
-from contentctr.encode.words import DIM, MOST, REVISION, word_numbers
+from contentctr.encode.words import DIM, LETTERS, MOST, REVISION, word_numbers
 from contentctr.models.words import DIGITS
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.store.rooms import encoder_texts
@@ -47,6 +47,23 @@ def test_scripts_without_spaces_are_read_letter_by_letter_and_in_pairs(text):
     letters = [c for c in text if c.isalnum()]
     assert {hash_of(f"speech {c}") for c in letters} <= found
     assert hash_of(f"speech {text[0]} {text[1]}") in found
+
+
+@pytest.mark.parametrize("text", ["हिन्दी भाषा।", "தமிழ் மொழி", "বাংলা ভাষা", "مُحَمَّد", "עִבְרִית"])
+def test_vowels_that_are_marks_are_parts_of_words(text):
+    (found,) = hashes((text, ""))
+    stems = [word[:LETTERS] for word in text.rstrip("।").split()]
+    assert found == {hash_of(f"speech {said}") for said in (*stems, " ".join(stems))}
+
+
+def test_accents_that_no_letter_has_part_words_as_before():
+    (found,) = hashes(("İzmir ❤\ufe0f", ""))
+    assert hash_of("speech i zmir") in found and hash_of("speech zmir ❤") in found
+
+
+def test_of_a_text_without_end_the_first_words_are_read(monkeypatch):
+    monkeypatch.setattr("contentctr.encode.words.MOST_READ", 3)
+    assert hashes(("a b c d e", "f g\nh i j\nk"))[0] == hashes(("a b c", "f g\nh"))[0]
 
 
 def test_korean_and_emoji_are_words():

@@ -16,6 +16,7 @@ from contentctr.encode import segments
 from contentctr.encode.encoders import for_inference, load_text, load_visual
 from contentctr.encode.rooms import encode_rooms
 from contentctr.encode.segments import segment_frames, segment_spans
+from contentctr.encode.words import DIM, word_numbers
 from contentctr.live.encoding import LiveEncoder, RawSegment
 from contentctr.rooms.room import Media
 from contentctr.store.vectors import FeatureStore
@@ -129,3 +130,18 @@ def test_what_still_comes_of_a_run_that_is_over_takes_no_comments_away(
     assert [has_comments("b", k) for k in range(2)] == [False, False]
     assert not has_comments("a", 3)
     assert [has_comments("b", k) for k in (2, 3)] == [True, True]
+
+
+def test_words_are_made_where_the_model_knows_of_them(
+    models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(SPEC, words_dim=DIM)
+    loaded = load_visual(str(models[0])), load_text(str(models[1]))
+    raws = [
+        RawSegment(room_id="r", streamer_id="s", index=k, pictures=(), speech=said, comments="")
+        for k, said in enumerate(("a goal", "?"))
+    ]
+    wanted, none = (segment.words for segment in LiveEncoder(*loaded, spec).encode(raws))
+    assert none is None and np.array_equal(wanted, word_numbers([("a goal", "")])[0][0])
+    monkeypatch.setattr("contentctr.live.encoding.word_numbers", None)
+    assert [s.words for s in LiveEncoder(*loaded, SPEC).encode(raws)] == [None, None]

@@ -13,7 +13,7 @@ from contentctr.live.shares import has_shares, segment_shares
 from contentctr.models.ensemble import members_of
 from live_scorer import KNOWN, SPEC, changed, make_config, make_rooms, make_scorer, offline, play
 
-ALL = {"statistics": True, "residual": True, "sound": True, "wide": True}
+ALL = {"statistics": True, "residual": True, "sound": True, "wide": True, "words": True}
 
 
 def two(horizon=0, **settings):

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from contentctr.batch import DataSpec, ExtraInput, Vocabulary
 from contentctr.config import Config, DataConfig, InputError, ModelConfig
@@ -107,6 +108,16 @@ def test_off_the_other_weights_are_the_same():
     assert {n for n in more if n not in plain} == {n for n in more if n.startswith("words.")}
 
 
+def test_processes_can_share_what_is_fitted(tmp_path):
+    words = make_model().words
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        for buffer in words.buffers():
+            dist.broadcast(buffer, 0)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_lags_are_as_far_as_the_model_looks_back():
     assert lags_of(make_config()) == 5
     assert lags_of(make_config(decoder_lookback="3")) == 3
@@ -118,6 +129,12 @@ def test_models_that_cannot_take_words_say_so(kind):
     with pytest.raises(InputError, match=rf"model\.words must be false with model\.kind={kind}"):
         make_model(kind=kind)
     assert not hasattr(MODELS[kind], "words")
+
+
+def test_a_model_without_text_reads_no_words():
+    with pytest.raises(InputError, match=r"model\.words must be false .* model\.kind=without_text"):
+        make_model(kind="without_text")
+    assert make_model(kind="without_visual").words is not None
 
 
 def test_data_without_words_and_settings_that_do_not_fit_are_refused():

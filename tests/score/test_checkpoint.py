@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from contentctr.batch import DataSpec, Vocabulary
+from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.models.registry import build_model
@@ -170,6 +171,21 @@ def test_one_infinite_weight_is_found(folder: Path) -> None:
     save_file(tensors, path)
     with pytest.raises(InputError, match=rf"model\.safetensors: weight '{name}' must be finite"):
         checkpoints.load(folder).load_model()
+
+
+@pytest.mark.parametrize("row", [-1, 2**14, 2**30])
+@pytest.mark.parametrize(("members", "name"), [(1, "words"), (2, "members.1.words")])
+def test_rows_of_words_that_are_none_are_found(
+    tmp_path: Path, row: int, members: int, name: str
+) -> None:
+    config = override(TINY, ["words=true", f"members={members}"])
+    spec = dataclasses.replace(SPEC, words_dim=4)
+    model = build_model(config, spec, KNOWN)
+    model.get_buffer(f"{name}.row_U")[5] = row
+    checkpoints.save(tmp_path / "c", model, config=config, spec=spec, vocabulary=KNOWN, info={})
+    wanted = rf"safetensors: weight '{name}\.row_U' must be in \[0, 16383\], not {row}$"
+    with pytest.raises(InputError, match=wanted):
+        checkpoints.load(tmp_path / "c").load_model()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from contentctr.train.loop import train_model, train_step
 from contentctr.train.run_folder import read_log
 from launch import launch_two
 from make import write_data
+from spoken import write_spoken
 from training import TINY, same, weights, with_train
 
 TWO = with_train(members=2, seed=3)
@@ -174,7 +176,27 @@ def test_a_stopped_run_remembers_where_its_members_start(run, data, tmp_path, mo
     assert same(weights(out), weights(whole))
 
 
-def test_an_imported_table_and_standardised_features_are_in_every_member(data, tmp_path):
+def test_begun_members_do_without_the_run_they_started_from(run, data, tmp_path, monkeypatch):
+    start, out, whole = tmp_path / "start", tmp_path / "run", tmp_path / "whole"
+    shutil.copytree(run, start, symlinks=True)
+    config = with_train(TWO, save_every=1)
+    train_model(config, data, whole, init_from=start, show_progress=False)
+
+    def step(*args, **kwargs):
+        if (out / "members" / "1" / "last").exists():
+            raise _Stop
+        return train_step(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(_Stop):
+        train_model(config, data, out, init_from=start, show_progress=False)
+    monkeypatch.setattr(loop, "train_step", train_step)
+    shutil.rmtree(start)
+    train_model(config, data, out, resume=True, show_progress=False)
+    assert same(weights(out), weights(whole))
+
+
+def test_standardised_features_are_in_every_member(data, tmp_path):
     sizes = dataclasses.replace(TINY.model, standardise=True)
     config = dataclasses.replace(with_train(members=2, epochs=1), model=sizes)
     train_model(config, data, tmp_path / "run", show_progress=False)
@@ -210,8 +232,10 @@ def test_damaged_weights_of_a_member_are_told(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_members(data, tmp_path):
-    words = ["window_len=4", "min_viewers=1", "d_model=8", "num_heads=2", "epochs=1", "members=2"]
+def test_two_processes_train_the_same_members(tmp_path):
+    data = write_spoken(tmp_path / "data", rooms=8, length=12)
+    words = ["window_len=4", "min_viewers=0", "d_model=8", "num_heads=2", "epochs=1", "members=2"]
+    words += ["words=true", "prior=0.08"]
     run = ["-m", "contentctr", "train", "small", *words, "--data", str(data.root), "--out"]
     launch_two(*run, str(tmp_path / "two"))
     launch_two(*run, str(tmp_path / "two"), "--resume")

@@ -1,5 +1,7 @@
 """model.words: what is fitted, on which rooms, and that a run with it is as any other."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from contentctr.score.checkpoint import load
 from contentctr.score.rooms import score_segments, segments_for
 from contentctr.store.vectors import data_spec
 from contentctr.train import words as fitting
+from contentctr.train.init_from import open_init, take_over
 from contentctr.train.loop import train_model
 from contentctr.train.words import fit_words
 from contentctr.windows.rooms import WindowLoader, sample_windows
@@ -103,11 +106,58 @@ def test_rare_words_have_no_weight_and_most_rooms_are_fitted_on(data, monkeypatc
     assert not said(words, OWN).any() and said(words, SAID).any()
     monkeypatch.setattr(fitting, "MOST_SEGMENTS", 100)
     model, loader = loader_of(data)
-    kept_S = fitting._rooms_to_fit(loader.data)
+    kept_S = fitting._Said(loader.data, words.lags).fitted_S
     assert 60 <= kept_S.sum() <= 100
     rooms = loader.data.room_S
     assert all(kept_S[rooms == room].all() or not kept_S[rooms == room].any() for room in rooms)
     assert fit_words(model, loader).data.extra[SCORES].values_SX.isfinite().all()
+
+
+@pytest.mark.parametrize("most_rooms", [10, 5])
+def test_each_of_several_parts_keeps_what_it_learned(data):
+    both = torch.nn.ModuleList(loader_of(data)[0] for _ in range(2))
+    before = [{k: v.clone() for k, v in one.named_parameters()} for one in both]
+    fit_words(both, loader_of(data)[1])
+    for one, old in zip(both, before, strict=True):
+        assert all(torch.equal(weight, old[name]) for name, weight in one.named_parameters())
+    one, other = (dict(model.words.named_buffers()) for model in both)
+    assert one["by_feature_TK"].any() and all(torch.equal(one[n], other[n]) for n in one)
+    assert not torch.equal(*(model.words.missing for model in both))
+
+
+def test_rooms_that_are_fitted_on_are_evenly_among_the_parts(data, monkeypatch, most_rooms):
+    model, loader = loader_of(data)
+    rooms = int(loader.data.room_S.max()) + 1
+    monkeypatch.setattr(fitting, "MOST_SEGMENTS", -(-len(loader.data) * most_rooms // rooms))
+    part_S = fitting._parts(loader.data)
+    assert rooms == 20
+    fitted_S = fitting._Said(loader.data, model.words.lags).fitted_S
+    own = [set(loader.data.room_S[fitted_S & (part_S == part)]) for part in range(4)]
+    assert min(map(len, own)) >= 1 and sum(map(len, own)) == most_rooms
+
+
+@pytest.mark.parametrize("spoken_in", [(), (0, 1), (0, 8)])
+def test_texts_in_one_part_of_the_rooms_are_refused(data, spoken_in):
+    model, loader = loader_of(data)
+    silent_S = torch.from_numpy(~np.isin(loader.data.room_S, spoken_in))
+    for has_S in (loader.data.has_speech_S, loader.data.has_comments_S):
+        has_S[silent_S] = False
+    with pytest.raises(InputError, match=r"texts with model\.words in at least 2 of the 4 parts"):
+        fit_words(model, loader)
+
+
+def test_rooms_without_text_say_nothing_and_leave_the_others_parts(data, monkeypatch):
+    monkeypatch.setattr(fitting, "LEAST_SEGMENTS", 2)
+    model, loader = loader_of(data)
+    before_S = fitting._parts(loader.data)
+    silent_S = torch.from_numpy(loader.data.room_S % 5 == 0)
+    for has_S in (loader.data.has_speech_S, loader.data.has_comments_S):
+        has_S[silent_S] = False
+    loader.data.extra["words"].has_S[silent_S] = False
+    scores_SC = fit_words(model, loader).data.extra[SCORES].values_SX
+    assert np.array_equal(fitting._parts(loader.data), before_S)
+    assert scores_SC.isfinite().all() and not scores_SC[silent_S].any()
+    assert all(buffer.isfinite().all() for buffer in model.words.buffers())
 
 
 def test_a_run_finds_what_is_told_by_a_word_alone(data, tmp_path):
@@ -136,7 +186,21 @@ def test_a_run_from_another_fits_its_own_words(data, tmp_path):
     before, after = (load(tmp_path / name).load_model().state_dict() for name in ("run", "next"))
     assert not torch.equal(before["words.by_word_VK"], after["words.by_word_VK"])
     told = load(tmp_path / "next").info["init_from"]
-    assert "words.by_word_VK" in told["new"] and "head.weight" in told["taken"]
+    fitted = {f"words.{name}" for name, _ in load(run).load_model().words.named_buffers()}
+    assert set(told["new"]) == fitted and len(fitted) == 8
+    assert {"words.head.0.weight", "words.missing", "words.share_PK"} <= set(told["taken"])
+
+
+def test_what_was_learned_of_words_starts_anew_with_other_lags_or_another_target(data, tmp_path):
+    run = train_model(override(CONFIG, ["epochs=1"]), data, tmp_path / "run", show_progress=False)
+    config, known = override(CONFIG, ["window_len=3"]), known_ids(data.segments())
+    spec = data_spec(data)
+    init = open_init(run, "rooms")
+    told = take_over(build_model(config, spec, known), init, config, spec, known)
+    assert told["new"] == [name for name in sorted(told["left"]) if name.startswith("words.")]
+    init = dataclasses.replace(init, new_head=True)
+    told = take_over(build_model(CONFIG, spec, known), init, CONFIG, spec, known)
+    assert "words.share_PK" in told["new"] and "words.missing" in told["taken"]
 
 
 def test_one_room_teaches_no_words(data):

@@ -25,7 +25,9 @@ def reproduce(
     recipe: Annotated[
         str | None, typer.Option(help="Recipe of every run.", show_default="the paper's")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each row, with seeds 0, 1, ...")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Runs of each row, with seeds 0, 1, ... (times members)")
+    ] = 3,
     jobs: Annotated[
         int, typer.Option(help="Processes on a CPU; with CUDA devices it is one a device.")
     ] = 1,

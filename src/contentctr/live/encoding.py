@@ -104,7 +104,7 @@ class LiveEncoder:
             ),
             "speech and comments",
         ).astype(np.float32)
-        words_RX, has_words_R = word_numbers(pairs)
+        words = self._words(pairs)
         return [
             LiveSegment(
                 room_id=raw.room_id,
@@ -117,10 +117,18 @@ class LiveEncoder:
                 counts=raw.counts,
                 earlier=raw.earlier,
                 sound=raw.sound,
-                words=words_RX[row] if self._spec.words_dim and has_words_R[row] else None,
+                words=words[row],
                 run=raw.run,
             )
             for row, raw in enumerate(raws)
+        ]
+
+    def _words(self, pairs: Sequence[tuple[str, str]]) -> list[NDArray[np.float16] | None]:
+        if not self._spec.words_dim:
+            return [None] * len(pairs)
+        numbers_RX, has_R = word_numbers(pairs)
+        return [
+            numbers_X if has else None for numbers_X, has in zip(numbers_RX, has_R, strict=True)
         ]
 
     def remember(self, room_id: str, runs: Runs, comments: Mapping[int, str]) -> None:

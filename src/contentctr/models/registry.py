@@ -124,8 +124,10 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         raise InputError(f"ids.same_segment must be false with model.kind={sizes.kind}")
     if not sizes.text and not isinstance(model, klm3_baselines.SequenceModel):
         raise InputError(f"model.text must be true with model.kind={sizes.kind}")
+    reads_text = "text" in getattr(model, "modalities", ())
     for name in ("wide", "words"):
-        if getattr(sizes, name) and not hasattr(model, name):
+        takes = hasattr(model, name) and (name == "wide" or reads_text)
+        if getattr(sizes, name) and not takes:
             raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
     if sizes.prior is not None:
         _start_at(model, sizes.prior, sizes.kind)

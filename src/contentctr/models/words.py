@@ -68,7 +68,8 @@ class Words(nn.Module):
                 "stores those of texts)"
             )
         self.lags = lags_of(config)
-        self.register_buffer("row_U", torch.zeros(BUCKETS, dtype=torch.int16))
+        # Not int16, which processes cannot send each other.
+        self.register_buffer("row_U", torch.zeros(BUCKETS, dtype=torch.int32))
         self.register_buffer("idf_V", torch.zeros(KNOWN))
         self.register_buffer("by_word_VK", torch.zeros(KNOWN, self.lags))
         self.register_buffer("by_feature_TK", torch.zeros(spec.text_dim, self.lags))

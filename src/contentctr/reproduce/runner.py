@@ -45,7 +45,7 @@ def reproduce(
         out: folder of the runs and the page; may have been begun with the same data.
         recipe: name of a recipe, the same for all rows; None: the paper's for this data.
         settings: `key=value` words on top of it; a row's own settings (plan.py) win over them.
-        seeds: each run is made with the seeds 0, ..., seeds - 1.
+        seeds: each run is made with the seeds 0, ..., seeds - 1 times `train.members`.
         jobs: processes on a CPU; with CUDA devices there is one process a device.
         show_progress: show a bar.
 

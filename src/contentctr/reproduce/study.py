@@ -79,14 +79,19 @@ class Study:
         return override(recipe(self.recipe), words)
 
     def job(self, run: Run, seed: int) -> Job:
-        """The run with a seed, and where it lies."""
+        """The run with a seed, and where it lies.
+
+        Members of an ensemble have seeds one after the other, so two runs lie as many apart: one
+        that shared members with another would hide part of the spread over seeds.
+        """
         config = self.config(run)
+        train = dataclasses.replace(config.train, seed=seed * config.train.members)
         table = config.model.streamer_table
         key = [_changed(config), self.data_key, *([file_sha256(Path(table))] if table else [])]
         name = f"{run.name}-{digest(*key)[:10]}"
         return Job(
             label=f"{run.name} seed {seed}",
-            config=dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed)),
+            config=dataclasses.replace(config, train=train),
             data=self.data.root,
             folder=self.out / "runs" / name / f"seed-{seed}",
         )

@@ -35,6 +35,7 @@ from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
 from contentctr.models.registry import build_model, model_type, reads_content
+from contentctr.models.words import KNOWN, Words
 from contentctr.score import calibration as calibrations
 from contentctr.score.hub import fetch, is_hub_name
 from contentctr.score.weights import (
@@ -161,6 +162,7 @@ class Checkpoint:
         require_shapes(path, shapes, stored_shapes(path))
         model = build_model(self.config, self.spec, self.vocabulary)
         load_weights(model, path)
+        _require_rows(model, path)
         return model.to(find_device(device)).eval()
 
     def require_words(self) -> None:
@@ -271,6 +273,18 @@ class Checkpoint:
         """The model with its fine-tuned encoders in front, in evaluation mode."""
         visual, text = self.load_encoders(device)
         return EndToEnd(self.load_model(device), visual, text).eval()
+
+
+def _require_rows(model: nn.Module, path: Path) -> None:
+    """Stop where a table of words has numbers that are no rows: each is looked up unseen."""
+    for name, part in model.named_modules():
+        if not isinstance(part, Words):
+            continue
+        wrong = part.row_U[(part.row_U < 0) | (part.row_U >= KNOWN)].tolist()
+        if wrong:
+            raise InputError(
+                f"{path}: weight '{name}.row_U' must be in [0, {KNOWN - 1}], not {wrong[0]}"
+            )
 
 
 def load(path: Path | str) -> Checkpoint:

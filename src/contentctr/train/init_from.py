@@ -38,13 +38,14 @@ _MODEL_FIELDS = (
 """Of ModelConfig, what both runs must agree on; the others have no weights or add their own."""
 _ID_FREE = ("deep_dropout",)
 """Of IdConfig, what may differ."""
+_OUTPUT = ("head.", "residual.", "wide.", "words.share_PK")
+"""How names begin of weights that make log-odds."""
 _TABLES = {"streamer.table.weight": ("streamers",), "fields.table.weight": ("streamers", "rooms")}
 """Weights whose first rows are ids: for each vocabulary in turn the unknown one, then the known."""
 
 
-_OWN = ("streamer.table_UE", "words.")
-"""An imported table is the new run's own, whatever the other one imported; and what words say is
-fitted anew, since of rooms that both runs have the other's weights would say too much."""
+_OWN = "streamer.table_UE"
+"""An imported table is the new run's own, whatever the other one imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def take_over(
     mine = model.state_dict()
     another = _level(config, spec) != _level(checkpoint.config, checkpoint.spec)
     new_head = another if init.new_head is None else init.new_head
-    fresh = {name for name in mine if name.startswith(_OWN)}
+    fresh = {_OWN, *_words_anew(model, theirs)}
     fresh |= _output_layer(model) if new_head else set()
     taken = {}
     for name in mine.keys() & theirs.keys() - fresh:
@@ -213,8 +214,22 @@ def _output_layer(model: nn.Module) -> set[str]:
     return {
         name
         for name, weight in model.named_parameters()
-        if weight is bias or name.startswith(("head.", "residual.", "wide."))
+        if weight is bias or name.startswith(_OUTPUT)
     }
+
+
+def _words_anew(model: nn.Module, theirs: Mapping[str, Tensor]) -> set[str]:
+    """Names of what words start with anew: what is fitted, and all if the runs' lags differ.
+
+    Of rooms that both runs have, what the other one fitted would say too much.
+    """
+    words = getattr(model, "words", None)
+    if words is None:
+        return set()
+    share = theirs.get("words.share_PK")
+    same = share is not None and share.shape == words.share_PK.shape
+    fitted = dict(words.named_buffers()) if same else words.state_dict()
+    return {f"words.{name}" for name in fitted}
 
 
 def _ids(vocabulary: Vocabulary, table: str) -> list[Sequence[str]]:

@@ -244,18 +244,24 @@ def _init(
     """The run to start from, and how a run's config.json has it.
 
     Of a resumed run it is the one that the config.json names; the weights themselves may be gone
-    once the run has a checkpoint of its own.
+    once the run, or each of its members, has a checkpoint of its own.
     """
     init_from, new_head = way.init_from, way.new_head
     if init_from is None and resumed is not None and (resumed / "config.json").is_file():
         remembered = read_json(resumed / "config.json").get("init_from")
-        if remembered is None or (resumed / "last").exists():
+        if remembered is None or _all_begun(resumed, way.members):
             return None, remembered
         init_from, new_head = remembered["checkpoint"], remembered["new_head"]
     if init_from is None:
         return None, None
     init = open_init(init_from, task, new_head=new_head, member=way.member, members=way.members)
     return init, init.described()
+
+
+def _all_begun(run: Path, members: int) -> bool:
+    """Whether a run, or each of its members, has a checkpoint of its own."""
+    own = [run / "members" / str(k) / "last" for k in range(members)]
+    return (run / "last").exists() or all(last.exists() for last in own)
 
 
 @dataclass(kw_only=True)

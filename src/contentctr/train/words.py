@@ -10,7 +10,6 @@ Shape suffixes as in models/words.py, and: S training segments, C = P K scores.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from contentctr.errors import require
+from contentctr.errors import InputError, require
 from contentctr.models.words import BUCKETS, KNOWN, NO_WORD, SCORES, Words, buckets
 from contentctr.windows.rooms import WindowLoader
 from contentctr.windows.segment_data import ExtraRows, SegmentData
@@ -36,6 +35,7 @@ MOST_SEGMENTS = 200_000
 _STEPS, _AT_ONCE = 60, 2048
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
@@ -44,7 +44,7 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     Without such a part the loader is returned as it is.
 
     Raises:
-        InputError: there are fewer than two training rooms.
+        InputError: there are fewer than two training rooms, or texts in one part of them alone.
     """
     found = [part for part in model.modules() if isinstance(part, Words)]
     if not found:
@@ -53,10 +53,15 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     rooms = int(data.room_S.max()) + 1
     require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
     said = _Said(data, words.lags)
-    parts = min(PARTS, rooms)
-    part_S = data.room_S // (_TOGETHER if rooms >= _TOGETHER * parts else 1) % parts
+    part_S = _parts(data)
+    texts = len(np.unique(part_S[said.fitted_S & said.has_text_S]))
+    if texts < 2:  # the rooms of one part have nothing that the others taught
+        raise InputError(
+            "training rooms must have texts with model.words in at least 2 of the "
+            f"{part_S.max() + 1} parts that teach each other, not {texts}"
+        )
     raw_SC = np.zeros((len(data), 2 * words.lags), np.float32)
-    for part in range(parts):
+    for part in range(part_S.max() + 1):
         said.fit(words, said.fitted_S & (part_S != part))
         raw_SC[part_S == part] = said.raw(words, part_S == part)
     said.fit(words, said.fitted_S)
@@ -64,7 +69,8 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     words.scale.fit(torch.from_numpy(raw_SC[said.has_text_S]))
     scores_SC = torch.where(torch.from_numpy(has_SC), words.scale(torch.from_numpy(raw_SC)), 0.0)
     for other in found[1:]:
-        other.load_state_dict({**words.state_dict(), "share_PK": other.share_PK})
+        for mine, fitted in zip(other.buffers(), words.buffers(), strict=True):
+            mine.copy_(fitted)
     extra = {
         **data.extra,
         SCORES: ExtraRows(values_SX=scores_SC, has_S=torch.ones(len(data), dtype=torch.bool)),
@@ -79,17 +85,17 @@ class _Said:
         self.data = data
         self.has_words_S = data.extra["words"].has_S.numpy()
         self.has_text_S = data.has_text_S.numpy()
-        self.bucket_SU = _bag(data)
+        self.fitted_S = data.room_S % _step(data) == 0
+        self.bucket_FU = _bag(data, np.flatnonzero(self.fitted_S))
         self.later_SK = _later(data, lags)
-        self.fitted_S = _rooms_to_fit(data)
 
     def fit(self, words: Words, rows_S: Bools) -> None:
-        """Fill a Words from some of the rows."""
+        """Fill a Words from some of the fitted rows."""
         self._fit_words(words, rows_S & self.has_words_S)
         self._fit_features(words, rows_S & self.has_text_S)
 
     def _fit_words(self, words: Words, rows_S: Bools) -> None:
-        bucket_RU = self.bucket_SU[rows_S]
+        bucket_RU = self.bucket_FU[rows_S[self.fitted_S]]
         count_U = np.bincount(bucket_RU.indices, minlength=BUCKETS)
         known_V = np.flatnonzero(count_U >= LEAST_SEGMENTS)
         known_V = known_V[np.argsort(-count_U[known_V], kind="stable")][: KNOWN - 1]
@@ -114,7 +120,7 @@ class _Said:
             found_TK = _ridge(x_RT, y_RK, RIDGE_FEATURES, "cholesky")
             words.by_feature_TK.copy_(torch.from_numpy(found_TK))
 
-    def _text(self, rows: NDArray[np.int64]) -> Tensor:
+    def _text(self, rows: Ints) -> Tensor:
         return self.data.text_ST[torch.from_numpy(rows)].float()
 
     def raw(self, words: Words, rows_S: Bools) -> Floats:
@@ -127,22 +133,18 @@ class _Said:
         return torch.cat(parts_RC).numpy()
 
 
-def _chunks(count: int) -> Iterator[Tensor]:
-    for start in range(0, count, _AT_ONCE):
-        yield torch.arange(start, min(start + _AT_ONCE, count))
-
-
-def _bag(data: SegmentData) -> csr_array:
-    """Which buckets stand in each segment: ones, [S, U]."""
+def _bag(data: SegmentData, rows: Ints) -> csr_array:
+    """Which buckets stand in each of some segments: ones, [R, U]."""
     columns, lengths = [], []
-    for rows in _chunks(len(data)):
-        bucket_RW = buckets(data.extra["words"].values_SX[rows].float()).numpy()
+    for start in range(0, len(rows), _AT_ONCE):
+        some = torch.from_numpy(rows[start : start + _AT_ONCE])
+        bucket_RW = buckets(data.extra["words"].values_SX[some].float()).numpy()
         there_RW = bucket_RW != NO_WORD
         columns.append(bucket_RW[there_RW].astype(np.int32))
         lengths.append(there_RW.sum(1))
     column, ends = np.concatenate(columns), np.cumsum(np.concatenate(lengths))
     ones, starts = np.ones(len(column), np.float32), np.concatenate([[0], ends])
-    return csr_array((ones, column, starts), shape=(len(data), BUCKETS))
+    return csr_array((ones, column, starts), shape=(len(rows), BUCKETS))
 
 
 def _weighted(there_RV: csr_array, idf_V: Floats) -> csr_array:
@@ -165,11 +167,18 @@ def _later(data: SegmentData, lags: int) -> Floats:
     return found_SK
 
 
-def _rooms_to_fit(data: SegmentData) -> Bools:
-    """Rows of whole rooms, MOST_SEGMENTS of them or few more."""
-    step = -(-len(data) // MOST_SEGMENTS)
-    kept_S: Bools = data.room_S % step == 0
-    return kept_S
+def _step(data: SegmentData) -> int:
+    """Of so many rooms the first is fitted on, for MOST_SEGMENTS of them or few more."""
+    return -(-len(data) // MOST_SEGMENTS)
+
+
+def _parts(data: SegmentData) -> Ints:
+    """The part of each row's room, [S]; those that are fitted on are evenly among the parts."""
+    number_S = data.room_S // _step(data)
+    rooms = int(number_S.max()) + 1
+    parts = min(PARTS, rooms)
+    part_S: Ints = number_S // (_TOGETHER if rooms >= _TOGETHER * parts else 1) % parts
+    return part_S
 
 
 def _centred(later_RK: Floats) -> Floats:
