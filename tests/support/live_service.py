@@ -17,6 +17,7 @@ from contentctr.live.engine import Engine
 from contentctr.live.service.app import create_app
 from contentctr.live.service.backend import LocalBackend
 from contentctr.live.service.server import make_server, serving
+from contentctr.models.ensemble import members_of
 from contentctr.models.registry import build_model
 from contentctr.store.statistics import WIDTH
 from live_scorer import teach
@@ -59,8 +60,8 @@ def make_model(kind="contentctr", spec=SPEC, **sizes):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2.0 if parameter.ndim > 1 else 1.0)
-        if config.model.words:
-            teach(model.words)
+        for member in members_of(model) if config.model.words else ():
+            teach(member.words)
     return model, config
 
 
