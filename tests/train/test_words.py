@@ -113,7 +113,6 @@ def test_rare_words_have_no_weight_and_most_rooms_are_fitted_on(data, monkeypatc
     assert fit_words(model, loader).data.extra[SCORES].values_SX.isfinite().all()
 
 
-@pytest.mark.parametrize("most_rooms", [10, 5])
 def test_each_of_several_parts_keeps_what_it_learned(data):
     both = torch.nn.ModuleList(loader_of(data)[0] for _ in range(2))
     before = [{k: v.clone() for k, v in one.named_parameters()} for one in both]
@@ -125,6 +124,7 @@ def test_each_of_several_parts_keeps_what_it_learned(data):
     assert not torch.equal(*(model.words.missing for model in both))
 
 
+@pytest.mark.parametrize("most_rooms", [10, 5])
 def test_rooms_that_are_fitted_on_are_evenly_among_the_parts(data, monkeypatch, most_rooms):
     model, loader = loader_of(data)
     rooms = int(loader.data.room_S.max()) + 1
