@@ -188,6 +188,12 @@ def test_what_is_complete_stays_on_the_page(data, tmp_path):
     assert 'id="table1"' in text and 'id="table3"' in text and 'id="table4"' not in text
 
 
+def test_a_table_without_the_rows_that_the_data_cannot_have_is_shown(data, tmp_path):
+    study = study_of(data, tmp_path / "out", what="beyond", seeds=1)
+    text = page.write_page(study, {}).read_text()
+    assert 'id="beyond"' in text and "with statistics" in text and "with sound" not in text
+
+
 def test_table_4_has_mean_s_over_y_and_both_readings(data, tmp_path):
     study = study_of(data, tmp_path / "out", what="table4", seeds=1)
     for row in plan.TABLE_4.rows:

@@ -22,6 +22,7 @@ from make import write_data
 def study(out=Path("out"), **changes):
     values = {
         "items": plan.choose("all", plan.ROOMS),
+        "known": plan.choose("all", plan.ROOMS),
         "data": PreparedRooms(Path("data")),
         "out": out,
         "recipe": "small",

@@ -16,7 +16,6 @@ from contentctr.report.page import Section, page_html
 from contentctr.reproduce.figures import draw
 from contentctr.reproduce.markdown import page_markdown
 from contentctr.reproduce.page_head import head_of
-from contentctr.reproduce.plan import ITEMS
 from contentctr.reproduce.rows import Picture, Table
 from contentctr.reproduce.study import Study
 from contentctr.reproduce.tables import table_blocks
@@ -38,17 +37,16 @@ def write_page(study: Study, failures: Mapping[Path, str]) -> Path:
     """
     simulated = bool(study.manifest()["simulated"])
     canvas = Canvas(folder=study.out / PICTURE_FOLDER, note="simulated" if simulated else "")
-    shown = [key for key, item in ITEMS.items() if item in study.items or _complete(study, item)]
+    shown = [item for item in study.known if item in study.items or _complete(study, item)]
     head = head_of(study)
     sections = [*head.sections, Section(key="notes", title="Notes", blocks=_notes(study.out))]
-    for key in shown:
-        item = ITEMS[key]
+    for item in shown:
         if isinstance(item, Table):
             blocks = table_blocks(study, item, failures, simulated)
         else:
             blocks = draw(study, item, canvas)
-        sections.append(Section(key=key, title=item.title, blocks=blocks))
-    pictures = any(isinstance(ITEMS[key], Picture) for key in shown)
+        sections.append(Section(key=item.key, title=item.title, blocks=blocks))
+    pictures = any(isinstance(item, Picture) for item in shown)
     page = replace(
         head, sections=[s for s in sections if s.blocks], footer=_footer(pictures=pictures)
     )
@@ -64,10 +62,8 @@ def _footer(*, pictures: bool) -> list[str]:
 
 
 def _complete(study: Study, item: Table | Picture) -> bool:
-    """Whether an item of the study's task has all its runs."""
-    return item.task == study.task and all(
-        study.job(run, seed).finished for run in item.runs for seed in study.seeds
-    )
+    """Whether an item has all its runs."""
+    return all(study.job(run, seed).finished for run in item.runs for seed in study.seeds)
 
 
 def _notes(out: Path) -> list[Block]:

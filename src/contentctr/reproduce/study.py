@@ -26,7 +26,7 @@ from contentctr.files import digest, file_sha256, read_json, write_json
 from contentctr.models.registry import model_type
 from contentctr.outputs import require_new
 from contentctr.recipes import RECIPES, recipe
-from contentctr.reproduce.plan import TASKS, choose
+from contentctr.reproduce.plan import ITEMS, TASKS, choose
 from contentctr.reproduce.rows import Picture, Reference, Run, Table, TaskPlan
 from contentctr.store.personal import PreparedPersonal
 from contentctr.store.rooms import PreparedRooms
@@ -59,6 +59,8 @@ class Study:
     """A reproduction: the items asked for, the data, the settings and the seeds."""
 
     items: tuple[Table | Picture, ...]
+    known: tuple[Table | Picture, ...]
+    """All items of the task, in the page's order, without rows that the data cannot have."""
     data: PreparedRooms | PreparedPersonal
     out: Path
     recipe: str
@@ -174,6 +176,7 @@ def open_study(
     _begin(out, found.root, tables)
     return Study(
         items=tuple(fitting(item, spec) for item in items),
+        known=tuple(fitting(item, spec) for item in ITEMS.values() if item.task == task),
         data=found.data,
         out=out,
         recipe=recipe_name,
