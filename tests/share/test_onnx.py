@@ -51,7 +51,8 @@ def session(folder):
     ("kind", "members"), [*((kind, 1) for kind in KINDS), ("contentctr", 2), ("without_visual", 2)]
 )
 def test_every_kind_that_scores_live_rooms_is_exported(tmp_path, kind, members):
-    sizes = {"decoder_lookback": "3,2", "members": members, **MORE}
+    words = kind != "without_text"  # which reads none
+    sizes = {"decoder_lookback": "3,2", "members": members, **MORE, "words": words}
     assert onnx.export_onnx(saved(tmp_path, kind, **sizes), tmp_path / "out") <= onnx.TOLERANCE
     about = json.loads((tmp_path / "out" / "model.json").read_text())
     assert about["streamers"] == {"a": 1, "b": 2} and about["simulated"] is True

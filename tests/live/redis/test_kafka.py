@@ -39,6 +39,7 @@ def value(room, index, **fields):
         "visual": half(one.visual),
         "text": half(one.text),
         "sound": None if one.sound is None else half(one.sound),
+        "words": None if one.words is None else half(one.words),
         "has_speech": True,
         "has_comments": bool(one.has_comments),
         "counts": dict(one.counts),
