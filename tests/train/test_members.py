@@ -153,9 +153,13 @@ def test_a_member_starts_from_its_own_or_from_the_only_one(run, data, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_a_stopped_run_remembers_where_its_members_start(run, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("new_head", [None, True])
+def test_a_stopped_run_remembers_where_its_members_start(
+    run, data, tmp_path, monkeypatch, new_head
+):
     out, whole = tmp_path / "run", tmp_path / "whole"
-    train_model(TWO, data, whole, init_from=run, show_progress=False)
+    given = {"init_from": run, "new_head": new_head}
+    train_model(TWO, data, whole, **given, show_progress=False)
 
     def stop(*args, **kwargs):
         raise _Stop
@@ -168,9 +172,9 @@ def test_a_stopped_run_remembers_where_its_members_start(run, data, tmp_path, mo
     for stopping in (stop, once):
         monkeypatch.setattr(loop, "train_step", stopping)
         with pytest.raises(_Stop):
-            first = not out.exists()
-            start = run if first else None
-            train_model(TWO, data, out, resume=not first, init_from=start, show_progress=False)
+            begun = out.exists()
+            start = {} if begun else given
+            train_model(TWO, data, out, resume=begun, **start, show_progress=False)
     monkeypatch.setattr(loop, "train_step", train_step)
     train_model(TWO, data, out, resume=True, show_progress=False)
     assert same(weights(out), weights(whole))

@@ -177,6 +177,7 @@ def _train_members(config: Config, task: Task, out: Path, way: _Way) -> None:
                 way,
                 resume=member.begun,
                 init_from=None if member.begun or init is None else init.checkpoint,
+                new_head=None if init is None else init.new_head,
                 member=member.number,
             )
             training = _train_one(member.config, task, member.folder, own)
