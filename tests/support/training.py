@@ -6,6 +6,7 @@ import torch
 
 from contentctr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from contentctr.score.weights import load_tensors
+from contentctr.train.loop import train_step
 
 TINY = Config(
     data=DataConfig(window_len=4, min_viewers=1),
@@ -27,3 +28,21 @@ def weights(run, name="last"):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+class Stop(Exception):
+    """Ends a training where a kill might."""
+
+
+def stopping_at(stop_at):
+    """`train_step` that does so many steps, then stops."""
+    steps = 0
+
+    def step(*args, **kwargs):
+        nonlocal steps
+        if steps == stop_at:
+            raise Stop
+        steps += 1
+        return train_step(*args, **kwargs)
+
+    return step

@@ -18,8 +18,8 @@ from contentctr.report import write_report
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score.weights import load_tensors
 from contentctr.store.vectors import data_spec
-from contentctr.train.loop import train_model, train_step
-from training import TINY, same, weights, with_train
+from contentctr.train.loop import train_model
+from training import TINY, Stop, same, stopping_at, weights, with_train
 from world import World, check, make_world
 
 SETTINGS = with_train(finetune_encoders=True, epochs=2, encoder_learning_rate=1e-3, save_every=1)
@@ -71,23 +71,14 @@ def test_encoders_and_core_move(world: World) -> None:
     assert {p.suffix for p in files} <= {".json", ".safetensors", ".txt"}
 
 
-class _Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stop_at", [1, 3])
 def test_a_resumed_run_is_equal_to_the_bit(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    def step(*args, **kwargs):  # type: ignore[no-untyped-def]
-        if kwargs["step"] == stop_at:
-            raise _Stop
-        return train_step(*args, **kwargs)
-
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("contentctr.train.loop.train_step", step)
-        with pytest.raises(_Stop):
+        patch.setattr("contentctr.train.loop.train_step", stopping_at(stop_at))
+        with pytest.raises(Stop):
             train_model(SETTINGS, world.data, run, show_progress=False)
     assert checkpoints.load(run / "last").info["position"]["step"] == stop_at
     train_model(SETTINGS, world.data, run, resume=True, show_progress=False)

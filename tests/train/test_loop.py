@@ -23,7 +23,7 @@ from contentctr.train.models import ModelObjective, make_optimizer, schedule
 from contentctr.train.run_folder import read_log
 from launch import launch_two
 from make import cut, make_batch, write_data
-from training import TINY, same, weights, with_train
+from training import TINY, Stop, same, stopping_at, weights, with_train
 
 
 @pytest.fixture(scope="module")
@@ -123,29 +123,16 @@ def test_same_seed_same_bits_other_seed_others(data, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
-class _Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stop_at", [0, 1, 4, 6, 7])
 def test_a_run_killed_at_any_step_and_resumed_is_equal_to_the_bit(
     data, tmp_path, monkeypatch, stop_at
 ):
     config = with_train(save_every=2)
     train_model(config, data, tmp_path / "whole", show_progress=False)
-    steps = 0
-
-    def step(*args, **kwargs):
-        nonlocal steps
-        if steps == stop_at:
-            raise _Stop
-        steps += 1
-        return train_step(*args, **kwargs)
-
     run = tmp_path / "cut"
     with monkeypatch.context() as patch:
-        patch.setattr("contentctr.train.loop.train_step", step)
-        with pytest.raises(_Stop):
+        patch.setattr("contentctr.train.loop.train_step", stopping_at(stop_at))
+        with pytest.raises(Stop):
             train_model(config, data, run, show_progress=False)
     train_model(config, data, run, resume=True, show_progress=False)
     for name in ("best", "last"):
@@ -165,12 +152,12 @@ def test_a_validation_whose_save_was_killed_is_noted_once(data, tmp_path, monkey
 
     def killed(link, folder):
         if folder.name.endswith("epoch-0001"):
-            raise _Stop
+            raise Stop
         checkpoints.point_to(link, folder)
 
     with monkeypatch.context() as patch:
         patch.setattr("contentctr.train.run_folder.point_to", killed)
-        with pytest.raises(_Stop):
+        with pytest.raises(Stop):
             train_model(config, data, tmp_path / "cut", show_progress=False)
     logs = [tmp_path / name / "log.jsonl" for name in ("whole", "cut")]
     assert read_log(logs[1])[-1]["split"] == "val"

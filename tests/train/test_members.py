@@ -21,7 +21,7 @@ from contentctr.train.run_folder import read_log
 from launch import launch_two
 from make import write_data
 from spoken import write_spoken
-from training import TINY, same, weights, with_train
+from training import TINY, Stop, same, stopping_at, weights, with_train
 
 TWO = with_train(members=2, seed=3)
 
@@ -87,25 +87,12 @@ def test_logs_are_by_member_and_end_with_all_together(run):
     assert not list((run / "members").rglob("calibration.json"))
 
 
-class _Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("stop_at", [0, 3, 6, 9, 12])
 def test_a_run_stopped_within_any_member_ends_with_the_same_bits(
     run, data, tmp_path, monkeypatch, stop_at
 ):
-    steps = 0
-
-    def step(*args, **kwargs):
-        nonlocal steps
-        if steps == stop_at:
-            raise _Stop
-        steps += 1
-        return train_step(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "train_step", step)
-    with pytest.raises(_Stop):
+    monkeypatch.setattr(loop, "train_step", stopping_at(stop_at))
+    with pytest.raises(Stop):
         train_model(TWO, data, tmp_path / "run", show_progress=False)
     with pytest.raises(InputError, match="not a checkpoint .its members are not all trained"):
         checkpoints.load(tmp_path / "run")  # and never one of its members
@@ -161,17 +148,9 @@ def test_a_stopped_run_remembers_where_its_members_start(
     given = {"init_from": run, "new_head": new_head}
     train_model(TWO, data, whole, **given, show_progress=False)
 
-    def stop(*args, **kwargs):
-        raise _Stop
-
-    def once(*args, **kwargs):
-        if kwargs["step"]:
-            raise _Stop
-        return train_step(*args, **kwargs)
-
-    for stopping in (stop, once):
-        monkeypatch.setattr(loop, "train_step", stopping)
-        with pytest.raises(_Stop):
+    for stop_at in (0, 1):
+        monkeypatch.setattr(loop, "train_step", stopping_at(stop_at))
+        with pytest.raises(Stop):
             begun = out.exists()
             start = {} if begun else given
             train_model(TWO, data, out, resume=begun, **start, show_progress=False)
@@ -188,11 +167,11 @@ def test_begun_members_do_without_the_run_they_started_from(run, data, tmp_path,
 
     def step(*args, **kwargs):
         if (out / "members" / "1" / "last").exists():
-            raise _Stop
+            raise Stop
         return train_step(*args, **kwargs)
 
     monkeypatch.setattr(loop, "train_step", step)
-    with pytest.raises(_Stop):
+    with pytest.raises(Stop):
         train_model(config, data, out, init_from=start, show_progress=False)
     monkeypatch.setattr(loop, "train_step", train_step)
     shutil.rmtree(start)
