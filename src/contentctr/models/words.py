@@ -84,17 +84,19 @@ class Words(nn.Module):
         """What each segment's parts say of each lag, standardised: [B, N, P K]; 0 where missing."""
         if SCORES in batch.extra:
             return batch.extra[SCORES].values_BNX
-        words, text_BN1 = batch.extra["words"], batch.has_text_BN[..., None]
-        raw_BNC = torch.cat(
-            (self.of_words(words.values_BNX), self.feature(batch.text_BNT) @ self.by_feature_TK), -1
-        )
-        has_BNC = torch.cat(
-            (
-                words.has_BN[..., None].expand(-1, -1, self.lags),
-                text_BN1.expand(-1, -1, self.lags),
-            ),
-            dim=-1,
-        )
+        words = batch.extra["words"]
+        raw_BNC = self.raw(words.values_BNX, batch.text_BNT)
+        return self.standardised(raw_BNC, words.has_BN, batch.has_text_BN)
+
+    def raw(self, numbers_BNX: Tensor, text_BNT: Tensor) -> Tensor:
+        """What words and features say of each lag, as it was fitted: [B, N, P K]."""
+        by_feature_BNK = self.feature(text_BNT) @ self.by_feature_TK
+        return torch.cat((self.of_words(numbers_BNX), by_feature_BNK), dim=-1)
+
+    def standardised(self, raw_BNC: Tensor, has_words_BN: Tensor, has_text_BN: Tensor) -> Tensor:
+        """The same as the model reads it: of mean 0 and deviation 1, and 0 where it is missing."""
+        sizes = *[-1] * has_text_BN.ndim, self.lags
+        has_BNC = torch.cat([x[..., None].expand(sizes) for x in (has_words_BN, has_text_BN)], -1)
         return torch.where(has_BNC, self.scale(raw_BNC), 0.0)
 
     def of_words(self, numbers_BNX: Tensor) -> Tensor:

@@ -65,9 +65,10 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
         said.fit(words, said.fitted_S & (part_S != part))
         raw_SC[part_S == part] = said.raw(words, part_S == part)
     said.fit(words, said.fitted_S)
-    has_SC = np.repeat(np.stack([said.has_words_S, said.has_text_S], axis=1), words.lags, axis=1)
     words.scale.fit(torch.from_numpy(raw_SC[said.has_text_S]))
-    scores_SC = torch.where(torch.from_numpy(has_SC), words.scale(torch.from_numpy(raw_SC)), 0.0)
+    scores_SC = words.standardised(
+        torch.from_numpy(raw_SC), data.extra["words"].has_S, data.has_text_S
+    )
     for other in found[1:]:
         for mine, fitted in zip(other.buffers(), words.buffers(), strict=True):
             mine.copy_(fitted)
@@ -128,8 +129,7 @@ class _Said:
         parts_RC = []
         for rows in np.array_split(np.flatnonzero(rows_S), -(-rows_S.sum() // _AT_ONCE) or 1):
             numbers_RX = self.data.extra["words"].values_SX[torch.from_numpy(rows)].float()
-            by_feature_RK = words.feature(self._text(rows)) @ words.by_feature_TK
-            parts_RC.append(torch.cat((words.of_words(numbers_RX), by_feature_RK), dim=1))
+            parts_RC.append(words.raw(numbers_RX, self._text(rows)))
         return torch.cat(parts_RC).numpy()
 
 
