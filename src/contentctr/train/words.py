@@ -72,10 +72,9 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     for other in found[1:]:
         for mine, fitted in zip(other.buffers(), words.buffers(), strict=True):
             mine.copy_(fitted)
-    extra = {
-        **data.extra,
-        SCORES: ExtraRows(values_SX=scores_SC, has_S=torch.ones(len(data), dtype=torch.bool)),
-    }
+    # The words themselves are not read again: no batch has to carry them.
+    extra = {name: rows for name, rows in data.extra.items() if name != "words"}
+    extra[SCORES] = ExtraRows(values_SX=scores_SC, has_S=torch.ones(len(data), dtype=torch.bool))
     return dataclasses.replace(loader, data=dataclasses.replace(data, extra=extra))
 
 
