@@ -83,10 +83,10 @@ def test_a_room_is_scored_by_what_other_rooms_taught(data, monkeypatch):
     assert said(words, OWN)[0] > 0.05
     first_S = torch.from_numpy(segments.room_S == 0)
     assert (segments.target_S[first_S] > 0).any()
-    parts = int(min(fitting.PARTS, segments.room_S.max() + 1))
+    folds = int(min(fitting.FOLDS, segments.room_S.max() + 1))
     model, loader = loader_of(data)
     without = fitting._Said(loader.data, words.lags)
-    own_S = loader.data.room_S // 2 % parts == 0
+    own_S = loader.data.room_S // 2 % folds == 0
     without.fit(model.words, ~own_S)
     assert not said(model.words, OWN).any()  # nobody else says it
     model.words.scale.load_state_dict(words.scale.state_dict())
@@ -127,14 +127,14 @@ def test_each_of_several_parts_keeps_what_it_learned(data):
 
 
 @pytest.mark.parametrize("most_rooms", [10, 5])
-def test_rooms_that_are_fitted_on_are_evenly_among_the_parts(data, monkeypatch, most_rooms):
+def test_rooms_that_are_fitted_on_are_evenly_among_the_folds(data, monkeypatch, most_rooms):
     model, loader = loader_of(data)
     rooms = int(loader.data.room_S.max()) + 1
     monkeypatch.setattr(fitting, "MOST_SEGMENTS", -(-len(loader.data) * most_rooms // rooms))
-    part_S = fitting._parts(loader.data)
+    fold_S = fitting._folds(loader.data)
     assert rooms == 20
     fitted_S = fitting._Said(loader.data, model.words.lags).fitted_S
-    own = [set(loader.data.room_S[fitted_S & (part_S == part)]) for part in range(4)]
+    own = [set(loader.data.room_S[fitted_S & (fold_S == fold)]) for fold in range(4)]
     assert min(map(len, own)) >= 1 and sum(map(len, own)) == most_rooms
 
 
@@ -148,16 +148,16 @@ def test_texts_in_one_part_of_the_rooms_are_refused(data, spoken_in):
         fit_words(model, loader)
 
 
-def test_rooms_without_text_say_nothing_and_leave_the_others_parts(data, monkeypatch):
+def test_rooms_without_text_say_nothing_and_leave_the_others_folds(data, monkeypatch):
     monkeypatch.setattr(fitting, "LEAST_SEGMENTS", 2)
     model, loader = loader_of(data)
-    before_S = fitting._parts(loader.data)
+    before_S = fitting._folds(loader.data)
     silent_S = torch.from_numpy(loader.data.room_S % 5 == 0)
     for has_S in (loader.data.has_speech_S, loader.data.has_comments_S):
         has_S[silent_S] = False
     loader.data.extra["words"].has_S[silent_S] = False
     scores_SC = fit_words(model, loader).data.extra[SCORES].values_SX
-    assert np.array_equal(fitting._parts(loader.data), before_S)
+    assert np.array_equal(fitting._folds(loader.data), before_S)
     assert scores_SC.isfinite().all() and not scores_SC[silent_S].any()
     assert all(buffer.isfinite().all() for buffer in model.words.buffers())
 

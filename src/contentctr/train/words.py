@@ -18,17 +18,17 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from contentctr.errors import InputError, require
-from contentctr.models.words import BUCKETS, KNOWN, NO_WORD, SCORES, Words, buckets
+from contentctr.models.words import BUCKETS, KNOWN, NO_WORD, PARTS, SCORES, Words, buckets
 from contentctr.windows.rooms import WindowLoader
 from contentctr.windows.segment_data import ExtraRows, SegmentData
 
 RIDGE_WORDS, RIDGE_FEATURES = 6.0, 300.0
 LEAST_SEGMENTS = 12
 """A word that stands in fewer training segments has no weight."""
-PARTS = 4
-"""Of the training rooms, for the scores of each by the others."""
+FOLDS = 4
+"""Parts of the training rooms, for the scores of each by the others."""
 _TOGETHER = 2
-"""Rooms in a row that are in one part, as two halves of a match; with longer rows a part could have
+"""Rooms in a row that are in one fold, as two halves of a match; with longer rows a fold could have
 all rooms of a language."""
 MOST_SEGMENTS = 200_000
 """That are fitted on; of more, whole rooms evenly among them."""
@@ -53,17 +53,17 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     rooms = int(data.room_S.max()) + 1
     require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
     said = _Said(data, words.lags)
-    part_S = _parts(data)
-    texts = len(np.unique(part_S[said.fitted_S & said.has_text_S]))
-    if texts < 2:  # the rooms of one part have nothing that the others taught
+    fold_S = _folds(data)
+    texts = len(np.unique(fold_S[said.fitted_S & said.has_text_S]))
+    if texts < 2:  # the rooms of one fold have nothing that the others taught
         raise InputError(
             "training rooms must have texts with model.words in at least 2 of the "
-            f"{part_S.max() + 1} parts that teach each other, not {texts}"
+            f"{fold_S.max() + 1} parts that teach each other, not {texts}"
         )
-    raw_SC = np.zeros((len(data), 2 * words.lags), np.float32)
-    for part in range(part_S.max() + 1):
-        said.fit(words, said.fitted_S & (part_S != part))
-        raw_SC[part_S == part] = said.raw(words, part_S == part)
+    raw_SC = np.zeros((len(data), PARTS * words.lags), np.float32)
+    for fold in range(fold_S.max() + 1):
+        said.fit(words, said.fitted_S & (fold_S != fold))
+        raw_SC[fold_S == fold] = said.raw(words, fold_S == fold)
     said.fit(words, said.fitted_S)
     words.scale.fit(torch.from_numpy(raw_SC[said.has_text_S]))
     scores_SC = words.standardised(
@@ -171,13 +171,13 @@ def _step(data: SegmentData) -> int:
     return -(-len(data) // MOST_SEGMENTS)
 
 
-def _parts(data: SegmentData) -> Ints:
-    """The part of each row's room, [S]; those that are fitted on are evenly among the parts."""
+def _folds(data: SegmentData) -> Ints:
+    """The fold of each row's room, [S]; those that are fitted on are evenly among the folds."""
     number_S = data.room_S // _step(data)
     rooms = int(number_S.max()) + 1
-    parts = min(PARTS, rooms)
-    part_S: Ints = number_S // (_TOGETHER if rooms >= _TOGETHER * parts else 1) % parts
-    return part_S
+    folds = min(FOLDS, rooms)
+    fold_S: Ints = number_S // (_TOGETHER if rooms >= _TOGETHER * folds else 1) % folds
+    return fold_S
 
 
 def _centred(later_RK: Floats) -> Floats:
