@@ -135,6 +135,10 @@ class _Session:
     left: dict[int, float] = field(default_factory=dict)
     """The last decoding time of every other stream then."""
 
+    def first_s(self, stream: int, otherwise_s: float) -> float:
+        """When a stream begins to be shown in it; or otherwise, if nothing of it came."""
+        return self.spans[stream].first_s if stream in self.spans else otherwise_s
+
 
 class Clock:
     """A recording's clock, fed with the stamps of its packets in the order of the file."""
@@ -293,7 +297,7 @@ class Clock:
 
     def _leave_astray(self, session: _Session, stream: int) -> None:
         """Give the newest session, whose stamps were astray, its place in its stream's order."""
-        begin_s = session.spans[stream].first_s if stream in session.spans else session.begin_s
+        begin_s = session.first_s(stream, session.begin_s)
         before_s = self._sessions[session.before].offset_s
         assert before_s is not None
         at_s = self._ends.get(stream, before_s + session.from_s)
@@ -367,10 +371,9 @@ class Clock:
 
     def _settle(self, session: _Session, *, whole: bool) -> None:
         """Give the newest session its place; `whole` if it has lasted for SETTLE_S."""
-        firsts = {stream: span.first_s for stream, span in session.spans.items()}
-        begin_s = min(firsts.values(), default=session.begin_s)
+        begin_s = min((s.first_s for s in session.spans.values()), default=session.begin_s)
         if len(self._sessions) == 1:
-            picture_s = firsts.get(PICTURE, math.inf)
+            picture_s = session.first_s(PICTURE, math.inf)
             session.offset_s = -(picture_s if picture_s - begin_s <= LEAD_S else begin_s)
         else:
             session.offset_s = self._continued(session, begin_s, whole)
@@ -406,8 +409,7 @@ class Clock:
             self._kept_s += session.jump_s
             self.holes.append((max(ends.values()), offset_s + begin_s))
         elif session.opener in ends or (self._new is not None and ends):
-            firsts = {stream: span.first_s for stream, span in session.spans.items()}
-            offset_s = max(end - firsts.get(s, begin_s) for s, end in ends.items())
+            offset_s = max(end - session.first_s(s, begin_s) for s, end in ends.items())
         else:
             # A stream whose clock never was the others' begins where they are.
             offset_s += session.from_s - session.begin_s
