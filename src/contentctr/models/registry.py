@@ -124,11 +124,11 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
         raise InputError(f"ids.same_segment must be false with model.kind={sizes.kind}")
     if not sizes.text and not isinstance(model, klm3_baselines.SequenceModel):
         raise InputError(f"model.text must be true with model.kind={sizes.kind}")
+    if sizes.wide and not hasattr(model, "wide"):
+        raise InputError(f"model.wide must be false with model.kind={sizes.kind}")
     reads_text = "text" in getattr(model, "modalities", ())
-    for name in ("wide", "words"):
-        takes = hasattr(model, name) and (name == "wide" or reads_text)
-        if getattr(sizes, name) and not takes:
-            raise InputError(f"model.{name} must be false with model.kind={sizes.kind}")
+    if sizes.words and not (hasattr(model, "words") and reads_text):
+        raise InputError(f"model.words must be false with model.kind={sizes.kind}")
     if sizes.prior is not None:
         _start_at(model, sizes.prior, sizes.kind)
     return model
