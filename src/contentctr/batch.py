@@ -6,7 +6,7 @@ Shape suffixes, here and in every other file:
   K sequences compared by the alignment loss (1 true + num_negatives shuffled)
   L tokens of a text       H, W, C height, width, channels of a frame
   A counts of a segment (config.COUNT_COLUMNS)   K also clips of a user's history
-  X numbers that an extra token is made of (config.EXTRA_TOKENS)
+  X numbers that an extra token (config.EXTRA_TOKENS) or the words of a segment are made of
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _TABLE = ("room_id", "streamer_id", "segment", "start_s", "end_s", "viewers", "t
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraRows:
-    """What an extra token is made of, [S, X], and whether there is anything, bool [S]."""
+    """What an extra token is made of, or words, [S, X], and whether there is anything, bool [S]."""
 
     values_SX: Tensor | MappedRows
     has_S: Tensor
@@ -73,7 +73,7 @@ class SegmentData:
     """The segments' ids, times, viewers and target of segments.parquet, in the same order. No
     texts: they are the encoder's, and would fill the memory."""
     extra: Mapping[str, ExtraRows] = field(default_factory=dict)
-    """What the extra tokens of the model are made of, by their names."""
+    """What the extra tokens of the model are made of, and words, by their names."""
     mean_logit_S: Tensor | None = None
     """float32 log-odds of the target's exponential mean before the predicted segment; NaN where it
     is not known. None: the model does not ask."""
@@ -170,7 +170,7 @@ def with_extra(
     target: str,
     scale: str,
 ) -> SegmentData:
-    """The segments with what the model's extra tokens and its residual form need, and no more.
+    """The segments with what the model's extra tokens, words and residual form need, and no more.
 
     Args:
         data: the segments.
