@@ -445,6 +445,16 @@ BAD = {
     "text must be there, as the segment has speech": {"text": None},
     "sound must be 5 numbers, of shape .5,., not .4,.": {"sound": np.zeros(4, np.float32)},
     r"sound\[0\] must be finite": {"sound": np.full(5, np.nan, np.float32)},
+    "words must be 6 numbers, of shape .6,., not .5,.": {"words": np.zeros(5, np.float32)},
+    r"words\[1\] must be a whole number from 0 to 2047, not 2048": {
+        "words": np.array([0, 2048, 0, 0, 0, 0], np.float32)
+    },
+    r"words\[2\] must be a whole number from 0 to 2047, not 0.5": {
+        "words": np.array([0, 0, 0.5, 0, 0, 0])
+    },
+    r"words\[0\] must be a whole number from 0 to 2047, not -1": {"words": np.full(6, -1.0)},
+    r"words\[0\] must be a whole number from 0 to 2047, not nan": {"words": np.full(6, np.nan)},
+    r"words\[0\] must be a whole number from 0 to 2047, not inf": {"words": np.full(6, np.inf)},
     "index must be a whole number from 0 to 2147483647, not -1": {"index": -1},
     "index must be a whole number from 0 to 2147483647, not 2147483648": {"index": 2**31},
     "index must be a whole number from 0 to 2147483647, not 1.5": {"index": 1.5},
