@@ -317,15 +317,19 @@ def test_a_damaged_file_is_set_aside(tmp_path, damage):
     assert not again.rooms and again.post(segment("x", 0)) and again.keeper.state == "kept"
 
 
+def change(folder, command, *values):
+    base = sqlite3.connect(folder / FILE_NAME)
+    assert base.execute(command, values).rowcount > 0
+    base.commit()
+    base.close()
+
+
 def test_one_damaged_room_begins_anew_and_the_others_go_on(tmp_path):
     kept = Kept(tmp_path)
     for index in range(3):
         kept.post(segment("x", index), segment("y", index))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE segments SET entry = zeroblob(length(entry)) WHERE id = (1 << 31) + 1")
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE segments SET entry = zeroblob(length(entry)) WHERE id = (1 << 31) + 1")
     again = Kept(tmp_path)
     assert again.rooms.keys() == {"y"}
     assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
@@ -337,22 +341,12 @@ def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
     for index in range(3):
         kept.post(segment("x", index))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE segments SET entry = NULL WHERE id = (1 << 31) + 1")
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE segments SET entry = NULL WHERE id = (1 << 31) + 1")
     again = Kept(tmp_path)
     told = "room 'x', as it was kept: its state is not whole; it is made anew from what the room"
     assert again.said[0] == f"{told} sent"
     assert again.rooms["x"].room.models == kept.scoring.rooms["x"].room.models
     assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
-
-
-def change(folder, command, *values):
-    base = sqlite3.connect(folder / FILE_NAME)
-    assert base.execute(command, values).rowcount > 0
-    base.commit()
-    base.close()
 
 
 @pytest.mark.parametrize("value", [b"[" * 100_000, b"1234{}"])
