@@ -20,6 +20,7 @@ from live_scorer import (
     SPEC,
     N,
     changed,
+    interrupt,
     make_config,
     make_rooms,
     make_scorer,
@@ -130,15 +131,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
     [decoder] = [one.decoder for one in scorer._live.members]
-    step, calls = decoder.step, []
-
-    def breaks(*values):
-        calls.append(1)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return step(*values)
-
-    monkeypatch.setattr(decoder, "step", breaks)
+    interrupt(monkeypatch, decoder, at=9)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     for before, after in zip(expected, scorer.score(segments), strict=True):
@@ -580,15 +573,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
     scorer = make_scorer(batch_size=1)
     [decoder] = [one.decoder for one in scorer._live.members]
-    step, calls = decoder.step, []
-
-    def breaks(*values):
-        calls.append(1)
-        if len(calls) == 25:
-            raise KeyboardInterrupt
-        return step(*values)
-
-    monkeypatch.setattr(decoder, "step", breaks)
+    interrupt(monkeypatch, decoder, at=25)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     done = {room_id: last for room_id, last in scorer.rooms.items()}
