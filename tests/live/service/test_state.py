@@ -97,7 +97,7 @@ def test_counts_that_wait_are_kept_and_read_once(tmp_path):
 def test_what_waits_is_bounded_and_of_one_run(tmp_path):
     kept = Kept(tmp_path / "a", make_engine(sizes=MORE))
     kept.post(segment("x", 60, run="one"))
-    kept.scoring.wait_for_next([late("x", k, "one", likes=k) for k in range(1, 60)])
+    assert kept.scoring.wait_for_next([late("x", k, "one", likes=k) for k in range(1, 60)]) == 11
     assert kept.scoring.rooms["x"].waiting.keys() == set(range(12, 60))
     kept.scoring.wait_for_next([late("x", 60, "two", likes=1)])
     assert 60 not in kept.scoring.rooms["x"].waiting

@@ -302,7 +302,8 @@ class LocalBackend:
         rooms = {room_id: [room] for room_id, room in known.items() if room is not None}
         found = self.observed.sort(outcomes, rooms)
         if found.late:
-            await self._batcher.ask(lambda: self._scoring.wait_for_next(found.late))
+            gone = await self._batcher.ask(lambda: self._scoring.wait_for_next(found.late))
+            self.metrics.late_counts.inc(gone)
         self.observed.log.add(found.new, time.time())
         return found.counts
 
