@@ -428,6 +428,23 @@ def test_a_room_whose_name_or_index_is_damaged_heals(tmp_path, last):
         assert third.rooms.keys() == {"named-x", "named-y"}
 
 
+def test_a_file_that_cannot_be_read_to_its_end_leaves_no_room_behind(tmp_path, monkeypatch):
+    kept, read = Kept(tmp_path), StateFile._read
+    for room in ("x", "y"):
+        kept.post(segment(room, 0))
+    kept.scoring.stop()
+
+    def fails(file, number, room_id, *values):
+        if room_id == "x":
+            raise sqlite3.OperationalError("disk I/O error")
+        return read(file, number, room_id, *values)
+
+    monkeypatch.setattr(StateFile, "_read", fails)
+    again = Kept(tmp_path)
+    assert again.keeper.state == "failing" and "disk I/O error" in again.said[0]
+    assert not again.rooms and not again.scoring.engine.scorer.rooms
+
+
 def test_a_file_that_cannot_be_set_aside_is_tried_again_later(tmp_path, monkeypatch):
     now = [1000.0]
     kept = Kept(tmp_path)
