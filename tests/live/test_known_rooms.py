@@ -9,7 +9,7 @@ from contentctr.live.known_rooms import (
     MemoryStore,
     NewScore,
     Shown,
-    with_earlier,
+    with_points_before,
     with_score,
 )
 from contentctr.live.ranking import RankSettings
@@ -171,11 +171,11 @@ def test_a_model_that_begins_a_room_keeps_the_points_of_the_one_before():
         return room
 
     begun = scored("new", [5])
-    room = with_earlier(begun, scored("old", range(7)))  # which is further by now
+    room = with_points_before(begun, scored("old", range(7)))  # which is further by now
     assert [index for index, _ in room.curve] == [*range(6)] and room.score == begun.score
     assert room.models == ((0, "old"), (5, "new")) and room.model == "new"
     assert [room.model_of(index) for index in (4, 5)] == ["old", "new"]
     for other in (None, scored("old", [5, 6]), scored("old", range(5), run="another stream")):
-        assert with_earlier(begun, other) is begun
-    long = with_earlier(scored("new", [CURVE_KEPT + 9]), scored("old", range(CURVE_KEPT + 9)))
+        assert with_points_before(begun, other) is begun
+    long = with_points_before(scored("new", [CURVE_KEPT + 9]), scored("old", range(CURVE_KEPT + 9)))
     assert len(long.curve) == CURVE_KEPT and long.curve[-1][0] == CURVE_KEPT + 9

@@ -20,6 +20,7 @@ from live_scorer import (
     SPEC,
     N,
     changed,
+    interrupt,
     make_config,
     make_rooms,
     make_scorer,
@@ -130,15 +131,7 @@ def test_an_interrupted_call_counts_nothing_twice(monkeypatch):
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
     [decoder] = [one.decoder for one in scorer._live.members]
-    step, calls = decoder.step, []
-
-    def breaks(*values):
-        calls.append(1)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return step(*values)
-
-    monkeypatch.setattr(decoder, "step", breaks)
+    interrupt(monkeypatch, decoder, at=9)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     for before, after in zip(expected, scorer.score(segments), strict=True):
@@ -445,6 +438,16 @@ BAD = {
     "text must be there, as the segment has speech": {"text": None},
     "sound must be 5 numbers, of shape .5,., not .4,.": {"sound": np.zeros(4, np.float32)},
     r"sound\[0\] must be finite": {"sound": np.full(5, np.nan, np.float32)},
+    "words must be 6 numbers, of shape .6,., not .5,.": {"words": np.zeros(5, np.float32)},
+    r"words\[1\] must be a whole number from 0 to 2047, not 2048": {
+        "words": np.array([0, 2048, 0, 0, 0, 0], np.float32)
+    },
+    r"words\[2\] must be a whole number from 0 to 2047, not 0.5": {
+        "words": np.array([0, 0, 0.5, 0, 0, 0])
+    },
+    r"words\[0\] must be a whole number from 0 to 2047, not -1": {"words": np.full(6, -1.0)},
+    r"words\[0\] must be a whole number from 0 to 2047, not nan": {"words": np.full(6, np.nan)},
+    r"words\[0\] must be a whole number from 0 to 2047, not inf": {"words": np.full(6, np.inf)},
     "index must be a whole number from 0 to 2147483647, not -1": {"index": -1},
     "index must be a whole number from 0 to 2147483647, not 2147483648": {"index": 2**31},
     "index must be a whole number from 0 to 2147483647, not 1.5": {"index": 1.5},
@@ -570,15 +573,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     expected = {(r.room_id, r.index): r.score for r in make_scorer(batch_size=1).score(segments)}
     scorer = make_scorer(batch_size=1)
     [decoder] = [one.decoder for one in scorer._live.members]
-    step, calls = decoder.step, []
-
-    def breaks(*values):
-        calls.append(1)
-        if len(calls) == 25:
-            raise KeyboardInterrupt
-        return step(*values)
-
-    monkeypatch.setattr(decoder, "step", breaks)
+    interrupt(monkeypatch, decoder, at=25)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     done = {room_id: last for room_id, last in scorer.rooms.items()}

@@ -11,7 +11,17 @@ from contentctr.live.scorer import RoomScorer
 from contentctr.live.scorer_segments import as_batch
 from contentctr.live.shares import has_shares, segment_shares
 from contentctr.models.ensemble import members_of
-from live_scorer import KNOWN, SPEC, changed, make_config, make_rooms, make_scorer, offline, play
+from live_scorer import (
+    KNOWN,
+    SPEC,
+    changed,
+    interrupt,
+    make_config,
+    make_rooms,
+    make_scorer,
+    offline,
+    play,
+)
 
 ALL = {"statistics": True, "residual": True, "sound": True, "wide": True, "words": True}
 
@@ -97,15 +107,7 @@ def test_an_interrupted_call_can_be_made_again(monkeypatch):
     expected = make_scorer(config, batch_size=1).score(segments)
     scorer = make_scorer(config, batch_size=1)
     _, decoder = [one.decoder for one in scorer._live.members]
-    step, calls = decoder.step, []
-
-    def breaks(*values):
-        calls.append(1)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return step(*values)
-
-    monkeypatch.setattr(decoder, "step", breaks)
+    interrupt(monkeypatch, decoder, at=9)
     with pytest.raises(KeyboardInterrupt):
         scorer.score(segments)
     for before, after in zip(expected, scorer.score(segments), strict=True):

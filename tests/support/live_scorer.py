@@ -57,6 +57,19 @@ def make_scorer(config=None, seed=0, **options):
     return RoomScorer(model, config, SPEC, KNOWN, **{"max_rooms": 8, "batch_size": 3, **options})
 
 
+def interrupt(monkeypatch, decoder, at):
+    """Have a decoder's step number `at`, from 1, be interrupted; that one alone."""
+    step, calls = decoder.step, []
+
+    def breaks(*values):
+        calls.append(1)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return step(*values)
+
+    monkeypatch.setattr(decoder, "step", breaks)
+
+
 def teach(words):
     """Random weights for whatever is said, which says nothing before it was fitted."""
     words.row_U.copy_(torch.arange(BUCKETS) % KNOWN_WORDS)

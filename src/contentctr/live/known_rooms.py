@@ -102,7 +102,7 @@ def with_model(
     return (*models, (index, model))[-MODELS_KEPT:]
 
 
-def with_earlier(room: LiveRoom, before: LiveRoom | None) -> LiveRoom:
+def with_points_before(room: LiveRoom, before: LiveRoom | None) -> LiveRoom:
     """A room that a model has just begun, with the points that another one made before it.
 
     Args:
@@ -113,10 +113,10 @@ def with_earlier(room: LiveRoom, before: LiveRoom | None) -> LiveRoom:
     points = () if before is None else tuple(p for p in before.curve if p[0] < first)
     if before is None or not points or before.run != room.run:
         return room
-    earlier = (one for one in before.models if one[0] < first)
+    models = (one for one in before.models if one[0] < first)
     return replace(
         room,
-        models=(*earlier, *room.models)[-MODELS_KEPT:],
+        models=(*models, *room.models)[-MODELS_KEPT:],
         curve=(*points, *room.curve)[-CURVE_KEPT:],
     )
 

@@ -29,8 +29,6 @@ MAX_GAP_S = 86_400.0
 would make every right one that follows late."""
 MAX_FEATURE = 65504.0
 """Largest size of a feature, float16's: features are stored so, and no model saw a larger one."""
-
-
 VALUES = ("visual", "text", "sound", "words")
 """Fields of a segment that hold numbers, or None."""
 RUNS_KEPT = 8
@@ -177,8 +175,6 @@ def check_segments(segments: Sequence[LiveSegment], spec: DataSpec) -> None:
     for name in VALUES:
         _check_values([s for s in segments if getattr(s, name) is not None], name)
 
-    _check_words([s for s in segments if s.words is not None])
-
 
 def _refuse(segment: LiveSegment, field: str, rule: str, value: object) -> InputError:
     return InputError(
@@ -240,23 +236,15 @@ def _check_values(segments: Sequence[LiveSegment], name: str) -> None:
     if not segments:
         return
     values_RV = np.stack([getattr(segment, name) for segment in segments])
-    good_RV = np.abs(values_RV) <= MAX_FEATURE  # false for NaN
-    if not good_RV.all():
-        row, column = np.argwhere(~good_RV)[0]
-        rule = f"finite and at most {MAX_FEATURE:g} in size"
-        raise _refuse(segments[row], f"{name}[{column}]", rule, values_RV[row, column])
-
-
-def _check_words(segments: Sequence[LiveSegment]) -> None:
-    """Halves of hashes; others would stand for other words than they seem to."""
-    if not segments:
-        return
-    words_RX = np.stack([segment.words for segment in segments if segment.words is not None])
-    good_RX = (words_RX >= 0) & (words_RX < DIGITS) & (words_RX == np.floor(words_RX))
-    if not good_RX.all():
-        row, column = np.argwhere(~good_RX)[0]
+    if name == "words":  # halves of hashes: others would stand for other words than they seem to
+        good_RV = (values_RV >= 0) & (values_RV < DIGITS) & (values_RV == np.floor(values_RV))
         rule = f"a whole number from 0 to {DIGITS - 1}"
-        raise _refuse(segments[row], f"words[{column}]", rule, words_RX[row, column])
+    else:
+        good_RV = np.abs(values_RV) <= MAX_FEATURE
+        rule = f"finite and at most {MAX_FEATURE:g} in size"
+    if not good_RV.all():  # of NaN each comparison is false
+        row, column = np.argwhere(~good_RV)[0]
+        raise _refuse(segments[row], f"{name}[{column}]", rule, values_RV[row, column])
 
 
 def as_batch(

@@ -235,12 +235,12 @@ def test_they_are_bounded_and_a_damaged_key_is_mended(client, store, waiting):
     put(store, 0)
     worker = make_worker(client)
     drain(worker)
-    waiting.put([late(k, exits=1) for k in range(3 * LATEST)])
+    assert waiting.put([late(k, exits=1) for k in range(3 * LATEST)]) == 2 * LATEST
     assert set(kept(client)) == {"run", *map(str, range(2 * LATEST, 3 * LATEST))}
     # Every column of every segment still makes a message that is taken.
     client.delete(KEYS.waiting("x"))
     whole = dict.fromkeys(COLUMNS, 2**32 - 1)
-    waiting.put([late(k, **whole) for k in range(1, LATEST + 1)])
+    assert waiting.put([late(k, **whole) for k in range(1, LATEST + 1)]) == 0
     put(store, 49, earlier={k: {"exits": 1} for k in range(1, LATEST + 1)})
     drain(worker)
     assert client.xlen(KEYS.rejected) == 0 and not client.hexists(KEYS.waiting("x"), "1")

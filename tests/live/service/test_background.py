@@ -68,7 +68,7 @@ def test_those_who_wait_are_told_when_the_batches_die(caplog):
 
 
 def test_while_a_batch_hangs_nobody_waits_for_it(caplog):
-    free = threading.Event()
+    free, done = threading.Event(), []
 
     def work(items):
         assert "hangs" not in items or free.wait(30)
@@ -80,17 +80,21 @@ def test_while_a_batch_hangs_nobody_waits_for_it(caplog):
         try:
             async with asyncio.timeout(10):
                 hung = map(batcher.submit, ("hangs", "waits"))
-                found = await asyncio.gather(*hung, return_exceptions=True)
-            assert [type(one) for one in found] == [BusyError, BusyError]
+                asked = batcher.ask(lambda: done.append("asked"))
+                found = await asyncio.gather(*hung, asked, return_exceptions=True)
+            assert [type(one) for one in found] == [BusyError, BusyError, BusyError]
             assert not batcher.running and not len(batcher)
             with pytest.raises(BusyError):
                 await batcher.submit("comes")
+            with pytest.raises(BusyError):
+                await batcher.ask(lambda: done.append("comes"))
         finally:
             free.set()
         async with asyncio.timeout(10):
             while not batcher.running:
                 await asyncio.sleep(0.01)
             assert await batcher.submit("next") == "next"
+            assert await batcher.ask(lambda: "told") == "told" and done == ["asked"]
             await batcher.stop()
 
     asyncio.run(main())

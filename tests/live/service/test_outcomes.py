@@ -103,6 +103,8 @@ def test_what_is_said_to_wait_is_read():
         client.post("/v1/segments", json=make_post("r1", 101))
         assert backend._scoring.rooms["r1"].waiting == {}
         assert "contentctr_late_counts_total 1.0" in client.get("/metrics").text
+        send(client, *[outcome(target_index=k) for k in range(100, 150)])  # two more than may wait
+        assert "contentctr_late_counts_total 3.0" in client.get("/metrics").text
 
 
 def test_other_counts_are_read_too_and_a_value_is_none():

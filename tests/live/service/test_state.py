@@ -97,7 +97,7 @@ def test_counts_that_wait_are_kept_and_read_once(tmp_path):
 def test_what_waits_is_bounded_and_of_one_run(tmp_path):
     kept = Kept(tmp_path / "a", make_engine(sizes=MORE))
     kept.post(segment("x", 60, run="one"))
-    kept.scoring.wait_for_next([late("x", k, "one", likes=k) for k in range(1, 60)])
+    assert kept.scoring.wait_for_next([late("x", k, "one", likes=k) for k in range(1, 60)]) == 11
     assert kept.scoring.rooms["x"].waiting.keys() == set(range(12, 60))
     kept.scoring.wait_for_next([late("x", 60, "two", likes=1)])
     assert 60 not in kept.scoring.rooms["x"].waiting
@@ -317,15 +317,19 @@ def test_a_damaged_file_is_set_aside(tmp_path, damage):
     assert not again.rooms and again.post(segment("x", 0)) and again.keeper.state == "kept"
 
 
+def change(folder, command, *values):
+    base = sqlite3.connect(folder / FILE_NAME)
+    assert base.execute(command, values).rowcount > 0
+    base.commit()
+    base.close()
+
+
 def test_one_damaged_room_begins_anew_and_the_others_go_on(tmp_path):
     kept = Kept(tmp_path)
     for index in range(3):
         kept.post(segment("x", index), segment("y", index))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE segments SET entry = zeroblob(length(entry)) WHERE id = (1 << 31) + 1")
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE segments SET entry = zeroblob(length(entry)) WHERE id = (1 << 31) + 1")
     again = Kept(tmp_path)
     assert again.rooms.keys() == {"y"}
     assert again.said[0] == "room 'x', as it was kept: is damaged; it begins anew"
@@ -337,22 +341,12 @@ def test_a_state_that_is_not_whole_is_made_of_what_the_room_sent(tmp_path):
     for index in range(3):
         kept.post(segment("x", index))
     kept.scoring.stop()
-    base = sqlite3.connect(tmp_path / FILE_NAME)
-    base.execute("UPDATE segments SET entry = NULL WHERE id = (1 << 31) + 1")
-    base.commit()
-    base.close()
+    change(tmp_path, "UPDATE segments SET entry = NULL WHERE id = (1 << 31) + 1")
     again = Kept(tmp_path)
     told = "room 'x', as it was kept: its state is not whole; it is made anew from what the room"
     assert again.said[0] == f"{told} sent"
     assert again.rooms["x"].room.models == kept.scoring.rooms["x"].room.models
     assert again.post(segment("x", 3)) == pytest.approx(kept.post(segment("x", 3)), abs=1e-6)
-
-
-def change(folder, command, *values):
-    base = sqlite3.connect(folder / FILE_NAME)
-    assert base.execute(command, values).rowcount > 0
-    base.commit()
-    base.close()
 
 
 @pytest.mark.parametrize("value", [b"[" * 100_000, b"1234{}"])
@@ -432,6 +426,23 @@ def test_a_room_whose_name_or_index_is_damaged_heals(tmp_path, last):
         third = Kept(folder)
         assert third.said == ["2 rooms of the service before go on"]
         assert third.rooms.keys() == {"named-x", "named-y"}
+
+
+def test_a_file_that_cannot_be_read_to_its_end_leaves_no_room_behind(tmp_path, monkeypatch):
+    kept, read = Kept(tmp_path), StateFile._read
+    for room in ("x", "y"):
+        kept.post(segment(room, 0))
+    kept.scoring.stop()
+
+    def fails(file, number, room_id, *values):
+        if room_id == "x":
+            raise sqlite3.OperationalError("disk I/O error")
+        return read(file, number, room_id, *values)
+
+    monkeypatch.setattr(StateFile, "_read", fails)
+    again = Kept(tmp_path)
+    assert again.keeper.state == "failing" and "disk I/O error" in again.said[0]
+    assert not again.rooms and not again.scoring.engine.scorer.rooms
 
 
 def test_a_file_that_cannot_be_set_aside_is_tried_again_later(tmp_path, monkeypatch):

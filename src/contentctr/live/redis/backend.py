@@ -235,7 +235,7 @@ class RedisBackend:
             rooms = {name: [room for room in both if room] for name, *both in each}
             found = self.observed.sort(outcomes, rooms)
             if found.late:  # first: what is known to have come is not taken again
-                self._late.put(found.late)
+                self.metrics.late_counts.inc(self._late.put(found.late))
             return found
 
         found = await self._redis(find)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from contentctr.live.engine import Engine
-from contentctr.live.known_rooms import LiveRoom, with_earlier
+from contentctr.live.known_rooms import LiveRoom, with_points_before
 from contentctr.live.redis.keys import Keys
 from contentctr.live.redis.messages import partition_of
 from contentctr.live.redis.store import Command, RedisStore, score_commands
@@ -101,7 +101,7 @@ class Priming:
             curve=((index, score),),
         )
         run = kept.last.segment.run
-        kept.room = room = with_earlier(room, shown if run in ("", shown.run) else None)
+        kept.room = room = with_points_before(room, shown if run in ("", shown.run) else None)
         state = self._engine.scorer.save([room_id])
         return [
             *score_commands(self._keys, room, now, room_event(room), whole=True, shared=False),

@@ -36,9 +36,10 @@ local function wait(key, run, seconds, ...)
   table.sort(numbers)
   for i = 1, #numbers - {LATEST} do redis.call('HDEL', key, string.format('%d', numbers[i])) end
   redis.call('EXPIRE', key, seconds)
+  return math.max(0, #numbers - {LATEST})
 end
 """
-_WAIT = f"{WAIT} wait(KEYS[1], unpack(ARGV))"
+_WAIT = f"{WAIT} return wait(KEYS[1], unpack(ARGV))"
 
 
 class WaitingCounts:
@@ -54,8 +55,8 @@ class WaitingCounts:
         self._client, self._keys, self._seconds = client, keys, seconds
         self._wait: Callable[..., Any] = client.register_script(_WAIT)
 
-    def put(self, late: Iterable[LateCounts]) -> None:
-        """Keep counts of some rooms' segments."""
+    def put(self, late: Iterable[LateCounts]) -> int:
+        """Keep counts of some rooms' segments; how many segments' are gone, as too many wait."""
         rooms: dict[tuple[str, str], dict[int, Any]] = {}
         for one in late:
             rooms.setdefault((one.room_id, one.run), {}).setdefault(one.number, one.counts)
@@ -63,7 +64,7 @@ class WaitingCounts:
         for (room_id, run), earlier in rooms.items():
             args = [run, self._seconds, *_flat(earlier)]
             self._wait(keys=[self._keys.waiting(room_id)], args=args, client=pipe)
-        pipe.execute()
+        return sum(pipe.execute())
 
 
 def put_back_command(

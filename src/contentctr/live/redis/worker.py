@@ -36,7 +36,7 @@ from contentctr.live.known_rooms import (
     LiveRoom,
     NewScore,
     begins_anew,
-    with_earlier,
+    with_points_before,
     with_score,
 )
 from contentctr.live.redis.health import WorkerHealth
@@ -277,7 +277,7 @@ class Worker:
         self._rooms.load(partition, messages)
         segments = [message.segment for message in messages if message.segment is not None]
         outcomes = self._engine.take(segments)
-        earlier = self._earlier(messages)
+        before = self._rooms_before(messages)
         now = self._leases.now()
         commands: list[Command] = []
         touched: set[str] = set()
@@ -295,7 +295,7 @@ class Worker:
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
                 commands += self._input(message)
             if taken.scored.status == "scored":
-                commands += self._new_score(message, taken, now, earlier.get(message.room_id))
+                commands += self._new_score(message, taken, now, before.get(message.room_id))
             if message.request_id:
                 commands.append(self._outcome(message, taken))
         for room_id in touched:
@@ -319,7 +319,7 @@ class Worker:
         begins = int(last.begins)
         return [("KEEP_INPUT", message.id, key, begins, count, seconds, to_bytes(last))]
 
-    def _earlier(self, messages: Sequence[Message]) -> dict[str, LiveRoom | None]:
+    def _rooms_before(self, messages: Sequence[Message]) -> dict[str, LiveRoom | None]:
         """Rooms that this model has no score of so far, as the other one has scored them."""
         places = self._place.places
         other = places.candidate if self._place.role == "current" else places.current
@@ -344,7 +344,7 @@ class Worker:
         return self._put_back(room, fields)
 
     def _new_score(
-        self, message: Message, taken: Taken, now: float, earlier: LiveRoom | None
+        self, message: Message, taken: Taken, now: float, before: LiveRoom | None
     ) -> list[Command]:
         assert message.segment is not None and message.shown is not None
         assert taken.scored.score is not None
@@ -362,7 +362,7 @@ class Worker:
         kept = self._rooms[message.room_id]
         begins = begins_anew(kept.room, new)
         whole, room = kept.room is None, with_score(kept.room, new)
-        kept.room = room = with_earlier(room, earlier) if whole else room
+        kept.room = room = with_points_before(room, before) if whole else room
         return score_commands(
             self._keys,
             room,

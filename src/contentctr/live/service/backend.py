@@ -293,12 +293,17 @@ class LocalBackend:
         return await self._end(room_id, "ended")
 
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
-        """See Backend."""
+        """See Backend.
+
+        Raises:
+            BusyError: what waits for rooms cannot be kept now; it may be told again.
+        """
         known = {one.room_id: self.store.room(one.room_id) for one in outcomes}
         rooms = {room_id: [room] for room_id, room in known.items() if room is not None}
         found = self.observed.sort(outcomes, rooms)
         if found.late:
-            await self._batcher.run(lambda: self._scoring.wait_for_next(found.late))
+            gone = await self._batcher.ask(lambda: self._scoring.wait_for_next(found.late))
+            self.metrics.late_counts.inc(gone)
         self.observed.log.add(found.new, time.time())
         return found.counts
 

@@ -115,6 +115,19 @@ class Batcher(Generic[In, Out]):
         """Something else in the thread that owns the model, between two batches."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def ask(self, work: Callable[[], T]) -> T:
+        """As `run`, for a client, who waits no longer than for a batch; it may be done behind that.
+
+        Raises:
+            BusyError: nothing is accepted now, or the batch before takes too long.
+        """
+        if not self.running:
+            raise BusyError("the service is not accepting anything now")
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.run(work)), self._stuck_s)
+        except TimeoutError:
+            raise BusyError(f"scoring takes longer than {self._stuck_s:g} s") from None
+
     async def _run(self) -> None:
         while (first := await self._queue.get()) is not None:
             batch = [first]

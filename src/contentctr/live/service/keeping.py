@@ -264,6 +264,8 @@ class Keeper:
             self._begin_anew(str(error))
             return {}
         except StateError as error:
+            for room_id in engine.scorer.rooms:  # nobody would end those that were read before it
+                engine.scorer.forget(room_id)
             self._give_up(error)
             return {}
         self.flush(rooms, engine, everything=True)

@@ -41,7 +41,7 @@ class Metrics:
         )
         self.late_counts = Counter(
             "contentctr_late_counts",
-            "Segments whose counts came too late, or far too early, for their room's statistics.",
+            "Segments whose counts came too late, too early or too many for their statistics.",
             registry=self.registry,
         )
         self.batches = Histogram(

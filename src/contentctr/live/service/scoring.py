@@ -132,8 +132,13 @@ class Scoring:
             self._keeper.flush(self.rooms, self.engine)
         return [done[place] for place in range(len(items))]
 
-    def wait_for_next(self, late: Sequence[LateCounts]) -> None:
-        """Keep what has become known of rooms' segments, until they have their next ones."""
+    def wait_for_next(self, late: Sequence[LateCounts]) -> int:
+        """Keep what has become known of rooms' segments, until they have their next ones.
+
+        Returns:
+            How many segments' counts are gone, as too many wait.
+        """
+        gone = 0
         for one in late:
             known = self.rooms.get(one.room_id)
             if known is None or known.inputs[-1].runs.current != one.run:
@@ -141,10 +146,12 @@ class Scoring:
             known.waiting.setdefault(one.number, one.counts)
             if len(known.waiting) > LATEST:
                 del known.waiting[min(known.waiting)]
+                gone += 1
             if self._keeper is not None:
                 self._keeper.waits(one.room_id)
         if self._keeper is not None:
             self._keeper.flush(self.rooms, self.engine)
+        return gone
 
     def _with_waiting(self, segments: Sequence[LiveSegment]) -> list[LiveSegment]:
         """Segments that their rooms have not had yet, with the counts that wait for them."""

@@ -151,18 +151,18 @@ class StateFile:
         """Give what cannot be used another name; nothing is deleted."""
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         place = self._folder / f"rooms.aside-{stamp}-{time.monotonic_ns() % 10**6:06d}.sqlite"
-        moved: list[Path] = []
+        moved: list[tuple[Path, Path]] = []
         try:
             for end in ("-wal", "-shm", ""):
-                old = Path(f"{self.path}{end}")
+                old, new = Path(f"{self.path}{end}"), Path(f"{place}{end}")
                 if old.exists():
-                    old.rename(f"{place}{end}")
-                    moved.append(old)
+                    old.rename(new)
+                    moved.append((old, new))
         except OSError as error:
             # Without its log beside it the file would lack what was written last.
-            for old in moved:
+            for old, new in moved:
                 with suppress(OSError):  # what was wrong before is told
-                    Path(f"{place}{old.name.removeprefix(self.path.name)}").rename(old)
+                    new.rename(old)
             raise StateError(f"{self.path}: {reason}, and cannot be renamed ({error})") from None
         return f"{self.path}: {reason}; it is {place.name} now, and rooms begin anew"
 
