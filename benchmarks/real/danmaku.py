@@ -49,6 +49,7 @@ ABLATIONS = (
     Row("trained on the comment rate first", ALONE, first=RATE, first_data="rate"),
     Row("features under a layer norm", (*ALONE, "standardise=false")),
     Row("with statistics", (*WORDS, "wide=false")),
+    Row("with words", (*ALONE, "words=true")),
     Row("without look-ahead", (*ALONE, "horizon=0")),
     Row("positive_weight=0", (*ALONE, "positive_weight=0")),
     Row("pairwise loss", (*ALONE, "pair=L1")),

@@ -28,6 +28,7 @@ ALONE = ("content=false",)
 BARE = ("statistics=false", "wide=false")
 MAIN = (Row("statistics and comments", TEXT), Row("statistics alone", ALONE))
 ABLATIONS = (
+    Row("statistics, comments and words", (*TEXT, "words=true")),
     Row("comments alone", (*TEXT, *BARE)),
     Row("alone, look-back of 1 segment", (*ALONE, "window_len=1", "stride=1", "batch_size=512")),
     Row("alone, look-back of 20 segments", (*ALONE, "window_len=20", "stride=15")),
