@@ -200,7 +200,7 @@ class ContentCTR(nn.Module):
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
         self.wide = Wide(spec) if sizes.wide else None
-        self.words = Words(spec, config) if sizes.words else None
+        self.words = Words(spec, config, both_sides=self.sees_later) if sizes.words else None
 
     @property
     def output_bias(self) -> nn.Parameter:

@@ -370,8 +370,9 @@ def require_live(config: Config) -> None:
     require_no_leak(config)
     if model_type(config.model.kind).sees_later:
         raise InputError(
-            "model.kind must be one whose scores depend on no later segment to score live rooms, "
-            f"not {config.model.kind!r}: it scores recordings (predict, evaluate), as a whole"
+            "model.kind must be contentctr or another whose scores depend on no later segment to "
+            f"score live rooms, not {config.model.kind!r}: it scores recordings (predict, "
+            "evaluate), as a whole"
         )
 
 
