@@ -15,10 +15,11 @@ from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.live.engine import Engine
 from contentctr.live.scorer import RoomScorer
+from contentctr.models.end_to_end import EndToEnd
 from contentctr.predict.rooms import predict_recording
 from contentctr.report import write_report
 from contentctr.score import checkpoint as checkpoints
-from contentctr.score.rooms import score_segments, segments_for
+from contentctr.score.rooms import RoomsScorer, score_segments, segments_for
 from contentctr.share.card import model_card
 from contentctr.share.onnx import export_onnx
 from contentctr.store.rooms import PreparedRooms
@@ -56,6 +57,18 @@ def test_a_segment_of_a_long_room_is_scored_with_segments_on_both_sides(
         with torch.inference_mode():
             scores_BN = model(gather(segments, window, np.array([0]), WINDOW)).scores_BN
         assert abs(float(scores_BN[0, row - first]) - score) <= 1e-6
+
+
+def test_with_encoders_in_front_its_windows_are_the_same(
+    trained: tuple[PreparedRooms, Path],
+) -> None:
+    data, run = trained
+    checkpoint = checkpoints.load(run)
+    segments, model = segments_for(checkpoint, data, "test"), checkpoint.load_model()
+    encoded = EndToEnd(model, torch.nn.Identity(), torch.nn.Identity())
+    one, other = (RoomsScorer(x, segments, window_len=WINDOW) for x in (model, encoded))
+    np.testing.assert_array_equal(one.wanted_WN, other.wanted_WN)
+    assert one.wanted_WN[1].tolist() == [False, False, True, False]
 
 
 def test_a_later_segment_moves_the_scores_of_those_before_it_that_see_it(
