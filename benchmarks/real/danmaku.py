@@ -51,6 +51,7 @@ ABLATIONS = (
     Row("with statistics", (*WORDS, "wide=false")),
     Row("with words", (*ALONE, "words=true")),
     Row("without look-ahead", (*ALONE, "horizon=0")),
+    Row("without the causal mask", (*ALONE, "kind=without_mask", "horizon=0")),
     Row("positive_weight=0", (*ALONE, "positive_weight=0")),
     Row("pairwise loss", (*ALONE, "pair=L1")),
 )

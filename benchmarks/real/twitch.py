@@ -6,6 +6,9 @@ FOLDER holds room folders with a chat each. The target is the rate of comments; 
 knows what came up to the segment before. The latest rooms (--test) are kept out; with --choose
 nobody looks at them: the latest of the others are, for choosing settings. Measured is Kendall's tau
 inside each room, over all its segments but the first. OUT/README.md is the page.
+
+No row is without the causal mask: the segment after the one that is told shows its comments, and
+its statistics count them, so a model that sees it tells nothing ahead. Training refuses that.
 """
 
 from __future__ import annotations

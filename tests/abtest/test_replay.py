@@ -248,6 +248,7 @@ def write_evaluation(folder, data, *, horizon=0, split="test", **changes):
         "split": split,
         "target": "ctr",
         "horizon": horizon,
+        "later_segments": 0,
         "floors": {},
         "metrics": block,
         "references": {},

@@ -70,6 +70,20 @@ def test_the_sum_is_of_what_each_earlier_segment_says_of_this_one():
     assert torch.allclose(found_N, torch.stack(wanted), atol=1e-5)
 
 
+def test_in_a_model_that_sees_later_segments_the_sum_is_of_those_on_both_sides():
+    words = make_model(kind="without_mask").words
+    assert (words.first_lag, words.lags) == (-2, 5)
+    with torch.no_grad():
+        words.share_PK.fill_(1.0)
+    scores = torch.randn(1, 7, 2 * words.lags, generator=torch.Generator().manual_seed(1))
+    batch = make_batch(b=1, n=7, v=6, t=4)  # of which the last two are padding
+    given = ExtraInput(values_BNX=scores, has_BN=torch.ones(1, 7, dtype=torch.bool))
+    found_N = words(dataclasses.replace(batch, extra={SCORES: given}))[0].detach()
+    terms_NK = scores[0].view(7, 2, 5).sum(1)
+    wanted = [sum(terms_NK[n - k, 2 + k] for k in range(-2, 3) if 0 <= n - k < 5) for n in range(5)]
+    assert torch.allclose(found_N[:5], torch.stack(wanted), atol=1e-5)
+
+
 def test_unknown_words_and_missing_parts_say_nothing():
     words = make_model().words
     teach(words)

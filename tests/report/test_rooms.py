@@ -67,6 +67,7 @@ def make_evaluation(folder, simulated=True, **changes):
         "split": "test",
         "target": "ctr",
         "horizon": 0,
+        "later_segments": 0,
         "metrics": summary(samples["score"].to_numpy(), targets, groups),
         "references": references,
         "floors": floors_of(table),

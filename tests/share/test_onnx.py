@@ -23,7 +23,9 @@ from make import write_data
 from training import TINY, with_train
 
 KINDS = [
-    name for name, kind in MODELS.items() if kind.task == "rooms" and issubclass(kind, ContentCTR)
+    name
+    for name, kind in MODELS.items()
+    if kind.task == "rooms" and issubclass(kind, ContentCTR) and not kind.sees_later
 ]
 
 

@@ -32,7 +32,9 @@ SIZES = ModelConfig(
     d_model=16, num_heads=2, perceiver_layers=2, decoder_layers=3, streamer_dim=4, dropout=0.1
 )
 ROOMS = sorted(kind for kind, model in MODELS.items() if model.task == "rooms")
-CONTENT = [kind for kind in ROOMS if issubclass(MODELS[kind], ContentCTR)]
+CONTENT = [
+    kind for kind in ROOMS if issubclass(MODELS[kind], ContentCTR) and not MODELS[kind].sees_later
+]
 OTHERS = [kind for kind in ROOMS if kind not in CONTENT]
 
 

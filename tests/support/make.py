@@ -135,7 +135,16 @@ def make_table(lengths, *, seed=0, splits=None, streamers=("a", "b"), viewers=20
 
 
 def make_segments(
-    lengths, *, v=3, t=2, streamers=("a",), horizon=0, table=None, model=None, **options
+    lengths,
+    *,
+    v=3,
+    t=2,
+    streamers=("a",),
+    horizon=0,
+    table=None,
+    model=None,
+    target="ctr",
+    **options,
 ):
     """SegmentData with features that tell the row: visual[row] = row, text[row] = -row."""
     table = make_table(lengths, **options) if table is None else table
@@ -154,7 +163,7 @@ def make_segments(
         horizon=horizon,
     )
     return with_extra(
-        data, table, model or ModelConfig(), horizon=horizon, target="ctr", scale="none"
+        data, table, model or ModelConfig(), horizon=horizon, target=target, scale="none"
     )
 
 

@@ -60,6 +60,19 @@ def test_a_word_says_most_of_the_segment_it_was_said_before(data, monkeypatch):
     assert by_lag_K.argmax() == MEANT and by_lag_K[MEANT] > 5 * said(words, 25).abs().max()
 
 
+@pytest.mark.parametrize("first_lag", [0, -2])
+def test_targets_so_many_segments_later_are_of_the_same_room(data, first_lag):
+    _, loader = loader_of(data)
+    segments = loader.data
+    found_SK = fitting._later(segments, first_lag, 4)
+    for row in (0, 1, 18, 19, 20, 41, len(segments) - 1):
+        for k in range(4):
+            later = row + first_lag + k
+            there = 0 <= later < len(segments) and segments.room_S[later] == segments.room_S[row]
+            wanted = float(segments.target_S[later]) if there else np.nan
+            np.testing.assert_equal(float(found_SK[row, k]), wanted)
+
+
 def test_weights_are_those_of_ridge_regression(data, monkeypatch):
     words, segments = fitted(data, monkeypatch)
     assert segments.extra.keys() == {SCORES}  # no batch has to carry the words
@@ -85,7 +98,7 @@ def test_a_room_is_scored_by_what_other_rooms_taught(data, monkeypatch):
     assert (segments.target_S[first_S] > 0).any()
     folds = int(min(fitting.FOLDS, segments.room_S.max() + 1))
     model, loader = loader_of(data)
-    without = fitting._Said(loader.data, words.lags)
+    without = fitting._Said(loader.data, words)
     own_S = loader.data.room_S // 2 % folds == 0
     without.fit(model.words, ~own_S)
     assert not said(model.words, OWN).any()  # nobody else says it
@@ -108,7 +121,7 @@ def test_rare_words_have_no_weight_and_most_rooms_are_fitted_on(data, monkeypatc
     assert not said(words, OWN).any() and said(words, SAID).any()
     monkeypatch.setattr(fitting, "MOST_SEGMENTS", 100)
     model, loader = loader_of(data)
-    kept_S = fitting._Said(loader.data, words.lags).fitted_S
+    kept_S = fitting._Said(loader.data, words).fitted_S
     assert 60 <= kept_S.sum() <= 100
     rooms = loader.data.room_S
     assert all(kept_S[rooms == room].all() or not kept_S[rooms == room].any() for room in rooms)
@@ -133,7 +146,7 @@ def test_rooms_that_are_fitted_on_are_evenly_among_the_folds(data, monkeypatch, 
     monkeypatch.setattr(fitting, "MOST_SEGMENTS", -(-len(loader.data) * most_rooms // rooms))
     fold_S = fitting._folds(loader.data)
     assert rooms == 20
-    fitted_S = fitting._Said(loader.data, model.words.lags).fitted_S
+    fitted_S = fitting._Said(loader.data, model.words).fitted_S
     own = [set(loader.data.room_S[fitted_S & (fold_S == fold)]) for fold in range(4)]
     assert min(map(len, own)) >= 1 and sum(map(len, own)) == most_rooms
 

@@ -106,6 +106,21 @@ def test_curve_windows_score_every_segment_once_from_its_own_past():
         assert seen == list(range(max(start, row - 3), row + 1))
 
 
+@pytest.mark.parametrize(("window_len", "place"), [(4, 2), (5, 2), (1, 0)])
+def test_on_both_sides_each_segment_is_scored_where_it_is_nearest_the_middle(window_len, place):
+    data = make_segments([9, 2, 5, window_len])
+    windows, wanted = curve_windows(data, window_len, both_sides=True)
+    rows = rows_of(windows)
+    scored = [(rows[w][n], w, n) for w, n in zip(*np.nonzero(wanted), strict=True)]
+    assert [row for row, _, _ in scored] == list(range(len(data)))
+    for row, w, n in scored:
+        start, end = (int(bounds[data.room_S[row]]) for bounds in data.room_bounds)
+        first = max(start, min(row - place, end - window_len))
+        assert rows[w] == list(range(first, min(first + window_len, end)))
+        others = [abs(own.index(row) - place) for own in rows if row in own]
+        assert abs(n - place) == min(others)
+
+
 def test_vocabulary_is_of_training_rooms_alone():
     table = make_table([2, 2, 2], streamers=("z", "", "y"), splits=["train", "train", "test"])
     assert known_ids(table).streamers == ["z"]

@@ -187,7 +187,10 @@ def _levels(root: Path, segments: pl.DataFrame, rooms: pl.DataFrame) -> Floats:
 
 
 def _scores(table: pl.DataFrame, scores: Scores, seed: int) -> tuple[Floats, int, str]:
-    """Score of each segment [S], NaN where there is none; its horizon; and its source in words."""
+    """Score of each segment [S], NaN where there is none; its horizon; and its source in words.
+
+    Where later segments are seen, the horizon is the one of a score that is ready as late.
+    """
     truth_S = table["click_probability"].to_numpy()
     if scores.evaluation is None:
         assert scores.stand_in_noise is not None
@@ -219,8 +222,11 @@ def _model_scores(table: pl.DataFrame, folder: Path) -> tuple[Floats, int, str]:
             f"{folder / 'predictions.parquet'}: its truth is another than that of the rooms: it "
             "was made from other data"
         )
-    name = f"a trained model's predictions, horizon {found.metrics['horizon']}"
-    return joined["score"].fill_null(np.nan).to_numpy(), int(found.metrics["horizon"]), name
+    horizon, later = (int(found.metrics[name]) for name in ("horizon", "later_segments"))
+    name = f"a trained model's predictions, horizon {horizon}"
+    if later > max(0, -horizon):
+        name += f", each ready {counted(later, 'segment')} later"
+    return joined["score"].fill_null(np.nan).to_numpy(), max(0, horizon) - later, name
 
 
 def _latest_ready(

@@ -29,6 +29,7 @@ from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.evaluate.pairs import compare_models
 from contentctr.files import digest, read_json, write_json, write_text
+from contentctr.models.registry import later_segments
 from contentctr.outputs import alone
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import recipe
@@ -102,6 +103,11 @@ def _note(runs: Path, row: Mapping[str, Any]) -> None:
     write_text(runs / HISTORY, text)
 
 
+def _ahead(config: Config) -> dict[str, int]:
+    """Which segment a score is of, and how many after that one it knows."""
+    return {"horizon": config.data.horizon, "later_segments": later_segments(config)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Start:
     """What a day starts from."""
@@ -119,8 +125,8 @@ class _Start:
         """In which fields the base predicts something else, in words; "" where in none."""
         if self.base is None:
             return ""
-        spec, horizon = self.base.trained_on, self.base.config.data.horizon
-        own = {"target": spec.target, "target_scale": spec.target_scale, "horizon": horizon}
+        spec, config = self.base.trained_on, self.base.config
+        own = {"target": spec.target, "target_scale": spec.target_scale, **_ahead(config)}
         wrong = [name for name, value in predicts.items() if value not in (None, own[name])]
         return ", ".join(f"{name} {own[name]!r} and not {predicts[name]!r}" for name in wrong)
 
@@ -236,7 +242,7 @@ class _Day:
         return {
             "target": given.get("target", "ctr"),
             "target_scale": given.get("target_scale", kept),
-            "horizon": self._config().data.horizon,
+            **_ahead(self._config()),
         }
 
     def _misfit(self, start: _Start, data: PreparedRooms) -> str:

@@ -18,6 +18,7 @@ from contentctr.evaluate.floors import Measured
 from contentctr.metrics.ctr import calibration, log_loss, mean_ratio, summary
 from contentctr.metrics.labels import label_summary
 from contentctr.metrics.ranking import LABEL_PERCENTILE, percentile_by_room, ranking_summary
+from contentctr.models.registry import model_type
 from contentctr.progress import progress_bar
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import write_evaluation
@@ -81,6 +82,7 @@ def evaluate_rooms(
     metrics = {
         "warnings": _warnings(checkpoint, spec),
         "horizon": config.horizon,
+        "later_segments": checkpoint.later_segments,
         **_measure(table, own, what.is_label),
         "calibration": calibrated,
         "floors": compare_with_floors(table, own, what),
@@ -118,9 +120,17 @@ def _calibration(table: pl.DataFrame, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _warnings(checkpoint: Checkpoint, spec: DataSpec) -> list[str]:
     """What a reader of the numbers must know."""
-    leak = checkpoint.config.ids.same_segment
-    notes = ["leaks: the model reads counts of the very segments it scores (ids.same_segment)"]
-    return [*checkpoint.speech_warnings(spec.speech_source), *(notes if leak else [])]
+    config = checkpoint.config
+    notes = checkpoint.speech_warnings(spec.speech_source)
+    if config.ids.same_segment:
+        notes += ["leaks: the model reads counts of the very segments it scores (ids.same_segment)"]
+    if model_type(config.model.kind).sees_later:
+        notes += [
+            f"no forecast: with model.kind={config.model.kind} a segment's score may depend on up "
+            f"to {checkpoint.later_segments} segments after it; it is of recordings, and not "
+            "comparable with a live score"
+        ]
+    return notes
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from contentctr.live.scorer_statistics import Followed, LiveStatistics, Next, kn
 from contentctr.models.contentctr import ContentCTR
 from contentctr.models.ensemble import members_of
 from contentctr.score.calibration import Calibration
-from contentctr.score.checkpoint import require_no_leak
+from contentctr.score.checkpoint import require_live
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -89,7 +89,7 @@ class RoomScorer:
         device: torch.device | str = "cpu",
         calibration: Calibration | None = None,
     ) -> None:
-        require_no_leak(config)
+        require_live(config)
         if not all(isinstance(member, ContentCTR) for member in members_of(model)):
             raise InputError(
                 "model.kind must be contentctr or an attention variant of it to score live "

@@ -169,8 +169,8 @@ class ContentCTR(nn.Module):
     `model.residual` starts from what is known of earlier segments, `model.wide` adds what is linear
     in it (extra_tokens.py), and `model.words` what the words of earlier segments say (words.py).
 
-    A subclass may set another `block_type`, other `modalities` or another `make_streamer`
-    (variants.py).
+    A subclass may set another `block_type`, other `modalities`, another `make_streamer` or other
+    `masks` (variants.py).
 
     Args:
         config: all settings; `config.model` has the sizes.
@@ -182,6 +182,7 @@ class ContentCTR(nn.Module):
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = True
     extra_tokens: ClassVar[tuple[str, ...]] = EXTRA_TOKENS
+    sees_later: ClassVar[bool] = False
     block_type: ClassVar[type[nn.Module]] = PerceiverBlock
     modalities: ClassVar[tuple[str, ...]] = ("visual", "text")
 
@@ -199,7 +200,7 @@ class ContentCTR(nn.Module):
         self.extra = ExtraTokens(spec, sizes)
         self.residual = Residual() if sizes.residual else None
         self.wide = Wide(spec) if sizes.wide else None
-        self.words = Words(spec, config) if sizes.words else None
+        self.words = Words(spec, config, both_sides=self.sees_later) if sizes.words else None
 
     @property
     def output_bias(self) -> nn.Parameter:

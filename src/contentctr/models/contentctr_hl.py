@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from contentctr.batch import Batch, DataSpec, History, Vocabulary
 from contentctr.config import Config, ModelConfig
-from contentctr.errors import InputError
-from contentctr.models.contentctr import ContentCTR
 from contentctr.models.layers import FeedForward
 from contentctr.models.streamers import NoStreamer, OneForAll
+from contentctr.models.variants import WithoutMask
 
 
 def history_of(batch: Batch) -> History:
@@ -65,7 +64,7 @@ class HistoryMean(nn.Module):
         return mean_of_clips(self.project(history.clip_BKV), history.valid_BK, self.no_history)
 
 
-class ContentCTRHL(ContentCTR):
+class ContentCTRHL(WithoutMask):
     """ContentCTR with the user's history in place of the streamer, and without the causal mask.
 
     The paper specifies: the history's features in place of the ID embedding; captions as text; an
@@ -73,16 +72,13 @@ class ContentCTRHL(ContentCTR):
     loss (`loss.pair_weight=0`). All blocks are ContentCTR's. We chose how a history becomes one
     vector (`HistoryMean`), and that padding is hidden from every frame.
 
-    The paper mentions no positions. Without the causal mask and without `model.rotary` the decoder
-    sees a stretch as a set: no frame knows which others are near it.
-
     Args:
-        config: all settings; `model.decoder_lookback` must be empty.
+        config: all settings.
         spec: widths of the stored features.
         vocabulary: of no use here.
 
     Raises:
-        InputError: the decoder is set to look back.
+        InputError: as `WithoutMask`.
     """
 
     task: ClassVar[str] = "personal"
@@ -92,11 +88,6 @@ class ContentCTRHL(ContentCTR):
     """Whether the user's history changes a score."""
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
-        if config.model.decoder_lookback:
-            raise InputError(
-                f"model.decoder_lookback must be empty with model.kind={config.model.kind}, whose "
-                f"frames see the whole window, not {config.model.decoder_lookback!r}"
-            )
         super().__init__(config, spec, vocabulary)
         self.user = self.make_user(config, spec)
 
@@ -114,10 +105,6 @@ class ContentCTRHL(ContentCTR):
         """E_u of each window, [B, D]: the user's, from the history."""
         out: Tensor = self.user(history_of(batch))
         return out
-
-    def masks(self, batch: Batch) -> list[Tensor]:
-        """Every frame sees all real frames of its window."""
-        return [batch.valid_BN[:, None, None, :]] * len(self.decoder)
 
 
 class WithoutHistory(ContentCTRHL):

@@ -32,6 +32,11 @@ def members_of(model: nn.Module) -> list[nn.Module]:
     return list(model.members) if isinstance(model, Ensemble) else [model]
 
 
+def sees_later(model: nn.Module) -> bool:
+    """Whether a score depends on later segments of its window (ModelType.sees_later)."""
+    return any(getattr(member, "sees_later", False) for member in members_of(model))
+
+
 def member_prefix(number: int) -> str:
     """What the names of a member's weights begin with, in an ensemble's."""
     return f"members.{number}."

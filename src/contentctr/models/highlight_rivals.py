@@ -47,6 +47,7 @@ class FrameModel(nn.Module):
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
     extra_tokens: ClassVar[tuple[str, ...]] = ()
+    sees_later: ClassVar[bool] = True  # a video is there as a whole
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()

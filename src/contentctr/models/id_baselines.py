@@ -37,6 +37,7 @@ class IdBaseline(nn.Module):
     reads_content = False
     imports_streamers = False
     extra_tokens: ClassVar[tuple[str, ...]] = ()  # the counts are its fields already
+    sees_later = False
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
         super().__init__()

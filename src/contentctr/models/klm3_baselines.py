@@ -36,6 +36,7 @@ class SequenceModel(nn.Module):
     reads_content: ClassVar[bool] = True
     imports_streamers: ClassVar[bool] = False
     extra_tokens: ClassVar[tuple[str, ...]] = EXTRA_TOKENS
+    sees_later: ClassVar[bool] = False
     sequence_type: ClassVar[type[nn.Module]]
 
     def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:

@@ -35,6 +35,9 @@ class ModelType(Protocol):
     """Whether it takes an imported table of streamers (`model.streamer_table`)."""
     extra_tokens: tuple[str, ...]
     """Those of config.EXTRA_TOKENS that it can take; with them, the residual form too."""
+    sees_later: bool
+    """Whether a score depends on later segments of its window: then it is one of recordings alone,
+    and windows are laid so that a segment has others on both sides (windows/rooms.py)."""
 
     def __call__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> Any:
         """The module, with fresh weights."""
@@ -50,6 +53,7 @@ MODELS: dict[str, ModelType] = {
     "without_item": variants.WithoutItem,
     "without_text": variants.WithoutText,
     "without_visual": variants.WithoutVisual,
+    "without_mask": variants.WithoutMask,
     "wide_deep": id_baselines.WideDeep,
     "deepfm": id_baselines.DeepFM,
     "difm": id_baselines.DIFM,
@@ -88,6 +92,12 @@ def reads_content(config: ModelConfig) -> bool:
     return config.content and model_type(config.kind).reads_content
 
 
+def later_segments(config: Config) -> int:
+    """Segments after the predicted one that its score may depend on."""
+    whole_window = model_type(config.model.kind).sees_later
+    return config.data.window_len - 1 if whole_window else config.data.look_ahead
+
+
 def require_task(name: str, task: str) -> None:
     """Refuse a model that predicts something else than `task`.
 
@@ -106,7 +116,7 @@ def build_model(config: Config, spec: DataSpec, vocabulary: Vocabulary) -> nn.Mo
     Raises:
         InputError: no model of that name, it cannot take an extra token or the counts of the same
             segment that are asked for, or cannot leave out texts, or has no output bias for
-            `model.prior` to set.
+            `model.prior` to set; or the settings do not go with a model that sees later segments.
     """
     if config.train.members > 1:
         single = dataclasses.replace(config, train=dataclasses.replace(config.train, members=1))

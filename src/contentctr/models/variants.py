@@ -1,4 +1,4 @@
-"""The attention variants of Table 1 and ContentCTR without one modality (Table 3).
+"""The attention variants of Table 1, ContentCTR without a modality (Table 3), or without the mask.
 
 Each is ContentCTR with another block in place of the Perceiver, or without a part. All blocks take
 tokens and a streamer and return one token a segment. Shape suffixes as in batch.py, and: R rows,
@@ -8,12 +8,14 @@ every segment by itself; M tokens of a segment.
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Vocabulary
+from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.config import Config, ModelConfig
+from contentctr.errors import require
 from contentctr.models.contentctr import ContentCTR, DecoderLayer, PerceiverLayer
 from contentctr.models.layers import FeedForward
 from contentctr.models.streamers import NoStreamer, OneForAll
@@ -173,3 +175,43 @@ class WithoutVisual(ContentCTR):
     """ContentCTR w/o visual (Table 3): no frames; so there is nothing to align."""
 
     modalities = ("text",)
+
+
+class WithoutMask(ContentCTR):
+    """ContentCTR without the causal mask: a segment sees its whole window, before and after it.
+
+    Of recordings alone: live, what comes after a segment is not known when its score is due. No row
+    of the paper's tables. Padding, which the causal mask hid from every real segment, is hidden by
+    a mask of its own.
+
+    The paper mentions no positions. Without the causal mask and without `model.rotary` the decoder
+    sees a window as a set: no segment knows which others are near it, nor which come first.
+
+    Args:
+        config: all settings.
+        spec: widths of the stored features, and what the data is.
+        vocabulary: known streamers.
+
+    Raises:
+        InputError: the settings look back or ahead by themselves, or the data keeps comments from
+            the segment that they were written in.
+    """
+
+    sees_later: ClassVar[bool] = True
+
+    def __init__(self, config: Config, spec: DataSpec, vocabulary: Vocabulary) -> None:
+        which = f"with model.kind={config.model.kind}, which sees its whole window"
+        lookback, horizon, lag = (
+            config.model.decoder_lookback,
+            config.data.horizon,
+            spec.comment_lag,
+        )
+        require(not lookback, "model.decoder_lookback", f"empty {which}", lookback)
+        require(horizon == 0, "data.horizon", f"0 {which}", horizon)
+        # The next segment would show the comments that the lag keeps from their own.
+        require(lag == 0, "the data's comment_lag", f"0 {which}", lag)
+        super().__init__(config, spec, vocabulary)
+
+    def masks(self, batch: Batch) -> list[Tensor]:
+        """Every segment sees all real segments of its window."""
+        return [batch.valid_BN[:, None, None, :]] * len(self.decoder)

@@ -5,7 +5,8 @@ model looks back: least squares on its words (encode/words.py) and on its text's
 form (train/words.py), since a few hundred positives are enough for that and not for learning a
 weight a word by gradients (docs/decisions.md, "Words"). What a segment says is a content token of
 its own; and the score's log-odds get the sum of what the segments before it say of it, with a
-learned weight for each k.
+learned weight for each k. In a model that sees later segments half of the k are below 0, and the
+sum is of those after it too.
 
 Shape suffixes as in batch.py, and: U buckets of words, V words that are known, W words of a
 segment, K lags (segments between what is said and what it says something of), P parts that say it:
@@ -50,6 +51,7 @@ class Words(nn.Module):
     Args:
         spec: the parts' widths.
         config: how far the model looks back.
+        both_sides: whether it sees later segments too.
 
     Raises:
         InputError: the data has no words.
@@ -60,7 +62,7 @@ class Words(nn.Module):
     by_word_VK: Tensor
     by_feature_TK: Tensor
 
-    def __init__(self, spec: DataSpec, config: Config) -> None:
+    def __init__(self, spec: DataSpec, config: Config, *, both_sides: bool = False) -> None:
         super().__init__()
         if not spec.words_dim:
             raise InputError(
@@ -68,6 +70,7 @@ class Words(nn.Module):
                 "stores those of texts)"
             )
         self.lags = lags_of(config)
+        self.first_lag = -((self.lags - 1) // 2) if both_sides else 0
         # Not int16, which processes cannot send each other.
         self.register_buffer("row_U", torch.zeros(BUCKETS, dtype=torch.int32))
         self.register_buffer("idf_V", torch.zeros(KNOWN))
@@ -129,14 +132,17 @@ class Words(nn.Module):
         return terms_BNPK.sum(-2)
 
     def forward(self, batch: Batch) -> Tensor:
-        """What is added to the log-odds, [B, N]: the sum of what segments up to each say of it."""
+        """What is added to the log-odds, [B, N]: the sum of what its window says of each."""
         (terms_BNK,) = batch.each_segment(lambda b: (self.terms(b),))
         assert terms_BNK is not None
+        if self.first_lag < 0:  # else padding, which stands last, says nothing of what is real
+            terms_BNK = torch.where(batch.valid_BN[..., None], terms_BNK, 0.0)
         length = terms_BNK.shape[1]
-        sum_BN = terms_BNK[..., 0]
-        for lag in range(1, min(self.lags, length)):
-            earlier_BN = terms_BNK[:, : length - lag, lag]
-            sum_BN = sum_BN + nn.functional.pad(earlier_BN, (lag, 0))
+        sum_BN = torch.zeros_like(terms_BNK[..., 0])
+        for k in range(self.lags):
+            lag = self.first_lag + k
+            if abs(lag) < length:
+                sum_BN = sum_BN + nn.functional.pad(terms_BNK[..., k], (lag, -lag))
         return sum_BN
 
 

@@ -43,7 +43,7 @@ class LoadedRun:
         engine: str = "auto",
     ) -> None:
         self.checkpoint = load_for(run, "rooms")
-        # What `predict` gives, `watch` gives while the room is live.
+        # What `predict` gives, `watch` gives while the room is live, or it refuses the model.
         require_no_leak(self.checkpoint.config)
         self.checkpoint.require_words()
         self.device, self.engine = find_device(device), engine

@@ -302,6 +302,7 @@ def _facts(room: Room, checkpoint: Checkpoint) -> dict[str, Any]:
         "streamer_id": room.streamer_id,
         "duration_s": room.duration_s,
         "horizon": checkpoint.config.data.horizon,
+        "later_segments": checkpoint.later_segments,
         "segment_seconds": checkpoint.spec.segment_seconds,
         "simulated": room.simulated,
     }

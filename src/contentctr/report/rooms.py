@@ -20,6 +20,7 @@ from contentctr.report.blocks import (
     Cell,
     Fold,
     Grid,
+    Notice,
     Paragraph,
 )
 from contentctr.report.canvas import Canvas
@@ -64,6 +65,7 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
     horizon = metrics["horizon"]
     where = "ahead" if horizon > 0 else "before the one it was made after"
     ahead = f" {counted(abs(horizon), 'segment')} {where}" if horizon else ""
+    later = metrics["later_segments"] if horizon == 0 else 0
     canvas = Canvas(folder=pictures, note=simulated_note(metrics))
     training = training_blocks(found.log, "rooms", canvas)
     return Page(
@@ -71,7 +73,10 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
         lead=f"Each score predicts the {target_name(metrics)} of one segment of a live room"
         f"{ahead}. The metrics are taken over {counted(counts['samples'], 'segment')} of "
         f"{counted(counts['rooms'], 'room')}{_left_out(metrics)}.",
-        notices=notices(metrics, "rooms", "live rooms and simulated viewers"),
+        notices=[
+            *notices(metrics, "rooms", "live rooms and simulated viewers"),
+            *([_no_forecast(later)] if later else []),
+        ],
         mark=canvas.note,
         sections=[
             Section(key="result", title="Result", blocks=_result(found)),
@@ -83,6 +88,16 @@ def rooms_contents(found: Evaluation, pictures: Path, most: int) -> Page:
         ],
         warning=canvas.lost(),  # of the pictures that the sections above have drawn
     )
+
+
+def _no_forecast(later: int) -> Notice:
+    """What a reader must know of scores of a model that sees later segments."""
+    text = (
+        f"a segment's score may depend on up to {counted(later, 'segment')} after it, which live "
+        "nobody knows when it is due. It is no forecast, and not comparable with scores of models "
+        "of live rooms; the rules of thumb beside it know earlier segments alone."
+    )
+    return Notice(label="Knows what comes after:", text=text)
 
 
 def _result(found: Evaluation) -> list[Block]:

@@ -34,7 +34,7 @@ from contentctr.encode.sound import SoundEncoder, sound_of_revision
 from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, read_json, write_json
 from contentctr.models.end_to_end import EndToEnd
-from contentctr.models.registry import build_model, model_type, reads_content
+from contentctr.models.registry import build_model, later_segments, model_type, reads_content
 from contentctr.models.words import KNOWN, Words
 from contentctr.score import calibration as calibrations
 from contentctr.score.hub import fetch, is_hub_name
@@ -103,6 +103,11 @@ class Checkpoint:
     def reads_content(self) -> bool:
         """Whether the model needs the encoders' features."""
         return reads_content(self.config.model)
+
+    @property
+    def later_segments(self) -> int:
+        """Segments after the predicted one that its score may depend on."""
+        return later_segments(self.config)
 
     @property
     def trained_on(self) -> DataSpec:
@@ -353,6 +358,21 @@ def require_no_leak(config: Config) -> None:
             "ids.same_segment must be false to score rooms of which the outcome is not known: the "
             "counts of a segment are not known when its score is due, so this model "
             f"({config.model.kind}) can only be evaluated"
+        )
+
+
+def require_live(config: Config) -> None:
+    """Refuse a model that cannot score a room while it is live.
+
+    Raises:
+        InputError: as `require_no_leak`; or its scores depend on later segments.
+    """
+    require_no_leak(config)
+    if model_type(config.model.kind).sees_later:
+        raise InputError(
+            "model.kind must be contentctr or another whose scores depend on no later segment to "
+            f"score live rooms, not {config.model.kind!r}: it scores recordings (predict, "
+            "evaluate), as a whole"
         )
 
 

@@ -116,7 +116,7 @@ FORMS = {
             "calibration_error",
             "precision_at_top",
         ),
-        fields={"horizon": int, "floors": dict},
+        fields={"horizon": int, "later_segments": int, "floors": dict},
     ),
     "personal": Form(
         tables={

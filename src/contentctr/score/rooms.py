@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from contentctr.models.end_to_end import EndToEnd
+from contentctr.models.ensemble import sees_later
 from contentctr.progress import Progress
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.store.rooms import PreparedRooms
@@ -56,6 +57,8 @@ def score_segments(
 ) -> npt.NDArray[np.float64]:
     """Predicted CTR of every segment, each from its own past of at most `window_len` segments.
 
+    A model that sees later segments scores each from a window with some on both sides.
+
     Args:
         model: any model that takes a Batch and returns an Output.
         data: the segments.
@@ -101,7 +104,8 @@ class RoomsScorer:
     ) -> None:
         self.model, self.data, self.device = model.eval(), data, device
         self.window_len, self.horizon, self.batch_size = window_len, horizon, batch_size
-        self.windows, self.wanted_WN = curve_windows(data, window_len)
+        core = model.core if isinstance(model, EndToEnd) else model
+        self.windows, self.wanted_WN = curve_windows(data, window_len, both_sides=sees_later(core))
 
     @torch.inference_mode()
     def __call__(

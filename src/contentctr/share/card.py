@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contentctr import __version__
+from contentctr.models.registry import model_type
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import with_interval
 from contentctr.score.inputs import read_inputs
@@ -52,7 +53,8 @@ def model_card(checkpoint: Checkpoint, metrics: Mapping[str, Any] | None, name: 
 def _ahead(checkpoint: Checkpoint) -> str:
     horizon = checkpoint.config.data.horizon
     if not horizon:
-        return " of that very segment"
+        later = ", once the segments after it are there too" if checkpoint.later_segments else ""
+        return f" of that very segment{later}"
     return " of the next one" if horizon > 0 else f" of the one {-horizon} before it"
 
 
@@ -67,12 +69,13 @@ def _warning(simulated: bool) -> str:
 
 def _usage(checkpoint: Checkpoint, name: str) -> str:
     # Models that rank live rooms are those that can be served; the others are evaluated.
+    live = not model_type(checkpoint.config.model.kind).sees_later
+    serve = f"contentctr serve hf://{name}\n" if live else ""
     return f"""## How to load it
 
 ```
 pip install "contentctr[live]"
-contentctr serve hf://{name}
-contentctr evaluate hf://{name} DATA -o evaluation
+{serve}contentctr evaluate hf://{name} DATA -o evaluation
 ```
 
 ```python

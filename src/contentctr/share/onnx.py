@@ -36,7 +36,7 @@ from contentctr.models.ensemble import members_of
 from contentctr.models.words import DIGITS
 from contentctr.outputs import output_folder
 from contentctr.score.calibration import LEAST_SLOPE, Calibration
-from contentctr.score.checkpoint import Checkpoint, load_for, require_no_leak
+from contentctr.score.checkpoint import Checkpoint, load_for, require_live
 from contentctr.score.rooms import segments_for
 from contentctr.store.rooms import PreparedRooms
 from contentctr.store.vectors import data_spec
@@ -108,7 +108,7 @@ def export_onnx(
     for package in ("onnx", "onnxruntime"):
         require_installed(package, "fast")
     checkpoint = load_for(checkpoint, "rooms")
-    require_no_leak(checkpoint.config)
+    require_live(checkpoint.config)
     model = checkpoint.load_model()
     if not all(isinstance(member, ContentCTR) for member in members_of(model)):
         raise InputError(

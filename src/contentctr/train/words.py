@@ -52,7 +52,7 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
     data, words = loader.data, found[0]
     rooms = int(data.room_S.max()) + 1
     require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
-    said = _Said(data, words.lags)
+    said = _Said(data, words)
     fold_S = _folds(data)
     texts = len(np.unique(fold_S[said.fitted_S & said.has_text_S]))
     if texts < 2:  # the rooms of one fold have nothing that the others taught
@@ -81,13 +81,13 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
 class _Said:
     """What is said in training segments, and the target of those after each."""
 
-    def __init__(self, data: SegmentData, lags: int) -> None:
+    def __init__(self, data: SegmentData, words: Words) -> None:
         self.data = data
         self.has_words_S = data.extra["words"].has_S.numpy()
         self.has_text_S = data.has_text_S.numpy()
         self.fitted_S = data.room_S % _step(data) == 0
         self.bucket_FU = _bag(data, np.flatnonzero(self.fitted_S))
-        self.later_SK = _later(data, lags)
+        self.later_SK = _later(data, words.first_lag, words.lags)
 
     def fit(self, words: Words, rows_S: Bools) -> None:
         """Fill a Words from some of the fitted rows."""
@@ -155,14 +155,16 @@ def _weighted(there_RV: csr_array, idf_V: Floats) -> csr_array:
     return csr_array((weight, there_RV.indices, there_RV.indptr), shape=there_RV.shape)
 
 
-def _later(data: SegmentData, lags: int) -> Floats:
-    """The target k segments after each, in its room: [S, K]; NaN where there is none."""
+def _later(data: SegmentData, first_lag: int, lags: int) -> Floats:
+    """The target so many segments after each, in its room: [S, K]; NaN where there is none."""
     target_S, room_S = data.target_S.numpy(), data.room_S
     found_SK = np.full((len(data), lags), np.nan, np.float32)
-    for lag in range(min(lags, len(data))):
-        stop = len(data) - lag
-        same = room_S[:stop] == room_S[lag:]
-        found_SK[:stop, lag] = np.where(same, target_S[lag:], np.nan)
+    rows_S = np.arange(len(data))
+    for k in range(lags):
+        later_S = rows_S + first_lag + k
+        near_S = later_S.clip(0, len(data) - 1)
+        same_S = (later_S == near_S) & (room_S[near_S] == room_S)
+        found_SK[:, k] = np.where(same_S, target_S[near_S], np.nan)
     return found_SK
 
 

@@ -69,11 +69,21 @@ def sample_windows(data: SegmentData, config: DataConfig, target: str) -> Window
     return Windows(last_W - length_W + 1, length_W)
 
 
-def curve_windows(data: SegmentData, window_len: int) -> tuple[Windows, npt.NDArray[np.bool_]]:
-    """Windows that score every segment from its own past of at most `window_len` segments.
+def curve_windows(
+    data: SegmentData, window_len: int, *, both_sides: bool = False
+) -> tuple[Windows, Bools]:
+    """Windows that score every segment once: one starts at each segment that has a whole one.
 
-    A room's first window scores all its segments, since padding and later segments do not reach
-    earlier ones; every later window scores its last segment.
+    Each scores the segment at one place in it, its last: so a score comes from the segment's own
+    past. A room's first window also scores the segments before that place, since padding and later
+    segments do not reach earlier ones.
+
+    Args:
+        data: the segments.
+        window_len: n.
+        both_sides: for a model that sees later segments. The place is the middle (place n // 2 from
+            0), and a room's last window also scores the segments after it: so a segment sees as
+            many on either side as its room and one window have.
 
     Returns:
         The windows, and bool [W, N]: the positions whose score is wanted; read row by row they
@@ -87,11 +97,13 @@ def curve_windows(data: SegmentData, window_len: int) -> tuple[Windows, npt.NDAr
     first_W = np.concatenate(first) if first else np.empty(0, np.int64)
     end_W = ends[data.room_S[first_W]]
     length_W = np.minimum(window_len, end_W - first_W)
+    place = window_len // 2 if both_sides else window_len - 1
     position_N = np.arange(window_len)
-    wanted_WN = position_N == (length_W - 1)[:, None]
-    opening_W = np.isin(first_W, starts)
-    wanted_WN[opening_W] = position_N < length_W[opening_W, None]
-    return Windows(first_W, length_W), wanted_WN
+    opens_W1 = np.isin(first_W, starts)[:, None]
+    closes_W1 = (first_W + length_W == end_W)[:, None]
+    wanted_WN = position_N == place
+    wanted_WN = wanted_WN | opens_W1 & (position_N < place) | closes_W1 & (position_N > place)
+    return Windows(first_W, length_W), wanted_WN & (position_N < length_W[:, None])
 
 
 def gather(

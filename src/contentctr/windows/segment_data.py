@@ -18,6 +18,7 @@ from torch import Tensor
 from contentctr.batch import Vocabulary
 from contentctr.config import ModelConfig
 from contentctr.errors import InputError, require
+from contentctr.models.registry import model_type
 from contentctr.store.inputs import InputStore
 from contentctr.store.mapped import MappedFeatures, MappedRows
 from contentctr.store.rooms import COUNT_COLUMNS, SPLITS, PreparedRooms, is_label_name
@@ -182,7 +183,8 @@ def with_extra(
 
     Raises:
         InputError: the residual form is asked for, and the target is not known when a segment ends;
-            or statistics with look-ahead, and the target is no label.
+            or statistics with look-ahead or by a model that sees later segments, and the target is
+            no label.
     """
     if model.residual and not known_target(target):
         raise InputError(
@@ -196,6 +198,14 @@ def with_extra(
         "data.horizon",
         f"0 or 1 with model.statistics and target {target!r}, as it is below 0 for labels alone",
         horizon,
+    )
+    # A later segment's statistics hold the counts of this one.
+    require(
+        not (model.statistics and model_type(model.kind).sees_later) or is_label_name(target),
+        "model.statistics",
+        f"false with model.kind={model.kind}, which sees later segments, and target {target!r}, "
+        "as it is for labels alone",
+        model.statistics,
     )
     wanted = {*model.extra_tokens, *(["words"] if model.words else [])}
     extra = {name: rows for name, rows in data.extra.items() if name in wanted}
