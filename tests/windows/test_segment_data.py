@@ -10,7 +10,8 @@ import torch
 from contentctr.batch import Vocabulary
 from contentctr.config import COUNT_COLUMNS, DataConfig, ModelConfig
 from contentctr.errors import InputError
-from contentctr.store.rooms import SEGMENTS_SCHEMA
+from contentctr.files import read_json, write_json
+from contentctr.store.rooms import SEGMENTS_SCHEMA, PreparedRooms
 from contentctr.windows.rooms import gather, sample_windows
 from contentctr.windows.segment_data import known_ids, load_segments, with_extra
 from make import make_segments, make_table, write_data
@@ -87,6 +88,20 @@ def test_known_and_unknown_ids(tmp_path):
     assert loaded.streamer_S[::4].tolist() == [1, 2, 0, 1, 2, 0]
     nobody = load_segments(data, Vocabulary(streamers=[]), split="all", horizon=0)
     assert not nobody.streamer_S.any() and not nobody.known_room_S.any()
+
+
+def test_look_ahead_shows_no_comments_that_are_kept_from_their_segment(tmp_path):
+    """With a lag of 2 the segment after next has the comments of the scored one."""
+    data = write_data(tmp_path / "data", rooms=6, length=4)
+    for path in (data.root / "manifest.json", data.features_dir / "manifest.json"):
+        if "comment_lag" in (values := read_json(path)):
+            write_json(path, {**values, "comment_lag": 2})
+    data, nobody = PreparedRooms(data.root), Vocabulary(streamers=[])
+    for horizon in (1, 0, -1):
+        load_segments(data, nobody, split="all", horizon=horizon)
+    with pytest.raises(InputError, match="data.horizon must be above -2 .*comment_lag 2.*not -2"):
+        load_segments(data, nobody, split="all", horizon=-2)
+    load_segments(data, nobody, split="all", horizon=-2, content=False)
 
 
 def test_without_content_no_feature_is_read(tmp_path):

@@ -136,7 +136,8 @@ def load_segments(
         same_segment: the leak of IdConfig.same_segment.
 
     Raises:
-        InputError: a table or a feature file is missing, damaged, or does not fit the others.
+        InputError: a table or a feature file is missing, damaged, or does not fit the others; or
+            the look-ahead shows comments that the data keeps from their segments.
     """
     if split not in (*SPLITS, "all"):
         raise InputError(f"split must be one of {', '.join(SPLITS)}, all, not {split!r}")
@@ -147,6 +148,14 @@ def load_segments(
     if split != "all":
         table = table.filter(pl.col("split") == split)
     sizes, manifest = model or ModelConfig(), data.manifest()
+    lag = manifest["comment_lag"]
+    require(
+        not (content and lag) or -horizon < lag,
+        "data.horizon",
+        f"above {-lag} with the data's comment_lag {lag}, or comments that are kept from a segment "
+        "would be known to its score",
+        horizon,
+    )
     # Sound is stored beside the others, in the same files.
     stored = content or sizes.sound
     found = _found(table, data, vocabulary, horizon, inputs=inputs, content=stored)
