@@ -29,19 +29,20 @@ TEXT = ("kind=without_visual",)
 """These rooms have no pictures."""
 ALONE = ("content=false",)
 BARE = ("statistics=false", "wide=false")
+IDS = (*BARE, "standardise=false")
 MAIN = (Row("statistics and comments", TEXT), Row("statistics alone", ALONE))
 ABLATIONS = (
     Row("statistics, comments and words", (*TEXT, "words=true")),
     Row("comments alone", (*TEXT, *BARE)),
     Row("alone, look-back of 1 segment", (*ALONE, "window_len=1", "stride=1", "batch_size=512")),
     Row("alone, look-back of 20 segments", (*ALONE, "window_len=20", "stride=15")),
-    Row("DCN-M", ("kind=dcn_m", *BARE)),
-    Row("DeepFM", ("kind=deepfm", *BARE)),
+    Row("DCN-M", ("kind=dcn_m", *IDS)),
+    Row("DeepFM", ("kind=deepfm", *IDS)),
     Row("alone, without the linear part", (*ALONE, "wide=false")),
     Row("alone, residual form", (*ALONE, "residual=true")),
     Row("alone, pairwise loss", (*ALONE, "pair=L1")),
-    Row("DIFM", ("kind=difm", *BARE)),
-    Row("Wide&Deep", ("kind=wide_deep", *BARE)),
+    Row("DIFM", ("kind=difm", *IDS)),
+    Row("Wide&Deep", ("kind=wide_deep", *IDS)),
     Row("SelfAttention-plain", ("kind=self_attention_plain",)),
     Row("CrossAttention-q", ("kind=cross_attention_q",)),
     Row("CrossAttention-kv", ("kind=cross_attention_kv",)),
