@@ -288,9 +288,10 @@ class LocalBackend:
 
         Raises:
             NotOwnerError: the room is another's.
+            BusyError: scoring hangs, or the service ends; the room may end later.
         """
         self._owners.require(room_id, caller)
-        return await self._end(room_id, "ended")
+        return await self._batcher.answer(lambda: self._end(room_id, "ended"))
 
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """See Backend.
