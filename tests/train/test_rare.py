@@ -11,6 +11,7 @@ from contentctr.config import Config, override
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model, headline, verdict
 from contentctr.models.registry import MODELS, build_model
+from contentctr.report import write_report
 from contentctr.report.runs import compare_runs
 from contentctr.score import checkpoint as checkpoints
 from contentctr.store.statistics import WIDTH
@@ -110,6 +111,8 @@ def test_the_best_epoch_of_ranks_is_by_their_order_inside_rooms(tmp_path, monkey
         position["best_score"],
     )
     assert row["value"] == found
+    page = write_report(tmp_path / "out").read_text()
+    assert "Kendall&#39;s tau inside a room (validation)" in page
 
 
 def test_a_ranked_label_is_no_label(tmp_path):
