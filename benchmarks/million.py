@@ -65,7 +65,9 @@ def make_engine(config: Config, rooms: int) -> Engine:
     torch.manual_seed(0)
     spec = DataSpec(visual_dim=WIDE, text_dim=WIDE, statistics_dim=WIDTH)
     model = build_model(config, spec, KNOWN).eval()
-    return Engine(model, config, spec, KNOWN, max_rooms=rooms, shares=False, model_id=MODEL)
+    return Engine(
+        model, config, spec, KNOWN, max_rooms=max(rooms, 64), shares=False, model_id=MODEL
+    )
 
 
 def rss() -> int:

@@ -66,14 +66,18 @@ def work(url: str) -> None:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
     engine = Engine(make_model(), CONFIG, SPEC, KNOWN, max_rooms=1024, model_id=KEYS.model)
-    Worker(
-        connect(url),
-        engine,
-        keys=KEYS,
-        lease_s=2.0,
-        poll_s=0.02,
-        report=lambda line: print(f"  {line}", flush=True),
-    ).run(lambda: ended)
+    # As under a supervisor: with few segments Redis may be away as the third worker begins.
+    worker = until_done(
+        lambda: Worker(
+            connect(url),
+            engine,
+            keys=KEYS,
+            lease_s=2.0,
+            poll_s=0.02,
+            report=lambda line: print(f"  {line}", flush=True),
+        )
+    )
+    worker.run(lambda: ended)
 
 
 class Redis:

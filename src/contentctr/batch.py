@@ -209,6 +209,8 @@ class Output:
         return torch.sigmoid(self.logits_BN)
 
 
+IN_ROOM_SCALES = ("rank", "minmax")
+"""Scales of a target that say how a segment compares with others of its room, and no more."""
 _SCALE_NAMES = {
     "none": "",
     "rank": " (rank inside the room)",

@@ -181,7 +181,11 @@ def test_simulated_features_to_a_report(command: Command, tmp_path: Path) -> Non
     assert "training windows" in shown and "3 streamers" in shown
     code, _, err = command("encode", data)
     assert code == 2 and "nothing to encode" in err
-    assert "best checkpoint" in ok(command("train", "small", *TINY, "-d", data, "-o", run))
+    for words in (["train", "small", *TINY, "-d"], ["evaluate", tmp_path / "no run"]):
+        code, _, err = command(*words, data, "-o", run, "--device", "cuda:99")
+        assert code == 2 and "device 'cuda:99': this machine has" in err, words
+    at = ["--device", "cpu"]
+    assert "best checkpoint" in ok(command("train", "small", *TINY, "-d", data, "-o", run, *at))
     code, _, err = command("train", "small", *TINY, "-d", data, "-o", run)
     assert code == 2 and "new or empty folder" in err
     ok(command("train", "small", *TINY, "train.epochs=2", "-d", data, "-o", run, "--resume"))

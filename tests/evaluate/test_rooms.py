@@ -11,6 +11,7 @@ import torch
 from scipy.stats import kendalltau
 from sklearn.metrics import average_precision_score
 
+from contentctr import outputs
 from contentctr.batch import Batch, DataSpec, Vocabulary
 from contentctr.encode.rooms import encode_rooms
 from contentctr.errors import InputError
@@ -217,6 +218,16 @@ def test_the_batch_size_changes_nothing(
         scores.append(pl.read_parquet(tmp_path / "predictions.parquet")["score"].to_numpy())
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-6)
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-6)
+
+
+def test_of_two_into_one_folder_the_second_is_refused(
+    simulated: tuple[PreparedRooms, Path], tmp_path: Path
+) -> None:
+    data, run = simulated
+    refused = pytest.raises(InputError, match="another process is at work on an evaluation here")
+    with outputs.alone(tmp_path), refused:
+        evaluate_model(run, data, tmp_path, show_progress=False)
+    evaluate_model(run, data, tmp_path, show_progress=False)
 
 
 def test_a_horizon_is_measured_on_the_next_segment(tmp_path: Path) -> None:

@@ -159,3 +159,22 @@ def test_data_without_words_and_settings_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"model\.words must be false with train\.finetune"):
         config = make_config()
         Config(model=config.model, train=dataclasses.replace(config.train, finetune_encoders=True))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_words_say_is_computed_once_and_scores_are_the_same_bits(shared, monkeypatch):
+    model = make_model().eval()
+    teach(model.words)
+    batch = with_words(make_batch(b=2, n=5, v=6, t=4), torch.full((2, 5, 2), 9))
+    if shared:
+        alone = with_words(make_batch(b=5, n=1, v=6, t=4, missing=False), torch.full((5, 1, 2), 9))
+        rows = torch.arange(5).expand(2, 5)
+        batch = dataclasses.replace(batch, extra={}, distinct=alone, row_BN=rows)
+    calls, plain = [], type(model.words).raw
+    monkeypatch.setattr(
+        type(model.words), "raw", lambda *args: (calls.append(args), plain(*args))[1]
+    )
+    found = model(batch).logits_BN
+    assert len(calls) == 1
+    monkeypatch.setattr(type(model.words), "read", lambda self, given: given)
+    assert torch.equal(model(batch).logits_BN, found) and len(calls) == 3

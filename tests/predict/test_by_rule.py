@@ -11,7 +11,7 @@ import pytest
 
 from contentctr import cli
 from contentctr.errors import InputError
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER, alone
 from contentctr.predict.by_rule import highlight_recording
 from contentctr.predict.found import BY_RULE
 from contentctr.rule.parts import PARTS
@@ -48,7 +48,7 @@ def find(recording: Path, out: Path, **options: object):  # type: ignore[no-unty
 def test_the_moment_is_found_with_its_reasons(recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = find(recording, out, clips=True)
-    assert {p.name for p in out.iterdir()} == {*NAMES, MARKER, "clips"}
+    assert {p.name for p in out.iterdir()} == {*NAMES, MARKER, LOCK, "clips"}
     first = found.highlights[0]
     assert first.start_s <= BURST_S <= first.peak_s <= first.end_s <= BURST_S + 40
     reasons = {r.part: r.text for r in first.reasons}
@@ -166,3 +166,13 @@ def test_a_log_in_place_of_the_recording_is_told(tmp_path: Path, name: str) -> N
     (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match=f"{name}: is no video or sound file; give it as --comm"):
         highlight_recording(tmp_path / name, tmp_path / "out")
+
+
+def test_of_two_into_one_folder_the_second_is_refused(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused = pytest.raises(InputError, match="out: another process is at work on a prediction")
+    with alone(out), refused:
+        find(recording, out)
+    assert not out.exists()
+    find(recording, out)
+    find(recording, out)  # the lock that the first has left keeps nobody out

@@ -14,7 +14,7 @@ import pytest
 from browser import Browser, find_browser
 from contentctr import cli
 from contentctr.errors import InputError
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER
 from contentctr.predict.by_rule import highlight_recording
 from contentctr.predict.editing import Editing
 from contentctr.predict.export.write import FORMATS
@@ -92,7 +92,7 @@ def test_timeline_clips_and_reel_have_the_same_frames(desk: Path, tmp_path: Path
     listed = json.loads((out / MARKER).read_text())["files"]
     assert {str(p.relative_to(out)) for p in found.files} == set(listed)
     again = find(desk, tmp_path / "p")  # what is not wanted any more goes
-    assert {p.name for p in out.iterdir()} == NAMES | {MARKER}
+    assert {p.name for p in out.iterdir()} == NAMES | {MARKER, LOCK}
     assert {p.name for p in again.files} == NAMES
 
 

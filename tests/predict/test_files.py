@@ -15,7 +15,7 @@ import pytest
 from contentctr import cli
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER
 from contentctr.predict import clips as cutting
 from contentctr.predict import rooms
 from contentctr.predict.rooms import predict_recording
@@ -229,7 +229,7 @@ def test_a_killed_prediction_is_made_again(world: World, video: Path, tmp_path: 
     assert sum(name.endswith(".tmp") for name in there) == 2
     found = predict(world, video, out)
     check(found, out)
-    assert set(tree(out)) == {str(p.relative_to(out)) for p in found.files} | {MARKER}
+    assert set(tree(out)) == {str(p.relative_to(out)) for p in found.files} | {MARKER, LOCK}
     assert not any(p.read_bytes() == b"cut" for p in found.files)
 
 
@@ -252,5 +252,5 @@ def test_any_name_of_recording_and_folder_works(
     folder = tmp_path / out
     rows = pl.read_csv((folder / "highlights.csv").read_bytes()).to_dicts()
     assert rows and all((folder / "clips" / row["clip"]).is_file() for row in rows)
-    assert {p.name for p in folder.iterdir()} == NAMES | {"clips", MARKER}
+    assert {p.name for p in folder.iterdir()} == NAMES | {"clips", MARKER, LOCK}
     assert json.loads((folder / "prediction.json").read_text())["duration_s"] > 299

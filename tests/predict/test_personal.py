@@ -20,7 +20,7 @@ from contentctr.encode.encoders import load_frame_encoder
 from contentctr.encode.personal import encode_personal
 from contentctr.errors import InputError
 from contentctr.models.registry import build_model
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER, alone
 from contentctr.predict import personal
 from contentctr.predict.files import NAMES
 from contentctr.predict.personal import pick_highlights, smooth
@@ -197,7 +197,7 @@ def test_files_agree(world: World, tmp_path: Path) -> None:
     earlier = pick(world, out, top_k=3, clips=True)
     assert (out / "clips").is_dir() and len(earlier.files) > len(NAMES)
     found = pick(world, out, top_k=3)
-    assert {p.name for p in out.iterdir()} - {MARKER} == set(NAMES)
+    assert {p.name for p in out.iterdir()} - {MARKER, LOCK} == set(NAMES)
     assert {p.name for p in found.files} == set(NAMES)
     curve = pl.read_csv(out / "curve.csv")
     assert curve.columns == ["frame", "start_s", "end_s", "score", "smoothed", "highlight"]
@@ -427,6 +427,12 @@ def test_what_the_model_does_not_read_is_said(
     found = pick(dataclasses.replace(world, checkpoint=tmp_path / "m"), tmp_path / "out")
     said = [text for text in found.warnings if "does not read" in text]
     assert [next(w for w in ("history", "captions") if w in text) for text in said] == unread
+
+
+def test_of_two_into_one_folder_the_second_is_refused(world: World, tmp_path: Path) -> None:
+    refused = pytest.raises(InputError, match="another process is at work on a prediction")
+    with alone(tmp_path), refused:
+        pick(world, tmp_path)
 
 
 def test_names_with_colons_and_a_users_own_folder(

@@ -144,6 +144,41 @@ def test_bad_rooms_are_counted_once_and_then_told_as_known(tmp_path: Path) -> No
     assert manifest["appended"]["new"] == 1 and manifest["counts"]["rooms"] == 4
 
 
+def test_a_room_that_has_become_bad_stays_as_it_was(tmp_path: Path) -> None:
+    root, out = days(tmp_path / "in", 1, 2, 3), tmp_path / "out"
+    before = prepare(root, out)
+    rows = before.segments()
+    make(root, 2, comments_csv="t,user_id\n")
+    days(root, 4)
+    for new in (1, 0):  # and again: it is read at each call
+        data = prepare(root, out, append=True, skip_bad_rooms=True)
+        [told] = [words for words in data.manifest()["warnings"] if "room2" in words]
+        assert "its room stays as it was read before: " in told and "left out" not in told
+        assert (
+            data.segments()
+            .filter(pl.col("room_id") != "r4")
+            .drop("split")
+            .equals(rows.drop("split"))
+        )
+        assert "rooms_skipped" not in data.manifest()["counts"]
+        unchanged = 4 - new
+        assert data.manifest()["appended"] == {
+            "new": new,
+            "changed": 0,
+            "unchanged": unchanged,
+            "dropped": 0,
+        }
+    days(root, 2, chat=CHAT + "40,b,more\n")
+    appended = prepare(root, out, append=True, skip_bad_rooms=True).manifest()["appended"]
+    assert (appended["changed"], appended["unchanged"]) == (1, 3)
+    make(root, 2, comments_csv="t,user_id\n")
+    day = datetime(2024, 5, 3, tzinfo=UTC)
+    (root / "room2" / "room.json").write_text("{")  # nobody can tell that it is old
+    manifest = prepare(root, out, append=True, skip_bad_rooms=True, keep_from=day).manifest()
+    assert any("room2: left out: " in words for words in manifest["warnings"])
+    assert manifest["counts"]["rooms_skipped"] == 1 and manifest["counts"]["rooms"] == 2
+
+
 def test_rooms_that_are_too_short_are_counted_once(tmp_path: Path) -> None:
     root = days(tmp_path / "in", 1, 2)
     make(root, 3, head={"duration_s": 5})

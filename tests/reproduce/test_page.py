@@ -13,6 +13,7 @@ from contentctr.report.page import Page, Section, page_html
 from contentctr.reproduce import page, plan, tables
 from contentctr.reproduce.figures import choose_windows
 from contentctr.reproduce.markdown import as_markdown
+from contentctr.reproduce.page_head import head_of
 from contentctr.reproduce.results import (
     Measured,
     Spread,
@@ -87,6 +88,18 @@ def test_spread_by_hand():
     )
     assert tables.show_spread(Spread(values=(-0.25,)), plan.TAU, sign="+") == "−0.2500"
     assert tables.show_spread(Spread(values=()), plan.TAU) == "–"
+
+
+def test_runs_share_no_members_and_the_page_tells_their_seeds(data, tmp_path):
+    words = ["members=3", *TINY]
+    study = open_study(
+        "table3", data.root, tmp_path / "out", recipe_name="small", settings=words, seeds=3
+    )
+    jobs = [study.job(plan.OURS, seed) for seed in study.seeds]
+    assert [job.config.train.seed for job in jobs] == [0, 3, 6]
+    assert [job.folder.name for job in jobs] == ["seed-0", "seed-3", "seed-6"]
+    [setup] = head_of(study).sections
+    assert setup.blocks[0].rows[-1] == ["Seeds", "0, 3, 6 (each of the first of 3 members)"]
 
 
 def test_differences_are_paired_over_the_seeds_that_both_have():

@@ -221,11 +221,6 @@ def test_the_row_without_text_reads_no_words():
     assert wanted.job(plan.WITHOUT_TEXT, 0).folder == study().job(plan.WITHOUT_TEXT, 0).folder
 
 
-def test_runs_of_two_seeds_share_no_members():
-    found = study(settings=("members=3",), seeds=(0, 1, 2))
-    assert [found.job(plan.OURS, seed).config.train.seed for seed in found.seeds] == [0, 3, 6]
-
-
 def test_a_folder_stands_for_settings_and_data():
     def folder(**changes):
         return study(**changes).job(plan.OURS, 0).folder

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from contentctr.encode.rooms import encode_rooms
 from contentctr.evaluate.evaluate import evaluate_model
-from contentctr.outputs import MARKER
+from contentctr.outputs import LOCK, MARKER
 from contentctr.predict.rooms import Prediction
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.report.figures import clock
@@ -70,7 +70,7 @@ def sharpen(world: World, out: Path, factor: float = 30.0) -> None:
 
 def check(found: Prediction, out: Path, more: set[str] = frozenset()) -> pl.DataFrame:  # type: ignore[assignment]
     """Files, table, picture and highlights agree; the curve is returned."""
-    assert {p.name for p in out.iterdir()} - {"clips", MARKER} == NAMES | more
+    assert {p.name for p in out.iterdir()} - {"clips", MARKER, LOCK} == NAMES | more
     assert {p.name for p in found.files if p.parent == out} == NAMES
     assert all(path.is_file() for path in found.files)
     curve = pl.read_csv(out / "curve.csv")

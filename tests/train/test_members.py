@@ -16,6 +16,7 @@ from contentctr.score import checkpoint as checkpoints
 from contentctr.score.rooms import score_segments, segments_for
 from contentctr.score.weights import load_tensors
 from contentctr.train import loop
+from contentctr.train import words as fitting
 from contentctr.train.loop import train_model, train_step
 from contentctr.train.run_folder import read_log
 from launch import launch_two
@@ -226,3 +227,17 @@ def test_two_processes_train_the_same_members(tmp_path):
     one, two = weights(tmp_path / "one", "best"), weights(tmp_path / "two", "best")
     assert one.keys() == two.keys()
     assert len(read_log(tmp_path / "two/log.jsonl")) == len(read_log(tmp_path / "one/log.jsonl"))
+
+
+def test_words_are_fitted_once_for_all_members_to_the_bits_of_each_alone(tmp_path, monkeypatch):
+    data = write_spoken(tmp_path / "data", rooms=8, length=12)
+    words = ["window_len=4", "min_viewers=0", "epochs=1", "words=true", "prior=0.08"]
+    two = override(TINY, [*words, "members=2", "seed=3"])
+    fits, plain = [], fitting._fit
+    monkeypatch.setattr(fitting, "_fit", lambda *given: (fits.append(given), plain(*given))[1])
+    train_model(two, data, tmp_path / "two", show_progress=False)
+    assert len(fits) == 1
+    alone = override(TINY, [*words, "seed=4"])
+    train_model(alone, data, tmp_path / "alone", show_progress=False)
+    assert len(fits) == 2
+    assert same(member(tmp_path / "two", 1), weights(tmp_path / "alone", "best"))

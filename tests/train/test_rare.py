@@ -11,10 +11,12 @@ from contentctr.config import Config, override
 from contentctr.errors import InputError
 from contentctr.evaluate.evaluate import evaluate_model, headline, verdict
 from contentctr.models.registry import MODELS, build_model
+from contentctr.report import write_report
+from contentctr.report.runs import compare_runs
 from contentctr.score import checkpoint as checkpoints
 from contentctr.store.statistics import WIDTH
 from contentctr.train.loop import train_model
-from contentctr.train.rooms import RoomsTask
+from contentctr.train.rooms import RoomsTask, Validation
 from contentctr.train.run_folder import read_log
 from rare import write_rare
 from training import TINY, same, weights
@@ -76,8 +78,48 @@ def test_the_best_epoch_of_a_label_is_that_of_the_best_average_precision(tmp_pat
     assert verdict(metrics) == metrics["floors"]["sentence"] != ""
 
 
+@pytest.mark.parametrize("scale", ["rank", "minmax"])
+def test_the_best_epoch_of_ranks_is_by_their_order_inside_rooms(tmp_path, monkeypatch, scale):
+    data = write_rare(tmp_path / "data", rooms=24, share=0.3, scale=scale)
+    plain = Validation.__call__
+
+    def validate(self, model, device):
+        # Across rooms the first epoch is the best, inside them a later one.
+        epochs.append(len(epochs))
+        found = plain(self, model, device)
+        return {**found, "kendall_tau": -0.1 * epochs[-1]}
+
+    epochs = []
+    monkeypatch.setattr(Validation, "__call__", validate)
+    train_model(FEW_STEPS, data, tmp_path / "run", show_progress=False)
+    rows = [r for r in read_log(tmp_path / "run" / "log.jsonl") if r["split"] == "val"]
+    best = max(rows, key=lambda row: row["kendall_tau_in_rooms"])
+    position = checkpoints.load(tmp_path / "run").info["position"]
+    assert position["best_score"] == best["kendall_tau_in_rooms"]
+    assert position["step"] == best["step"] > rows[0]["step"]
+
+    monkeypatch.undo()
+    metrics = evaluate_model(
+        tmp_path / "run", data, tmp_path / "out", split="val", show_progress=False
+    )
+    found = metrics["metrics"]["kendall_tau_in_rooms"]
+    assert found == pytest.approx(best["kendall_tau_in_rooms"], abs=1e-9)
+    assert metrics["floors"]["metric"] == "kendall_tau_in_rooms"
+    [row] = compare_runs(tmp_path).to_dicts()
+    assert (row["metric"], row["best_validation"]) == (
+        "kendall_tau_in_rooms",
+        position["best_score"],
+    )
+    assert row["value"] == found
+    page = write_report(tmp_path / "out").read_text()
+    assert "Kendall&#39;s tau inside a room (validation)" in page
+
+
 def test_a_ranked_label_is_no_label(tmp_path):
-    assert RoomsTask(write_rare(tmp_path / "data", rooms=16, scale="rank")).score == "kendall_tau"
+    assert (
+        RoomsTask(write_rare(tmp_path / "data", rooms=16, scale="rank")).score
+        == "kendall_tau_in_rooms"
+    )
 
 
 def test_what_the_data_decides_is_in_the_checkpoint_and_resumes(tmp_path):

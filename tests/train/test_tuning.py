@@ -187,6 +187,9 @@ def test_what_cannot_be_tuned_is_said(data, tmp_path):
         tuned(bare, tmp_path / "tuned", trials=1)
     with pytest.raises(InputError, match="trials must be at least 1, not 0"):
         tuned(data, tmp_path / "none", trials=0)
+    with pytest.raises(InputError, match="device must be cpu, cuda, .* not 'gpu'"):
+        tuned(data, tmp_path / "none", trials=1, device="gpu")
+    assert not (tmp_path / "none").exists()
     (tmp_path / "own").mkdir()
     (tmp_path / "own/notes.txt").write_text("mine")
     with pytest.raises(InputError, match="holds notes.txt"):

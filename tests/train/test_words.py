@@ -18,7 +18,7 @@ from contentctr.store.vectors import data_spec
 from contentctr.train import words as fitting
 from contentctr.train.init_from import open_init, take_over
 from contentctr.train.loop import train_model
-from contentctr.train.words import fit_words
+from contentctr.train.words import WordsFit
 from contentctr.windows.rooms import WindowLoader, sample_windows
 from contentctr.windows.segment_data import known_ids, load_segments
 from spoken import MEANT, SAID, write_spoken
@@ -41,6 +41,10 @@ def loader_of(data):
         data=segments, windows=windows, window_len=4, batch_size=4, num_negatives=1, seed=0
     )
     return build_model(CONFIG, data_spec(data), known), loader
+
+
+def fit_words(model, loader):
+    return WordsFit()(model, loader)
 
 
 def fitted(data, monkeypatch, least=2):

@@ -80,6 +80,7 @@ def train(
             "Can be given again.",
         ),
     ] = None,
+    device: Device = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how big it is; no more.")] = False,
 ) -> None:
     """Train a recipe. On several devices: accelerate launch -m contentctr train ..."""
@@ -103,6 +104,7 @@ def train(
             init_from=init_from,
             new_head=new_head,
             track=track or (),
+            device=device,
         )
     parameters = sum(p.numel() for p in load(best).load_model().parameters())
     say(f"{config.model.kind}: {parameters / 1e6:.2f} M parameters, encoders aside", result=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from contentctr.cli.common import Words, print_table, training_exits
+from contentctr.cli.common import Device, Words, print_table, training_exits
 from contentctr.config import override
 from contentctr.errors import InputError
 from contentctr.extras import require_installed
@@ -41,6 +41,7 @@ def tune(
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls too.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the settings that are drawn.")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Train a recipe over and over to find its best settings; the same command goes on.
 
@@ -62,6 +63,7 @@ def tune(
             search=[*(search or []), *loose],
             trials=trials,
             seed=seed,
+            device=device,
         )
     rows = {"trials": found["trials"], found["metric"]: found["score"]}
     pairs = (word.partition("=") for word in found["settings"])

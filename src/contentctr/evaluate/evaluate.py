@@ -13,7 +13,7 @@ from contentctr.devices import find_device
 from contentctr.errors import InputError
 from contentctr.evaluate.personal import evaluate_personal
 from contentctr.evaluate.rooms import evaluate_rooms
-from contentctr.outputs import check_output
+from contentctr.outputs import alone, check_output
 from contentctr.score.checkpoint import Checkpoint, load_for
 from contentctr.score.evaluation import KIND, sample_rule, with_interval
 from contentctr.store.opened import Data
@@ -88,23 +88,24 @@ def evaluate_model(
 
     Raises:
         InputError: the data does not fit the checkpoint, or has no sample in the split; or `out`
-            holds files of somebody else.
+            holds files of somebody else, or another process evaluates into it.
     """
     check_output(Path(out), KIND)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     task = open_task(data)
     evaluator = EVALUATORS[task.name]
-    return evaluator.evaluate(
-        load_for(checkpoint, task.name),
-        task.data,
-        Path(out),
-        split=split,
-        batch_size=batch_size or evaluator.batch_size,
-        device=find_device(device, elsewhere=ray is not None),
-        ray=ray,
-        show_progress=show_progress,
-    )
+    with alone(Path(out), "on an evaluation here"):
+        return evaluator.evaluate(
+            load_for(checkpoint, task.name),
+            task.data,
+            Path(out),
+            split=split,
+            batch_size=batch_size or evaluator.batch_size,
+            device=find_device(device, elsewhere=ray is not None),
+            ray=ray,
+            show_progress=show_progress,
+        )
 
 
 def headline(metrics: dict[str, Any]) -> tuple[str, dict[str, object]]:

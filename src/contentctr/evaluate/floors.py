@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.batch import IN_ROOM_SCALES
 from contentctr.config import LATE_COMMENTS
 from contentctr.prepare.targets import raw_target
 from contentctr.store.statistics import COLUMNS, HALF_LIVES, table_statistics
@@ -60,7 +61,7 @@ class Measured:
         if self.is_label:
             return ("average_precision", "kendall_tau", "kendall_tau_in_rooms")
         inside = ("kendall_tau_in_rooms", "kendall_tau")
-        return inside if self.scale in ("rank", "minmax") else inside[::-1]
+        return inside if self.scale in IN_ROOM_SCALES else inside[::-1]
 
 
 def floor_scores(

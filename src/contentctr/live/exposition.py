@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -28,6 +29,26 @@ _DRIFT = {
     "shift": "How far the mean of the part's features has moved, in training's spreads.",
     "stability": "Population stability index of their distances from training's mean.",
 }
+
+
+TOO_FAR, TOO_MANY = "too_far", "too_many"
+
+
+def counts_left_out(name: str, registry: CollectorRegistry) -> Counter:
+    """Segments whose counts no statistics read, by reason.
+
+    Theirs is too far from the room's last segment (TOO_FAR), or later ones wait already, as many as
+    may (TOO_MANY): so it is where outcomes come and posts do not.
+    """
+    found = Counter(
+        name,
+        "Segments whose counts came too late, too early or too many for their statistics.",
+        ["reason"],
+        registry=registry,
+    )
+    for reason in (TOO_FAR, TOO_MANY):
+        found.labels(reason)  # 0 is told, too
+    return found
 
 
 class OutcomeCollector(Collector):

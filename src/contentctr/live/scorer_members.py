@@ -95,9 +95,16 @@ class LiveModel:
 
     def perceive(self, batch: Batch) -> Perceived:
         """What each member makes of windows of one segment."""
-        said = [one.words.of(batch) for one in self.members if one.words is not None]
+        tokens, said = [], []
+        for one in self.members:
+            own = batch
+            if one.words is not None:
+                assert one.model.words is not None
+                own = one.model.words.read(batch)
+                said.append(one.words.of(own))
+            tokens.append(one.model.tokens(own)[0][:, 0])
         return Perceived(
-            x_RMD=torch.stack([one.model.tokens(batch)[0][:, 0] for one in self.members], dim=1),
+            x_RMD=torch.stack(tokens, dim=1),
             said_RMK=torch.stack(said, dim=1) if said else None,
         )
 

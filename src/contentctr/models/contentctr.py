@@ -253,6 +253,8 @@ class ContentCTR(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Logits of every segment, and the tokens for the alignment loss."""
+        if self.words is not None:
+            batch = self.words.read(batch)
         x_BND, visual_BND, text_BND = batch.each_segment(self.tokens)
         assert x_BND is not None
         logits_BN = self.decode(x_BND, self.masks(batch))

@@ -15,10 +15,12 @@ words, feature.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
-from contentctr.batch import Batch, DataSpec
+from contentctr.batch import Batch, DataSpec, ExtraInput
 from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.models.layers import FeedForward, Standardise
@@ -90,6 +92,15 @@ class Words(nn.Module):
         words = batch.extra["words"]
         raw_BNC = self.raw(words.values_BNX, batch.text_BNT)
         return self.standardised(raw_BNC, words.has_BN, batch.has_text_BN)
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with what its segments say, which the token and the sum then share."""
+        segments = batch if batch.distinct is None else batch.distinct
+        if SCORES in segments.extra:
+            return batch
+        said = ExtraInput(values_BNX=self.scores(segments), has_BN=segments.extra["words"].has_BN)
+        segments = dataclasses.replace(segments, extra={**segments.extra, SCORES: said})
+        return segments if batch.distinct is None else dataclasses.replace(batch, distinct=segments)
 
     def raw(self, numbers_BNX: Tensor, text_BNT: Tensor) -> Tensor:
         """What words and features say of each lag, as it was fitted: [B, N, P K]."""

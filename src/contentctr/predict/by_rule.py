@@ -10,7 +10,7 @@ from typing import Any
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
-from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.files import Prediction, held_output, write_prediction
 from contentctr.predict.found import Found
 from contentctr.predict.recording import has_video, playable, read_recording
 from contentctr.rooms.room import Room
@@ -65,11 +65,11 @@ def highlight_recording(
     choice = choice or HighlightChoice()
     choice.require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out), (source, comments, speech, events))
-    room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
-    require_cuttable(source, editing, has_video=has_video(room))
-    found = find_by_rule(Path(source), room, choice, show_progress=show_progress)
-    return write_prediction(Path(out), found, editing)
+    with held_output(Path(out), (source, comments, speech, events)):
+        room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
+        require_cuttable(source, editing, has_video=has_video(room))
+        found = find_by_rule(Path(source), room, choice, show_progress=show_progress)
+        return write_prediction(Path(out), found, editing)
 
 
 def find_by_rule(

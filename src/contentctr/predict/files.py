@@ -25,7 +25,8 @@ All times are seconds from the recording's start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +36,7 @@ import polars as pl
 
 from contentctr.errors import InputError
 from contentctr.files import atomic, write_json, write_text
-from contentctr.outputs import check_output, output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.predict.clips import (
     Clip,
     clip_names,
@@ -112,6 +113,18 @@ def require_output(out: Path, inputs: Iterable[Path | str | None] = ()) -> None:
                 f"{path}: is of the earlier prediction in {out}, which would be replaced; choose "
                 "another folder"
             )
+
+
+@contextlib.contextmanager
+def held_output(out: Path, inputs: Iterable[Path | str | None] = ()) -> Iterator[None]:
+    """`require_output`, and keep others out while the block finds and writes a prediction.
+
+    Raises:
+        InputError: as `require_output`, or another process is at work there.
+    """
+    require_output(out, inputs)
+    with alone(out, "on a prediction here"):
+        yield
 
 
 def write_prediction(out: Path, found: Found, editing: Editing) -> Prediction:

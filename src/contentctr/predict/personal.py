@@ -34,7 +34,7 @@ from contentctr.encode.personal import frame_texts
 from contentctr.encode.segments import default_batch_size, encode_frames, encode_texts
 from contentctr.errors import InputError
 from contentctr.predict.editing import Editing, wanted_editing
-from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.files import Prediction, held_output, require_output, write_prediction
 from contentctr.predict.found import Found
 from contentctr.predict.picks import Pick, read_history
 from contentctr.progress import Progress, progress_bar
@@ -134,48 +134,48 @@ def pick_highlights(
     """
     HighlightChoice(top_k=top_k, share=share, min_length_s=0.0, max_length_s=max_length_s).require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out), (video, captions))
-    checkpoint = load_for(checkpoint, "personal")
-    source = _read_source(checkpoint, Path(video), history, captions)
-    require_output(Path(out), (pick.path for pick in source.picks))
-    found = _encode_source(checkpoint, source, device, engine, show_progress)
-    model = checkpoint.load_model(device)
-    source.warnings.extend(_unused_parts(model, source))
-    window_len = checkpoint.config.data.window_len
-    scores_T = next(score_videos(model, found, [0], window_len=window_len, device=device))
-    smoothed_T = smooth(scores_T, source.frame_rate)
-    curve = _curve(source, scores_T, smoothed_T)
-    highlights = find_highlights(
-        smoothed_T,
-        curve["start_s"],
-        curve["end_s"],
-        top_k=top_k,
-        share=share,
-        max_length_s=max_length_s,
-    )
-    verdict = "" if highlights else "all frames score alike: no part stands out"
-    source.warnings.extend([verdict] if verdict else [])
-    found_parts = Found(
-        checkpoint=checkpoint,
-        recording=source.path,
-        video=source.path,
-        has_video=True,
-        curve=curve,
-        line_S=smoothed_T,
-        highlights=highlights,
-        title=f"How likely each moment is picked: {source.path.name}",
-        data="videos",
-        settings={
-            "top_k": top_k,
-            "smooth_s": SMOOTH_S,
-            "share": share,
-            "max_length_s": max_length_s,
-        },
-        facts=_facts(source),
-        warnings=source.warnings,
-        verdict=verdict,
-    )
-    return write_prediction(Path(out), found_parts, editing)
+    with held_output(Path(out), (video, captions)):
+        checkpoint = load_for(checkpoint, "personal")
+        source = _read_source(checkpoint, Path(video), history, captions)
+        require_output(Path(out), (pick.path for pick in source.picks))
+        found = _encode_source(checkpoint, source, device, engine, show_progress)
+        model = checkpoint.load_model(device)
+        source.warnings.extend(_unused_parts(model, source))
+        window_len = checkpoint.config.data.window_len
+        scores_T = next(score_videos(model, found, [0], window_len=window_len, device=device))
+        smoothed_T = smooth(scores_T, source.frame_rate)
+        curve = _curve(source, scores_T, smoothed_T)
+        highlights = find_highlights(
+            smoothed_T,
+            curve["start_s"],
+            curve["end_s"],
+            top_k=top_k,
+            share=share,
+            max_length_s=max_length_s,
+        )
+        verdict = "" if highlights else "all frames score alike: no part stands out"
+        source.warnings.extend([verdict] if verdict else [])
+        found_parts = Found(
+            checkpoint=checkpoint,
+            recording=source.path,
+            video=source.path,
+            has_video=True,
+            curve=curve,
+            line_S=smoothed_T,
+            highlights=highlights,
+            title=f"How likely each moment is picked: {source.path.name}",
+            data="videos",
+            settings={
+                "top_k": top_k,
+                "smooth_s": SMOOTH_S,
+                "share": share,
+                "max_length_s": max_length_s,
+            },
+            facts=_facts(source),
+            warnings=source.warnings,
+            verdict=verdict,
+        )
+        return write_prediction(Path(out), found_parts, editing)
 
 
 def _unused_parts(model: Any, source: _Source) -> list[str]:

@@ -15,8 +15,8 @@ from contentctr.predict.by_rule import find_by_rule
 from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
 from contentctr.predict.files import (
     Prediction,
+    held_output,
     marked_curve,
-    require_output,
     write_prediction,
 )
 from contentctr.predict.found import Found, Reasons
@@ -78,8 +78,8 @@ class Predicted:
         """
         editing = wanted_editing(editing, clips=clips)
         require_cuttable(self.found.recording, editing, has_video=self.found.has_video)
-        require_output(Path(out), (self.found.recording, self.found.video))
-        return write_prediction(Path(out), self.found, editing)
+        with held_output(Path(out), (self.found.recording, self.found.video)):
+            return write_prediction(Path(out), self.found, editing)
 
     def _repr_html_(self) -> str:
         return curve_html(self.found)

@@ -17,7 +17,7 @@ from contentctr.encode.segments import NoTexts, default_batch_size, encode_segme
 from contentctr.errors import InputError
 from contentctr.predict.by_rule import finish
 from contentctr.predict.editing import Editing, require_cuttable, wanted_editing
-from contentctr.predict.files import Prediction, require_output, write_prediction
+from contentctr.predict.files import Prediction, held_output, write_prediction
 from contentctr.predict.found import Found, Reasons
 from contentctr.predict.loaded import LoadedRun
 from contentctr.predict.recording import has_video, playable, read_recording
@@ -93,14 +93,14 @@ def predict_recording(
     choice = choice or HighlightChoice(top_k=top_k)
     choice.require()
     editing = wanted_editing(editing, clips=clips)
-    require_output(Path(out), (source, comments, speech, events))
-    run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
-    room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
-    require_cuttable(source, editing, has_video=has_video(room))
-    found = find_by_run(
-        run, Path(source), room, choice, reasons=reasons, show_progress=show_progress
-    )
-    return write_prediction(Path(out), found, editing)
+    with held_output(Path(out), (source, comments, speech, events)):
+        run = LoadedRun(checkpoint, asr=asr, language=language, device=device, engine=engine)
+        room = read_recording(source, comments, speech, events, streamer_id, started_at, names)
+        require_cuttable(source, editing, has_video=has_video(room))
+        found = find_by_run(
+            run, Path(source), room, choice, reasons=reasons, show_progress=show_progress
+        )
+        return write_prediction(Path(out), found, editing)
 
 
 def find_by_run(

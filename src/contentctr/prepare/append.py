@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -59,6 +59,10 @@ class Earlier:
                     f"{self.root}: {name} must be {before!r} to append to it, not {value!r}; "
                     "prepare all rooms again without --append to change it"
                 )
+
+    def folders_of(self, room_ids: Container[str]) -> set[str]:
+        """The folders that rooms were read in."""
+        return {folder for folder, (room_id, _) in self.sources.items() if room_id in room_ids}
 
     def left(self, contents: Mapping[Path, str]) -> list[Path]:
         """The folders whose rooms are not there yet, or have changed since, or lie elsewhere."""

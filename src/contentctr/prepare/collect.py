@@ -87,16 +87,26 @@ class Collected:
         self.simulated += later.simulated
         self.counts.update(later.counts)
 
-    def tell_skipped(self, known: Container[str]) -> None:
+    def tell_skipped(self, known: Container[str], kept: Container[str]) -> None:
         """Count bad rooms, and say why each is left out.
 
         Args:
             known: folders of those that were counted before: they are said to be known.
+            kept: folders of rooms that could be read before and stay: they count as unchanged.
         """
-        for folder, reason in self.skipped:
-            again = str(folder.resolve()) in known
-            self.counts["rooms_skipped"] += not again
-            self.warnings.append(f"{folder}: left out{' as before' if again else ''}: {reason}")
+        told, self.skipped = self.skipped, []
+        for folder, reason in told:
+            name = str(folder.resolve())
+            if name in kept:
+                self.warnings.append(
+                    f"{folder}: has changed and cannot be read any more; its room stays as it was "
+                    f"read before: {reason}"
+                )
+                continue
+            self.skipped.append((folder, reason))
+            self.counts["rooms_skipped"] += name not in known
+            again = " as before" if name in known else ""
+            self.warnings.append(f"{folder}: left out{again}: {reason}")
 
     def _add_truth(self, folder: Path, room_id: str, num_segments: int) -> None:
         path = folder / "truth.parquet"

@@ -162,13 +162,13 @@ def prepare_rooms(
         collected = collect_rooms(
             earlier.left(contents), reading, ray=ray, show_progress=show_progress
         )
-        collected.tell_skipped(earlier.skipped)
+        kept = earlier.kept(collected.places, keep_from)
+        collected.tell_skipped(earlier.skipped, earlier.folders_of(kept.room_ids))
         if keep_from is not None and (old := len(set(folders)) - len(contents)):
             collected.warnings.append(
                 f"left out {counted(old, 'room folder')} of before {keep_from.isoformat()}"
             )
         earlier.require_same_places(collected.places)
-        kept = earlier.kept(collected.places, keep_from)
         if not collected.rooms and not sum(rooms.height for rooms in kept.rooms):
             why = f": {collected.warnings[-1]}" if collected.warnings else ""
             raise InputError(f"{', '.join(map(str, roots))}: no room left{why}")

@@ -24,8 +24,8 @@ _INNER = {"checkpoints", "tensorboard", "features", "inputs", "best", "last"}
 """Of runs and prepared folders: no run lies inside."""
 _OF_RUN = {"members"}
 """Of an ensemble's run: what lies inside is a part of it."""
-METRICS = ("average_precision", "map", "kendall_tau")
-"""What decides which epoch is best, by what is predicted: labels, picks, or a share."""
+METRICS = ("average_precision", "map", "kendall_tau_in_rooms", "kendall_tau")
+"""What decides which epoch is best, by what is predicted: labels, picks, ranks, or a share."""
 FACTS = {
     "run": pl.String,
     "epochs": pl.Int64,

@@ -18,6 +18,7 @@ _PANELS = {
     "pair": "Pairwise loss",
     "align": "Alignment loss",
     "kendall_tau": "Kendall's tau (validation)",
+    "kendall_tau_in_rooms": "Kendall's tau inside a room (validation)",
     "average_precision": "Average precision (validation)",
     "map": "mAP (validation)",
 }

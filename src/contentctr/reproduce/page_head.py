@@ -48,10 +48,15 @@ def _first_metrics(study: Study) -> dict[str, Any] | None:
 
 def _setup(study: Study, rows: Sequence[list[str]], *words: str) -> Section:
     """A table of the data, what a run told and the settings, and words on what they mean."""
+    members = study.config(study.task.ours).train.members
     settings = [
         ["Recipe", study.recipe],
         ["Settings", " ".join(study.settings) or "the recipe's"],
-        ["Seeds", ", ".join(map(str, study.seeds))],
+        [
+            "Seeds",
+            ", ".join(map(str, study.seeds))
+            + (f" (each of the first of {members} members)" if members > 1 else ""),
+        ],
     ]
     rows = [["Data", study.data.root.resolve().name], *rows, *settings]
     title = "Data and settings"

@@ -81,13 +81,9 @@ class Study:
         return override(recipe(self.recipe), words)
 
     def job(self, run: Run, seed: int) -> Job:
-        """The run with a seed, and where it lies.
-
-        Members of an ensemble have seeds one after the other, so two runs lie as many apart: one
-        that shared members with another would hide part of the spread over seeds.
-        """
+        """The run with a seed, and where it lies."""
         config = self.config(run)
-        train = dataclasses.replace(config.train, seed=seed * config.train.members)
+        train = dataclasses.replace(config.train, seed=seed)
         table = config.model.streamer_table
         key = [_changed(config), self.data_key, *([file_sha256(Path(table))] if table else [])]
         name = f"{run.name}-{digest(*key)[:10]}"
@@ -181,7 +177,9 @@ def open_study(
         out=out,
         recipe=recipe_name,
         settings=tuple(settings),
-        seeds=tuple(range(seeds)),
+        # Members have seeds one after the other: runs that shared some would hide part of the
+        # spread over seeds.
+        seeds=tuple(range(0, seeds * common.train.members, common.train.members)),
         data_key=digest(tables, to_dict(spec)),
     )
 

@@ -54,11 +54,12 @@ LOG_SCHEMA: Schema = {
     "member": pl.Int64,
     "step": pl.Int64,
     "split": pl.String,
+    **dict.fromkeys(("total", "point", "pair", "align"), pl.Float64),
     **dict.fromkeys(
-        ("total", "point", "pair", "align", "kendall_tau", "average_precision", "map"), pl.Float64
+        ("kendall_tau", "kendall_tau_in_rooms", "average_precision", "map"), pl.Float64
     ),
 }
-"""What is read of training_log.jsonl; which of the last three a line has depends on the task, and
+"""What is read of training_log.jsonl; which of the last four a line has depends on the task, and
 only an ensemble has members."""
 
 

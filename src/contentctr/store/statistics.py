@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.batch import IN_ROOM_SCALES
 from contentctr.config import COUNT_COLUMNS, LATE_COMMENTS
 
 Floats = NDArray[np.float64]
@@ -48,8 +49,6 @@ whether each of the two is missing; and the number of the segment."""
 _VIEWERS, _CLICKERS = COLUMNS.index("viewers"), COLUMNS.index("clickers")
 _GIFTS = COLUMNS.index("gifts")
 _RESIDUAL_K = HALF_LIVES.index(MEAN_HALF_LIFE)
-_RELATIVE = ("rank", "minmax")
-"""Scales that say how a segment compares with others of its room."""
 _HALF = 0.5
 """Added to counts before their logarithm: what none of them says is not that none can be."""
 
@@ -250,7 +249,7 @@ def _mean_logit(state_RAC: Floats, target: str, scale: str) -> Floats:
     if target == "ctr":
         viewers_RK, clickers_RK = state_RAC[:, _VIEWERS, :_K], state_RAC[:, _CLICKERS, :_K]
         others_RK = np.maximum(viewers_RK - clickers_RK, 0)
-        if scale not in _RELATIVE:
+        if scale not in IN_ROOM_SCALES:
             odds_RK = (clickers_RK + _HALF) / (others_RK + _HALF)
             return np.where(viewers_RK[:, -1] > 0, np.log(odds_RK[:, _RESIDUAL_K]), nothing_R)
         means_RK, seen_R = (clickers_RK + _HALF) / (viewers_RK + 2 * _HALF), viewers_RK[:, -1]

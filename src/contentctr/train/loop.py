@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from contentctr.train.track import (
     start_trackers,
 )
 from contentctr.train.training import Objective, Position, Training
+from contentctr.train.words import WordsFit
 from contentctr.windows.prefetch import prefetched
 
 AfterEpoch = Callable[[int, Mapping[str, float]], None]
@@ -122,6 +123,8 @@ class _Way:
     member: int = 0
     """Number of the member, and of how many."""
     members: int = 1
+    fit_words: WordsFit = field(default_factory=WordsFit)
+    """Of all members."""
 
 
 def _train_one(config: Config, task: Task, out: Path, way: _Way) -> ModelTraining:
@@ -139,7 +142,7 @@ def _train_one(config: Config, task: Task, out: Path, way: _Way) -> ModelTrainin
         project_dir=out,
     )
     process = Process(rank=accelerator.process_index, world=accelerator.num_processes)
-    training = ModelTraining(config, task, spec, last, process, init)
+    training = ModelTraining(config, task, spec, last, process, init, way.fit_words)
     name, told_to = out.resolve().name, way.show_progress and process.rank == 0
     if way.members > 1:
         name = f"{out.resolve().parents[1].name}-member-{way.member}"

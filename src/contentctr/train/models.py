@@ -27,7 +27,7 @@ from contentctr.score.inputs import InputFacts, measure_inputs, write_inputs
 from contentctr.train.init_from import InitFrom, take_over
 from contentctr.train.task import Process, Task
 from contentctr.train.training import Position
-from contentctr.train.words import fit_words
+from contentctr.train.words import WordsFit
 from contentctr.windows.rooms import WindowLoader
 from contentctr.windows.segment_data import SegmentData
 
@@ -96,6 +96,7 @@ class ModelTraining(ModelObjective):
         last: the checkpoint that a run goes on from; None: new weights.
         process: whose share of each batch is wanted.
         init: the run whose weights new ones start from.
+        fit_words: that of other members of the run, if there are any.
 
     Raises:
         InputError: there is nothing to train on, or a setting does not fit the data.
@@ -112,6 +113,7 @@ class ModelTraining(ModelObjective):
         last: Path | None,
         process: Process,
         init: InitFrom | None = None,
+        fit_words: WordsFit | None = None,
     ) -> None:
         saved = None if last is None else checkpoints.load(last)
         if saved is None:
@@ -130,7 +132,7 @@ class ModelTraining(ModelObjective):
         self._inputs: InputFacts | None = None
         if isinstance(self._loader, WindowLoader):
             self._inputs = measure_inputs(self._loader.data)
-            self._loader = fit_words(self.model, self._loader)
+            self._loader = (fit_words or WordsFit())(self.model, self._loader)
         if config.model.standardise:
             self._standardise(fit=saved is None)
 

@@ -7,6 +7,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from contentctr.batch import DataSpec, Vocabulary
+from contentctr.batch import IN_ROOM_SCALES, DataSpec, Vocabulary
 from contentctr.config import Config
 from contentctr.errors import InputError
 from contentctr.files import file_sha256
 from contentctr.metrics.average_precision import average_precision
-from contentctr.metrics.ctr import kendall_tau, log_loss
+from contentctr.metrics.ctr import kendall_tau, log_loss, mean_over_groups
 from contentctr.models.registry import model_type, reads_content
 from contentctr.score.calibration import Calibration, fit_calibration
 from contentctr.score.rooms import score_segments
@@ -43,10 +44,12 @@ class RoomsTask:
 
     def __init__(self, data: PreparedRooms) -> None:
         self.data, self.root = data, data.root
-        self.is_label = data.has_label_target()
-        if self.is_label:
+        if data.has_label_target():
             # Of 2 % of positives tau sees little but the order of the others, which is chance.
             self.score = "average_precision"
+        elif data.manifest().get("target_scale") in IN_ROOM_SCALES:
+            # Ranks inside rooms have no order between rooms; as `evaluate` has it (floors.py).
+            self.score = "kendall_tau_in_rooms"
 
     def spec(self, config: Config) -> DataSpec:
         """As Task has it; fine-tuning needs the encoders' inputs."""
@@ -101,17 +104,18 @@ class RoomsTask:
             block=config.train.block,
             **loader_settings(config, process),
         )
-        return loader, Validation(held_out, config, target, self.is_label)
+        return loader, Validation(held_out, config, target, self.score)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Kendall's tau and log loss over the validation samples; of labels average precision too."""
+    """Kendall's tau and log loss over the validation samples, and what chooses the best epoch."""
 
     data: SegmentData
     config: Config
     target: str
-    is_label: bool = False
+    score: str = "kendall_tau"
+    """As Task has it."""
 
     def __call__(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The metrics; nothing where tau is undefined."""
@@ -122,15 +126,22 @@ class Validation:
         if math.isnan(tau):
             return {}
         found = {"kendall_tau": tau, "point": log_loss(scores, targets)}
-        if self.is_label:
+        if self.score == "average_precision":
             # Defined where tau is: the targets are not all 0, nor the scores all one.
             found["average_precision"] = average_precision(targets > 0, scores)
+        elif self.score == "kendall_tau_in_rooms":
+            inside = mean_over_groups(kendall_tau, scores, targets, self._room_of_samples())
+            if not inside.defined:
+                return {}
+            found["kendall_tau_in_rooms"] = inside.mean
         return found
 
     def calibration(self, model: nn.Module, device: torch.device) -> Calibration:
         """What is fitted on the validation samples, room by room."""
-        rooms_M = self.data.table["room_id"].to_numpy()[self._samples()]
-        return fit_calibration(*self._scored(model, device), rooms_M)
+        return fit_calibration(*self._scored(model, device), self._room_of_samples())
+
+    def _room_of_samples(self) -> NDArray[Any]:
+        return self.data.table["room_id"].to_numpy()[self._samples()]
 
     def _samples(self) -> NDArray[np.bool_]:
         return is_sample(self.data, self.config.data, self.target)

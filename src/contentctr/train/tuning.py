@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
 from contentctr.config import Config, override, to_dict
+from contentctr.devices import find_device
 from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.files import read_json, write_json
 from contentctr.outputs import alone, require_new
@@ -50,6 +51,7 @@ class Tuning:
     out: Path
     space: Space
     metric: str
+    device: str
     show_progress: bool
 
     def folder(self, number: int) -> Path:
@@ -65,6 +67,7 @@ def tune_model(
     search: Sequence[str] = (),
     trials: int = 20,
     seed: int = 0,
+    device: str = "auto",
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Try settings until there are so many trials, and say which were the best.
@@ -76,6 +79,7 @@ def tune_model(
         search: words of `parse_search`; none: `default_search`.
         trials: how many in all, those of earlier calls among them.
         seed: of the settings that are drawn.
+        device: where to train, as `train_model` has it.
         show_progress: show bars, and a line a trial.
 
     Returns:
@@ -90,6 +94,8 @@ def tune_model(
         raise InputError(f"trials must be at least 1, not {trials}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("tune runs as one process: start it without accelerate launch")
+    if device != "auto":
+        find_device(device)  # of no trial, so of every one
     task, out = open_task(data), Path(out)
     words = list(search) or default_search(config)
     tuning = Tuning(
@@ -98,6 +104,7 @@ def tune_model(
         out=out,
         space=parse_search(words, config),
         metric=task.score,
+        device=device,
         show_progress=show_progress,
     )
     task.spec(config)  # what cannot be trained on at all is told before anything is written
@@ -221,6 +228,7 @@ def _train(tuning: Tuning, trial: Trial, words: Sequence[str]) -> float:
         folder,
         resume=(folder / "config.json").is_file(),
         after_epoch=after_epoch,
+        device=tuning.device,
         show_progress=tuning.show_progress,
     )
     rows = read_log(folder / "log.jsonl")

@@ -38,18 +38,40 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
-    """Fit each Words in a model; the loader with scores that other rooms' weights gave.
+class WordsFit:
+    """Fits the Words of models of one run: once, for it is of the data alone."""
 
-    Without such a part the loader is returned as it is.
+    def __init__(self) -> None:
+        self._buffers: list[Tensor] = []
+        self._scores_SC: Tensor | None = None
 
-    Raises:
-        InputError: there are fewer than two training rooms, or texts in one part of them alone.
-    """
-    found = [part for part in model.modules() if isinstance(part, Words)]
-    if not found:
-        return loader
-    data, words = loader.data, found[0]
+    def __call__(self, model: nn.Module, loader: WindowLoader) -> WindowLoader:
+        """Fit each Words in a model; the loader with scores that other rooms' weights gave.
+
+        Without such a part the loader is returned as it is.
+
+        Raises:
+            InputError: there are fewer than two training rooms, or texts in one part of them alone.
+        """
+        found = [part for part in model.modules() if isinstance(part, Words)]
+        if not found:
+            return loader
+        data = loader.data
+        if self._scores_SC is None:
+            self._scores_SC = _fit(found[0], data)
+            self._buffers = [buffer.clone() for buffer in found[0].buffers()]
+        for words in found:
+            for mine, fitted in zip(words.buffers(), self._buffers, strict=True):
+                mine.copy_(fitted)
+        # The words themselves are not read again: no batch has to carry them.
+        extra = {name: rows for name, rows in data.extra.items() if name != "words"}
+        there_S = torch.ones(len(data), dtype=torch.bool)
+        extra[SCORES] = ExtraRows(values_SX=self._scores_SC, has_S=there_S)
+        return dataclasses.replace(loader, data=dataclasses.replace(data, extra=extra))
+
+
+def _fit(words: Words, data: SegmentData) -> Tensor:
+    """Fit a Words; what weights of other rooms say of each segment, standardised: [S, C]."""
     rooms = int(data.room_S.max()) + 1
     require(rooms >= 2, "training rooms", "at least 2 with model.words", rooms)
     said = _Said(data, words)
@@ -66,16 +88,7 @@ def fit_words(model: nn.Module, loader: WindowLoader) -> WindowLoader:
         raw_SC[fold_S == fold] = said.raw(words, fold_S == fold)
     said.fit(words, said.fitted_S)
     words.scale.fit(torch.from_numpy(raw_SC[said.has_text_S]))
-    scores_SC = words.standardised(
-        torch.from_numpy(raw_SC), data.extra["words"].has_S, data.has_text_S
-    )
-    for other in found[1:]:
-        for mine, fitted in zip(other.buffers(), words.buffers(), strict=True):
-            mine.copy_(fitted)
-    # The words themselves are not read again: no batch has to carry them.
-    extra = {name: rows for name, rows in data.extra.items() if name != "words"}
-    extra[SCORES] = ExtraRows(values_SX=scores_SC, has_S=torch.ones(len(data), dtype=torch.bool))
-    return dataclasses.replace(loader, data=dataclasses.replace(data, extra=extra))
+    return words.standardised(torch.from_numpy(raw_SC), data.extra["words"].has_S, data.has_text_S)
 
 
 class _Said:

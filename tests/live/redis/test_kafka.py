@@ -137,9 +137,10 @@ def test_a_room_ends_by_a_record(client, broker):
 class Again:
     """A consumer that gives records one after another, as after a death between Redis and Kafka."""
 
-    def __init__(self, *records):
+    def __init__(self, *records, cluster="one"):
         self._records, self.stored = list(records), []
         self.close = lambda: None
+        self.cluster_id = lambda seconds: cluster
 
     def is_read(self):
         return len(self.stored) == len(self._records)
@@ -151,10 +152,10 @@ class Again:
         self.stored.append(record.offset())
 
 
-def told_of(client, *records):
+def told_of(client, *records, cluster="one"):
     """What an ingest says of records, and its counts."""
     store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
-    consumer, lines = Again(*records), []
+    consumer, lines = Again(*records, cluster=cluster), []
     ingest = Ingest(consumer, store, report=lines.append, clock=lambda: 5.0)
     ingest.run(consumer.is_read)
     return lines, ingest.counts
@@ -186,6 +187,33 @@ def test_an_end_that_is_read_again_does_not_end_the_room_begun_since(client):
     assert (counts.taken, counts.repeated) == (2 + 1, 0)
     _, counts = told_of(client, *anew)
     assert (counts.taken, counts.repeated) == (0, 2)
+
+
+def test_clusters_with_topics_of_one_name_feed_one_redis(client):
+    rooms = {"x": "one", "y": "two"}
+    for room, cluster in rooms.items():
+        lines, counts = told_of(client, *(Record(0, room, k) for k in range(3)), cluster=cluster)
+        assert (lines, counts.taken, counts.repeated) == ([], 3, 0)
+    drain(make_worker(client))
+    known = {room: range(3) for room in rooms}
+    require_same(curves(client, known), offline(known))
+
+
+def test_records_of_a_broker_without_an_id_wait_and_it_is_told(client):
+    consumer, lines, asked = Dealt([0], [0], Record(0, "x")), [], []
+
+    def cluster_id(seconds):
+        asked.append(seconds)
+        if len(asked) < 3:
+            raise kafka.KafkaException(kafka.KafkaError(kafka.KafkaError._TIMED_OUT, "no id"))
+        return "one"
+
+    consumer.cluster_id = cluster_id
+    store = RedisStore(client, KEYS, settle_partitions(client, KEYS, PARTITIONS))
+    Ingest(consumer, store, report=lines.append).run(lambda: consumer.stored)
+    assert (
+        consumer.stored == [0] and len(lines) == 1 and "waits" in lines[0] and "no id" in lines[0]
+    )
 
 
 def test_partitions_that_move_twice_within_one_record_are_followed(client, monkeypatch):
@@ -241,7 +269,7 @@ class Dealt:
         self._after, self._records, self.polls = after, list(records), 0
         self._ours, self.stored, self.sought = before, [], []
         self.pause = self.resume = lambda places: None
-        self.close = lambda: None
+        self.close, self.cluster_id = lambda: None, lambda seconds: "one"
 
     def assignment(self):
         return [kafka.TopicPartition("t", partition) for partition in self._ours]

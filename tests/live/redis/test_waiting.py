@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
 from contentctr.live.outcomes import LateCounts, Outcome
 from contentctr.live.redis.backend import RedisBackend
@@ -114,6 +115,20 @@ def test_a_post_that_is_made_again_neither_loses_nor_doubles_them(client, store,
     put(store, 3)
     drain(worker)
     require_same(curves(client, ["x"]), offline({**told, 3: {2: {"exits": 1}}}))
+
+
+def test_what_gives_way_as_too_many_wait_again_is_counted(client, store, waiting):
+    worker = make_worker(client)
+    put(store, 100)
+    drain(worker)
+    waiting.put([late(98, exits=3), late(99, exits=3)])
+    put(store, 100)  # takes both, and is a segment that is known
+    assert waiting.put(late(number, exits=1) for number in range(101, 100 + LATEST)) == 0
+    drain(worker)
+    assert len(kept(client)) == 1 + LATEST and "98" not in kept(client)
+    told = generate_latest(worker.health.registry).decode()
+    assert 'contentctr_worker_late_counts_total{reason="too_many"} 1.0' in told
+    assert 'contentctr_worker_late_counts_total{reason="too_far"} 0.0' in told
 
 
 def test_a_message_that_cannot_be_read_leaves_them_to_the_next(client, store, waiting):

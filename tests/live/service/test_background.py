@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -99,6 +100,35 @@ def test_while_a_batch_hangs_nobody_waits_for_it(caplog):
 
     asyncio.run(main())
     assert "scoring takes longer than 0.05 s" in caplog.text
+
+
+def test_a_room_is_ended_in_bounded_time_while_scoring_hangs():
+    hangs, free = threading.Event(), threading.Event()
+    with running() as (client, backend), ThreadPoolExecutor() as pool:
+        plain, backend._batcher._work = backend._batcher._work, lambda items: work(items)
+        backend._batcher._stuck_s = 0.3
+
+        def work(items):
+            if items[0].segment.room_id == "hangs":
+                hangs.set()
+                assert free.wait(30)
+            return plain(items)
+
+        for room in ("a", "b"):
+            assert client.post("/v1/segments", json=make_post(room)).status_code == 200
+        try:
+            posted = pool.submit(client.post, "/v1/segments", json=make_post("hangs"))
+            assert hangs.wait(10)
+            ended = pool.submit(client.delete, "/v1/rooms/a").result(10)
+            assert ended.status_code == 503 and ended.headers["retry-after"]
+            assert posted.result(10).status_code == 503
+            assert client.delete("/v1/rooms/b").status_code == 503  # at once, and nothing waits
+        finally:
+            free.set()
+        wait_for(lambda: client.get("/readyz").status_code == 200, 10)
+        wait_for(lambda: client.get("/v1/rooms/a").status_code == 404, 10)
+        assert client.get("/v1/rooms/b").status_code == 200
+        assert client.delete("/v1/rooms/b").status_code == 204
 
 
 def test_a_dead_sweep_ends_readiness_until_it_sweeps_again(monkeypatch, caplog):

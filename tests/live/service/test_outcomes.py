@@ -92,7 +92,7 @@ def test_the_next_score_reads_them(horizon):
         assert (again["status"], again["score"]) == ("repeated", first["score"])
         assert backend._scoring.rooms["r1"].waiting == {}
         # 52 and 149: told at once, and not when a segment comes that cannot read them.
-        assert "contentctr_late_counts_total 2.0" in client.get("/metrics").text
+        assert 'contentctr_late_counts_total{reason="too_far"} 2.0' in client.get("/metrics").text
 
 
 def test_what_is_said_to_wait_is_read():
@@ -102,9 +102,9 @@ def test_what_is_said_to_wait_is_read():
         assert send(client, outcome(target_index=52)).json()["for_statistics"] == 0
         client.post("/v1/segments", json=make_post("r1", 101))
         assert backend._scoring.rooms["r1"].waiting == {}
-        assert "contentctr_late_counts_total 1.0" in client.get("/metrics").text
+        assert 'contentctr_late_counts_total{reason="too_far"} 1.0' in client.get("/metrics").text
         send(client, *[outcome(target_index=k) for k in range(100, 150)])  # two more than may wait
-        assert "contentctr_late_counts_total 3.0" in client.get("/metrics").text
+        assert 'contentctr_late_counts_total{reason="too_many"} 2.0' in client.get("/metrics").text
 
 
 def test_other_counts_are_read_too_and_a_value_is_none():

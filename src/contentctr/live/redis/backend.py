@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from contentctr.errors import InputError
 from contentctr.live.engine import RoomsFullError
+from contentctr.live.exposition import TOO_MANY
 from contentctr.live.known_rooms import LiveRoom, Shown
 from contentctr.live.outcomes import Outcome
 from contentctr.live.ranking import RankSettings, Scores
@@ -235,7 +236,8 @@ class RedisBackend:
             rooms = {name: [room for room in both if room] for name, *both in each}
             found = self.observed.sort(outcomes, rooms)
             if found.late:  # first: what is known to have come is not taken again
-                self.metrics.late_counts.inc(self._late.put(found.late))
+                gave_way = self._late.put(found.late)
+                self.metrics.late_counts.labels(TOO_MANY).inc(gave_way)
             return found
 
         found = await self._redis(find)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine
-from contentctr.live.exposition import DriftCollector
+from contentctr.live.exposition import DriftCollector, counts_left_out
 
 _TIMEOUT_S = 5.0
 """In which a request must come, and its answer be taken."""
@@ -38,11 +38,7 @@ class WorkerHealth:
             ["status"],
             registry=self.registry,
         )
-        self.late_counts = Counter(
-            "contentctr_worker_late_counts",
-            "Segments whose counts came too late for their room's statistics.",
-            registry=self.registry,
-        )
+        self.late_counts = counts_left_out("contentctr_worker_late_counts", self.registry)
         self._partitions = self._gauge("partitions", "Partitions that this worker has.")
         self._rooms = self._gauge("rooms", "Rooms in its memory.")
         self._model = Gauge(

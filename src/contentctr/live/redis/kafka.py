@@ -36,6 +36,8 @@ MAX_VALUE = 4 * 2**20
 """Bytes of a record, as of a post."""
 _POLL_S = 0.5
 _TOLD_EVERY_S = 10.0
+_CLUSTER_S = 1.0
+"""A broker before 0.10.1 tells no id of its cluster: its records wait, and the reason is told."""
 
 
 @dataclass(kw_only=True)
@@ -147,6 +149,7 @@ class Ingest:
         self._consumer, self._store, self._report = consumer, store, report
         self._limits, self._clock = limits or {}, clock
         self.counts = Counts()
+        self._no_cluster = importlib.import_module("confluent_kafka").KafkaException
         self._told = -_TOLD_EVERY_S
         """When a record that was read before was told of."""
 
@@ -181,21 +184,32 @@ class Ingest:
             self.counts.bad += 1
             self._report(f"{place}: passed over: {error}")
             return True
-        told, origin = -_TOLD_EVERY_S, _origin(record)
+        told = -_TOLD_EVERY_S
         while not stopped():
             try:
-                if self._store.add(room_id, fields, origin, **self._limits):
+                if self._store.add(room_id, fields, self._origin(record), **self._limits):
                     self.counts.taken += 1
                 else:
                     self._pass_over(place)
                 return True
-            except (RedisError, StreamFullError) as error:
+            except (RedisError, StreamFullError, self._no_cluster) as error:
                 if time.monotonic() >= told + _TOLD_EVERY_S:
                     told = time.monotonic()
                     self._report(f"{place}: waits: {error}")
                 if not self._wait(record):
                     return False
         return False
+
+    def _origin(self, record: Any) -> LogRecord:
+        """Where it comes from; the client knows its cluster since the first word of a broker."""
+        cluster = self._consumer.cluster_id(_CLUSTER_S)
+        _, moment = record.timestamp()
+        return LogRecord(
+            # Of two clusters, topics of one name have offsets of their own.
+            log=f"{cluster}/{record.topic()}/{record.partition()}",
+            offset=record.offset(),
+            moment=max(-1, int(moment)),
+        )
 
     def _pass_over(self, place: str) -> None:
         self.counts.repeated += 1
@@ -221,16 +235,6 @@ class Ingest:
                 place.offset = early.offset()
                 self._consumer.seek(place)
         return any(_is_of(record, place) for place in self._consumer.assignment())
-
-
-def _origin(record: Any) -> LogRecord:
-    _, moment = record.timestamp()
-    return LogRecord(
-        # Without the cluster's id, which no record tells: a Redis takes one cluster (docs/live.md).
-        log=f"{record.topic()}/{record.partition()}",
-        offset=record.offset(),
-        moment=max(-1, int(moment)),
-    )
 
 
 def _is_of(record: Any, place: Any) -> bool:

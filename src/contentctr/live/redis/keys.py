@@ -13,8 +13,8 @@ prefix; those that all models share:
 - `owners` (hash), `owned_until` and `owned:KEY` (sorted sets): whose a room is, and until when, by
   `owners_clock` (as `clock`, which posts must not move on while no worker lives: its rooms would
   seem silent to the next one); where services ask for keys.
-- `ingested` (hash): of each partition of Kafka, "OFFSET TIME" of the last record that was put into
-  a stream: what is read again is not put there again.
+- `ingested` (hash): of each partition of Kafka (CLUSTER/TOPIC/NUMBER), "OFFSET TIME" of the last
+  record that was put into a stream: what is read again is not put there again.
 - `clock_step`: seconds by which Redis' own clock was set while services ran (redis/clock.py).
 - `events` (stream): what the workers tell; `rejected` (stream): messages that were put aside.
 - `outcomes` (stream): what came of segments, with the scores that predicted it, and rooms' ends.

@@ -44,7 +44,7 @@ local other = candidate and (model == current and candidate or current)
 local theirs = other and base .. other .. ':done:' .. partition
 local their_bytes = other and base .. other .. ':done_bytes:' .. partition
 local their_refused = other and base .. other .. ':refused:' .. partition
-local waits, refused = {}, {}
+local waits, refused, gave_way = {}, {}, 0
 
 local function less(key, size)
   if size > 0 and redis.call('DECRBY', key, size) <= 0 then redis.call('DEL', key) end
@@ -125,14 +125,14 @@ local i = 8 + 2 * done
 while i <= #ARGV do
   local n, name = tonumber(ARGV[i]), ARGV[i + 1]
   if name == 'KEEP_INPUT' then keep_input(unpack(ARGV, i + 2, i + n))
-  elseif name == 'WAIT' then wait(unpack(ARGV, i + 2, i + n))
+  elseif name == 'WAIT' then gave_way = gave_way + wait(unpack(ARGV, i + 2, i + n))
   elseif name == 'PUT_ASIDE' then put_aside(unpack(ARGV, i + 2, i + n))
   elseif name == 'END_INPUTS' then
     if newer(ARGV[i + 2], ARGV[i + 3]) then redis.call('DEL', ARGV[i + 3]) end
   else redis.call(unpack(ARGV, i + 1, i + n)) end
   i = i + n + 1
 end
-return 1
+return 1 + gave_way
 """
 )
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
@@ -284,13 +284,16 @@ class Leases:
                 self._release(keys=[self._keys.lease(partition)], args=[holder])
         return got, gone + extra
 
-    def commit(self, partition: int, commands: Iterable[Command], done: Done | None = None) -> None:
+    def commit(self, partition: int, commands: Iterable[Command], done: Done | None = None) -> int:
         """All of the commands in one step, if the partition is still ours.
 
         Args:
             partition: which.
             commands: done after what `done` says.
             done: messages that are finished with it.
+
+        Returns:
+            Segments whose counts gave way to those that wait again, as too many would.
 
         Raises:
             LostLeaseError: it is not ours; nothing was done.
@@ -303,8 +306,10 @@ class Leases:
             args += [len(command), *command]
         names = [*self._names(partition), keys.bytes(partition), keys.current, keys.candidate]
         names += [keys.done(partition), keys.done_bytes(partition), keys.refused(partition)]
-        if not self._commit(keys=names, args=args):
+        found = int(self._commit(keys=names, args=args))
+        if not found:
             self._lost(partition)
+        return found - 1
 
     def read(self, partition: int, count: int) -> Entries:
         """New messages of the partition, in order."""

@@ -31,6 +31,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from contentctr.errors import InputError
 from contentctr.live.engine import Engine, Taken
+from contentctr.live.exposition import TOO_FAR, TOO_MANY
 from contentctr.live.inputs import to_bytes
 from contentctr.live.known_rooms import (
     LiveRoom,
@@ -290,7 +291,7 @@ class Worker:
                 self.health.segments.labels("refused").inc()
                 continue
             self.health.segments.labels(taken.scored.status).inc()
-            self.health.late_counts.inc(taken.scored.late_counts)
+            self.health.late_counts.labels(TOO_FAR).inc(taken.scored.late_counts)
             if taken.scored.status in ("scored", "early"):
                 touched.add(message.room_id)  # of an early one no score is told; it is seen, though
                 commands += self._input(message)
@@ -305,7 +306,7 @@ class Worker:
             commands += state_commands(self._keys, room_id, state, expiry)
             # Of one that is listed the new run may have no score yet: it is seen all the same.
             commands.append(("ZADD", self._keys.seen, "XX", repr(now), room_id))
-        self._leases.commit(partition, commands, Done.of(*((m.id, m.fields) for m in messages)))
+        self._commit(partition, commands, Done.of(*((m.id, m.fields) for m in messages)))
 
     def _input(self, message: Message) -> list[Command]:
         """What keeps a segment that was taken, unless another model's worker has kept it."""
@@ -394,7 +395,11 @@ class Worker:
         """Put a message aside by a commit of its own, with other commands in it."""
         commands = [*beside, *self._rejection(partition, id, fields, reason)]
         self.health.segments.labels("refused").inc()
-        self._leases.commit(partition, commands, Done.of((id, fields)))
+        self._commit(partition, commands, Done.of((id, fields)))
+
+    def _commit(self, partition: int, commands: Sequence[Command], done: Done) -> None:
+        gave_way = self._leases.commit(partition, commands, done)
+        self.health.late_counts.labels(TOO_MANY).inc(gave_way)
 
     def _rejection(
         self, partition: int, id: bytes, fields: Mapping[bytes, bytes], reason: str

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from contentctr.live.engine import Engine, RoomsFullError, StreamerChangedError, parts_by_run
+from contentctr.live.exposition import TOO_FAR, TOO_MANY
 from contentctr.live.known_rooms import LiveRoom, MemoryStore, Shown
 from contentctr.live.outcomes import Outcome
 from contentctr.live.ranking import Scores
@@ -288,9 +289,10 @@ class LocalBackend:
 
         Raises:
             NotOwnerError: the room is another's.
+            BusyError: scoring hangs, or the service ends; the room may end later.
         """
         self._owners.require(room_id, caller)
-        return await self._end(room_id, "ended")
+        return await self._batcher.answer(lambda: self._end(room_id, "ended"))
 
     async def observe(self, outcomes: Sequence[Outcome]) -> dict[str, int]:
         """See Backend.
@@ -303,7 +305,7 @@ class LocalBackend:
         found = self.observed.sort(outcomes, rooms)
         if found.late:
             gone = await self._batcher.ask(lambda: self._scoring.wait_for_next(found.late))
-            self.metrics.late_counts.inc(gone)
+            self.metrics.late_counts.labels(TOO_MANY).inc(gone)
         self.observed.log.add(found.new, time.time())
         return found.counts
 
@@ -320,7 +322,7 @@ class LocalBackend:
                 continue
             scored = done.taken.scored
             self.metrics.segments.labels(scored.status).inc()
-            self.metrics.late_counts.inc(scored.late_counts)
+            self.metrics.late_counts.labels(TOO_FAR).inc(scored.late_counts)
             if scored.status == "early":
                 self.store.touch(scored.room_id, now)  # no score is told of it; it is there, though
             if scored.status != "scored":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -116,7 +116,13 @@ class Batcher(Generic[In, Out]):
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def ask(self, work: Callable[[], T]) -> T:
-        """As `run`, for a client, who waits no longer than for a batch; it may be done behind that.
+        """As `run`, for a client, who waits as in `answer`."""
+        return await self.answer(lambda: self.run(work))
+
+    async def answer(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What takes the thread, for a client, who waits no longer than for a batch.
+
+        It may be done behind that, but then whole.
 
         Raises:
             BusyError: nothing is accepted now, or the batch before takes too long.
@@ -124,7 +130,7 @@ class Batcher(Generic[In, Out]):
         if not self.running:
             raise BusyError("the service is not accepting anything now")
         try:
-            return await asyncio.wait_for(asyncio.shield(self.run(work)), self._stuck_s)
+            return await asyncio.wait_for(asyncio.shield(work()), self._stuck_s)
         except TimeoutError:
             raise BusyError(f"scoring takes longer than {self._stuck_s:g} s") from None
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contentctr.live.exposition import counts_left_out
 from contentctr.live.service.access import AccessLog
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -39,11 +40,7 @@ class Metrics:
         self.segments = Counter(
             "contentctr_segments", "Segments taken.", ["status"], registry=self.registry
         )
-        self.late_counts = Counter(
-            "contentctr_late_counts",
-            "Segments whose counts came too late, too early or too many for their statistics.",
-            registry=self.registry,
-        )
+        self.late_counts = counts_left_out("contentctr_late_counts", self.registry)
         self.batches = Histogram(
             "contentctr_batch_size",
             "Segments scored at once.",

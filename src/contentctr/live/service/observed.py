@@ -10,7 +10,7 @@ from threading import Lock
 from prometheus_client import Counter
 
 from contentctr.live.engine import Engine
-from contentctr.live.exposition import DriftCollector, OutcomeCollector
+from contentctr.live.exposition import TOO_FAR, DriftCollector, OutcomeCollector
 from contentctr.live.known_rooms import LiveRoom
 from contentctr.live.outcomes import (
     Joined,
@@ -107,7 +107,7 @@ class Observed:
             counts[status] += 1
             if status != "repeated" and outcome.counts and its_rooms:
                 if (told := late_counts(its_rooms, outcome)) is None:
-                    self._metrics.late_counts.inc()
+                    self._metrics.late_counts.labels(TOO_FAR).inc()
                 else:
                     late.setdefault(key, told)
         for status, count in counts.items():

@@ -249,7 +249,12 @@ async def get_room(service: TheService, room_id: RoomIdPath) -> Response:
     return Json(room_out(found, standing.place(room_id, now)))
 
 
-@router.delete("/v1/rooms/{room_id}", summary="End a room", status_code=204, responses=_ROOM_ERRORS)
+@router.delete(
+    "/v1/rooms/{room_id}",
+    summary="End a room",
+    status_code=204,
+    responses={**_ROOM_ERRORS, **errors(503)},
+)
 async def end_room(service: TheService, caller: TheCaller, room_id: RoomIdPath) -> Response:
     """A room has ended: forget it."""
     if not await service.backend.end(room_id, caller):
