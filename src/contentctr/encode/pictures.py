@@ -81,7 +81,9 @@ def resized(
     pixels_1CHW = torch.from_numpy(image_HWC).permute(2, 0, 1)[None]
     out_1CHW = F.interpolate(pixels_1CHW, size=size, mode=_MODES[filter], antialias=True)
     # Torch gives a plane a channel; what follows would put them together more than once.
-    return np.stack(out_1CHW[0].numpy(), axis=-1)
+    planes: Any = out_1CHW[0].numpy()
+    pixels_HWC: NDArray[np.uint8] = np.stack(planes, axis=-1)
+    return pixels_HWC
 
 
 def settings_from_json(noted: dict[str, Any], path: Path) -> ImageSettings:

@@ -207,7 +207,7 @@ def encode_pictures(
         cache: features of pictures met before; added to, oldest dropped.
     """
     whole = map(np.ascontiguousarray, pictures)  # where one was cropped, it is not yet
-    keys = [hashlib.blake2b(picture, digest_size=16).digest() for picture in whole]
+    keys = [hashlib.blake2b(picture.data, digest_size=16).digest() for picture in whole]
     by_key = dict(zip(keys, pictures, strict=True))
 
     def encode(batch: Sequence[bytes]) -> NDArray[np.float32]:
