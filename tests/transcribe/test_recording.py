@@ -34,6 +34,49 @@ def test_sound_alone_and_segments_after_its_end(tmp_path):
     assert texts(hear_recording(FakeEars(), Sound(path=path, spans=spans))) == [*TEXTS, "", ""]
 
 
+def test_a_language_that_is_not_sure_is_said(tmp_path):
+    path = speaking(tmp_path / "v.m4a", WORDS, 24.0, pictures=False)
+    unsure = {"la": 0.4, "ru": 0.3, "de": 0.2, "en": 0.1}
+
+    def told(store=None, language=None, ears=unsure):
+        warnings = []
+        sound = Sound(path=path, spans=SPANS, language=language)
+        hear_recording(FakeEars(languages=[ears]), sound, store=store, warnings=warnings)
+        return warnings
+
+    store = tmp_path / "t.jsonl"
+    doubts = told(store)
+    assert len(doubts) == 1 and "not sure (la 0.40, ru 0.30, de 0.20)" in doubts[0]
+    assert told(store) == doubts  # nor is it forgotten where all is stored
+    assert told(language="ru") == told(ears={"ru": 0.5, "la": 0.4}) == []
+
+
+class OtherTongue(FakeEars):
+    """All sound is speech; from the third segment on in a language in which nothing makes sense."""
+
+    def voiced(self, samples):
+        return [(0, len(samples))]
+
+    def words(self, samples, language):
+        found = super().words(samples, language)
+        return found if len(self.windows) <= 2 else []
+
+
+def test_speech_without_words_is_said(tmp_path):
+    path = speaking(tmp_path / "v.m4a", WORDS, 24.0, pictures=False)
+
+    def told(ears, spans=SPANS):
+        warnings = []
+        hear_recording(ears, Sound(path=path, spans=spans, language="en"), warnings=warnings)
+        return warnings
+
+    (lost,) = told(OtherTongue())
+    assert "in 4 segments, and in 2 of them no words were made out, taken for en" in lost
+    assert told(OtherTongue(), SPANS[:2]) == []  # all of them have words
+    short = [(second, second + 4.0) for second in range(0, 24, 4)]
+    assert told(OtherTongue(), short) == []  # nobody speaks for long
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     path, store = speaking(tmp_path / "v.mp4", WORDS, 24.0), tmp_path / "s" / "t.jsonl"
     sound = Sound(path=path, spans=SPANS)

@@ -80,7 +80,9 @@ def resized(
         return np.array(Image.fromarray(image_HWC).resize(size[::-1], filter))
     pixels_1CHW = torch.from_numpy(image_HWC).permute(2, 0, 1)[None]
     out_1CHW = F.interpolate(pixels_1CHW, size=size, mode=_MODES[filter], antialias=True)
-    pixels_HWC: NDArray[np.uint8] = out_1CHW[0].permute(1, 2, 0).numpy()
+    # Torch gives a plane a channel; what follows would put them together more than once.
+    planes: Any = out_1CHW[0].numpy()
+    pixels_HWC: NDArray[np.uint8] = np.stack(planes, axis=-1)
     return pixels_HWC
 
 

@@ -206,7 +206,8 @@ def encode_pictures(
         batch_size: pictures encoded at once.
         cache: features of pictures met before; added to, oldest dropped.
     """
-    keys = [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in pictures]
+    whole = map(np.ascontiguousarray, pictures)  # where one was cropped, it is not yet
+    keys = [hashlib.blake2b(picture.data, digest_size=16).digest() for picture in whole]
     by_key = dict(zip(keys, pictures, strict=True))
 
     def encode(batch: Sequence[bytes]) -> NDArray[np.float32]:

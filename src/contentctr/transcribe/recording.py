@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,11 @@ from contentctr.transcribe.segments import (
 from contentctr.transcribe.transcript import Growing
 
 Spans = Sequence[tuple[float, float]]
+_SURE = 0.5
+"""Of a room's language that is less likely, the user is told."""
+_LONG_S = 5.0
+_LOST = 0.25
+"""Share of segments with so much speech that may be without words before the user is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +55,12 @@ def hear_recording(
         sound: the recording.
         store: keeps what was heard, so that a killed run goes on there; None: nothing does.
         advance: told how many more segments were heard.
-        warnings: messages are added to it.
+        warnings: messages are added to it, also where the language or the words are in doubt.
 
     Raises:
         InputError: the recording cannot be read.
     """
+    notes = [] if warnings is None else warnings
     language = RoomLanguage(sound.language)
     kept = None if store is None else Growing(store, _key(recogniser, sound), language)
     heard = [] if kept is None else kept.heard
@@ -78,8 +84,28 @@ def hear_recording(
 
     listener = SoundListener(sound.spans, hear, before_s=CONTEXT_S, first=len(heard))
     if not listener.done:
-        listen(sound.path, listener, [] if warnings is None else warnings)
+        listen(sound.path, listener, notes)
+    notes += [f"{sound.path}: {doubt}" for doubt in _doubts(language, heard)]
     return heard
+
+
+def _doubts(language: RoomLanguage, heard: Sequence[Heard]) -> Iterator[str]:
+    """What of a recording was perhaps heard in a wrong language, or not at all."""
+    if language.given is None and language.voiced_s:
+        shares = {key: votes / language.voiced_s for key, votes in language.votes.items()}
+        likely = sorted(shares, key=lambda key: (-shares[key], key))
+        if shares[likely[0]] < _SURE:
+            found = ", ".join(f"{key} {shares[key]:.2f}" for key in likely[:3])
+            yield f"its language is not sure ({found}); where it is another, give --language"
+    spoken = [each for each in heard if each.voiced_s > _LONG_S]
+    lost = [each for each in spoken if not each.text]
+    if lost and len(lost) >= _LOST * len(spoken):
+        codes = ", ".join(sorted({each.language for each in lost}))
+        yield (
+            f"somebody speaks for {_LONG_S:g} s and more in {len(spoken)} segments, and in "
+            f"{len(lost)} of them no words were made out, taken for {codes}: songs, much noise or "
+            "another language (--language)"
+        )
 
 
 def _key(recogniser: Recogniser, sound: Sound) -> dict[str, object]:

@@ -157,6 +157,33 @@ def test_a_slow_engine_is_taken_only_where_it_is_wanted(
     assert for_inference(bert, engine="auto", like=ONNX).runtime == ONNX
 
 
+@pytest.mark.parametrize(
+    ("engine_s", "torch_s", "runs", "expected"),
+    [
+        ([0.1], [0.2], 2, 0.5),
+        ([0.2, 0.2, 0.1], [0.2, 0.1, 0.3], 6, 1.0),
+        ([0.9, 0.06], [0.1, 0.2], 4, 0.6),
+    ],
+)
+def test_it_is_timed_until_the_faster_one_is_clear(
+    bert: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    engine_s: list[float],
+    torch_s: list[float],
+    runs: int,
+    expected: float,
+) -> None:
+    trial, timed = choose._Trial(bert), []
+
+    def seconds(self: choose._Trial, run: Any) -> float:
+        timed.append(run)
+        return (torch_s if run is bert else engine_s)[(len(timed) - 1) // 2]
+
+    monkeypatch.setattr(choose._Trial, "_seconds", seconds)
+    found = choose.EngineEncoder(bert, bert, ONNX, "")
+    assert trial.slowness(found) == pytest.approx(expected) and len(timed) == runs
+
+
 def test_slowness_is_its_time_over_torchs(bert: Any, all_installed: None) -> None:
     trial = choose._Trial(bert)
 

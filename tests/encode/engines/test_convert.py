@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from contentctr.encode.encoders import for_inference, load_text, load_visual
+from contentctr.encode.engines import runtime
 from contentctr.encode.engines.choose import EngineEncoder, RowByRow
 from contentctr.encode.engines.runtime import TORCH, Runtime
 from tiny_models import TINY_WORDS, make_tiny_image_models, make_tiny_text_models
@@ -131,3 +133,21 @@ def test_openvino_reports_to_nobody(models: dict[str, Path]) -> None:
     # Hidden from it, so that it takes its own stand-in, which sends nothing.
     assert sys.modules["openvino_telemetry"] is None
     assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__.endswith("telemetry_stub")
+
+
+def test_data_of_a_tensor_are_looked_at_before_there_are_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two threads that look at them first wait for each other for ever: the library's fault."""
+    looked_at = []
+
+    class Watched:
+        def __init__(self, _: object) -> None: ...
+
+        @property
+        def data(self) -> None:
+            looked_at.append(True)
+
+    module = SimpleNamespace(Tensor=Watched)
+    monkeypatch.setattr(runtime.importlib, "import_module", lambda name: module)
+    assert runtime.openvino() is module and looked_at

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from contentctr.batch import DataSpec
@@ -102,4 +103,8 @@ def openvino() -> Any:
     # By itself it tells Google Analytics of every import and conversion. It goes without the
     # package that does so, which must not be there when it looks for it.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    return importlib.import_module("openvino")
+    module = importlib.import_module("openvino")
+    # Its table of types is made when a tensor's data are first looked at: two threads that do so at
+    # once wait for each other for ever (2026.4.1), so it is made here, before there are any.
+    _ = module.Tensor(np.zeros(1, np.uint8)).data
+    return module
