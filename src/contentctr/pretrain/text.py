@@ -158,6 +158,9 @@ class MaskedTexts:
 class MaskedLanguageModel(nn.Module):
     """A masked language model of transformers that takes a piece of a batch.
 
+    Its head is given the tokens with a label alone: of a multilingual vocabulary the logits of all
+    tokens would fill the memory.
+
     Args:
         network: with its head.
         takes_types: whether it tells the two texts apart.
@@ -168,12 +171,22 @@ class MaskedLanguageModel(nn.Module):
         self.network, self._takes_types = network, takes_types
 
     def forward(self, batch: MaskedTexts) -> Tensor:
-        """Logits of the tokens, [N, L, vocabulary]."""
+        """Logits of the M tokens with a label, row by row, [M, vocabulary]."""
         types = {"token_type_ids": batch.types_NL} if self._takes_types else {}
-        logits: Tensor = self.network(
-            input_ids=batch.ids_NL, attention_mask=batch.mask_NL.long(), **types
-        ).logits
-        return logits
+        labelled_NL = batch.labels_NL != IGNORED
+
+        def pick(module: nn.Module, given: Any, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[labelled_NL][None]
+            return output
+
+        hook = self.network.base_model.register_forward_hook(pick)
+        try:
+            logits_1MV: Tensor = self.network(
+                input_ids=batch.ids_NL, attention_mask=batch.mask_NL.long(), **types
+            ).logits
+        finally:
+            hook.remove()
+        return logits_1MV[0]
 
 
 class TextTraining(MaskedTraining):
@@ -244,12 +257,8 @@ class TextTraining(MaskedTraining):
 
     def sums(self, output: Tensor, piece: MaskedTexts) -> Tensor:
         """Cross-entropies of the tokens with a label."""
-        loss_sum = nn.functional.cross_entropy(
-            output.flatten(0, 1).float(),
-            piece.labels_NL.flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        labels_M = piece.labels_NL[piece.labels_NL != IGNORED]
+        loss_sum = nn.functional.cross_entropy(output.float(), labels_M, reduction="sum")
         return loss_sum[None]
 
     def save(self, folder: Path, position: Position) -> None:
