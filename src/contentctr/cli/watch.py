@@ -170,6 +170,8 @@ def watch(
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
                 say(f"its speech was not recognised: {choice.lacks}")
+            if listener is not None:
+                print_warnings(f"{parts.source}: {doubt}" for doubt in listener.doubts())
             if listener is not None and listener.skipped:
                 say(
                     f"speech of {listener.skipped} of {counted(watched.count, 'segment')} was "
