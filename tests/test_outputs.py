@@ -1,6 +1,8 @@
 """An output folder is new or ours: what a user has in it survives, and our earlier files go."""
 
 import contextlib
+import errno
+import fcntl
 import os
 
 import pytest
@@ -155,3 +157,28 @@ def test_a_folder_made_for_work_that_wrote_nothing_goes_again(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"c", "d"}
     with alone(tmp_path / "c"):  # the lock was given back
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_drive_without_locks_is_worked_on_and_it_is_told(tmp_path, monkeypatch, capsys, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for name in ("a", "b"):
+        with alone(tmp_path / "out"):
+            write_text(tmp_path / "out" / name, "1")
+        assert f"its drive has no locks ({os.strerror(number)})" in capsys.readouterr().err
+    with alone(tmp_path / "none"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_other_faults_of_a_lock_are_raised(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError) as raised, alone(tmp_path):
+        pass
+    assert raised.value.errno == errno.EIO

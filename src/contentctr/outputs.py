@@ -8,6 +8,7 @@ lists is ever replaced or removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -16,11 +17,14 @@ from filelock import FileLock, Timeout
 
 from contentctr.errors import InputError
 from contentctr.files import is_leftover, read_json, remove_leftovers, write_json
+from contentctr.printing import say
 
 MARKER = ".contentctr.json"
 LOCK = ".contentctr.lock"
 """Held by the process that is at work in a folder; the empty file stays, and is nobody's."""
 _ABOUT = "Made by contentctr, which will replace or remove the files listed here, and no others."
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
+"""Of a drive that has none, as some of a network."""
 _SHOWN = 3
 """Of somebody else's files, so many are named."""
 
@@ -30,7 +34,7 @@ def alone(folder: Path, work: str = "in it") -> Iterator[None]:
     """Keep a folder for this process while the block works there; it is made if it is not there.
 
     The system drops the lock with the process, however that ends. A folder that was made goes again
-    if the block has written nothing.
+    if the block has written nothing. On a drive without locks the user is warned.
 
     Args:
         folder: the folder.
@@ -51,6 +55,13 @@ def alone(folder: Path, work: str = "in it") -> Iterator[None]:
         raise InputError(
             f"{_shown(folder)}: another process is at work {work}; wait for it, or stop it"
         ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        say(
+            f"warning: {_shown(folder)}: its drive has no locks ({error.strerror}), so nothing "
+            f"keeps another process from being at work {work} too"
+        )
     try:
         yield
     finally:

@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 from contentctr.cli import app
 from contentctr.errors import InputError
 from contentctr.live.redis.messages import connect
+from contentctr.score import checkpoint
+from live_service import KNOWN, SPEC, make_model
 
 
 def refused(*words, **environment):
@@ -50,3 +52,11 @@ def test_no_error_tells_the_password_of_redis(tmp_path):
     told = refused("serve", "model", "--redis", "redis://h", "--redis-file", path)
     assert "must not be given beside --redis" in told
     assert "Redis: needs --redis" in refused("worker", "model")
+
+
+@pytest.mark.parametrize("scored_by", [[], ["--url", "http://127.0.0.1:9"]])
+def test_a_model_that_sees_later_segments_watches_nothing(tmp_path, scored_by):
+    model, config = make_model("without_mask")
+    checkpoint.save(tmp_path / "m", model, config=config, spec=SPEC, vocabulary=KNOWN, info={})
+    told = refused("watch", tmp_path / "m", "http://127.0.0.1:9/v.ts", *scored_by)
+    assert "to score live rooms, not 'without_mask'" in told

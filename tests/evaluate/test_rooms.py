@@ -224,7 +224,7 @@ def test_of_two_into_one_folder_the_second_is_refused(
     simulated: tuple[PreparedRooms, Path], tmp_path: Path
 ) -> None:
     data, run = simulated
-    refused = pytest.raises(InputError, match="another process is at work on an evaluation here")
+    refused = pytest.raises(InputError, match="another process is at work here")
     with outputs.alone(tmp_path), refused:
         evaluate_model(run, data, tmp_path, show_progress=False)
     evaluate_model(run, data, tmp_path, show_progress=False)

@@ -170,7 +170,7 @@ def test_a_log_in_place_of_the_recording_is_told(tmp_path: Path, name: str) -> N
 
 def test_of_two_into_one_folder_the_second_is_refused(recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    refused = pytest.raises(InputError, match="out: another process is at work on a prediction")
+    refused = pytest.raises(InputError, match="out: another process is at work here")
     with alone(out), refused:
         find(recording, out)
     assert not out.exists()

@@ -430,7 +430,7 @@ def test_what_the_model_does_not_read_is_said(
 
 
 def test_of_two_into_one_folder_the_second_is_refused(world: World, tmp_path: Path) -> None:
-    refused = pytest.raises(InputError, match="another process is at work on a prediction")
+    refused = pytest.raises(InputError, match="another process is at work here")
     with alone(tmp_path), refused:
         pick(world, tmp_path)
 

@@ -34,6 +34,13 @@ def test_sound_alone_and_segments_after_its_end(tmp_path):
     assert texts(hear_recording(FakeEars(), Sound(path=path, spans=spans))) == [*TEXTS, "", ""]
 
 
+class AllSpeech(FakeEars):
+    """All sound is speech."""
+
+    def voiced(self, samples):
+        return [(0, len(samples))]
+
+
 def test_a_language_that_is_not_sure_is_said(tmp_path):
     path = speaking(tmp_path / "v.m4a", WORDS, 24.0, pictures=False)
     unsure = {"la": 0.4, "ru": 0.3, "de": 0.2, "en": 0.1}
@@ -41,7 +48,7 @@ def test_a_language_that_is_not_sure_is_said(tmp_path):
     def told(store=None, language=None, ears=unsure):
         warnings = []
         sound = Sound(path=path, spans=SPANS, language=language)
-        hear_recording(FakeEars(languages=[ears]), sound, store=store, warnings=warnings)
+        hear_recording(AllSpeech(languages=[ears]), sound, store=store, warnings=warnings)
         return warnings
 
     store = tmp_path / "t.jsonl"
@@ -51,11 +58,16 @@ def test_a_language_that_is_not_sure_is_said(tmp_path):
     assert told(language="ru") == told(ears={"ru": 0.5, "la": 0.4}) == []
 
 
-class OtherTongue(FakeEars):
-    """All sound is speech; from the third segment on in a language in which nothing makes sense."""
+def test_a_word_or_a_hum_tells_no_language(tmp_path):
+    path = speaking(tmp_path / "v.m4a", WORDS[:3], 24.0, pictures=False)
+    warnings = []
+    ears = FakeEars(languages=[{"nn": 0.4, "jw": 0.3}])
+    hear_recording(ears, Sound(path=path, spans=SPANS), warnings=warnings)
+    assert ears.detected and warnings == []
 
-    def voiced(self, samples):
-        return [(0, len(samples))]
+
+class OtherTongue(AllSpeech):
+    """From the third segment on in a language in which nothing makes sense."""
 
     def words(self, samples, language):
         found = super().words(samples, language)

@@ -112,7 +112,7 @@ def watch(
     from contentctr.predict.found import simulated_label
     from contentctr.progress import stop_signals
     from contentctr.rooms.moments import TimeAxis
-    from contentctr.score.checkpoint import load_for
+    from contentctr.score.checkpoint import load_for, require_live
     from contentctr.transcribe.recogniser import NONE, Choice, choice_for
     from contentctr.transcribe.source import FILES
     from contentctr.transcribe.transcript import made_from
@@ -127,6 +127,8 @@ def watch(
     if parts.speech is not None:
         words = GrowingLog(parts.speech, "speech", report=say)
     found, place = load_for(checkpoint, "rooms"), device_name(device)
+    # Also with --url: the service would answer with the scores of another model than the named one.
+    require_live(found.config)
     if parts.speech is not None:
         print_warnings(found.speech_warnings(made_from(parts.speech) or FILES))
     outcomes.label = simulated_label(parts.simulated, found.spec.simulated, "rooms")
@@ -170,6 +172,8 @@ def watch(
                 outcomes.summarise(watched.count, watched.duration_s, stopped=bool(caught))
             if parts.speech is None and watched.has_sound and choice.lacks:
                 say(f"its speech was not recognised: {choice.lacks}")
+            if listener is not None:
+                print_warnings(f"{parts.source}: {doubt}" for doubt in listener.doubts())
             if listener is not None and listener.skipped:
                 say(
                     f"speech of {listener.skipped} of {counted(watched.count, 'segment')} was "

@@ -95,7 +95,7 @@ def evaluate_model(
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     task = open_task(data)
     evaluator = EVALUATORS[task.name]
-    with alone(Path(out), "on an evaluation here"):
+    with alone(Path(out), "here"):
         return evaluator.evaluate(
             load_for(checkpoint, task.name),
             task.data,

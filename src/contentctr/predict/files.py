@@ -123,7 +123,7 @@ def held_output(out: Path, inputs: Iterable[Path | str | None] = ()) -> Iterator
         InputError: as `require_output`, or another process is at work there.
     """
     require_output(out, inputs)
-    with alone(out, "on a prediction here"):
+    with alone(out, "here"):
         yield
 
 

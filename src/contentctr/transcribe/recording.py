@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.files import digest, file_sha256
 from contentctr.rooms.listening import SoundListener, listen
+from contentctr.transcribe.doubts import SpeechDoubts
 from contentctr.transcribe.segments import (
     CONTEXT_S,
     Heard,
@@ -20,11 +21,6 @@ from contentctr.transcribe.segments import (
 from contentctr.transcribe.transcript import Growing
 
 Spans = Sequence[tuple[float, float]]
-_SURE = 0.5
-"""Of a room's language that is less likely, the user is told."""
-_LONG_S = 5.0
-_LOST = 0.25
-"""Share of segments with so much speech that may be without words before the user is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,27 +81,11 @@ def hear_recording(
     listener = SoundListener(sound.spans, hear, before_s=CONTEXT_S, first=len(heard))
     if not listener.done:
         listen(sound.path, listener, notes)
-    notes += [f"{sound.path}: {doubt}" for doubt in _doubts(language, heard)]
+    doubts = SpeechDoubts(language)
+    for each in heard:
+        doubts.add(each)
+    notes += [f"{sound.path}: {doubt}" for doubt in doubts.told()]
     return heard
-
-
-def _doubts(language: RoomLanguage, heard: Sequence[Heard]) -> Iterator[str]:
-    """What of a recording was perhaps heard in a wrong language, or not at all."""
-    if language.given is None and language.voiced_s:
-        shares = {key: votes / language.voiced_s for key, votes in language.votes.items()}
-        likely = sorted(shares, key=lambda key: (-shares[key], key))
-        if shares[likely[0]] < _SURE:
-            found = ", ".join(f"{key} {shares[key]:.2f}" for key in likely[:3])
-            yield f"its language is not sure ({found}); where it is another, give --language"
-    spoken = [each for each in heard if each.voiced_s > _LONG_S]
-    lost = [each for each in spoken if not each.text]
-    if lost and len(lost) >= _LOST * len(spoken):
-        codes = ", ".join(sorted({each.language for each in lost}))
-        yield (
-            f"somebody speaks for {_LONG_S:g} s and more in {len(spoken)} segments, and in "
-            f"{len(lost)} of them no words were made out, taken for {codes}: songs, much noise or "
-            "another language (--language)"
-        )
 
 
 def _key(recogniser: Recogniser, sound: Sound) -> dict[str, object]:

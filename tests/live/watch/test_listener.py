@@ -146,6 +146,28 @@ def test_what_cannot_be_heard_in_time_is_skipped(monkeypatch):
     assert hear(5) == "1" and listener.skipped == 1
 
 
+def test_a_language_that_is_not_sure_is_told(tmp_path):
+    class Unsure(FakeEars):
+        def voiced(self, samples):
+            return [(0, len(samples))]
+
+        def words(self, samples, language):
+            return super().words(samples, language) if len(self.spoken) < 3 else []
+
+    path, warnings = speaking(tmp_path / "v.ts", WORDS, SECONDS), []
+    ears = Unsure(languages=[{"la": 0.4, "ru": 0.3}])
+    room, wait = room_from_video(path), waiting()
+    hear_room(
+        room, ears, language=None, segment_seconds=6.0, warnings=warnings, show_progress=False
+    )
+    listener = Listener(lambda: Unsure(languages=ears.known), wait, language=None, late_s=60.0)
+    assert listener.doubts() == []
+    WatchedRoom(str(path), SPEC, wait, delay_s=0.0, listener=listener).watch(lambda segment: None)
+    language, words = listener.doubts()
+    assert "not sure (la 0.40, ru 0.30)" in language and "no words were made out" in words
+    assert [f"{path}: {doubt}" for doubt in (language, words)] == warnings
+
+
 def test_a_recogniser_that_cannot_be_had_ends_the_watch(tmp_path):
     path = speaking(tmp_path / "v.ts", WORDS, SECONDS)
 

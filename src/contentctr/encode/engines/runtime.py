@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from contentctr.errors import InputError
 from contentctr.extras import install_hint
 
 Engine = Literal["auto", "torch", "onnx", "openvino"]
+_FIRST_LOOK = threading.Lock()
 _PACKAGES = {"torch": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
 
@@ -105,6 +107,7 @@ def openvino() -> Any:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     module = importlib.import_module("openvino")
     # Its table of types is made when a tensor's data are first looked at: two threads that do so at
-    # once wait for each other for ever (2026.4.1), so it is made here, before there are any.
-    _ = module.Tensor(np.zeros(1, np.uint8)).data
+    # once wait for each other for ever (2026.4.1), so it is made here, by one after the other.
+    with _FIRST_LOOK:
+        _ = module.Tensor(np.zeros(1, np.uint8)).data
     return module

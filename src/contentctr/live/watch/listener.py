@@ -8,6 +8,7 @@ from functools import cached_property
 
 from contentctr.live.watch.video import WatchedSegment
 from contentctr.live.watch.waiting import Waiting
+from contentctr.transcribe.doubts import SpeechDoubts
 from contentctr.transcribe.segments import Recogniser, RoomLanguage, hear_segment
 
 
@@ -38,6 +39,7 @@ class Listener:
         """Segments that were taken without their speech."""
         self._load, self._waiting, self._late_s = load, waiting, late_s
         self._language = RoomLanguage(language)
+        self._doubts = SpeechDoubts(self._language)
 
     @cached_property
     def _recogniser(self) -> Recogniser:
@@ -60,4 +62,9 @@ class Listener:
             end_s=segment.end_s,
             language=self._language,
         )
+        self._doubts.add(heard)
         return heard.text
+
+    def doubts(self) -> list[str]:
+        """What of the room so far was perhaps heard in a wrong language, or not at all."""
+        return self._doubts.told()
