@@ -72,7 +72,7 @@ def test_our_term_changes_nothing_for_the_control(platform):
         assert a.equals(b) == same
 
 
-@pytest.mark.parametrize("horizon", [-2, 0, 1])
+@pytest.mark.parametrize("horizon", [-40, -2, 0, 1])
 def test_scores_are_used_only_once_they_are_ready(horizon):
     rng = np.random.default_rng(abs(horizon))
     length_P = np.array([1, 5, 30, 2])

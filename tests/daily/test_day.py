@@ -221,6 +221,10 @@ def test_a_day_of_another_scale_is_not_compared_with_the_candidate(
         (replace(settings, prepare={"target_scale": "rank"}), "target_scale 'none' and not 'rank'"),
         (replace(settings, prepare={"target": "comment_rate"}), "target 'ctr' and not"),
         (replace(settings, settings=[*settings.settings, "horizon=1"]), "horizon 0 and not 1"),
+        (
+            replace(settings, settings=[*settings.settings, "kind=without_mask"]),
+            "kind 'contentctr' and not 'without_mask'",
+        ),
     ):
         with pytest.raises(InputError, match=f"candidate: leads to a model of {words}"):
             do(changed, 3)
@@ -233,6 +237,14 @@ def test_a_day_of_another_scale_is_not_compared_with_the_candidate(
     assert row["outcome"] == REGISTERED and "compared" not in row
     assert row["why"].endswith("started: target_scale 'none' and not 'rank'")
     assert load(runs / "candidate").spec.target_scale == "rank"
+
+
+def test_a_model_that_scores_no_live_room_is_not_made_for_a_service(settings: Any) -> None:
+    words = [*settings.settings, "kind=without_mask"]
+    for place in ("redis", "service"):
+        with pytest.raises(InputError, match="model.kind must be contentctr or another"):
+            do(replace(settings, settings=words, **{place: "redis://localhost"}), 0)
+    assert not Path(settings.data).exists()
 
 
 def test_a_candidate_that_cannot_score_the_rooms_is_told_before_training(

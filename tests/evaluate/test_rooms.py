@@ -228,6 +228,12 @@ def test_of_two_into_one_folder_the_second_is_refused(
     with outputs.alone(tmp_path), refused:
         evaluate_model(run, data, tmp_path, show_progress=False)
     evaluate_model(run, data, tmp_path, show_progress=False)
+    refused = pytest.raises(InputError, match="another process is at work on an evaluation here")
+    with outputs.alone(tmp_path), refused:
+        write_report(tmp_path)
+    with outputs.alone(tmp_path):
+        assert write_report(tmp_path, tmp_path.parent / "elsewhere.html").is_file()
+    assert write_report(tmp_path) == tmp_path / "report.html"
 
 
 def test_a_horizon_is_measured_on_the_next_segment(tmp_path: Path) -> None:

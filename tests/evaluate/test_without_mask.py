@@ -130,6 +130,8 @@ def test_it_scores_no_live_room(trained: tuple[PreparedRooms, Path], tmp_path: P
     card = model_card(found, None, "somebody/model")
     assert "contentctr serve" not in card and "contentctr evaluate" in card
     assert "once the segments after it are there too" in card
+    assert "[live]" not in card and "contentctr_drift" not in card
+    assert "up to 3 segments after its own: it is no forecast" in card
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Folders for the hub: a checkpoint like any other, its card, and the way there and back."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.score import checkpoint as checkpoints
 from contentctr.score import hub as score_hub
 from contentctr.share import hub as share_hub
+from contentctr.share.card import model_card
 from contentctr.share.hub import export_hub, push
 from contentctr.train.loop import train_model
 from hub_server import hub_server
@@ -75,6 +77,15 @@ def test_the_card_says_what_was_measured_and_what_was_not(run, tmp_path):
     assert front is not None and "library_name: contentctr" in front[1]
     export_hub(run / "run", tmp_path / "b")
     assert "Not evaluated" in (tmp_path / "b" / "README.md").read_text()
+    assert "contentctr_drift" in card and "no forecast" not in card
+
+
+@pytest.mark.parametrize("scale", ["none", "rank", "minmax", "odds"])
+def test_the_card_says_of_targets_inside_rooms_alone_that_rooms_do_not_compare(run, scale):
+    found = checkpoints.load(run / "run")
+    found = dataclasses.replace(found, spec=dataclasses.replace(found.spec, target_scale=scale))
+    told = "scores of two rooms do not" in model_card(found, None, "me/my-model")
+    assert told is (scale in ("rank", "minmax"))
 
 
 def test_numbers_of_another_model_are_not_in_it(run, tmp_path):

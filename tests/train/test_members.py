@@ -229,6 +229,17 @@ def test_two_processes_train_the_same_members(tmp_path):
     assert len(read_log(tmp_path / "two/log.jsonl")) == len(read_log(tmp_path / "one/log.jsonl"))
 
 
+def test_settings_that_do_not_fit_leave_nothing_behind(data, tmp_path):
+    wrong = override(TWO, ["words=true"])  # the data has none
+    with pytest.raises(InputError, match="model.words must be false with this data"):
+        train_model(wrong, data, tmp_path / "run", show_progress=False)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):  # it stays new
+        with pytest.raises(InputError, match="model.words must be false with this data"):
+            train_model(wrong, data, tmp_path / "empty", show_progress=False)
+
+
 def test_words_are_fitted_once_for_all_members_to_the_bits_of_each_alone(tmp_path, monkeypatch):
     data = write_spoken(tmp_path / "data", rooms=8, length=12)
     words = ["window_len=4", "min_viewers=0", "epochs=1", "words=true", "prior=0.08"]

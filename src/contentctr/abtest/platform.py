@@ -243,8 +243,9 @@ def _latest_ready(
     place_S = np.arange(len(score_S))
     first_S = np.repeat(first_P, length_P)
     known_S = place_S >= first_S + max(1, shift)
-    known_S &= ~np.isnan(score_S[place_S - shift])
+    # Before the first row of all there is none, however late a score is ready.
+    known_S &= ~np.isnan(score_S[np.maximum(place_S - shift, 0)])
     latest_S = np.maximum.accumulate(np.where(known_S, place_S, -1))
     there_S = latest_S >= first_S
-    score = np.where(there_S, score_S[latest_S - shift], np.nan)
+    score = np.where(there_S, score_S[np.maximum(latest_S - shift, 0)], np.nan)
     return score, np.where(there_S, place_S - latest_S, np.nan)

@@ -29,11 +29,10 @@ from contentctr.errors import InputError, NonFiniteLossError
 from contentctr.evaluate.evaluate import evaluate_model
 from contentctr.evaluate.pairs import compare_models
 from contentctr.files import digest, read_json, write_json, write_text
-from contentctr.models.registry import later_segments
 from contentctr.outputs import alone
 from contentctr.prepare.rooms import prepare_rooms
 from contentctr.recipes import recipe
-from contentctr.score.checkpoint import Checkpoint, load, point_to
+from contentctr.score.checkpoint import Checkpoint, load, point_to, require_live
 from contentctr.score.evaluation import read_evaluation
 from contentctr.store.folder import MANIFEST
 from contentctr.store.rooms import PreparedRooms
@@ -103,9 +102,9 @@ def _note(runs: Path, row: Mapping[str, Any]) -> None:
     write_text(runs / HISTORY, text)
 
 
-def _ahead(config: Config) -> dict[str, int]:
-    """Which segment a score is of, and how many after that one it knows."""
-    return {"horizon": config.data.horizon, "later_segments": later_segments(config)}
+def _scores(config: Config) -> dict[str, Any]:
+    """Which segment a score is of, and whose it is: another kind takes over no weights."""
+    return {"horizon": config.data.horizon, "kind": config.model.kind}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ class _Start:
         if self.base is None:
             return ""
         spec, config = self.base.trained_on, self.base.config
-        own = {"target": spec.target, "target_scale": spec.target_scale, **_ahead(config)}
+        own = {"target": spec.target, "target_scale": spec.target_scale, **_scores(config)}
         wrong = [name for name, value in predicts.items() if value not in (None, own[name])]
         return ", ".join(f"{name} {own[name]!r} and not {predicts[name]!r}" for name in wrong)
 
@@ -146,6 +145,8 @@ class _Day:
 
     def run(self) -> dict[str, Any]:
         row: dict[str, Any] = {"date": self.day.isoformat()}
+        if self.settings.redis or self.settings.service:
+            require_live(self._config())
         start = self._start()
         unlike = self._unlike(start)
         data = self._prepare()
@@ -242,7 +243,7 @@ class _Day:
         return {
             "target": given.get("target", "ctr"),
             "target_scale": given.get("target_scale", kept),
-            **_ahead(self._config()),
+            **_scores(self._config()),
         }
 
     def _misfit(self, start: _Start, data: PreparedRooms) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from contentctr.errors import InputError
 from contentctr.files import write_text
-from contentctr.outputs import check_output, output_folder
+from contentctr.outputs import alone, check_output, output_folder
 from contentctr.report.page import Page, page_html
 from contentctr.report.personal import personal_contents
 from contentctr.report.rooms import rooms_contents
@@ -45,8 +46,8 @@ def write_report(
         The HTML file.
 
     Raises:
-        InputError: a file is missing or has another form, `max_rooms` is below 1, or the page or
-            the folder beside it is somebody else's.
+        InputError: a file is missing or has another form, `max_rooms` is below 1, the page or the
+            folder beside it is somebody else's, or another process evaluates into `eval_dir`.
     """
     eval_dir = Path(eval_dir)
     page = eval_dir / "report.html" if out is None else Path(out)
@@ -54,6 +55,13 @@ def write_report(
         raise InputError(f"max_rooms must be at least 1, not {max_rooms}")
     if not page.suffix:
         raise InputError(f"{page}: the report must be an HTML file, such as {page}.html")
+    # A page of another place may be of an evaluation that may only be read.
+    held = alone(eval_dir, "on an evaluation here") if out is None else nullcontext()
+    with held:
+        return _write(eval_dir, page, max_rooms, warnings)
+
+
+def _write(eval_dir: Path, page: Path, max_rooms: int, warnings: list[str] | None) -> Path:
     pictures, kind = page.with_suffix(""), f"the pictures of {page.name}"
     # The folder tells whose the page is: it is there, as ours, before the page is written.
     if not check_output(pictures, kind) and os.path.lexists(page):

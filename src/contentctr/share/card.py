@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from contentctr import __version__
+from contentctr.batch import IN_ROOM_SCALES
+from contentctr.counting import counted
 from contentctr.models.registry import model_type
 from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.evaluation import with_interval
@@ -67,14 +69,19 @@ def _warning(simulated: bool) -> str:
     )
 
 
+def _is_live(checkpoint: Checkpoint) -> bool:
+    return not model_type(checkpoint.config.model.kind).sees_later
+
+
 def _usage(checkpoint: Checkpoint, name: str) -> str:
     # Models that rank live rooms are those that can be served; the others are evaluated.
-    live = not model_type(checkpoint.config.model.kind).sees_later
+    live = _is_live(checkpoint)
     serve = f"contentctr serve hf://{name}\n" if live else ""
+    package = '"contentctr[live]"' if live else "contentctr"
     return f"""## How to load it
 
 ```
-pip install "contentctr[live]"
+pip install {package}
 {serve}contentctr evaluate hf://{name} DATA -o evaluation
 ```
 
@@ -149,15 +156,22 @@ def _results(metrics: Mapping[str, Any] | None) -> str:
 
 
 def _limits(checkpoint: Checkpoint) -> str:
+    live = _is_live(checkpoint)
     lines = [
         "Streamers that it does not know share one place; what it says of them comes from content.",
         "Its encoders must be the very ones named above: features of others mean nothing to it.",
         "A score is what viewers of the training rooms did. It says nothing of whether a room is "
         "good, true or allowed, and must not decide of people.",
-        "What it was shown more often it knows better: look at `contentctr_drift_*` where it is "
-        "served.",
+        "What it was shown more often it knows better"
+        + (": look at `contentctr_drift_*` where it is served." if live else "."),
     ]
-    if checkpoint.spec.target_scale != "none":
+    if not live:
+        later = counted(checkpoint.later_segments, "segment")
+        lines.append(
+            f"A score may depend on up to {later} after its own: it is no forecast, and not "
+            "comparable with scores of models of live rooms."
+        )
+    if checkpoint.spec.target_scale in IN_ROOM_SCALES:
         lines.append("Its target compares segments of one room: scores of two rooms do not.")
     return "## Limits\n\n" + "".join(f"- {line}\n" for line in lines)
 

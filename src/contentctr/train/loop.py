@@ -32,7 +32,12 @@ from contentctr.score.checkpoint import Checkpoint
 from contentctr.score.weights import load_optimizer
 from contentctr.store.opened import Data
 from contentctr.train.init_from import InitFrom, open_init, told
-from contentctr.train.members import join_members, run_members, write_joined_log
+from contentctr.train.members import (
+    join_members,
+    run_members,
+    withdrawn_if_not_begun,
+    write_joined_log,
+)
 from contentctr.train.models import MAY_CHANGE, ModelTraining
 from contentctr.train.opened import open_task
 from contentctr.train.run_folder import RunFolder, begin_run, check_run, read_position
@@ -174,7 +179,10 @@ def _train_members(config: Config, task: Task, out: Path, way: _Way) -> None:
     last = check_run(out, described, resume=way.resume, may_change=MAY_CHANGE)
     accelerator = accelerator_on(way.device, mixed_precision=config.train.precision)
     members = run_members(config, out)
-    with begin_run(out, described, accelerator, last):
+    with (
+        begin_run(out, described, accelerator, last),
+        withdrawn_if_not_begun(out, members, new=not way.resume and accelerator.is_main_process),
+    ):
         for member in members:
             own = dataclasses.replace(
                 way,

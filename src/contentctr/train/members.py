@@ -10,14 +10,16 @@ RUN/log.jsonl       the members' logs, each line with its `member`; a last line 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from contentctr.config import Config, to_dict
+from contentctr.errors import InputError
 from contentctr.files import atomic, digest, file_sha256, write_text
 from contentctr.models.ensemble import Ensemble
 from contentctr.score import checkpoint as checkpoints
@@ -62,6 +64,23 @@ def run_members(config: Config, out: Path) -> list[Member]:
         )
         for k in range(config.train.members)
     ]
+
+
+@contextlib.contextmanager
+def withdrawn_if_not_begun(out: Path, members: Sequence[Member], *, new: bool) -> Iterator[None]:
+    """Leave nothing of a new run whose first member could not begin: nothing could go on with it.
+
+    Args:
+        out: the run's folder.
+        members: all of them.
+        new: whether this process has just written the run's config.json.
+    """
+    try:
+        yield
+    except InputError:
+        if new and not members[0].begun:
+            (out / "config.json").unlink(missing_ok=True)
+        raise
 
 
 def _with_train(config: Config, **changes: object) -> Config:
