@@ -284,6 +284,12 @@ def test_scores_of_other_rooms_are_refused(data, tmp_path):
         load_platform(data, rate, split="test", seed=0)
 
 
+def test_scores_that_compare_no_two_rooms_are_refused(data, tmp_path):
+    ranks = write_evaluation(tmp_path / "eval", data, data_spec={"target_scale": "rank"})
+    with pytest.raises(InputError, match=r"target_scale must be one that compares .*not 'rank'"):
+        load_platform(data, ranks, split="test", seed=0)
+
+
 # Wrong input
 
 

@@ -146,6 +146,12 @@ def test_page_says_that_rooms_are_simulated_and_shows_counts(report):
     assert "Global mean says the training rooms' mean for every segment undefined" in page.text
 
 
+def test_ranks_inside_rooms_have_no_ceiling_over_all_rooms(tmp_path):
+    folder = make_evaluation(tmp_path / "ranks", data_spec={"target_scale": "rank"})
+    text = Page(write_report(folder).read_text("utf-8")).text
+    assert "the oracle's tau" not in text and "above the streamer mean" not in text
+
+
 def test_all_text_is_escaped(report):
     text = report[2]
     assert "<b>直" not in text and "<script" not in text

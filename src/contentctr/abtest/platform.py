@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contentctr.batch import IN_ROOM_SCALES
 from contentctr.counting import counted
 from contentctr.errors import InputError
 from contentctr.score.evaluation import read_evaluation
@@ -211,6 +212,12 @@ def _model_scores(table: pl.DataFrame, folder: Path) -> tuple[Floats, int, str]:
         raise InputError(
             f"{folder / 'metrics.json'}: target must be 'ctr' to be ranked with, not "
             f"{found.metrics['target']!r}"
+        )
+    scale = found.metrics["data_spec"].get("target_scale")
+    if scale in IN_ROOM_SCALES:  # such scores compare the segments of a room, and no two rooms
+        raise InputError(
+            f"{folder / 'metrics.json'}: data_spec.target_scale must be one that compares rooms to "
+            f"be ranked with, not {scale!r}"
         )
     predictions = found.predictions.select("room_id", "segment", "score", "truth")
     joined = table.join(predictions, on=["room_id", "segment"], how="left", maintain_order="left")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from contentctr.batch import IN_ROOM_SCALES
 from contentctr.counting import counted
 from contentctr.metrics.ctr import kendall_tau
 from contentctr.report import figures
@@ -111,7 +112,8 @@ def _result(found: Evaluation) -> list[Block]:
         (ceiling, references.get("oracle", {}).get("kendall_tau")),
     )
     blocks = floors_blocks(found.metrics, _REFERENCES)
-    if compared:
+    # Of ranks inside rooms, tau over all rooms has no ceiling: two rooms' ranks do not compare.
+    if compared and found.metrics["data_spec"].get("target_scale") not in IN_ROOM_SCALES:
         words = f"Kendall's tau over all segments{simulated_mark(found.metrics)}: {compared}"
         blocks.append(Paragraph(text=words))
     return blocks
