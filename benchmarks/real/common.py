@@ -134,7 +134,8 @@ class Study:
 
     def prepare(self, name: str, **settings: Any) -> PreparedRooms:
         """The rooms prepared with `prepare_rooms`' settings and encoded: OUT/NAME."""
-        encoder = "" if self.text == "embedded" else f"-{self.text}"
+        text = _short(self.text) if "/" in self.text else self.text  # one folder, not several
+        encoder = "" if text == "embedded" else f"-{text}"
         prefix = "" if self.text_prefix is None else f"-prefix{_short(self.text_prefix)}"
         root = self.out / f"{name}{encoder}{prefix}"
         told = {"rooms": _listed(self.folder), "settings": settings}
